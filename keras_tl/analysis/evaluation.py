@@ -1,0 +1,332 @@
+"""How good a classifier is, how sure that is, and whether another one is better."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from scipy import special, stats
+from sklearn import metrics
+
+from keras_tl import errors
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_tl.data import splits
+
+
+def predict(
+    model: "keras.Model",
+    split: "splits.Split",
+    *,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> np.ndarray:
+    """Compute the logits of every example, in the order of the split.
+
+    Each example is read once, and every batch has `batch_size` rows. The progress bar
+    shows on a terminal only.
+
+    Returns:
+        float32 array `(len(split), num_classes)`.
+
+    Raises:
+        InputError: Some logits are NaN or infinite.
+    """
+    errors.check_at_least("batch_size", batch_size, 1)
+    errors.check_at_least("len(split)", len(split), 1)
+    console = Console(stderr=True)
+    starts = range(0, len(split), batch_size)
+    if progress and console.is_terminal:
+        starts = track(starts, "Predicting", console=console, transient=True)
+    outputs = []
+    for start in starts:
+        rows = split.read(np.arange(start, min(start + batch_size, len(split))))
+        # A smaller last batch would make Keras trace and compile the model again.
+        # In inference no row changes what the model says of another.
+        padding = np.repeat(rows[-1:], batch_size - len(rows), axis=0)
+        output = model.predict_on_batch(np.concatenate([rows, padding]))
+        outputs.append(np.asarray(output, "float32")[: len(rows)])
+    return _checked_logits(np.concatenate(outputs))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Turn logits into probabilities along the last axis, without overflow.
+
+    >>> softmax(np.array([[1000.0, 1000.0], [0.0, np.log(3.0)]])).round(2).tolist()
+    [[0.5, 0.5], [0.25, 0.75]]
+    """
+    powers = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def bootstrap_interval(
+    values: np.ndarray, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Estimate how far the mean would move with other examples of the same kind.
+
+    The percentile bootstrap of B. Efron, R. J. Tibshirani, An Introduction to the
+    Bootstrap, 1993, chapter 13: draw as many of `values` `(count,)` as there are,
+    with replacement, take the mean, repeat. The middle `level` of the means is the
+    interval. Equal values give width 0: no other value was ever seen.
+
+    >>> bootstrap_interval(np.array([0, 1] * 50))
+    (0.4, 0.6)
+    """
+    values = _checked_numbers(values)
+    # A resample is known by how often it drew each value. Right and wrong are two
+    # values, so this is one binomial number instead of `count` indices.
+    distinct, counts = np.unique(values, return_counts=True)
+    draw = np.random.default_rng(seed).multinomial
+    share = counts / len(values)
+    sums = [draw(len(values), share) @ distinct for _ in range(resamples)]
+    low, high = np.quantile(sums, [(1 - level) / 2, (1 + level) / 2]) / len(values)
+    return float(low), float(high)
+
+
+def seed_summary(values: Sequence[float]) -> dict[str, float | list[float] | None]:
+    """Summarise one number per seed.
+
+    Returns:
+        `n, mean, min, max`; `sd`, the standard deviation with n - 1; `interval`, the
+        95 % t-interval of the mean. The last two are `None` for one seed.
+
+    >>> seed_summary([0.5, 0.75])["mean"]
+    0.625
+    """
+    values = _checked_numbers(values)
+    count, mean = len(values), float(values.mean())
+    summary = {"n": count, "mean": mean, "sd": None, "interval": None}
+    summary |= {"min": float(values.min()), "max": float(values.max())}
+    if count > 1:
+        summary["sd"] = float(values.std(ddof=1))
+        half = float(stats.t.ppf(0.975, count - 1)) * summary["sd"] / count**0.5
+        summary["interval"] = [mean - half, mean + half]
+    return summary
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a classifier said about labelled examples, and what follows from it.
+
+    Attributes:
+        labels: int32 `(count,)`, each in [0, num_classes).
+        logits: float32 `(count, num_classes)`, finite.
+        class_names: One per class, in the order of the labels.
+        majority_baseline: Accuracy of always naming the class that is most frequent
+            in the training labels; `None` if those are not known.
+        seed: Seed of the bootstrap.
+    """
+
+    labels: np.ndarray = field(repr=False)
+    logits: np.ndarray = field(repr=False)
+    class_names: tuple[str, ...]
+    majority_baseline: float | None = None
+    seed: int = 0
+
+    @cached_property
+    def predictions(self) -> np.ndarray:
+        """Most likely class of each example, int32 `(count,)`."""
+        return self.logits.argmax(axis=1).astype("int32")
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """Whether each prediction is right, bool `(count,)`."""
+        return self.predictions == self.labels
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Share of right predictions, in [0, 1]."""
+        return float(self.correct.mean())
+
+    @cached_property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """95 % bootstrap interval of the accuracy.
+
+        All right, or all wrong, would give width 0; there it is the exact interval of
+        Clopper and Pearson, 1934, https://doi.org/10.1093/biomet/26.4.404.
+        """
+        if 0 < self.accuracy < 1:
+            return bootstrap_interval(self.correct, seed=self.seed)
+        test = stats.binomtest(int(self.correct.sum()), len(self.labels))
+        return tuple(float(end) for end in test.proportion_ci(0.95, method="exact"))
+
+    @cached_property
+    def cross_entropy(self) -> float:
+        """Mean negative log probability of the true class, in nats."""
+        logs = special.log_softmax(self.logits.astype("float64"), axis=1)
+        return float(-logs[np.arange(len(logs)), self.labels].mean())
+
+    @cached_property
+    def confusion(self) -> np.ndarray:
+        """Counts `(num_classes, num_classes)`; row = true class, column = predicted."""
+        classes = range(len(self.class_names))
+        return metrics.confusion_matrix(self.labels, self.predictions, labels=classes)
+
+    @cached_property
+    def per_class(self) -> list[dict[str, str | float | int]]:
+        """Per class `name, precision, recall, f1, support`; 0 where undefined."""
+        classes = range(len(self.class_names))
+        scores = metrics.precision_recall_fscore_support(
+            self.labels, self.predictions, labels=classes, zero_division=0
+        )
+        keys = ("name", "precision", "recall", "f1", "support")
+        columns = [self.class_names, *(column.tolist() for column in scores)]
+        return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    @property
+    def macro(self) -> dict[str, float]:
+        """Mean `precision, recall, f1` over all classes, each counting alike."""
+        keys = ("precision", "recall", "f1")
+        return {k: float(np.mean([row[k] for row in self.per_class])) for k in keys}
+
+    def top_k(self, k: int) -> float:
+        """Compute the share of examples whose class is among the `k` most likely.
+
+        Of equal logits the first counts as higher, as in `predictions`: a model that
+        says nothing gets no credit, and `top_k(1)` is the accuracy.
+        """
+        if not 1 <= k <= len(self.class_names):
+            raise errors.expected("k", f"be in [1, {len(self.class_names)}]", k)
+        likely = np.argsort(-self.logits, axis=1, kind="stable")[:, :k]
+        return float((likely == self.labels[:, None]).any(axis=1).mean())
+
+    def as_dict(self) -> dict[str, object]:
+        """Give all numbers as plain values for JSON; `top_k` from three classes on."""
+        k = min(5, len(self.class_names) - 1)
+        return {
+            "count": len(self.labels),
+            "accuracy": self.accuracy,
+            "accuracy_interval": list(self.accuracy_interval),
+            "majority_baseline": self.majority_baseline,
+            "cross_entropy": self.cross_entropy,
+            **({"top_k": {"k": k, "accuracy": self.top_k(k)}} if k > 1 else {}),
+            "macro": self.macro,
+            "per_class": self.per_class,
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def evaluate(
+    labels: np.ndarray,
+    logits: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    train_labels: np.ndarray | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Check what a model said about labelled examples, and measure it.
+
+    Args and shapes are those of `Evaluation`; `train_labels`, the labels that the
+    model learnt from, say which class the majority baseline names.
+
+    >>> evaluation = evaluate([0, 1, 1, 1], [[2, 0], [0, 1], [3, 1], [0, 4]], "ab")
+    >>> evaluation.accuracy, evaluation.confusion.tolist()
+    (0.75, [[1, 0], [1, 2]])
+    """
+    labels = _checked_labels("labels", labels, len(class_names))
+    logits = _checked_logits(logits, (len(labels), len(class_names)))
+    baseline = None
+    if train_labels is not None:
+        learnt = _checked_labels("train_labels", train_labels, len(class_names))
+        baseline = float(np.mean(labels == np.bincount(learnt).argmax()))
+    return Evaluation(labels, logits, tuple(class_names), baseline, seed)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Classifier B against classifier A, on the same examples.
+
+    Attributes:
+        difference: Accuracy of B minus accuracy of A.
+        interval: 95 % bootstrap interval of the difference.
+        only_a: Number of examples that only A gets right.
+        only_b: Number of examples that only B gets right.
+        p_value: How likely so uneven a split of these would be by chance.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    only_a: int
+    only_b: int
+    p_value: float
+
+    @property
+    def verdict(self) -> str:
+        """What the test says of B against A, at the 5 % level."""
+        # Three digits where the verdict may hang on the third.
+        text = f"= {self.p_value:.{2 if self.p_value >= 0.1 else 3}f}"
+        text = "< .001" if self.p_value < 0.001 else text.replace("= 0.", "= .")
+        if self.p_value >= 0.05:
+            return f"no significant difference (p {text})"
+        direction = "better" if self.difference > 0 else "worse"
+        return f"significantly {direction} (p {text})"
+
+    def as_dict(self) -> dict[str, object]:
+        """Give all numbers, and the verdict, as plain values for JSON."""
+        return asdict(self) | {"interval": [*self.interval], "verdict": self.verdict}
+
+
+def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> Comparison:
+    """Compare two classifiers, as they are, on the same examples.
+
+    The exact test of Q. McNemar, Note on the Sampling Error of the Difference Between
+    Correlated Proportions, 1947, https://doi.org/10.1007/BF02295996: if both are
+    equally good, an example that only one gets right is a coin flip. Its fitness for
+    classifiers, and that it ignores the spread between training runs: T. G. Dietterich,
+    Approximate Statistical Tests for Comparing Supervised Classification Learning
+    Algorithms, 1998, https://doi.org/10.1162/089976698300017197.
+    """
+    if not np.array_equal(a.labels, b.labels):
+        raise errors.InputError(
+            "`a` and `b` must be evaluated on the same examples in the same order. "
+            f"Received: different labels, {len(a.labels)} and {len(b.labels)} of them."
+        )
+    gain = b.correct.astype("int64") - a.correct
+    only_a, only_b = int((gain < 0).sum()), int((gain > 0).sum())
+    # Two that are never right alone: nothing speaks against their being equal.
+    both = only_a + only_b
+    p_value = float(stats.binomtest(only_b, both).pvalue) if both else 1.0
+    interval = bootstrap_interval(gain, seed=seed)
+    return Comparison(float(gain.mean()), interval, only_a, only_b, p_value)
+
+
+def _checked_numbers(values: Sequence[float]) -> np.ndarray:
+    values = np.asarray(values, "float64")
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise errors.expected("values", "be a list of finite numbers", values)
+    return values
+
+
+def _checked_labels(argument: str, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    received = f"{labels.dtype} of shape {labels.shape}"
+    if labels.ndim == 1 and labels.size and labels.dtype.kind in "iu":
+        if labels.min() >= 0 and labels.max() < num_classes:
+            return labels.astype("int32")
+        received = f"labels from {labels.min()} to {labels.max()}"
+    raise errors.InputError(
+        f"`{argument}` must be integers (count,) in [0, {num_classes - 1}], for "
+        f"{num_classes} classes. Received: {received}."
+    )
+
+
+def _checked_logits(logits: np.ndarray, shape: tuple | None = None) -> np.ndarray:
+    logits = np.asarray(logits, "float32")
+    if shape and logits.shape != shape:
+        raise errors.InputError(
+            f"`logits` must have shape {shape}: a row for each label, a column for "
+            f"each class name. Received: shape {logits.shape}."
+        )
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
+    if len(bad):
+        raise errors.InputError(
+            f"`logits` must be finite. Received: NaN or infinity in {len(bad)} of "
+            f"{len(logits)} rows, first in row {bad[0]}. If training diverged, lower "
+            "the learning rate; with float16, use bfloat16 or float32."
+        )
+    return logits

@@ -1,0 +1,241 @@
+"""Figures of a run: curves, confusion, predictions, comparison.
+
+Each function gives a `matplotlib.figure.Figure`. Nothing goes through pyplot, so
+no display is needed and no figure stays in memory once nobody holds it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from keras_tl import errors, files
+from keras_tl.analysis.evaluation import Evaluation
+
+# Told apart with every kind of colour vision: M. Okabe, K. Ito, Color Universal
+# Design, 2008, https://jfly.uni-koeln.de/color/
+BLUE, ORANGE, VERMILLION = "#0072B2", "#E69F00", "#D55E00"
+INK, LINE = "#333333", "#DDDDDD"
+# Most classes for which a cell of the confusion matrix can hold a number, and for
+# which a row can have a name.
+MOST_NUMBERS, MOST_NAMES = 20, 100
+
+
+def curves(
+    history: dict[str, list[float]], phases: Sequence[tuple[str, int]] | None = None
+) -> Figure:
+    """Draw accuracy and loss per epoch, training beside validation.
+
+    Args:
+        history: Any of `accuracy, val_accuracy, loss, val_loss`; one number per epoch.
+        phases: Name and number of epochs of each phase, in order.
+    """
+    figure = _figure(8, 3.2)
+    left, right = figure.subplots(1, 2)
+    left.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    for axes, metric, title in (
+        (left, "accuracy", "Accuracy"),
+        (right, "loss", "Loss"),
+    ):
+        _tidy(axes, "Epoch")
+        axes.grid(axis="y", color=LINE, linewidth=0.8)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
+        for key, label, style in (
+            (metric, "training", {"color": ORANGE, "linestyle": "--"}),
+            (f"val_{metric}", "validation", {"color": BLUE}),
+        ):
+            values = np.asarray(history.get(key, []), float)
+            epochs = np.arange(1, len(values) + 1)
+            # One epoch is a point, not a line.
+            marker = "o" if len(values) <= 30 else ""
+            axes.plot(epochs, values, label=label, marker=marker, markersize=3, **style)
+        rows = _mark_phases(axes, phases or [])
+        axes.set_title(title, loc="left", fontsize=10, color=INK, pad=6 + 11 * rows)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9
+    )
+    return figure
+
+
+def _mark_phases(axes: Axes, phases: Sequence[tuple[str, int]]) -> int:
+    """Draw the boundaries, name the phases above; give the rows of names."""
+    total = sum(epochs for _, epochs in phases)
+    # Right end of the last name in each row, as a share of the width of the axes.
+    ends: list[float] = []
+    start = 0
+    axes.set_xlim(
+        0.5, max(total, *(len(line.get_xdata()) for line in axes.lines)) + 0.5
+    )
+    for name, epochs in phases:
+        if start:
+            axes.axvline(start + 0.5, color=INK, linewidth=0.6, linestyle=":")
+        left = start / max(total, 1)
+        name = _short(name)
+        # 0.022: a character of 8 points, over a width of 3.5 inches, and some air.
+        row = next((i for i, end in enumerate(ends) if end <= left), len(ends))
+        ends[row : row + 1] = [left + 0.022 * (len(name) + 1)]
+        axes.annotate(
+            name,
+            (start + 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3 + 11 * row),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+            parse_math=False,
+        )
+        start += epochs
+    return len(ends)
+
+
+def confusion(evaluation: Evaluation) -> Figure:
+    """Draw which classes are taken for which.
+
+    Colours are shares of a row, so that rare classes show as well as frequent ones;
+    numbers are counts; the recall of each class, the share on the diagonal, stands
+    on the right.
+    """
+    counts, count = evaluation.confusion, len(evaluation.class_names)
+    support = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(support, 1)
+    side = min(max(0.45 * count, 1.2), 9 if count <= 50 else 15)
+    size = min(9.0, max(4.0, 45 * side / count))
+    figure = _figure(side + 2.2, side + 1.6)
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    _tidy(axes, "Predicted", "True")
+    if count <= MOST_NAMES:
+        names = [_short(name, 24) for name in evaluation.class_names]
+        style = {"fontsize": size, "parse_math": False}
+        axes.set_yticks(range(count), names, **style)
+        axes.set_xticks(
+            range(count),
+            names,
+            rotation=45,
+            ha="right",
+            rotation_mode="anchor",
+            **style,
+        )
+        above = {"fontsize": size, "color": INK, "va": "center"}
+        for row in range(count):
+            recall = f"{shares[row, row]:.0%}" if support[row, 0] else "no data"
+            axes.text(count - 0.5 + 0.1, row, f" {recall}", **above)
+        axes.text(count - 0.4, -1, " recall", **above)
+    if count > MOST_NUMBERS:
+        bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=30, pad=0.04)
+        bar.outline.set_visible(False)
+        bar.set_label("Share of the true class", fontsize=9, color=INK)
+        return figure
+    for row, column in np.ndindex(count, count):
+        color = "white" if shares[row, column] > 0.55 else INK
+        cell = {"ha": "center", "va": "center", "fontsize": size, "color": color}
+        if counts[row, column]:
+            axes.text(column, row, str(counts[row, column]), **cell)
+    return figure
+
+
+def predictions(
+    images: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    labels: np.ndarray | None = None,
+    count: int = 12,
+) -> Figure:
+    """Draw the first images with the predicted class and its probability.
+
+    Args:
+        images: uint8 `(n, height, width, 3)`, RGB.
+        probabilities: `(n, num_classes)`.
+        class_names: One per class.
+        labels: `(n,)`. Wrong predictions get a thick dashed frame and the true name.
+        count: Most images to show.
+    """
+    count = min(count, len(images))
+    errors.check_at_least("count", count, 1)
+    columns = min(4, count)
+    rows = -(-count // columns)
+    figure = _figure(1.9 * columns, 2.15 * rows)
+    for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.set_axis_off()
+        if index >= count:
+            continue
+        best = int(probabilities[index].argmax())
+        text = f"{_short(class_names[best], 18)} {probabilities[index, best]:.0%}"
+        axes.imshow(images[index], interpolation="nearest")
+        axes.set_axis_on()
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        if labels is not None:
+            truth, right = class_names[labels[index]], best == labels[index]
+            text += "\nright" if right else f"\nwrong: {_short(truth, 16)}"
+            if not right:
+                axes.spines[:].set(
+                    visible=True, color=VERMILLION, linewidth=2.5, linestyle="--"
+                )
+        axes.set_title(text, fontsize=8.5, color=INK, parse_math=False)
+    return figure
+
+
+def comparison(
+    rows: Sequence[tuple[str, float, tuple[float, float] | None]],
+) -> Figure:
+    """Draw the accuracy of several models, each with its interval.
+
+    Args:
+        rows: Name, accuracy in [0, 1] and interval, or `None`; drawn top down.
+    """
+    errors.check_at_least("len(rows)", len(rows), 1)
+    figure = _figure(7, 0.9 + 0.36 * len(rows))
+    axes = figure.subplots()
+    _tidy(axes, "Accuracy")
+    axes.grid(axis="x", color=LINE, linewidth=0.8)
+    axes.xaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    names = [_short(name, 32) for name, _, _ in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=9, parse_math=False)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    for row, (_, value, interval) in enumerate(rows):
+        text = f"{value:.1%}"
+        if interval is not None:
+            axes.hlines(row, *interval, color=BLUE, linewidth=2)
+            text += f"  [{interval[0]:.1%}, {interval[1]:.1%}]"
+        axes.plot(value, row, "o", color=BLUE, markersize=6)
+        axes.annotate(
+            text,
+            (1.02, row),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8.5,
+            color=INK,
+        )
+    return figure
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write `figure` as PNG, in one step; same figure, same bytes."""
+    with files.atomic(path) as temporary:
+        # Without the version of matplotlib that is there by default.
+        metadata = {"Software": None}
+        figure.savefig(temporary, format="png", dpi=150, metadata=metadata)
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def _tidy(axes: Axes, xlabel: str, ylabel: str = "") -> None:
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelsize=9, labelcolor=INK)
+    axes.set_xlabel(xlabel, fontsize=9, color=INK)
+    axes.set_ylabel(ylabel, fontsize=9, color=INK)
+
+
+def _short(name: str, length: int = 24) -> str:
+    """Cut the middle out of a long name: its end tells it from its neighbours."""
+    name = " ".join(str(name).split())
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"

@@ -1,0 +1,177 @@
+"""The command `keras-tl`: list, show, copy and run recipes, use what they made."""
+
+import ast
+import os
+import runpy
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from keras_tl import config, errors
+
+USAGE = """\
+usage: keras-tl COMMAND ...
+
+Transfer-learning recipes for Keras 3 and TensorFlow.
+
+commands:
+  list                      name every recipe
+  show NAME                 print a recipe
+  copy NAME FOLDER          copy a recipe to change it
+  run NAME [FLAGS]          run a recipe; `keras-tl run NAME --help` names its flags
+  predict RUN IMAGE...      classify images, or a folder of them, with a finished run
+
+Begin with: keras-tl run quickstart
+"""
+
+
+def main() -> None:
+    """Run the command line."""
+    # TensorFlow's own messages at start-up say nothing to a user.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    commands = {
+        "list": list_recipes,
+        "show": show,
+        "copy": copy,
+        "run": run,
+        "predict": predict,
+    }
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return
+    if arguments[0] == "--version":
+        from keras_tl import __version__
+
+        print(f"keras-tl {__version__}")
+        return
+    with config.error_exit("keras-tl"):
+        if arguments[0] not in commands:
+            raise errors.unknown("command", arguments[0], commands)
+        commands[arguments[0]](arguments[1:])
+
+
+def recipe_folder() -> Path:
+    """Find the recipes: inside the installed package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Name all recipes: the folder is the list."""
+    return sorted(p.stem for p in recipe_folder().glob("*.py") if p.stem[0] != "_")
+
+
+def recipe_path(name: str) -> Path:
+    """Find the file of a recipe.
+
+    Raises:
+        InputError: There is none of that name; the nearest are named.
+    """
+    if name not in recipe_names():
+        raise errors.unknown("recipe", name, recipe_names())
+    return recipe_folder() / f"{name}.py"
+
+
+def list_recipes(arguments: list[str]) -> None:
+    """Name every recipe, with the first line of its docstring."""
+    tyro.cli(_nothing, args=arguments, prog="keras-tl list")
+    width = max(map(len, recipe_names()))
+    for name in recipe_names():
+        tree = ast.parse(recipe_path(name).read_text(encoding="utf-8"))
+        print(f"{name:<{width}}  {(ast.get_docstring(tree) or '').splitlines()[0]}")
+
+
+def _nothing() -> None:
+    """Name every recipe."""
+
+
+def show(arguments: list[str]) -> None:
+    """Print a recipe."""
+
+    def parse(name: Annotated[str, tyro.conf.Positional]) -> str:
+        """Print a recipe.
+
+        Args:
+            name: Name of a recipe; `keras-tl list` names them.
+        """
+        return name
+
+    name = tyro.cli(parse, args=arguments, prog="keras-tl show")
+    print(recipe_path(name).read_text(encoding="utf-8"), end="")
+
+
+def copy(arguments: list[str]) -> None:
+    """Copy a recipe into a folder; nothing is ever overwritten."""
+
+    def parse(
+        name: Annotated[str, tyro.conf.Positional],
+        folder: Annotated[Path, tyro.conf.Positional],
+    ) -> tuple[str, Path]:
+        """Copy a recipe to change it; nothing is ever overwritten.
+
+        Args:
+            name: Name of a recipe; `keras-tl list` names them.
+            folder: Where to put it; made when it is not there.
+        """
+        return name, folder
+
+    name, folder = tyro.cli(parse, args=arguments, prog="keras-tl copy")
+    source, target = recipe_path(name), folder / f"{name}.py"
+    if os.path.lexists(target):
+        raise errors.InputError(
+            f"{target} is there already and is not overwritten. Name another folder."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise errors.InputError(f"Cannot write {target}: {reason}.") from error
+    print(f"{target}\nChange it, then run: python {target}")
+
+
+def run(arguments: list[str]) -> None:
+    """Run a recipe with the flags that follow its name."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(
+            "usage: keras-tl run NAME [FLAGS]\n\n"
+            f"recipes: {', '.join(recipe_names())}\n"
+            "`keras-tl run NAME --help` names a recipe's flags."
+        )
+        raise SystemExit(0 if arguments else 2)
+    path = recipe_path(arguments[0])
+    sys.argv = [str(path), *arguments[1:]]
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def predict(arguments: list[str]) -> None:
+    """Classify images with a finished run."""
+
+    def parse(
+        run: Annotated[Path, tyro.conf.Positional],
+        images: Annotated[tuple[Path, ...], tyro.conf.Positional],
+        top: int = 1,
+        csv: Path | None = None,
+    ) -> tuple[Path, tuple[Path, ...], int, Path | None]:
+        """Classify images with a finished run.
+
+        Args:
+            run: Folder of a finished run.
+            images: Image files, or folders of them.
+            top: Number of classes to name for each image, the likeliest first.
+            csv: New file to write the table to: image, class, probability.
+        """
+        return run, images, top, csv
+
+    parsed = tyro.cli(parse, args=arguments, prog="keras-tl predict")
+    from keras_tl.deploy import prediction
+
+    prediction.predict(*parsed)
+
+
+if __name__ == "__main__":
+    main()

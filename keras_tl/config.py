@@ -1,0 +1,156 @@
+"""A recipe's settings: a frozen dataclass, its command line, and `config.json`."""
+
+import dataclasses
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import tyro
+
+from keras_tl import errors, files
+
+
+def run(main: Callable, config: type) -> None:
+    """Read `config` from the command line and call `main` with it.
+
+    Every field is a flag, the comment behind it its help. `--config FILE` starts from
+    the settings that a run saved, `--resume RUN` from those of an interrupted run;
+    flags given as well win over `--config`.
+
+    What the user can mend ends in one sentence and exit status 2, Ctrl-C in a word on
+    how to go on and exit status 130.
+    """
+    with error_exit(Path(sys.argv[0]).stem):
+        main(parse(config, sys.argv[1:]))
+
+
+class error_exit:
+    """End the program with one sentence for errors that the user can mend."""
+
+    def __init__(self, program: str):
+        self.program = program
+        self._warnings = warnings.catch_warnings()
+
+    def __enter__(self):
+        self._warnings.__enter__()
+        warnings.showwarning = self._show
+        warnings.simplefilter("always", errors.InputWarning)
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self._warnings.__exit__(kind, error, traceback)
+        if isinstance(error, errors.InputError):
+            print(f"{self.program}: error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        if isinstance(error, KeyboardInterrupt):
+            said = f" {error}" if error.args else ""
+            print(f"\n{self.program}: interrupted.{said}", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    def _show(self, message, category, filename, line, file=None, text=None):
+        if issubclass(category, errors.InputWarning):
+            print(f"{self.program}: warning: {message}", file=sys.stderr)
+        else:
+            formatted = warnings.formatwarning(message, category, filename, line, text)
+            print(formatted, end="", file=sys.stderr)
+
+
+def parse(config: type, arguments: list[str], program: str | None = None):
+    """Build a `config` from a command line. See `run`.
+
+    Raises:
+        InputError: A value that `config` refuses, or a saved file that does not fit.
+        SystemExit: A flag that does not exist (status 2), or `--help` (status 0).
+    """
+    arguments, saved = _take(arguments, "--config")
+    arguments, resumed = _take(arguments, "--resume")
+    if resumed is not None:
+        if arguments or saved is not None:
+            raise errors.InputError(
+                "`--resume` goes on with the settings of the interrupted run, so no "
+                f"other flag can be given. Received: {' '.join(arguments) or saved}"
+            )
+        saved = Path(resumed) / "config.json"
+    before = [] if saved is None else to_arguments(config, files.read_json(saved))
+    # The later flag wins.
+    arguments = [*before, *arguments]
+    if resumed is not None:
+        arguments += ["--resume", str(resumed)]
+    return tyro.cli(
+        config,
+        args=arguments,
+        prog=program,
+        description=config.__doc__,
+        config=(tyro.conf.FlagConversionOff, tyro.conf.SuppressFixed),
+    )
+
+
+def _take(arguments, flag):
+    """Remove `flag` and its value from a command line."""
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == flag:
+            if not equals:
+                if index + 1 == len(arguments):
+                    raise errors.InputError(f"`{flag}` must be followed by a path.")
+                value = arguments[index + 1]
+            return arguments[:index] + arguments[index + 1 + (not equals) :], value
+    return arguments, None
+
+
+def to_arguments(config: type, saved: dict) -> list[str]:
+    """Turn saved settings into the command line that gives them.
+
+    Raises:
+        InputError: A setting that this `config` does not have.
+    """
+    if not isinstance(saved, dict):
+        raise errors.InputError("The saved settings must be a JSON object.")
+    known = {field.name for field in dataclasses.fields(config)}
+    arguments = []
+    for name, value in saved.items():
+        if name not in known:
+            raise errors.unknown("config", name, known)
+        values = value if isinstance(value, list) else [value]
+        arguments += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return arguments
+
+
+def to_json(settings) -> dict:
+    """Give the settings as JSON has them: paths as text."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in dataclasses.asdict(settings).items()
+    }
+
+
+def start_run(name: str, settings) -> Path:
+    """Make the folder of a run and write its `config.json`, or open it again.
+
+    Args:
+        name: The recipe's name. Without `settings.out` the folder is the first of
+            `runs/name`, `runs/name-2`, ... that is free.
+        settings: A recipe's settings, with the fields `out` and `resume`.
+
+    Raises:
+        InputError: `out` exists, nothing is to be resumed, or the settings differ.
+    """
+    if settings.resume is not None:
+        folder = Path(settings.resume)
+        saved = files.read_json(folder / "config.json")
+        wanted = to_json(dataclasses.replace(settings, resume=None, out=folder))
+        if {**saved, "out": str(folder)} != wanted:
+            raise errors.InputError(f"{folder} was started with other settings.")
+        if (folder / "manifest.json").exists():
+            raise errors.expected(
+                "resume", "name an interrupted run", str(folder), "It is complete."
+            )
+        return folder
+    if settings.out is None:
+        folder = files.next_folder("runs", name)
+    else:
+        folder = files.new_folder(settings.out)
+    settings = dataclasses.replace(settings, out=folder)
+    files.write_json(folder / "config.json", to_json(settings))
+    return folder

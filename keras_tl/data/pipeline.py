@@ -1,0 +1,127 @@
+"""From examples to batches: shuffled, augmented, padded, weighted, prefetched.
+
+The order is fixed: cache (`splits.in_memory`) -> shuffle -> batch -> augment ->
+prefetch. Everything random is computed from (seed, epoch, example index) alone, so
+that an epoch can be made again at any time: a resumed run sees what the uninterrupted
+one would have seen.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_tl import errors
+from keras_tl.data.splits import Split
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# Uniform random numbers that an augmentation may use for one image.
+DRAWS = 16
+
+Augmentation = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Training batches, epoch by epoch.
+
+    A batch is `(x, y, sample_weight)`, always of `batch_size` rows. The last batch of
+    an epoch is filled up with copies whose `sample_weight` is 0; the others weigh
+    `rows / examples` of the epoch, 1 when nothing is filled up, so that means over an
+    epoch are means over its examples.
+
+    Attributes:
+        split: Where the examples come from.
+        batch_size: Rows of a batch, over all devices.
+        seed: What, with the epoch's number, decides order and augmentation.
+        augment: Function from a batch of images and uniform random numbers
+            `(batch, DRAWS)` in [0, 1) to a batch of images of the same shape.
+    """
+
+    split: Split
+    batch_size: int
+    seed: int
+    augment: Augmentation | None = None
+
+    def __post_init__(self):
+        errors.check_at_least("batch_size", self.batch_size, 1)
+
+    @property
+    def steps(self) -> int:
+        """Number of batches in an epoch."""
+        return math.ceil(len(self.split) / self.batch_size)
+
+    def epoch(self, epoch: int) -> "tf.data.Dataset":
+        """Give the batches of one epoch, the first being number 0."""
+        return self.from_epoch(epoch).take(self.steps)
+
+    def from_epoch(self, epoch: int) -> "tf.data.Dataset":
+        """Give the batches of all epochs from `epoch` on, without an end.
+
+        For `fit(..., initial_epoch=epoch, steps_per_epoch=training.steps)`.
+        """
+        import tensorflow as tf
+
+        count, rows = len(self.split), self.steps * self.batch_size
+        weights = tf.constant(_weights(count, rows))
+
+        def one_epoch(number):
+            # One row of random numbers for each example; the last column orders them.
+            draws = tf.random.stateless_uniform(
+                [count, DRAWS + 1], tf.stack([tf.constant(self.seed, tf.int64), number])
+            )
+            order = tf.argsort(draws[:, DRAWS], stable=True)
+            order = tf.concat([order, tf.repeat(order[-1:], rows - count)], 0)
+            return tf.data.Dataset.from_tensor_slices(
+                (order, tf.gather(draws[:, :DRAWS], order), weights)
+            ).batch(self.batch_size, drop_remainder=True)
+
+        batches = tf.data.Dataset.range(epoch, np.iinfo("int64").max).flat_map(
+            one_epoch
+        )
+        return _read(batches, self.split, self.batch_size, self.augment)
+
+
+def evaluation(split: Split, batch_size: int) -> "tf.data.Dataset":
+    """Give the examples of a split once, in order, never shuffled or augmented.
+
+    Batches are as in `Training`: the last one is filled up with copies of weight 0.
+    """
+    import tensorflow as tf
+
+    errors.check_at_least("batch_size", batch_size, 1)
+    count = len(split)
+    rows = math.ceil(count / batch_size) * batch_size
+    order = np.minimum(np.arange(rows), count - 1)
+    batches = tf.data.Dataset.from_tensor_slices(
+        (order, np.zeros((rows, 0), "float32"), _weights(count, rows))
+    ).batch(batch_size, drop_remainder=True)
+    return _read(batches, split, batch_size, None)
+
+
+def _weights(count, rows):
+    weights = np.zeros(rows, "float32")
+    weights[:count] = rows / count
+    return weights
+
+
+def _read(batches, split, batch_size, augment):
+    import tensorflow as tf
+
+    example = split.read([0])
+    labels = tf.constant(split.labels)
+
+    def read(order, draws, weights):
+        x = tf.numpy_function(split.read, [order], example.dtype, stateful=False)
+        x.set_shape((batch_size, *example.shape[1:]))
+        if augment is not None:
+            x = augment(x, draws)
+        return x, tf.gather(labels, order), weights
+
+    return batches.map(read, tf.data.AUTOTUNE, deterministic=True).prefetch(
+        tf.data.AUTOTUNE
+    )

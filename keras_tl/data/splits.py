@@ -1,0 +1,207 @@
+"""Labelled examples that are read by index, and the three splits they come in."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from keras_tl import errors
+from keras_tl.data import images as image_files
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples and their labels.
+
+    Attributes:
+        images: Either an array `(count, ...)`: uint8 RGB images
+            `(count, height, width, 3)` in [0, 255], or features of any shape; or
+            one path of an image file per example.
+        labels: int32 `(count,)`, each in [0, num_classes).
+        image_size: Side in pixels of the squares that `read` gives. `None` gives
+            the rows of an array as they are.
+
+    >>> split = Split(np.zeros((5, 8, 8, 3), "uint8"), [0, 1, 0, 1, 0], image_size=4)
+    >>> split.read([0, 3]).shape
+    (2, 4, 4, 3)
+    """
+
+    images: np.ndarray | Sequence[Path] = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    image_size: int | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "labels", np.asarray(self.labels, "int32").reshape(-1))
+        if len(self.images) != len(self.labels):
+            raise errors.expected(
+                "labels",
+                f"have one entry for each of the {len(self.images)} images",
+                len(self.labels),
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Read some examples, in the order of `indices`.
+
+        Returns:
+            Array `(len(indices), ...)`: uint8 `(n, image_size, image_size, 3)` for
+            images, the rows as they are for features.
+        """
+        if not isinstance(self.images, np.ndarray):
+            paths = [self.images[index] for index in indices]
+            return image_files.read(paths, self.image_size)
+        rows = self.images[np.asarray(indices)]
+        if self.image_size is None:
+            return rows
+        return image_files.resize(rows, self.image_size)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Split":
+        """Keep only the examples at `indices`, in that order."""
+        indices = np.asarray(indices, "int64")
+        if isinstance(self.images, np.ndarray):
+            kept = self.images[indices]
+        else:
+            kept = tuple(self.images[index] for index in indices)
+        return replace(self, images=kept, labels=self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three splits of one dataset.
+
+    Attributes:
+        train: What weights are fitted to.
+        validation: What chooses: epochs, settings, early stopping.
+        test: What is read once, at the end, for the reported number.
+        class_names: Name of each label, in the order of the labels.
+        origin: How the three splits came about, as a sentence for people.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    origin: str
+
+    def __post_init__(self):
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        count = len(self.class_names)
+        if count < 2:
+            raise errors.expected(
+                "data",
+                "have at least two classes",
+                list(self.class_names),
+                "A classifier with one class has nothing to learn.",
+            )
+        for name, split in self.items():
+            if not len(split):
+                raise errors.InputError(
+                    f"The {name} split is empty. {self.origin} "
+                    "Give more images, or put some into a folder of that name."
+                )
+            low, high = int(split.labels.min()), int(split.labels.max())
+            if low < 0 or high >= count:
+                raise errors.InputError(
+                    f"Labels of the {name} split must be in [0, {count - 1}], one for "
+                    f"each of {count} classes. Received labels from {low} to {high}."
+                )
+
+    def items(self) -> list[tuple[str, Split]]:
+        """Pairs of name and split, in the order train, validation, test."""
+        return [
+            ("train", self.train),
+            ("validation", self.validation),
+            ("test", self.test),
+        ]
+
+    def map(self, function) -> "Splits":
+        """Apply `function` to each of the three splits."""
+        return replace(self, **{name: function(split) for name, split in self.items()})
+
+    def at_size(self, image_size: int) -> "Splits":
+        """Let all three splits give square images of `image_size` pixels."""
+        errors.check_at_least("image_size", image_size, 1)
+        return self.map(lambda split: replace(split, image_size=image_size))
+
+
+def describe(splits: Splits) -> dict:
+    """Say what a manifest has to know of the data: sizes, classes, origin, content.
+
+    Returns:
+        JSON-ready; `sha256` changes with any pixel, file or label of any split.
+    """
+    digest = hashlib.sha256()
+    for _, split in splits.items():
+        digest.update(split.labels.tobytes())
+        if isinstance(split.images, np.ndarray):
+            digest.update(np.ascontiguousarray(split.images).data)
+        else:
+            for path in split.images:
+                digest.update(Path(path).read_bytes())
+    return {
+        "origin": splits.origin,
+        "counts": {name: len(split) for name, split in splits.items()},
+        "classes": list(splits.class_names),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def limit(splits: Splits, count: int | None, *, seed: int) -> Splits:
+    """Keep at most `count` examples of each split, as evenly over classes as it goes.
+
+    Each class gives its share of `count`; what a small class cannot give, the others
+    do. `None` keeps everything.
+    """
+    if count is None:
+        return splits
+    errors.check_at_least("limit", count, 1)
+    return splits.map(lambda split: split.take(balanced(split.labels, count, seed)))
+
+
+def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Choose `count` examples, as evenly over the classes as it goes.
+
+    Returns:
+        Sorted indices, `min(count, len(labels))` of them.
+
+    >>> balanced(np.array([0, 0, 0, 0, 1, 1]), 4, seed=0).size
+    4
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    # The n-th example of each class comes before any (n+1)-th.
+    rank = np.empty(len(labels), "int64")
+    for label in np.unique(labels):
+        of_class = order[labels[order] == label]
+        rank[of_class] = np.arange(len(of_class))
+    by_rank = order[np.argsort(rank[order], kind="stable")]
+    return np.sort(by_rank[:count])
+
+
+def in_memory(split: Split, *, share: float = 0.5) -> Split:
+    """Decode and resize every image once and keep the result, where RAM allows.
+
+    The size is estimated before anything is read: when it would take more than
+    `share` of the memory that is free now, the split is given back as it is and
+    goes on reading its files in every epoch.
+
+    Returns:
+        A split whose images are one uint8 array, or `split` itself.
+    """
+    if split.image_size is None or (
+        isinstance(split.images, np.ndarray)
+        and split.images.shape[1:3] == (split.image_size, split.image_size)
+    ):
+        return split
+    needed = len(split) * split.image_size**2 * 3
+    if needed > share * psutil.virtual_memory().available:
+        return split
+    decoded = np.empty((len(split), split.image_size, split.image_size, 3), "uint8")
+    for start in range(0, len(split), 256):
+        rows = np.arange(start, min(start + 256, len(split)))
+        decoded[rows] = split.read(rows)
+    return replace(split, images=decoded)

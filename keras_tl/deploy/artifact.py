@@ -1,0 +1,217 @@
+"""What a run leaves behind, and how it is used again: the run folder."""
+
+import csv
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_tl
+from keras_tl import errors, files
+from keras_tl.analysis import evaluation
+from keras_tl.data.splits import Split
+
+VERSIONS = ("keras", "tensorflow", "numpy", "scikit-learn", "pillow")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A trained classifier with all that is needed to use it.
+
+    Attributes:
+        model: From raw images `(batch, image_size, image_size, 3)` to logits.
+        class_names: Names in the order of the logits.
+        manifest: Versions, seed, data, and how the images were prepared.
+    """
+
+    model: keras.Model
+    class_names: tuple[str, ...]
+    manifest: dict
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square images that the model takes."""
+        return self.model.input.shape[1]
+
+    def predict(
+        self, images: np.ndarray | Sequence[Path | str], *, batch_size: int = 32
+    ) -> np.ndarray:
+        """Classify images.
+
+        Args:
+            images: uint8 RGB `(count, height, width, 3)` in [0, 255], or image files.
+                The largest centred square of each is resized to `image_size`.
+            batch_size: Images per step.
+
+        Returns:
+            Probabilities `(count, num_classes)`, float32; each row sums to 1.
+        """
+        if isinstance(images, np.ndarray):
+            if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+                raise errors.InputError(
+                    "`images` must be uint8 (count, height, width, 3), RGB in [0, 255]."
+                    f" Received: {images.dtype} {images.shape}"
+                )
+        else:
+            images = tuple(Path(path) for path in images)
+        if not len(images):
+            return np.zeros((0, len(self.class_names)), "float32")
+        split = Split(images, np.zeros(len(images)), self.image_size)
+        logits = evaluation.predict(self.model, split, batch_size=batch_size)
+        return evaluation.softmax(logits)
+
+
+def save(
+    folder: Path,
+    model: keras.Model,
+    class_names: Sequence[str],
+    *,
+    metrics: dict,
+    history: list[dict],
+    facts: dict,
+) -> None:
+    """Write what a run has made into its folder, each file in one step.
+
+    `model.keras`, `classes.json`, `metrics.json`, `history.csv`, and last
+    `manifest.json`, which is there only when everything else is.
+
+    Args:
+        folder: The run's folder, which holds its `config.json` already.
+        model: The trained classifier; it is saved without its optimizer.
+        class_names: Names in the order of the logits.
+        metrics: What the run measured; JSON.
+        history: One row for each epoch of each phase.
+        facts: More for the manifest: recipe, seed, seconds, data.
+
+    Raises:
+        InputError: The disk is full, or the folder cannot be written to.
+    """
+    save_model(model, folder / "model.keras")
+    files.write_json(folder / "classes.json", list(class_names))
+    files.write_json(folder / "metrics.json", metrics)
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    with (
+        files.atomic(folder / "history.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(history)
+    manifest = {
+        **facts,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "model_sha256": files.sha256(folder / "model.keras"),
+        "input": {
+            "shape": list(model.input.shape[1:]),
+            "pixels": "RGB in [0, 255]",
+            "resize": "largest centred square, bilinear",
+            "preprocessing": "inside the model",
+        },
+        "output": "logits, in the order of classes.json",
+    }
+    files.write_json(folder / "manifest.json", manifest)
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Save a model in one step: an error leaves the old file as it was."""
+    with files.atomic(path) as temporary:
+        model.save(temporary, include_optimizer=False)
+
+
+def load(folder: Path | str) -> Artifact:
+    """Load the artefact that a run has saved.
+
+    Raises:
+        InputError: The folder is no finished run, or a file in it is damaged.
+    """
+    folder = Path(folder)
+    manifest_path = folder / "manifest.json"
+    if not manifest_path.exists():
+        raise errors.expected(
+            "run",
+            "name the folder of a finished run, with a manifest.json in it",
+            str(folder),
+        )
+    manifest = files.read_json(manifest_path)
+    path = folder / "model.keras"
+    model = load_model(path)
+    if files.sha256(path) != manifest.get("model_sha256"):
+        raise errors.InputError(
+            f"{path} is not the file this run saved: its sha256 is not the one in "
+            "manifest.json."
+        )
+    class_names = files.read_json(folder / "classes.json")
+    return Artifact(model, tuple(class_names), manifest)
+
+
+def load_model(path: Path | str) -> keras.Model:
+    """Load a `.keras` file that may be damaged or hostile.
+
+    Keras says "File not found" of files that are there but are no archive, and has six
+    other errors for damaged ones. Code in a file (a Lambda layer) is never run.
+
+    Raises:
+        InputError: What is wrong with the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise errors.InputError(f"There is no model file {path}.")
+    if not path.stat().st_size:
+        raise errors.InputError(f"The model file {path} is empty.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            layers = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        raise errors.InputError(
+            f"The model file {path} is truncated, damaged or no .keras file: {error}."
+        ) from error
+    if damaged is not None:
+        raise errors.InputError(f"The model file {path} is damaged, in {damaged}.")
+    if '"class_name": "Lambda"' in json.dumps(layers):
+        raise errors.InputError(
+            f"The model file {path} holds a Lambda layer: Python code that would run "
+            "here. It is not loaded; ask for the model with registered layers instead."
+        )
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises nearly any type on a damaged file.
+        raise errors.InputError(
+            f"The model file {path} cannot be loaded: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def versions() -> dict[str, str]:
+    """Give the versions that a result depends on."""
+    found = {"python": platform.python_version(), "keras_tl": keras_tl.__version__}
+    for name in VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    """Describe the machine: operating system, processor, cores."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        models = [line for line in lines if line.startswith("model name")]
+        name = models[0].partition(":")[2].strip() if models else name
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": name,
+        "cores": os.cpu_count() or 0,
+    }

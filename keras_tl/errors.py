@@ -1,0 +1,61 @@
+"""The form of our messages: what was expected, what came, what to do."""
+
+import difflib
+import warnings
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    The command line prints it as one line and ends with exit status 2; any other
+    exception is a bug of ours and keeps its traceback.
+    """
+
+
+class InputWarning(UserWarning):
+    """Something the user gave works, but probably not as they would wish."""
+
+
+def warn(message: str) -> None:
+    """Warn of something the user can act on."""
+    warnings.warn(message, InputWarning, stacklevel=3)
+
+
+def expected(argument: str, expectation: str, received: object, hint: str = ""):
+    """Build the error for a value that is not what was expected.
+
+    Args:
+        argument: Name of the argument, as the user typed it.
+        expectation: What it must be; the sentence goes on after "must".
+        received: The value that came.
+        hint: What to do next, as a sentence of its own.
+
+    Returns:
+        An `InputError`, to be raised by the caller.
+
+    >>> print(expected("epochs", "be at least 1", 0))
+    `epochs` must be at least 1. Received: epochs=0
+    """
+    message = f"`{argument}` must {expectation}. Received: {argument}={received!r}"
+    return InputError(f"{message}. {hint}" if hint else message)
+
+
+def unknown(argument: str, received: str, known: Iterable[str]):
+    """Build the error for a name that does not exist, with the nearest that do.
+
+    >>> print(unknown("backbone", "vgg61", ["resnet50", "vgg16"]))
+    `backbone` must be one of: resnet50, vgg16. Received: backbone='vgg61'. \
+Did you mean vgg16?
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(received, known, n=3, cutoff=0.5)
+    names = ", ".join(known if len(known) <= 40 else near or known[:40])
+    hint = f"Did you mean {' or '.join(near)}?" if near else ""
+    return expected(argument, f"be one of: {names}", received, hint)
+
+
+def check_at_least(argument: str, value: float, minimum: float) -> None:
+    """Raise `InputError` when `value` is below `minimum`."""
+    if value < minimum:
+        raise expected(argument, f"be at least {minimum}", value)

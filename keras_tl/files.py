@@ -1,0 +1,126 @@
+"""Run folders, atomic writes, fingerprints."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_tl import errors
+
+
+@contextlib.contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Give a temporary path that becomes `path` only when all went well.
+
+    A reader sees the old file or the new one, never a part: the bytes are flushed
+    to disk and moved into place in one step. On any error the temporary file is
+    removed and the old file stays.
+
+    Raises:
+        InputError: The disk is full, or the folder cannot be written to.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic(Path(folder) / "a.txt") as temporary:
+    ...         _ = temporary.write_text("whole")
+    ...     (Path(folder) / "a.txt").read_text()
+    'whole'
+    """
+    path = Path(path)
+    try:
+        # The suffix is kept: Keras chooses the file format by it.
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
+        os.close(handle)
+    except OSError as error:
+        raise errors.InputError(_cannot_write(path, error)) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files for the owner alone; give them the usual mode.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise errors.InputError(_cannot_write(path, error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    kept = " The file that was there is unchanged." if path.exists() else ""
+    return f"Cannot write {path}: {error.strerror or error}.{kept}"
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write `text` to `path` in one step. See `atomic`."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: object) -> None:
+    """Write `value` as indented JSON to `path` in one step. See `atomic`."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path | str):
+    """Read a JSON file.
+
+    Raises:
+        InputError: The file is absent or holds no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or error
+        raise errors.InputError(f"Cannot read {path}: {reason}.") from error
+    except ValueError as error:
+        raise errors.InputError(f"{path} holds no valid JSON: {error}.") from error
+
+
+def new_folder(path: Path | str) -> Path:
+    """Make a folder that did not exist; nothing is ever overwritten.
+
+    Raises:
+        InputError: `path` exists already, or cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=False)
+    except FileExistsError as error:
+        raise errors.expected(
+            "out",
+            "name a folder that does not exist yet",
+            str(path),
+            "Nothing is overwritten: choose another name, or move that one away.",
+        ) from error
+    except OSError as error:
+        raise errors.InputError(
+            f"Cannot make the folder {path}: {error.strerror or error}."
+        ) from error
+    return path
+
+
+def next_folder(parent: Path | str, name: str) -> Path:
+    """Make the first of `parent/name`, `parent/name-2`, ... that is free."""
+    parent = Path(parent)
+    number = 1
+    while True:
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        if not os.path.lexists(path):
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(parents=True, exist_ok=False)
+                return path
+        number += 1
+
+
+def sha256(path: Path | str) -> str:
+    """Hash the bytes of a file, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

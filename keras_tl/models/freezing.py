@@ -1,0 +1,263 @@
+"""Decide which layers train, in a way that holds, and report what does.
+
+Each function sets `trainable` on the layers themselves and leaves the model
+uncompiled: Keras reads the flags when a model is compiled, and a change after that is
+a silent no-op. With no compiled state left, `fit` raises Keras's own error instead.
+
+BatchNormalization stays frozen unless it is asked for. Calling a backbone with
+`training=False` does not hold under `fit` once its weights are trainable
+(https://github.com/keras-team/keras/issues/20285); `trainable=False` on the layer
+does: it then normalizes by its moving statistics and leaves them alone.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import keras
+
+from keras_tl import errors
+
+
+def freeze(model: keras.Model) -> None:
+    """Freeze every layer of `model`.
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> freeze(model)
+    >>> model.trainable_weights
+    []
+    """
+    _apply(model, {id(layer): False for layer in leaves(model)})
+
+
+def freeze_up_to(model: keras.Model, name: str) -> None:
+    """Freeze everything up to and with a layer or block, leave the rest as it is.
+
+    Args:
+        model: Any functional or sequential model.
+        name: A layer's name, or the part of layer names that a block shares: "block4"
+            for VGG16's `block4_conv1` to `block4_pool`.
+
+    Raises:
+        InputError: No layer or block is called `name`; the nearest are named.
+    """
+    layers = leaves(model)
+    last = _members(model, name)[-1]
+    _apply(model, {id(layer): False for layer in layers[: last + 1]})
+
+
+def unfreeze_from(
+    model: keras.Model, name: str, *, batch_normalization: bool = False
+) -> None:
+    """Let everything train from a layer or block on, up to the output.
+
+    Args:
+        model: Any functional or sequential model.
+        name: A layer's name, or the part of layer names that a block shares.
+        batch_normalization: Whether BatchNormalization trains as well. Its statistics
+            then move with every batch, which small batches and small data bear badly.
+
+    Raises:
+        InputError: No layer or block is called `name`; the nearest are named.
+    """
+    first = _members(model, name)[0]
+    _train(model, leaves(model)[first:], batch_normalization)
+
+
+def unfreeze(model: keras.Model, *, batch_normalization: bool = False) -> None:
+    """Let everything train; BatchNormalization only when asked."""
+    _train(model, leaves(model), batch_normalization)
+
+
+def unfreeze_fraction(
+    model: keras.Model, fraction: float, *, batch_normalization: bool = False
+) -> None:
+    """Let the last part of the layers that have weights train, and freeze the others.
+
+    Args:
+        model: Any functional or sequential model.
+        fraction: Part of the layers with weights, from the output back, in [0, 1];
+            BatchNormalization is not counted.
+        batch_normalization: Whether BatchNormalization among them trains as well.
+    """
+    if not 0 <= fraction <= 1:
+        raise errors.expected("fraction", "be in [0, 1]", fraction)
+    layers = leaves(model)
+    weighted = [
+        index
+        for index, layer in enumerate(layers)
+        if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    freeze(model)
+    count = round(fraction * len(weighted))
+    if count:
+        _train(model, layers[weighted[-count] :], batch_normalization)
+
+
+def unfreeze_blocks(
+    model: keras.Model, count: int, pattern: str, *, batch_normalization: bool = False
+) -> None:
+    """Let the last blocks and all that follows them train, and freeze the others.
+
+    Args:
+        model: Any functional or sequential model.
+        count: Number of blocks, from the output back. 0 trains only what follows the
+            last block: the head, and layers between it and the last block.
+        pattern: Regular expression whose first group names a layer's block, such as
+            `backbones.find("vgg16").block`.
+        batch_normalization: Whether BatchNormalization among them trains as well.
+    """
+    found = blocks(model, pattern)
+    if not 0 <= count <= len(found):
+        raise errors.expected(
+            "count", f"be in [0, {len(found)}], the number of blocks", count
+        )
+    layers = leaves(model)
+    freeze(model)
+    if count:
+        first = found[list(found)[-count]][0]
+        start = next(i for i, layer in enumerate(layers) if layer.name == first)
+    else:
+        last = found[list(found)[-1]][-1]
+        start = 1 + next(i for i, layer in enumerate(layers) if layer.name == last)
+    _train(model, layers[start:], batch_normalization)
+
+
+def blocks(model: keras.Model, pattern: str) -> dict[str, list[str]]:
+    """Group the layers of `model` into blocks, in the order of the model.
+
+    Args:
+        model: Any functional or sequential model.
+        pattern: Regular expression whose first group names a layer's block.
+
+    Returns:
+        Block name -> names of its layers.
+
+    Raises:
+        InputError: No layer matches.
+    """
+    found = {}
+    for layer in leaves(model):
+        match = re.match(pattern, layer.name)
+        if match:
+            found.setdefault(match.group(1), []).append(layer.name)
+    if not found:
+        raise errors.expected("pattern", "match the name of some layer", pattern)
+    return found
+
+
+def leaves(model: keras.Model) -> list[keras.Layer]:
+    """List the layers that hold no other layer of a nested model, input first."""
+
+    def walk(layers) -> Iterator[keras.Layer]:
+        for layer in layers:
+            if isinstance(layer, keras.Model):
+                yield from walk(layer.layers)
+            else:
+                yield layer
+
+    return list(walk(model.layers))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What trains in a model, and how much that is.
+
+    Attributes:
+        rows: Layer name, class, number of parameters, whether they train; layers
+            without weights are left out.
+        trainable: Number of parameters that train.
+        frozen: Number of parameters that do not.
+        head: Number of parameters of the new head, the layers behind the backbone.
+    """
+
+    rows: list[tuple[str, str, int, bool]]
+    trainable: int
+    frozen: int
+    head: int
+
+    def __str__(self) -> str:
+        total = self.trainable + self.frozen
+        return (
+            f"{self.trainable:,} of {total:,} parameters train "
+            f"({self.trainable / total:.2%}); the head alone has {self.head:,}, "
+            f"training everything would move {total:,}."
+        )
+
+
+HEAD_LAYERS = r"(pool|flatten|hidden_\d+|dropout|logits)$"
+
+
+def report(model: keras.Model) -> Report:
+    """Say which layers train, from the flags that Keras itself goes by.
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(2, name="logits")]
+    ... )
+    >>> print(report(model))
+    10 of 10 parameters train (100.00%); the head alone has 10, training everything \
+would move 10.
+    """
+    training = {id(weight) for weight in model.trainable_weights}
+    rows, head = [], 0
+    for layer in leaves(model):
+        count = layer.count_params() if layer.weights else 0
+        if re.match(HEAD_LAYERS, layer.name):
+            head += count
+        if count:
+            trains = any(id(weight) in training for weight in layer.weights)
+            rows.append((layer.name, type(layer).__name__, count, trains))
+    trainable = sum(_size(weight) for weight in model.trainable_weights)
+    total = sum(_size(weight) for weight in model.weights)
+    return Report(rows, trainable, total - trainable, head)
+
+
+def _size(weight):
+    size = 1
+    for length in weight.shape:
+        size *= length
+    return size
+
+
+def _members(model, name):
+    """Positions of the layers that are `name`, or whose names begin with it."""
+    names = [layer.name for layer in leaves(model)]
+    if name in names:
+        return [names.index(name)]
+    # What follows must not be a digit or letter: "block1" is not in "block10_conv".
+    start = re.compile(re.escape(name) + r"(?=_|[a-z]_|$)")
+    members = [i for i, layer_name in enumerate(names) if start.match(layer_name)]
+    if not members:
+        prefixes = {layer_name.split("_")[0] for layer_name in names}
+        raise errors.unknown("name", name, {*names, *prefixes})
+    return members
+
+
+def _train(model, layers, batch_normalization):
+    _apply(
+        model,
+        {
+            id(layer): batch_normalization
+            or not isinstance(layer, keras.layers.BatchNormalization)
+            for layer in layers
+        },
+    )
+
+
+def _apply(model, flags):
+    # A nested model that is frozen itself would hide the flags of its layers, and
+    # setting its flag sets theirs: so containers first, then the layers.
+    wanted = {id(layer): layer.trainable for layer in leaves(model)} | flags
+    containers = [model]
+    for container in containers:
+        containers += [
+            layer for layer in container.layers if isinstance(layer, keras.Model)
+        ]
+    if not all(container.trainable for container in containers):
+        for container in containers:
+            container.trainable = True
+    for layer in leaves(model):
+        layer.trainable = wanted[id(layer)]
+    # Without this, `fit` would go on with the flags of the last compile.
+    model.compiled = False
+    model.train_function = None

@@ -1,0 +1,114 @@
+"""Cut a functional model into a stem and a tail where one tensor crosses the cut."""
+
+from collections import Counter
+
+import keras
+
+from keras_tl import errors
+
+
+def cut_points(model: keras.Model) -> list[tuple[str, keras.KerasTensor]]:
+    """Find every place where `model` can be cut in two.
+
+    One sweep in execution order keeps the tensors that were made and are still needed;
+    where only one is alive, every path from input to output passes through it. Time is
+    linear in the number of layers.
+
+    Args:
+        model: A functional model or a built sequential one, with one input and one
+            output.
+
+    Returns:
+        Pairs of the operation's name and its output, input first; the input itself and
+        the final output are left out.
+
+    >>> model = keras.Sequential([keras.Input((4,)), *map(keras.layers.Dense, (3, 2))])
+    >>> [tensor.shape for _, tensor in cut_points(model)]
+    [(None, 3)]
+    """
+    nodes = _nodes(model)
+    uses = Counter(id(tensor) for _, inputs, _ in nodes for tensor in inputs)
+    final = {id(tensor) for tensor in model.outputs}
+    uses.update(final)
+    alive, cuts = set(), []
+    for operation, inputs, outputs in nodes:
+        for tensor in inputs:
+            uses[id(tensor)] -= 1
+            if not uses[id(tensor)]:
+                alive.discard(id(tensor))
+        alive.update(id(tensor) for tensor in outputs if uses[id(tensor)])
+        crossing = {id(outputs[0])} if len(outputs) == 1 else None
+        if inputs and alive == crossing and not crossing & final:
+            cuts.append((operation.name, outputs[0]))
+    return cuts
+
+
+def split_at(
+    model: keras.Model, tensor: keras.KerasTensor
+) -> tuple[keras.Model, keras.Model]:
+    """Cut `model` at a tensor that `cut_points` gave.
+
+    Returns:
+        `stem` and `tail` with `tail(stem(x)) == model(x)`. They share the layers of
+        `model`: what trains in one has trained in the other.
+    """
+    if not any(tensor is cut for _, cut in cut_points(model)):
+        raise errors.expected(
+            "tensor", f"be one that `cut_points({model.name})` gives", tensor
+        )
+    functional = _functional(model)
+    stem = keras.Model(functional.inputs[0], tensor, name=f"{model.name}_stem")
+    tail = keras.Model(tensor, functional.outputs[0], name=f"{model.name}_tail")
+    return stem, tail
+
+
+def frozen_cut(model: keras.Model) -> tuple[str, keras.KerasTensor] | None:
+    """Find the deepest cut below which nothing trains and nothing is random.
+
+    What lies below gives the same output for the same image in every epoch, so that it
+    needs to run only once.
+
+    Returns:
+        Name and tensor of the cut, or `None` when there is none.
+    """
+    valid = {id(tensor): (name, tensor) for name, tensor in cut_points(model)}
+    deepest = None
+    for operation, inputs, outputs in _nodes(model):
+        if inputs and not _is_fixed(operation):
+            break
+        if len(outputs) == 1:
+            deepest = valid.get(id(outputs[0]), deepest)
+    return deepest
+
+
+def _is_fixed(operation):
+    if not isinstance(operation, keras.Layer):
+        return True
+    layers = operation._flatten_layers()
+    random = any(hasattr(layer, "seed_generator") for layer in layers)
+    return not operation.trainable_weights and not random
+
+
+def _functional(model):
+    # A built sequential model is a functional one underneath.
+    model = getattr(model, "_functional", None) or model
+    if not hasattr(model, "_nodes_by_depth"):
+        raise errors.InputError(
+            f"{model.name} has no graph to cut: it must be a functional model, or a "
+            "sequential one that was called once or begins with `keras.Input`."
+        )
+    return model
+
+
+def _nodes(model):
+    """Operation, inputs and outputs of each node, in execution order."""
+    model = _functional(model)
+    return [
+        (
+            node.operation,
+            [] if node.is_input else list(node.arguments.keras_tensors),
+            list(node.outputs),
+        )
+        for depth in sorted(model._nodes_by_depth, reverse=True)
+        for node in model._nodes_by_depth[depth]
+    ]

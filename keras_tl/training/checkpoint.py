@@ -1,0 +1,146 @@
+"""What a killed phase of training needs to go on as if nothing had happened."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_tl import errors, files
+
+# What Keras's callbacks keep besides weights: plain values.
+_PLAIN = (bool, int, float, str, type(None), np.floating, np.integer)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Write the state of a phase after each epoch, and restore it before the first.
+
+    Keras's `BackupAndRestore` keeps weights and optimizer, but neither the state of the
+    other callbacks nor the history: a run that goes on from it may stop at another
+    epoch and keep other weights (https://github.com/keras-team/keras/issues/17012).
+    Here one file holds all of it, written in one step.
+
+    It has to be the last callback of the list, so that it sees what the others did.
+
+    Args:
+        path: The file, `.npz`; `None` keeps nothing on disk.
+        others: The callbacks whose plain attributes and `best_weights` are kept.
+
+    Attributes:
+        history: Metric name -> one value for each epoch of the phase.
+        epoch: Number of epochs that are done.
+        stopped: Whether a callback has asked to stop.
+        finished: Whether the phase is over and its best weights are the model's.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+
+    def __init__(self, path: Path | None, others: list[keras.callbacks.Callback]):
+        super().__init__()
+        self.path = path
+        self.others = others
+        self.history: dict[str, list[float]] = {}
+        self.epoch = 0
+        self.stopped = False
+        self.finished = False
+        self._saved: dict[str, np.ndarray] = {}
+        self._callbacks: list[dict] = []
+        if path is not None and path.exists():
+            self._read()
+
+    def _read(self):
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                saved = {name: file[name] for name in file.files}
+            record = json.loads(str(saved.pop("record")))
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise errors.InputError(
+                f"The saved state {self.path} cannot be read ({error}). Remove it to "
+                "do this phase again from its start."
+            ) from error
+        self._saved = saved
+        self._callbacks = record.pop("callbacks")
+        vars(self).update(record)
+
+    def restore(self, model: keras.Model) -> None:
+        """Give `model` and its optimizer the values they had; nothing without a file.
+
+        Raises:
+            InputError: The file is of another model.
+        """
+        if not self._saved:
+            return
+        for kind, variables in _variables(model).items():
+            saved = self._list(kind)
+            shapes = [tuple(variable.shape) for variable in variables]
+            if [value.shape for value in saved] != shapes:
+                raise errors.InputError(
+                    f"The saved state {self.path} is of another model than this one. "
+                    "Resume with the settings the run was started with."
+                )
+            for variable, value in zip(variables, saved, strict=True):
+                variable.assign(value)
+
+    def restore_callbacks(self) -> None:
+        """Give the other callbacks the state they had; nothing without a file."""
+        for index, state in enumerate(self._callbacks):
+            vars(self.others[index]).update(state)
+            best = self._list(f"best_weights_{index}")
+            if best:
+                self.others[index].best_weights = best
+
+    def on_train_begin(self, logs=None):
+        # The others have just been reset by their own on_train_begin.
+        self.restore_callbacks()
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        self.epoch = epoch + 1
+        self.stopped = self.model.stop_training
+        self.write()
+
+    def write(self) -> None:
+        """Write the state as it is now, in one step."""
+        if self.path is None:
+            return
+        arrays = {
+            f"{kind}/{index}": keras.ops.convert_to_numpy(variable)
+            for kind, variables in _variables(self.model).items()
+            for index, variable in enumerate(variables)
+        }
+        for index, callback in enumerate(self.others):
+            for i, value in enumerate(getattr(callback, "best_weights", None) or []):
+                arrays[f"best_weights_{index}/{i}"] = np.asarray(value)
+        record = {
+            "history": self.history,
+            "epoch": self.epoch,
+            "stopped": self.stopped,
+            "finished": self.finished,
+            "callbacks": [_plain_state(callback) for callback in self.others],
+        }
+        with files.atomic(self.path) as temporary:
+            np.savez(temporary, record=json.dumps(record), **arrays)
+
+    def _list(self, kind):
+        count = sum(name.startswith(f"{kind}/") for name in self._saved)
+        return [self._saved[f"{kind}/{index}"] for index in range(count)]
+
+
+def _variables(model):
+    # `model.variables` holds the seeds of random layers as well, which `weights` and
+    # Keras's own backup leave out.
+    metrics = {id(variable) for variable in model.metrics_variables}
+    return {
+        "model": [v for v in model.variables if id(v) not in metrics],
+        "optimizer": model.optimizer.variables,
+    }
+
+
+def _plain_state(callback):
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in vars(callback).items()
+        if not name.startswith("_") and isinstance(value, _PLAIN)
+    }

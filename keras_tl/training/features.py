@@ -1,0 +1,54 @@
+"""Run the frozen part of a model once and train the rest on what it gave."""
+
+import math
+
+import keras
+import numpy as np
+import psutil
+from rich.progress import track
+
+from keras_tl import errors
+from keras_tl.data.splits import Split
+
+
+def extract(
+    stem: keras.Model, split: Split, *, batch_size: int = 64, what: str = "features"
+) -> Split:
+    """Run `stem` once over a split.
+
+    Args:
+        stem: Model from the split's examples to one tensor of features.
+        split: The examples.
+        batch_size: Examples per step; every step has this many, so that nothing is
+            traced twice.
+        what: Word for the progress display.
+
+    Returns:
+        A split with the same labels whose examples are the features, a float array
+        `(count, ...)` in memory.
+
+    Raises:
+        InputError: The features would not fit into the memory that is free.
+    """
+    count = len(split)
+    if not fits(stem, count):
+        raise errors.InputError(
+            f"{count} examples of {stem.output.shape[1:]} features do not fit into the "
+            "memory that is free. Give fewer images, or train with `cache=False`."
+        )
+    features = None
+    steps = range(math.ceil(count / batch_size))
+    for step in track(steps, f"{what:>22}", transient=True):
+        rows = np.arange(step * batch_size, (step + 1) * batch_size)
+        batch = stem.predict_on_batch(split.read(np.minimum(rows, count - 1)))
+        if features is None:
+            features = np.empty((count, *batch.shape[1:]), batch.dtype)
+        kept = rows < count
+        features[rows[kept]] = batch[kept]
+    return Split(features, split.labels)
+
+
+def fits(stem: keras.Model, count: int, *, share: float = 0.5) -> bool:
+    """Say whether the features of `count` examples take at most a share of free RAM."""
+    needed = count * math.prod(stem.output.shape[1:]) * 4
+    return needed <= share * psutil.virtual_memory().available

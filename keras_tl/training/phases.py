@@ -1,0 +1,240 @@
+"""The phases of transfer learning: fit the head, then fine-tune.
+
+A phase compiles the model, with the flags of `trainable` as they are then, runs the
+part that cannot change once, trains the rest with fresh callbacks, and leaves the
+model with the weights of its best epoch.
+"""
+
+from pathlib import Path
+
+import keras
+
+from keras_tl import errors
+from keras_tl.data import pipeline
+from keras_tl.data.splits import Split, Splits
+from keras_tl.models import splitting
+from keras_tl.training import features
+from keras_tl.training.checkpoint import Checkpoint
+from keras_tl.training.placement import (
+    Placement,
+    check_batch_size,
+    check_model,
+    compile_options,
+)
+from keras_tl.training.progress import PhaseProgress
+
+History = dict[str, list[float]]
+
+
+def fit_head(
+    model: keras.Model,
+    splits: Splits,
+    placement: Placement,
+    *,
+    epochs: int,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    seed: int = 0,
+    augment: pipeline.Augmentation | None = None,
+    patience: int = 5,
+    state: Path | None = None,
+    phase: str = "head",
+) -> History:
+    """Train what is not frozen, from a random head.
+
+    Args:
+        model: A functional classifier that gives logits.
+        splits: Its training split is fitted, its validation split chooses the epoch;
+            the test split is not touched.
+        placement: Where to train; `model` was built in its scope.
+        epochs: Largest number of passes over the training split, at least 1.
+        learning_rate: Adam's rate at the start; it falls to 0 along a half cosine.
+        batch_size: Examples per step, over all devices, at least 1.
+        seed: What decides, with epoch and example, order and augmentation.
+        augment: See `pipeline.Training`. Without it, everything below the first layer
+            that trains or is random runs only once over the data, where memory allows.
+        patience: Epochs without a lower validation loss after which to stop.
+        state: Folder for what a resumed run needs; `None` keeps nothing.
+        phase: Name of the phase, for the display and the files in `state`.
+
+    Returns:
+        Metric name -> one value per epoch: `loss`, `accuracy`, `val_loss`,
+        `val_accuracy`. Means are over the examples of a split.
+
+    Raises:
+        InputError: A value out of range, or a model the placement cannot train.
+        KeyboardInterrupt: Ctrl-C; `model` has its best weights so far.
+    """
+    return _fit(
+        model,
+        splits,
+        placement,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+        augment=augment,
+        patience=patience,
+        state=state,
+        phase=phase,
+        start_counts=False,
+    )
+
+
+def fine_tune(
+    model: keras.Model,
+    splits: Splits,
+    placement: Placement,
+    *,
+    epochs: int,
+    learning_rate: float = 1e-4,
+    batch_size: int = 64,
+    seed: int = 0,
+    augment: pipeline.Augmentation | None = None,
+    patience: int = 3,
+    state: Path | None = None,
+    phase: str = "fine-tuning",
+) -> History:
+    """Train on, with pretrained layers among what trains.
+
+    As `fit_head`, but the weights at the start count as an epoch: where no epoch lowers
+    the validation loss, they stay. Unfreeze first, see `freezing`.
+    """
+    return _fit(
+        model,
+        splits,
+        placement,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+        augment=augment,
+        patience=patience,
+        state=state,
+        phase=phase,
+        start_counts=True,
+    )
+
+
+def _fit(
+    model,
+    splits,
+    placement,
+    *,
+    epochs,
+    learning_rate,
+    batch_size,
+    seed,
+    augment,
+    patience,
+    state,
+    phase,
+    start_counts,
+):
+    errors.check_at_least("epochs", epochs, 1)
+    check_batch_size(placement, batch_size)
+    if learning_rate <= 0:
+        raise errors.expected("learning_rate", "be greater than 0", learning_rate)
+    if not model.trainable_weights:
+        raise errors.InputError(
+            f"Nothing in {model.name} trains: every layer is frozen. Attach a head, or "
+            "unfreeze some layers."
+        )
+    classes = model.output.shape[-1]
+    if classes != len(splits.class_names):
+        raise errors.InputError(
+            f"The head of {model.name} has {classes} logits, the data "
+            f"{len(splits.class_names)} classes. Build the head with "
+            f"num_classes={len(splits.class_names)}."
+        )
+
+    part, train, validation = _without_frozen_stem(model, splits, placement, augment)
+    training = pipeline.Training(train, batch_size, seed, augment)
+    with placement.scope():
+        part.compile(
+            optimizer=keras.optimizers.Adam(
+                keras.optimizers.schedules.CosineDecay(
+                    learning_rate, epochs * training.steps
+                )
+            ),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            **compile_options(placement),
+        )
+        part.optimizer.build(part.trainable_variables)
+    check_model(placement, part)
+
+    validation_batches = pipeline.evaluation(validation, batch_size)
+    stopper = keras.callbacks.EarlyStopping(
+        monitor="val_loss", mode="min", patience=patience, restore_best_weights=True
+    )
+    callbacks = [stopper]
+    path = None
+    if state is not None:
+        Path(state).mkdir(parents=True, exist_ok=True)
+        path = Path(state) / f"{phase.replace(' ', '-')}.npz"
+    checkpoint = Checkpoint(path, [stopper])
+    if start_counts and not checkpoint.epoch:
+        start = part.evaluate(validation_batches, verbose=0, return_dict=True)
+        callbacks.append(_StartCounts(stopper, start["loss"]))
+    progress = PhaseProgress(phase, epochs, training.steps)
+    checkpoint.set_model(part)
+    checkpoint.restore(part)
+    if checkpoint.finished:
+        return checkpoint.history
+    if checkpoint.stopped or checkpoint.epoch >= epochs:
+        # Killed between the last epoch and the end of the phase.
+        checkpoint.restore_callbacks()
+        part.set_weights(stopper.best_weights)
+    else:
+        try:
+            part.fit(
+                training.from_epoch(checkpoint.epoch),
+                initial_epoch=checkpoint.epoch,
+                epochs=epochs,
+                steps_per_epoch=training.steps,
+                validation_data=validation_batches,
+                callbacks=[*callbacks, progress, checkpoint],
+                shuffle=False,
+                verbose=0,
+            )
+        except KeyboardInterrupt:
+            if stopper.best_weights:
+                part.set_weights(stopper.best_weights)
+            raise
+        finally:
+            progress.close()
+    checkpoint.finished = True
+    checkpoint.write()
+    return checkpoint.history
+
+
+class _StartCounts(keras.callbacks.Callback):
+    """Let early stopping count the weights at the start as its best so far."""
+
+    def __init__(self, stopper, loss):
+        super().__init__()
+        self.stopper, self.loss = stopper, loss
+
+    def on_train_begin(self, logs=None):
+        self.stopper.best = self.loss
+        self.stopper.best_weights = self.model.get_weights()
+        self.stopper.best_epoch = -1
+
+
+def _without_frozen_stem(
+    model, splits: Splits, placement, augment
+) -> tuple[keras.Model, Split, Split]:
+    """Give the part that trains, and what its frozen stem makes of the data."""
+    cut = None if augment else splitting.frozen_cut(model)
+    if cut is not None:
+        stem, _ = splitting.split_at(model, cut[1])
+        if stem.weights and features.fits(stem, len(splits.train)):
+            with placement.scope():
+                _, tail = splitting.split_at(model, cut[1])
+            return (
+                tail,
+                features.extract(stem, splits.train, what="features, train"),
+                features.extract(stem, splits.validation, what="validation"),
+            )
+    return model, splits.train, splits.validation

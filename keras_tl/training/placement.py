@@ -1,0 +1,250 @@
+"""Where a model trains: one device, or several with the same weights on each.
+
+On one device there is no strategy, and `scope()` does nothing. On several, each holds
+a copy of the weights and gets an equal share of every global batch, so that the same
+global batches give the same weights as one device does.
+"""
+
+import contextlib
+import json
+import numbers
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keras_tl import errors
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def choose(
+    devices: Sequence[str] | None = None, *, precision: str = "float32"
+) -> "Placement":
+    """Choose where to train and set Keras's dtype policy.
+
+    Call it before anything else uses TensorFlow: GPUs are set to take memory as they
+    need it, which is possible only before they start.
+
+    Args:
+        devices: Names such as "GPU:0"; None takes all GPUs, or the CPU if there is
+            none.
+        precision: Name of the dtype policy of the layers built from now on.
+
+    Returns:
+        The placement; its `strategy` is None where TensorFlow would take the one
+        device by itself, and on backends other than TensorFlow.
+    """
+    if precision not in PRECISIONS:
+        raise errors.unknown("precision", precision, PRECISIONS)
+    _check_one_machine(os.environ.get("TF_CONFIG"))
+    import keras
+
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        names, strategy = _tensorflow_devices(devices)
+    elif devices is None:
+        names, strategy = (f"{backend} default",), None
+    else:
+        raise errors.expected(
+            "devices", f"be None under KERAS_BACKEND={backend}", list(devices)
+        )
+    keras.config.set_dtype_policy(precision)
+    return Placement(strategy, names, precision)
+
+
+def check_batch_size(placement: "Placement", batch_size: int) -> None:
+    """Raise `InputError` unless each replica gets equally many rows.
+
+    With unequal shares the step averages per-replica means, which is another loss than
+    one device's; with an empty share convolutions fail and evaluation gives NaN.
+
+    >>> check_batch_size(Placement(None, ("CPU:0",), "float32"), 0)
+    Traceback (most recent call last):
+    keras_tl.errors.InputError: `batch_size` must be a positive integer. \
+Received: batch_size=0
+    """
+    whole = isinstance(batch_size, numbers.Integral) and batch_size is not True
+    if not whole or batch_size < 1:
+        raise errors.expected("batch_size", "be a positive integer", batch_size)
+    replicas = placement.replicas
+    if batch_size % replicas:
+        below = batch_size // replicas * replicas
+        near = f"{below} or {below + replicas}" if below else replicas
+        raise errors.expected(
+            "batch_size",
+            f"be a multiple of {replicas}, the number of devices",
+            batch_size,
+            f"The nearest: {near}.",
+        )
+
+
+def check_model(placement: "Placement", model: "keras.Model") -> None:
+    """Raise `InputError` for a model that the strategy would train wrongly.
+
+    Call it where `fit` is called. On one device without a strategy all models pass.
+
+    Args:
+        placement: Where the model is to train.
+        model: With `trainable` set on its layers as it is to train.
+    """
+    if placement.strategy is None:
+        return
+    import keras
+
+    # Keras would fail with a bare AssertionError (variables made outside) or a
+    # TypeError about MirroredVariable (only the Model object made outside). Seeds of
+    # dropout are left out: they may be made anywhere.
+    own = placement.strategy.extended.variable_created_in_scope
+    if model.distribute_strategy is not placement.strategy or not all(
+        own(weight.value) for weight in model.weights
+    ):
+        raise errors.expected(
+            "model",
+            "be built under the strategy that trains it",
+            model.name,
+            "Load or build the model inside `with placement.scope():`.",
+        )
+    # The private method is the only one that also finds the layers inside wrappers
+    # and custom layers; `model.layers` stops at the first level.
+    layers = [
+        layer.name
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and layer.trainable
+        and not layer.synchronized
+    ]
+    if layers and placement.replicas > 1:
+        # No error of Keras's: each replica keeps statistics of its own share, a
+        # prediction depends on the replica that makes it, and saving keeps the first.
+        rest = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+        raise errors.expected(
+            "model",
+            "have no BatchNormalization that each device trains on its own",
+            model.name,
+            f"Layers: {', '.join(layers[:3])}{rest}. Freeze them "
+            "(`layer.trainable = False`) or build them with `synchronized=True`.",
+        )
+
+
+def compile_options(placement: "Placement") -> dict[str, str | bool | int]:
+    """Return the arguments of `model.compile` that the placement decides.
+
+    Returns:
+        `jit_compile` and `steps_per_execution`, to be passed on with `**`.
+
+    >>> compile_options(Placement(None, ("CPU:0",), "float32"))
+    {'jit_compile': 'auto', 'steps_per_execution': 1}
+    """
+    # Under a strategy XLA fails on reading another device's variables, and several
+    # steps per execution fail on feeding them (keras #19246).
+    # On one device Keras decides (`Trainer._resolve_auto_jit_compile`): off where
+    # there are only CPUs, on which XLA trains convolutions 7 to 11 times slower; on
+    # with a GPU, unless a layer does not support it.
+    jit_compile = "auto" if placement.strategy is None else False
+    return {"jit_compile": jit_compile, "steps_per_execution": 1}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Devices and precision of a training run, as `choose` found them.
+
+    Attributes:
+        strategy: None for the one device that TensorFlow takes by itself.
+        devices: Names such as "GPU:0", in the order in which batches are split.
+        precision: Name of the Keras dtype policy.
+    """
+
+    strategy: "tf.distribute.Strategy | None"
+    devices: tuple[str, ...]
+    precision: str
+
+    @property
+    def replicas(self) -> int:
+        """Number of copies of the model that train side by side."""
+        return 1 if self.strategy is None else self.strategy.num_replicas_in_sync
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Return the context in which to build and compile the model."""
+        if self.strategy is None:
+            return contextlib.nullcontext()
+        return self.strategy.scope()
+
+    def describe(self, batch_size: int, learning_rate: float) -> str:
+        """Say in one sentence what a training step does.
+
+        Args:
+            batch_size: Rows in a step, over all devices.
+            learning_rate: As given to the optimizer.
+
+        >>> print(Placement(None, ("CPU:0",), "float32").describe(64, 0.001))
+        1 device (CPU:0), no strategy: batch 64, learning rate 0.001, precision float32.
+        """
+        check_batch_size(self, batch_size)
+        count = len(self.devices)
+        where = f"{count} device{'s' if count > 1 else ''} ({', '.join(self.devices)})"
+        how = "no strategy" if self.strategy is None else type(self.strategy).__name__
+        batch, rate = f"batch {batch_size}", f"learning rate {learning_rate:g}"
+        if self.replicas > 1:
+            share = batch_size // self.replicas
+            batch = f"global {batch} = {self.replicas} x {share}"
+            rate = f"{rate} (as given, not scaled)"
+        return f"{where}, {how}: {batch}, {rate}, precision {self.precision}."
+
+
+def _check_one_machine(tf_config: str | None) -> None:
+    """Raise `InputError` where `TF_CONFIG` describes a cluster of several tasks."""
+    if tf_config is None:
+        return
+    hint = "Unset TF_CONFIG to train on this machine alone."
+    valid = "be a JSON object as TensorFlow defines it"
+    try:
+        cluster = json.loads(tf_config).get("cluster", {})
+        jobs = {job: len(cluster.get(job, ())) for job in ("chief", "worker", "ps")}
+    except (ValueError, AttributeError, TypeError):
+        # TensorFlow would end in a JSONDecodeError that does not name the variable.
+        raise errors.expected("TF_CONFIG", valid, tf_config, hint) from None
+    if sum(jobs.values()) > 1:
+        one = "describe one machine: training on many is not supported yet"
+        raise errors.expected("TF_CONFIG", one, jobs, hint)
+
+
+def _tensorflow_devices(
+    devices: Sequence[str] | None,
+) -> tuple[tuple[str, ...], "tf.distribute.Strategy | None"]:
+    """Return the names of the devices to use and the strategy they need."""
+    import tensorflow as tf
+
+    for gpu in tf.config.get_visible_devices("GPU"):
+        # RuntimeError: the GPUs have started already, as in a notebook, and keep the
+        # memory they took. ValueError: the user split them, each part with a limit.
+        # Training works in both cases, so neither is a reason to stop.
+        with contextlib.suppress(RuntimeError, ValueError):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    there = [_short_name(d.name) for d in tf.config.list_logical_devices()]
+    gpus = tuple(name for name in there if name.startswith("GPU:"))
+    if devices is None:
+        names = gpus or ("CPU:0",)
+    elif isinstance(devices, str) or not devices:
+        raise errors.expected("devices", 'be a list such as ["GPU:0"]', devices)
+    else:
+        names = tuple(_short_name(name) for name in devices)
+    for name in names:
+        if name not in there:
+            raise errors.unknown("devices", name, there)
+    if len(set(names)) < len(names):
+        raise errors.expected("devices", "name each device once", list(names))
+    if names == (gpus or ("CPU:0",))[:1]:
+        return names, None
+    if len(names) == 1:
+        return names, tf.distribute.OneDeviceStrategy(names[0])
+    return names, tf.distribute.MirroredStrategy(names)
+
+
+def _short_name(device: str) -> str:
+    """Return "GPU:1" for "/job:localhost/replica:0/task:0/device:GPU:1"."""
+    return str(device).upper().rpartition("DEVICE:")[2].lstrip("/")

@@ -1,0 +1,1 @@
+"""Runnable transfer-learning recipes; `keras-tl list` names them."""

@@ -1,0 +1,177 @@
+"""Fine-tune a pretrained EfficientNet-Lite0 on CIFAR-10 images, or on your own.
+
+Workflow: put a new head on the frozen backbone and train it, unfreeze the last blocks
+and fine-tune, evaluate on the test split beside a small CNN trained from scratch, save,
+load again, classify a few images.
+
+Source: the two phases of https://keras.io/guides/transfer_learning/.
+Data: a sample of CIFAR-10 that travels with the package (2,000 training, 500
+validation, 1,500 test images of 32x32), or `--data FOLDER` with one sub-folder of images per class.
+Expected: not measured
+Run:
+    keras-tl run quickstart
+    keras-tl run quickstart --data my_photos --out runs/my_photos
+"""
+
+# %%
+import shutil
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+
+from keras_tl import config, errors
+from keras_tl.analysis import summary
+from keras_tl.data import augment, sources, splits
+from keras_tl.deploy import artifact
+from keras_tl.models import backbones, freezing, heads, small_cnn
+from keras_tl.training import phases, placement
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fine-tune a pretrained EfficientNet-Lite0 on CIFAR-10 images, or on your own."""
+
+    data: Path | None = None  # Folder of images; the CIFAR-10 sample by default.
+    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
+    weights: str | None = "imagenet"  # "imagenet", a file of weights, or None.
+    image_size: int = 128  # Side of the square images, in pixels.
+    epochs: int = 30  # Most epochs for the new head.
+    fine_tune_epochs: int = 5  # Most epochs of fine-tuning.
+    batch_size: int = 32  # Images per step, over all devices.
+    limit: int | None = None  # Keep at most this many images of each split.
+    seed: int = 0  # Seed of weights, shuffling, dropout and splits.
+    out: Path | None = None  # New folder for the results; runs/quickstart by default.
+    resume: Path | None = None  # Folder of an interrupted run to go on with.
+
+    def __post_init__(self):
+        backbones.check_image_size("efficientnet_lite0", self.image_size)
+        for name in ("epochs", "fine_tune_epochs", "batch_size"):
+            errors.check_at_least(name, getattr(self, name), 1)
+
+
+# %% [markdown]
+# ## Data
+# Images stay raw, in [0, 255]: the model does its own preprocessing, so that training
+# and later use cannot disagree about it. Validation chooses, test only reports.
+
+
+# %%
+def build_data(settings: Config) -> splits.Splits:
+    data = sources.load(
+        folder=settings.data,
+        bad_images=settings.bad_images,
+        count=settings.limit,
+        seed=settings.seed,
+    )
+    print(data.origin)
+    return data
+
+
+# %% [markdown]
+# ## Model
+# The pretrained backbone is frozen, BatchNormalization with it. Only the new head
+# trains, so that its random weights cannot spoil the pretrained ones.
+
+
+# %%
+def build_model(settings: Config, num_classes: int) -> keras.Model:
+    backbone = backbones.load(
+        "efficientnet_lite0", weights=settings.weights, image_size=settings.image_size
+    )
+    freezing.freeze(backbone)
+    return heads.attach(backbone, num_classes)
+
+
+# %% [markdown]
+# ## Baseline
+# The same images, no pretrained weights: what transfer learning has to beat.
+
+
+# %%
+def train_from_scratch(settings, data, place, state):
+    # CIFAR-10's own size; photographs need more to be told apart.
+    size = 32 if settings.data is None else 64
+    with place.scope():
+        model = small_cnn.small_cnn(len(data.class_names), image_size=size)
+    history = phases.fit_head(
+        model,
+        data.at_size(size).map(splits.in_memory),
+        place,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        augment=partial(augment.flip_and_crop, padding=size // 8),
+        state=state,
+        phase="from scratch",
+    )
+    return model, history
+
+
+# %% [markdown]
+# ## Run
+
+
+# %%
+def main(settings: Config) -> dict:
+    started = time.perf_counter()
+    keras.utils.set_random_seed(settings.seed)
+    place = placement.choose()
+    data = build_data(settings)
+    run = config.start_run("quickstart", settings)
+    state = run / "state"
+    print(f"Results go to {run}. {place.describe(settings.batch_size, 1e-3)}")
+
+    scratch, scratch_history = train_from_scratch(settings, data, place, state)
+
+    sized = data.at_size(settings.image_size).map(splits.in_memory)
+    with place.scope():
+        model = build_model(settings, len(data.class_names))
+    common = {"batch_size": settings.batch_size, "seed": settings.seed, "state": state}
+    head_history = phases.fit_head(
+        model, sized, place, epochs=settings.epochs, **common
+    )
+    frozen = keras.models.clone_model(model)
+    frozen.set_weights(model.get_weights())
+
+    freezing.unfreeze_from(model, "block6a")
+    print(freezing.report(model))
+    tuned_history = phases.fine_tune(
+        model, sized, place, epochs=settings.fine_tune_epochs, **common
+    )
+
+    models = {"from scratch": scratch, "frozen": frozen, "fine-tuned": model}
+    results = summary.test(models, data)
+    summary.show(results)
+    transfer = {"head": head_history, "fine-tuning": tuned_history}
+    metrics = summary.metrics(results)
+    summary.save_figures(run, results, transfer, data.test)
+    artifact.save(
+        run,
+        model,
+        data.class_names,
+        metrics=metrics,
+        history=summary.history_rows({"from scratch": scratch_history} | transfer),
+        facts={
+            "recipe": "quickstart",
+            "seed": settings.seed,
+            "seconds": round(time.perf_counter() - started, 1),
+            "data": splits.describe(data),
+        },
+    )
+
+    # What was saved is used as anybody would use it.
+    loaded = artifact.load(run)
+    probabilities = loaded.predict(data.test.read(np.arange(min(5, len(data.test)))))
+    summary.show_predictions(probabilities, data)
+    shutil.rmtree(state)
+    return metrics
+
+
+# %% tags=["script"]
+if __name__ == "__main__":
+    config.run(main, Config)

@@ -1,0 +1,326 @@
+"""Two logical CPUs stand in for two GPUs.
+
+They must be made before TensorFlow starts, so one subprocess does all that needs them
+(importing TensorFlow takes seconds) and prints what it saw as JSON.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_tl.errors import InputError
+from keras_tl.training import placement
+from keras_tl.training.placement import Placement
+
+SCRIPT = """
+import json, sys
+from keras_tl.training import placement
+from keras_tl.errors import InputError
+
+seen = {"cheap_import": not {"tensorflow", "keras"} & set(sys.modules)}
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+layers = keras.layers
+
+def build(**batch_normalization):
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(4, 3, activation="relu", name="conv")(image)
+    x = layers.BatchNormalization(name="bn", **batch_normalization)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, layers.Dense(3, name="logits")(x))
+    random = np.random.default_rng(0)
+    model.set_weights([random.uniform(0.1, 1, w.shape) for w in model.weights])
+    return model
+
+def train(where, **batch_normalization):
+    random = np.random.default_rng(1)
+    images = random.normal(size=(48, 8, 8, 3)).astype("float32")
+    labels = random.integers(0, 3, 48)
+    # 44 examples in batches of 16: the last batch has 4 rows of padding, which would
+    # show if they counted, and all of them are in the second device's share.
+    # Trainable statistics would take them in, on one device as on two.
+    images[44:] = 0 if batch_normalization else 1e3
+    real = np.repeat([1.0, 0.0], [44, 4]).astype("float32")
+    batches = tf.data.Dataset.from_tensor_slices((images, labels, real)).batch(16)
+    with where.scope():
+        model = build(**batch_normalization)
+        if not batch_normalization:
+            model.get_layer("bn").trainable = False
+        model.compile(
+            # Adam would hide a gradient that is summed instead of averaged.
+            keras.optimizers.SGD(0.05, momentum=0.9),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            weighted_metrics=["accuracy"],
+            **placement.compile_options(where),
+        )
+    placement.check_model(where, model)
+    start = [w.tolist() for w in model.get_weights()]
+    losses = model.fit(batches, epochs=3, shuffle=False, verbose=0).history["loss"]
+    trained = [w.tolist() for w in model.get_weights()]
+    if batch_normalization:
+        return {"weights": trained, "losses": losses}
+    return {
+        "start": start,
+        "weights": trained,
+        "losses": losses,
+        "evaluate": model.evaluate(batches, verbose=0, return_dict=True),
+        "predict": model.predict(images[:44], batch_size=16, verbose=0).tolist(),
+    }
+
+def error(function, *arguments, **options):
+    try:
+        function(*arguments, **options)
+    except InputError as refusal:
+        return str(refusal)
+
+one = placement.choose()
+two = placement.choose(["CPU:0", "/device:cpu:1"])
+second = placement.choose(["CPU:1"])
+names = lambda where: type(where.strategy).__name__
+seen["strategies"] = [names(one), names(two), names(second)]
+seen["describe"] = two.describe(64, 0.001)
+seen["options"] = placement.compile_options(two)
+seen["one"], seen["two"] = train(one), train(two)
+seen["one_synchronized"] = train(one, synchronized=True)
+seen["two_synchronized"] = train(two, synchronized=True)
+
+seen["batch_size"] = {n: error(placement.check_batch_size, two, n) for n in (1, 7, 8)}
+seen["device"] = error(placement.choose, ["CPU:0", "CPU:7"])
+seen["twice"] = error(placement.choose, ["CPU:0", "CPU:0"])
+
+trainable = build()
+seen["on_one"] = error(placement.check_model, one, trainable)
+seen["outside"] = error(placement.check_model, two, trainable)
+seen["other_scope"] = error(placement.check_model, second, trainable)
+with second.scope():
+    trainable = build()
+seen["on_second"] = error(placement.check_model, second, trainable)
+seen["second_device"] = trainable.weights[0].value.device
+with two.scope():
+    frozen = build(trainable=False)
+    synchronized = build(synchronized=True)
+    nested = keras.Sequential([build(), layers.Dense(2)])
+    wrapped = layers.TimeDistributed(layers.BatchNormalization(name="inside"))
+    wrapped = keras.Sequential([keras.Input((5, 8)), wrapped])
+    many = keras.Sequential([keras.Input((4,))])
+    for i in range(5):
+        many.add(layers.BatchNormalization(name=f"bn{i}"))
+seen["synchronized"] = error(placement.check_model, two, synchronized)
+seen["frozen"] = error(placement.check_model, two, frozen)
+frozen.get_layer("bn").trainable = True
+seen["unfrozen"] = error(placement.check_model, two, frozen)
+seen["nested"] = error(placement.check_model, two, nested)
+seen["wrapped"] = error(placement.check_model, two, wrapped)
+seen["many"] = error(placement.check_model, two, many)
+seen["rewrapped"] = error(
+    placement.check_model, two, keras.Model(frozen.inputs, frozen.outputs)
+)
+print(json.dumps(seen))
+"""
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """What the subprocess with two logical CPUs saw."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", SCRIPT],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def dtype_policy():
+    """Give the other tests back the policy that `choose` changes."""
+    before = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def assert_close(one, two):
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+def test_importing_the_module_imports_neither_tensorflow_nor_keras(seen):
+    assert seen["cheap_import"]
+
+
+def test_two_devices_train_to_the_same_weights_as_one(seen):
+    one, two = seen["one"], seen["two"]
+    assert_close(one["weights"], two["weights"])
+    assert_close(one["losses"], two["losses"])
+    moved = [
+        np.abs(np.subtract(a, b)).max()
+        for a, b in zip(one["start"], one["weights"], strict=True)
+    ]
+    # conv kernel and bias, the four of the frozen BatchNormalization, head.
+    assert [m > 0.01 for m in moved] == [True] * 2 + [False] * 4 + [True] * 2
+    assert max(moved[2:6]) == 0
+
+
+def test_two_devices_evaluate_and_predict_the_same_numbers_as_one(seen):
+    one, two = seen["one"], seen["two"]
+    assert list(one["evaluate"]) == list(two["evaluate"]) == ["accuracy", "loss"]
+    assert_close(one["evaluate"].values(), two["evaluate"].values())
+    assert_close(one["predict"], two["predict"])
+
+
+def test_padding_of_weight_zero_counts_nowhere(seen):
+    # All 44 and none of the 4 at 1e3: a share of 44ths, not of 48ths.
+    correct = seen["two"]["evaluate"]["accuracy"] * 44
+    assert correct == pytest.approx(round(correct), abs=1e-4)
+    assert max(seen["two"]["losses"]) < 10
+
+
+def test_synchronized_batch_normalization_trains_as_on_one_device(seen):
+    assert seen["synchronized"] is None
+    one, two = seen["one_synchronized"], seen["two_synchronized"]
+    assert_close(one["weights"], two["weights"])
+    assert_close(one["losses"], two["losses"])
+
+
+def test_strategy_only_where_tensorflow_would_not_go_by_itself(seen):
+    assert seen["strategies"] == ["NoneType", "MirroredStrategy", "OneDeviceStrategy"]
+    assert seen["second_device"].endswith("CPU:1")
+
+
+def test_description_says_global_batch_and_unscaled_rate(seen):
+    assert seen["describe"] == (
+        "2 devices (CPU:0, CPU:1), MirroredStrategy: global batch 64 = 2 x 32, "
+        "learning rate 0.001 (as given, not scaled), precision float32."
+    )
+
+
+def test_strategy_turns_off_xla_and_several_steps_per_execution(seen):
+    assert seen["options"] == {"jit_compile": False, "steps_per_execution": 1}
+
+
+def test_batch_size_must_divide_and_the_nearest_are_named(seen):
+    assert seen["batch_size"]["8"] is None
+    assert seen["batch_size"]["7"] == (
+        "`batch_size` must be a multiple of 2, the number of devices. "
+        "Received: batch_size=7. The nearest: 6 or 8."
+    )
+    assert seen["batch_size"]["1"].endswith("The nearest: 2.")
+
+
+def test_unknown_device_is_refused_with_those_there_are(seen):
+    assert seen["device"] == (
+        "`devices` must be one of: CPU:0, CPU:1. Received: devices='CPU:7'. "
+        "Did you mean CPU:1 or CPU:0?"
+    )
+
+
+def test_device_named_twice_is_refused(seen):
+    assert "name each device once" in seen["twice"]
+
+
+@pytest.mark.parametrize("case", ["outside", "other_scope", "rewrapped"])
+def test_model_built_outside_the_scope_is_refused(seen, case):
+    assert "`with placement.scope():`" in seen[case]
+
+
+@pytest.mark.parametrize(
+    ("case", "layer"), [("nested", "bn"), ("wrapped", "inside"), ("unfrozen", "bn")]
+)
+def test_batch_normalization_that_devices_train_apart_is_refused(seen, case, layer):
+    assert f"Layers: {layer}. Freeze them" in seen[case]
+    assert "synchronized=True" in seen[case]
+
+
+def test_refusal_names_three_layers_and_counts_the_rest(seen):
+    assert "Layers: bn0, bn1, bn2 and 2 more." in seen["many"]
+
+
+def test_models_that_train_right_are_accepted(seen):
+    assert seen["frozen"] is None
+    assert seen["on_one"] is None
+    assert seen["on_second"] is None
+
+
+@pytest.mark.usefixtures("dtype_policy")
+@pytest.mark.parametrize("precision", placement.PRECISIONS)
+def test_precision_becomes_the_policy_of_new_layers(precision):
+    where = placement.choose(["CPU:0"], precision=precision)
+    assert where.precision == precision
+    assert keras.layers.Dense(1).dtype_policy.name == precision
+
+
+@pytest.mark.usefixtures("dtype_policy")
+def test_refused_choice_leaves_the_policy_alone():
+    with pytest.raises(InputError):
+        placement.choose(["TPU:9"], precision="mixed_bfloat16")
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_unknown_precision_names_the_nearest():
+    with pytest.raises(InputError, match="Did you mean mixed_bfloat16"):
+        placement.choose(precision="bfloat16")
+
+
+@pytest.mark.parametrize("devices", ["CPU:0", []])
+def test_devices_must_be_a_list_of_names(devices):
+    with pytest.raises(InputError, match="`devices` must be a list such as"):
+        placement.choose(devices)
+
+
+@pytest.mark.usefixtures("dtype_policy")
+def test_other_backends_get_no_strategy_and_no_tensorflow(monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    where = placement.choose()
+    assert where == Placement(None, ("jax default",), "float32")
+    with where.scope():
+        placement.check_model(where, keras.Sequential())
+    with pytest.raises(InputError, match="KERAS_BACKEND=jax"):
+        placement.choose(["CPU:0"])
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        {"worker": ["a:1", "b:1"]},
+        {"chief": ["a:1"], "worker": ["b:1"]},
+        {"worker": ["a:1"], "ps": ["b:1"]},
+    ],
+)
+def test_cluster_is_refused_and_the_way_out_named(monkeypatch, cluster):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster}))
+    with pytest.raises(InputError, match=r"not supported yet.*Unset TF_CONFIG"):
+        placement.choose()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"cluster": 2}', '{"cluster": null}'])
+def test_malformed_cluster_description_is_refused(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(InputError, match="`TF_CONFIG` must be a JSON object"):
+        placement.choose()
+
+
+@pytest.mark.usefixtures("dtype_policy")
+@pytest.mark.parametrize("config", [{}, {"cluster": {"worker": ["a:1"]}}])
+def test_cluster_of_one_machine_is_accepted(monkeypatch, config):
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert placement.choose(["CPU:0"]).replicas == 1
+
+
+@pytest.mark.parametrize("batch_size", [0, -2, 8.0, "8", True, False, None])
+def test_batch_size_must_be_a_positive_integer(batch_size):
+    with pytest.raises(InputError, match="`batch_size` must be a positive integer"):
+        placement.check_batch_size(Placement(None, ("CPU:0",), "float32"), batch_size)
