@@ -6,7 +6,8 @@ load again, classify a few images.
 
 Source: the two phases of https://keras.io/guides/transfer_learning/.
 Data: a sample of CIFAR-10 that travels with the package (2,000 training, 500
-validation, 1,500 test images of 32x32), or `--data FOLDER` with one sub-folder of images per class.
+validation, 1,500 test images of 32x32), or `--data FOLDER` with one sub-folder of images
+per class.
 Expected: not measured
 Run:
     keras-tl run quickstart
@@ -41,7 +42,7 @@ class Config:
     weights: str | None = "imagenet"  # "imagenet", a file of weights, or None.
     image_size: int = 128  # Side of the square images, in pixels.
     epochs: int = 30  # Most epochs for the new head.
-    fine_tune_epochs: int = 5  # Most epochs of fine-tuning.
+    fine_tune_epochs: int = 4  # Most epochs of fine-tuning.
     batch_size: int = 32  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
     seed: int = 0  # Seed of weights, shuffling, dropout and splits.
@@ -138,10 +139,15 @@ def main(settings: Config) -> dict:
     frozen = keras.models.clone_model(model)
     frozen.set_weights(model.get_weights())
 
-    freezing.unfreeze_from(model, "block6a")
+    freezing.unfreeze_from(model, "block5a")
     print(freezing.report(model))
     tuned_history = phases.fine_tune(
-        model, sized, place, epochs=settings.fine_tune_epochs, **common
+        model,
+        sized,
+        place,
+        epochs=settings.fine_tune_epochs,
+        learning_rate=2e-4,
+        **common,
     )
 
     models = {"from scratch": scratch, "frozen": frozen, "fine-tuned": model}

@@ -30,7 +30,7 @@ def test(
     """
     results = {}
     for name, model in models.items():
-        split = replace(splits.test, image_size=model.input.shape[1])
+        split = replace(splits.test, image_size=model.inputs[0].shape[1])
         results[name] = evaluation.evaluate(
             splits.test.labels,
             evaluation.predict(model, split),

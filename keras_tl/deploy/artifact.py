@@ -39,7 +39,7 @@ class Artifact:
     @property
     def image_size(self) -> int:
         """Side in pixels of the square images that the model takes."""
-        return self.model.input.shape[1]
+        return self.model.inputs[0].shape[1]
 
     def predict(
         self, images: np.ndarray | Sequence[Path | str], *, batch_size: int = 32
@@ -112,7 +112,7 @@ def save(
         "versions": versions(),
         "model_sha256": files.sha256(folder / "model.keras"),
         "input": {
-            "shape": list(model.input.shape[1:]),
+            "shape": list(model.inputs[0].shape[1:]),
             "pixels": "RGB in [0, 255]",
             "resize": "largest centred square, bilinear",
             "preprocessing": "inside the model",

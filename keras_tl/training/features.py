@@ -33,7 +33,7 @@ def extract(
     count = len(split)
     if not fits(stem, count):
         raise errors.InputError(
-            f"{count} examples of {stem.output.shape[1:]} features do not fit into the "
+            f"{count} examples of {stem.outputs[0].shape[1:]} features do not fit into the "
             "memory that is free. Give fewer images, or train with `cache=False`."
         )
     features = None
@@ -50,5 +50,5 @@ def extract(
 
 def fits(stem: keras.Model, count: int, *, share: float = 0.5) -> bool:
     """Say whether the features of `count` examples take at most a share of free RAM."""
-    needed = count * math.prod(stem.output.shape[1:]) * 4
+    needed = count * math.prod(stem.outputs[0].shape[1:]) * 4
     return needed <= share * psutil.virtual_memory().available

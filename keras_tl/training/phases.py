@@ -140,7 +140,7 @@ def _fit(
             f"Nothing in {model.name} trains: every layer is frozen. Attach a head, or "
             "unfreeze some layers."
         )
-    classes = model.output.shape[-1]
+    classes = model.outputs[0].shape[-1]
     if classes != len(splits.class_names):
         raise errors.InputError(
             f"The head of {model.name} has {classes} logits, the data "

@@ -1,0 +1,99 @@
+import dataclasses
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from keras_tl import errors
+from keras_tl.data import splits
+from keras_tl.data.splits import Split, Splits
+
+
+def make(labels, classes=3):
+    split = Split(np.zeros((len(labels), 2, 2, 3), "uint8"), labels)
+    return Splits(split, split, split, [f"class {i}" for i in range(classes)], "Made.")
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 70))
+def test_balanced_takes_from_each_class_as_evenly_as_it_goes(labels, count):
+    labels = np.array(labels)
+    chosen = splits.balanced(labels, count, seed=0)
+    assert len(set(chosen)) == len(chosen) == min(count, len(labels))
+    taken = np.bincount(labels[chosen], minlength=4)
+    there = np.bincount(labels, minlength=4)
+    # A class that gives fewer than another has given everything.
+    for one in range(4):
+        assert taken[one] == there[one] or taken[one] >= taken.max() - 1
+
+
+def test_balanced_depends_on_the_seed_alone():
+    labels = np.arange(100) % 4
+    first = splits.balanced(labels, 10, seed=1)
+    np.testing.assert_array_equal(first, splits.balanced(labels, 10, seed=1))
+    assert not np.array_equal(first, splits.balanced(labels, 10, seed=2))
+
+
+def test_limit_keeps_images_with_their_labels():
+    images = np.arange(30, dtype="uint8")[:, None, None, None] * np.ones((1, 2, 2, 3))
+    split = Split(images.astype("uint8"), np.arange(30) % 3)
+    data = splits.limit(Splits(split, split, split, "abc", "Made."), 9, seed=0)
+    assert len(data.train) == len(data.test) == 9
+    np.testing.assert_array_equal(data.train.images[:, 0, 0, 0] % 3, data.train.labels)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 3], [-1, 0, 1]])
+def test_labels_outside_the_classes_are_refused(labels):
+    with pytest.raises(errors.InputError, match=r"in \[0, 2\].*Received labels from"):
+        make(labels)
+
+
+def test_one_class_is_refused():
+    with pytest.raises(errors.InputError, match="at least two classes"):
+        make([0, 0], classes=1)
+
+
+def test_an_empty_split_is_named():
+    full, empty = Split(np.zeros((3, 2, 2, 3)), [0, 1, 1]), Split(np.zeros((0, 2)), [])
+    with pytest.raises(errors.InputError, match="validation split is empty"):
+        Splits(full, empty, full, "ab", "Made.")
+
+
+def test_labels_must_be_as_many_as_images():
+    with pytest.raises(errors.InputError, match="each of the 3 images"):
+        Split(np.zeros((3, 2, 2, 3)), [0, 1])
+
+
+def test_in_memory_gives_what_reading_gives(tmp_path):
+    paths = []
+    for index in range(3):
+        pixels = np.random.default_rng(index).integers(0, 256, (9, 7, 3), dtype="uint8")
+        paths.append(tmp_path / f"{index}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    split = Split(tuple(paths), [0, 1, 0], image_size=4)
+    kept = splits.in_memory(split)
+    assert isinstance(kept.images, np.ndarray)
+    np.testing.assert_array_equal(kept.read([2, 0]), split.read([2, 0]))
+
+
+def test_in_memory_estimates_before_it_takes(monkeypatch):
+    split = Split(np.zeros((10, 8, 8, 3), "uint8"), np.zeros(10), image_size=16)
+    needed = 10 * 16 * 16 * 3
+    free = psutil.virtual_memory()._replace(available=2 * needed - 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    assert splits.in_memory(split) is split
+    free = free._replace(available=2 * needed)
+    assert splits.in_memory(split).images.nbytes == needed
+
+
+def test_description_changes_with_every_pixel_and_label():
+    data = make([0, 1, 2])
+    before = splits.describe(data)
+    assert before["counts"] == {"train": 3, "validation": 3, "test": 3}
+    pixels = data.test.images.copy()
+    pixels[0, 0, 0, 0] = 1
+    for test in (Split(pixels, [0, 1, 2]), Split(data.test.images, [0, 2, 1])):
+        changed = splits.describe(dataclasses.replace(data, test=test))
+        assert changed["sha256"] != before["sha256"]

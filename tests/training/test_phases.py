@@ -1,0 +1,151 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from keras_tl import errors
+from keras_tl.data.splits import Split
+from keras_tl.models import freezing, heads
+from keras_tl.training import features, phases
+
+
+@pytest.fixture
+def classifier(make_backbone):
+    keras.utils.set_random_seed(0)
+    backbone = make_backbone()
+    freezing.freeze(backbone)
+    return heads.attach(backbone, 3)
+
+
+def slow_reference(model, splits, **options):
+    """The same phase through the frozen stem, in every epoch."""
+    identity = lambda images, draws: images  # noqa: E731
+    return phases.fit_head(model, splits, augment=identity, **options)
+
+
+def test_head_learns_what_can_be_learned(classifier, colours, here):
+    history = phases.fit_head(
+        classifier, colours, here, epochs=40, learning_rate=0.05, patience=40
+    )
+    assert max(history["val_accuracy"]) > 0.9
+    assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+
+
+def test_cached_features_give_what_training_through_the_frozen_stem_gives(
+    classifier, colours, here
+):
+    start = classifier.get_weights()
+    options = {"epochs": 3, "batch_size": 16, "seed": 1, "placement": here}
+    classifier.get_layer("dropout").rate = 0.0
+    cached = phases.fit_head(classifier, colours, **options)
+    weights = classifier.get_weights()
+    classifier.set_weights(start)
+    slow = slow_reference(classifier, colours, **options)
+    for ours, theirs in zip(weights, classifier.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    for name in slow:
+        np.testing.assert_allclose(cached[name], slow[name], atol=1e-5)
+
+
+def test_history_means_are_means_over_examples(classifier, colours, here):
+    history = phases.fit_head(classifier, colours, here, epochs=1, batch_size=16)
+    logits = keras.ops.convert_to_numpy(classifier(colours.validation.images))
+    labels = colours.validation.labels
+    exact = keras.losses.sparse_categorical_crossentropy(labels, logits, True)
+    assert history["val_loss"][0] == pytest.approx(np.mean(exact), abs=1e-5)
+    accuracy = (logits.argmax(1) == labels).mean()
+    assert history["val_accuracy"][0] == pytest.approx(accuracy)
+
+
+def test_model_ends_with_the_weights_of_its_best_epoch(classifier, colours, here):
+    history = phases.fit_head(
+        classifier, colours, here, epochs=12, learning_rate=1.0, patience=12
+    )
+    logits = keras.ops.convert_to_numpy(classifier(colours.validation.images))
+    loss = keras.losses.sparse_categorical_crossentropy(
+        colours.validation.labels, logits, True
+    )
+    assert np.mean(loss) == pytest.approx(min(history["val_loss"]), rel=1e-4)
+
+
+def test_fine_tuning_that_only_hurts_leaves_the_weights_at_the_start(
+    classifier, colours, here
+):
+    phases.fit_head(classifier, colours, here, epochs=30, learning_rate=0.05)
+    freezing.unfreeze(classifier)
+    before = classifier.get_weights()
+    wrong = Split(colours.train.images, (colours.train.labels + 1) % 3)
+    history = phases.fine_tune(
+        classifier, dataclasses.replace(colours, train=wrong), here, epochs=2
+    )
+    assert len(history["loss"]) == 2
+    for ours, theirs in zip(before, classifier.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_each_phase_trains_the_flags_as_they_are_then(classifier, colours, here):
+    phases.fit_head(classifier, colours, here, epochs=1)
+    freezing.unfreeze_from(classifier, "block2")
+    kernel = classifier.get_layer("block2_conv").kernel
+    before = kernel.numpy().copy()
+    phases.fine_tune(classifier, colours, here, epochs=1, learning_rate=0.01)
+    assert not np.array_equal(before, kernel.numpy())
+
+
+def test_the_test_split_is_not_read(classifier, colours, here):
+    class Untouched(Split):
+        def read(self, indices):
+            raise AssertionError("The test split was read.")
+
+    test = Untouched(colours.test.images, colours.test.labels)
+    data = dataclasses.replace(colours, test=test)
+    phases.fit_head(classifier, data, here, epochs=1)
+    phases.fine_tune(classifier, data, here, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "`epochs` must be at least 1"),
+        ({"epochs": -3}, "epochs=-3"),
+        ({"epochs": 1, "batch_size": 0}, "batch_size=0"),
+        ({"epochs": 1, "learning_rate": 0}, "learning_rate=0"),
+    ],
+)
+def test_values_out_of_range_are_named(classifier, colours, here, arguments, message):
+    with pytest.raises(errors.InputError, match=message):
+        phases.fit_head(classifier, colours, here, **arguments)
+
+
+def test_a_model_in_which_nothing_trains_is_refused(classifier, colours, here):
+    freezing.freeze(classifier)
+    with pytest.raises(errors.InputError, match="every layer is frozen"):
+        phases.fit_head(classifier, colours, here, epochs=1)
+
+
+def test_a_head_of_another_width_is_refused(make_backbone, colours, here):
+    model = heads.attach(make_backbone(), 4)
+    with pytest.raises(errors.InputError, match="4 logits.*3 classes.*num_classes=3"):
+        phases.fit_head(model, colours, here, epochs=1)
+
+
+def test_features_are_those_of_the_stem_one_by_one(make_backbone, colours):
+    backbone = make_backbone()
+    split = features.extract(backbone, colours.train, batch_size=16)
+    assert len(split) == 50
+    for index in (0, 15, 16, 49):
+        one = backbone(colours.train.images[index : index + 1])
+        np.testing.assert_allclose(split.images[index], one[0], atol=1e-5)
+    np.testing.assert_array_equal(split.labels, colours.train.labels)
+
+
+def test_features_that_do_not_fit_into_memory_are_not_kept(
+    classifier, colours, here, monkeypatch
+):
+    monkeypatch.setattr(features, "fits", lambda *args, **options: False)
+    monkeypatch.setattr(
+        features, "extract", lambda *args, **options: pytest.fail("extracted")
+    )
+    history = phases.fit_head(classifier, colours, here, epochs=1)
+    assert len(history["loss"]) == 1
