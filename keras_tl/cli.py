@@ -2,9 +2,9 @@
 
 import ast
 import os
-import runpy
 import shutil
 import sys
+import types
 from pathlib import Path
 from typing import Annotated
 
@@ -144,8 +144,13 @@ def run(arguments: list[str]) -> None:
         )
         raise SystemExit(0 if arguments else 2)
     path = recipe_path(arguments[0])
-    sys.argv = [str(path), *arguments[1:]]
-    runpy.run_path(str(path), run_name="__main__")
+    sys.argv = [f"keras-tl run {path.stem}", *arguments[1:]]
+    # As `python FILE` does it, but with a program name that says what was typed.
+    module = types.ModuleType("__main__")
+    module.__file__ = str(path)
+    sys.modules["__main__"] = module
+    code = compile(path.read_text(encoding="utf-8"), str(path), "exec")
+    exec(code, module.__dict__)
 
 
 def predict(arguments: list[str]) -> None:

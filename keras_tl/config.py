@@ -21,8 +21,9 @@ def run(main: Callable, config: type) -> None:
     What the user can mend ends in one sentence and exit status 2, Ctrl-C in a word on
     how to go on and exit status 130.
     """
-    with error_exit(Path(sys.argv[0]).stem):
-        main(parse(config, sys.argv[1:]))
+    program = Path(sys.argv[0]).name
+    with error_exit(program):
+        main(parse(config, sys.argv[1:], program))
 
 
 class error_exit:
@@ -77,13 +78,24 @@ def parse(config: type, arguments: list[str], program: str | None = None):
     arguments = [*before, *arguments]
     if resumed is not None:
         arguments += ["--resume", str(resumed)]
-    return tyro.cli(
-        config,
-        args=arguments,
-        prog=program,
-        description=config.__doc__,
-        config=(tyro.conf.FlagConversionOff, tyro.conf.SuppressFixed),
-    )
+    # tyro would put what `__post_init__` refuses into a box of its own words: so the
+    # command line is read without it, and the values are checked after.
+    check = getattr(config, "__post_init__", None)
+    config.__post_init__ = lambda self: None
+    try:
+        settings = tyro.cli(
+            config,
+            args=arguments,
+            prog=program,
+            description=config.__doc__,
+            config=(tyro.conf.FlagConversionOff,),
+        )
+    finally:
+        if check is None:
+            del config.__post_init__
+        else:
+            config.__post_init__ = check
+    return config(**vars(settings))
 
 
 def _take(arguments, flag):
@@ -112,8 +124,11 @@ def to_arguments(config: type, saved: dict) -> list[str]:
     for name, value in saved.items():
         if name not in known:
             raise errors.unknown("config", name, known)
-        values = value if isinstance(value, list) else [value]
-        arguments += [f"--{name.replace('_', '-')}", *map(str, values)]
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, list):
+            arguments += [flag, *map(str, value)]
+        else:
+            arguments.append(f"{flag}={value}")
     return arguments
 
 

@@ -6,8 +6,8 @@ load again, classify a few images.
 
 Source: the two phases of https://keras.io/guides/transfer_learning/.
 Data: a sample of CIFAR-10 that travels with the package (2,000 training, 500
-validation, 1,500 test images of 32x32), or `--data FOLDER` with one sub-folder of images
-per class.
+validation, 1,500 test images of 32x32), or `--data FOLDER` with one sub-folder of
+images per class.
 Expected: not measured
 Run:
     keras-tl run quickstart
@@ -69,7 +69,7 @@ def build_data(settings: Config) -> splits.Splits:
         count=settings.limit,
         seed=settings.seed,
     )
-    print(data.origin)
+    print(data)
     return data
 
 
@@ -123,6 +123,8 @@ def main(settings: Config) -> dict:
     keras.utils.set_random_seed(settings.seed)
     place = placement.choose()
     data = build_data(settings)
+    with place.scope():
+        model = build_model(settings, len(data.class_names))
     run = config.start_run("quickstart", settings)
     state = run / "state"
     print(f"Results go to {run}. {place.describe(settings.batch_size, 1e-3)}")
@@ -130,8 +132,6 @@ def main(settings: Config) -> dict:
     scratch, scratch_history = train_from_scratch(settings, data, place, state)
 
     sized = data.at_size(settings.image_size).map(splits.in_memory)
-    with place.scope():
-        model = build_model(settings, len(data.class_names))
     common = {"batch_size": settings.batch_size, "seed": settings.seed, "state": state}
     head_history = phases.fit_head(
         model, sized, place, epochs=settings.epochs, **common

@@ -59,7 +59,7 @@ class Config:
 # %%
 def build_data(settings: Config) -> splits.Splits:
     data = sources.load(settings.dataset, count=settings.limit, seed=settings.seed)
-    print(data.origin)
+    print(data)
     return data
 
 

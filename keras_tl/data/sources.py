@@ -1,6 +1,7 @@
 """Where examples come from: arrays, the embedded sample, TFDS; see `folders` too."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -203,13 +204,17 @@ def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
         return np.stack(images), np.array([label for _, label in pairs], "int32")
 
     official = next((s for s in ("test", "validation") if s in builder.info.splits), "")
-    return from_arrays(
+    splits = from_arrays(
         read("train"),
         read(official) if official else None,
         class_names=features["label"].names,
         validation=validation,
         seed=seed,
     )
+    share = f"validation {validation:.0%} of train" + (
+        f", test the official {official} split" if official else ", test 15%"
+    )
+    return replace(splits, origin=f"TFDS's {name}: {share}, stratified, seed {seed}.")
 
 
 def _rgb(image):

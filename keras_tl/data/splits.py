@@ -111,6 +111,14 @@ class Splits:
                     f"each of {count} classes. Received labels from {low} to {high}."
                 )
 
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {len(split):,}" for name, split in self.items())
+        total = sum(len(split) for _, split in self.items())
+        return (
+            f"{total:,} images of {len(self.class_names)} classes: {counts}. "
+            f"{self.origin}"
+        )
+
     def items(self) -> list[tuple[str, Split]]:
         """Pairs of name and split, in the order train, validation, test."""
         return [

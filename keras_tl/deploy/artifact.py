@@ -14,8 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import keras_tl
-from keras_tl import errors, files
+from keras_tl import __version__, errors, files
 from keras_tl.analysis import evaluation
 from keras_tl.data.splits import Split
 
@@ -193,7 +192,7 @@ def load_model(path: Path | str) -> keras.Model:
 
 def versions() -> dict[str, str]:
     """Give the versions that a result depends on."""
-    found = {"python": platform.python_version(), "keras_tl": keras_tl.__version__}
+    found = {"python": platform.python_version(), "keras_tl": __version__}
     for name in VERSIONS:
         try:
             found[name] = importlib.metadata.version(name)

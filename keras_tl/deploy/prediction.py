@@ -79,7 +79,10 @@ def predict(run: Path, images: Sequence[Path], top: int, csv: Path | None) -> No
         )
     rows = list(classify(model, paths, top))
     if csv is None:
-        table = Table("image", "class", "probability")
+        table = Table()
+        table.add_column("image", overflow="fold")
+        table.add_column("class")
+        table.add_column("probability", justify="right")
         for path, name, probability in rows:
             table.add_row(str(path), name, f"{probability:.3f}")
         Console().print(table)

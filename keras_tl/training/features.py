@@ -7,7 +7,6 @@ import numpy as np
 import psutil
 from rich.progress import track
 
-from keras_tl import errors
 from keras_tl.data.splits import Split
 
 
@@ -25,17 +24,9 @@ def extract(
 
     Returns:
         A split with the same labels whose examples are the features, a float array
-        `(count, ...)` in memory.
-
-    Raises:
-        InputError: The features would not fit into the memory that is free.
+        `(count, ...)` in memory; ask `fits` first.
     """
     count = len(split)
-    if not fits(stem, count):
-        raise errors.InputError(
-            f"{count} examples of {stem.outputs[0].shape[1:]} features do not fit into the "
-            "memory that is free. Give fewer images, or train with `cache=False`."
-        )
     features = None
     steps = range(math.ceil(count / batch_size))
     for step in track(steps, f"{what:>22}", transient=True):

@@ -227,14 +227,23 @@ def _without_frozen_stem(
 ) -> tuple[keras.Model, Split, Split]:
     """Give the part that trains, and what its frozen stem makes of the data."""
     cut = None if augment else splitting.frozen_cut(model)
-    if cut is not None:
-        stem, _ = splitting.split_at(model, cut[1])
-        if stem.weights and features.fits(stem, len(splits.train)):
-            with placement.scope():
-                _, tail = splitting.split_at(model, cut[1])
-            return (
-                tail,
-                features.extract(stem, splits.train, what="features, train"),
-                features.extract(stem, splits.validation, what="validation"),
-            )
-    return model, splits.train, splits.validation
+    if cut is None:
+        return model, splits.train, splits.validation
+    stem, _ = splitting.split_at(model, cut[1])
+    if not stem.weights:
+        return model, splits.train, splits.validation
+    if not features.fits(stem, len(splits.train) + len(splits.validation)):
+        errors.warn(
+            f"The features of {len(splits.train)} training images do not fit into the "
+            "memory that is free: the frozen layers run again in every epoch."
+        )
+        return model, splits.train, splits.validation
+    # The stem predicts on one device; made in the scope, it would give every row once
+    # for each replica.
+    with placement.scope():
+        _, tail = splitting.split_at(model, cut[1])
+    return (
+        tail,
+        features.extract(stem, splits.train, what="features, train"),
+        features.extract(stem, splits.validation, what="validation"),
+    )

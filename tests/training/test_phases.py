@@ -147,5 +147,6 @@ def test_features_that_do_not_fit_into_memory_are_not_kept(
     monkeypatch.setattr(
         features, "extract", lambda *args, **options: pytest.fail("extracted")
     )
-    history = phases.fit_head(classifier, colours, here, epochs=1)
+    with pytest.warns(errors.InputWarning, match="run again in every epoch"):
+        history = phases.fit_head(classifier, colours, here, epochs=1)
     assert len(history["loss"]) == 1

@@ -1,0 +1,208 @@
+"""Collect what runs measured, and fill README and recipes from it.
+
+    python results/update.py add RUN...   copy the results of finished runs to here
+    python results/update.py              fill the README's table and the docstrings
+    python results/update.py --check      exit 1 where they do not agree
+
+Each run gives one file, `results/<recipe>/<variant>-seed<seed>.json`: date, machine,
+versions, seed, config, metrics with intervals, seconds. Runs that differ in nothing but
+their seed are one row. No number is typed by hand.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from keras_tl import files
+from keras_tl.analysis.evaluation import seed_summary
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+# Settings that say where a run was kept, not what it did.
+PLACES = ("seed", "out", "resume")
+
+
+def add(runs: list[Path]) -> None:
+    """Copy the results of finished runs into this folder."""
+    for run in runs:
+        manifest = files.read_json(run / "manifest.json")
+        config = files.read_json(run / "config.json")
+        config = {name: value for name, value in config.items() if name != "out"}
+        for name, value in config.items():
+            # A path on somebody's machine says nothing to others; the file's name does.
+            if isinstance(value, str) and "/" in value:
+                config[name] = Path(value).name
+        record = {
+            "recipe": manifest["recipe"],
+            "date": manifest["date"],
+            "seed": manifest["seed"],
+            "seconds": manifest["seconds"],
+            "machine": manifest["machine"],
+            "versions": manifest["versions"],
+            "config": config,
+            "data": manifest["data"],
+            "metrics": files.read_json(run / "metrics.json"),
+        }
+        folder = RESULTS / record["recipe"]
+        folder.mkdir(exist_ok=True)
+        name = f"{variant(record)}-seed{record['seed']}.json"
+        files.write_json(folder / name, record)
+        print(folder / name)
+
+
+def variant(record: dict) -> str:
+    """Name what sets a run apart from others of its recipe, for its file's name."""
+    parts = []
+    for name in ("backbone", "dataset", "data", "weights", "image_size", "limit"):
+        value = record["config"].get(name)
+        if value not in (None, "imagenet"):
+            parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", str(value)))
+    return "-".join(parts)
+
+
+def load() -> dict[str, list[list[dict]]]:
+    """Read all results: recipe -> groups of runs that differ in their seed alone."""
+    groups = defaultdict(lambda: defaultdict(list))
+    for path in sorted(RESULTS.glob("*/*.json")):
+        record = json.loads(path.read_text())
+        config = {k: v for k, v in record["config"].items() if k not in PLACES}
+        groups[record["recipe"]][json.dumps(config, sort_keys=True)].append(record)
+    return {recipe: list(found.values()) for recipe, found in groups.items()}
+
+
+def accuracy(records: list[dict], model: str) -> str:
+    """Say a model's test accuracy: mean and range over seeds, or 95 % interval."""
+    found = [record["metrics"]["models"][model] for record in records]
+    values = [result["accuracy"] for result in found]
+    if len(values) == 1:
+        low, high = found[0]["accuracy_interval"]
+        return f"{values[0]:.3f} (95 % interval {low:.3f} to {high:.3f})"
+    summary = seed_summary(values)
+    return (
+        f"{summary['mean']:.3f} ({summary['min']:.3f} to {summary['max']:.3f}, "
+        f"{len(values)} seeds)"
+    )
+
+
+def facts(records: list[dict]) -> dict[str, str]:
+    """Give date, machine, time and sizes of a group of runs, for people."""
+    first = records[0]
+    counts = first["data"]["counts"]
+    seconds = np.median([record["seconds"] for record in records])
+    machine = first["machine"]
+    return {
+        "date": max(record["date"] for record in records)[:10],
+        "machine": f"{machine['cores']} cores, {machine['processor']}",
+        "seconds": f"{seconds:.0f} s",
+        "images": f"{counts['train']:,} train, {counts['test']:,} test",
+        "keras": f"Keras {first['versions']['keras']}",
+        "tensorflow": f"TensorFlow {first['versions']['tensorflow']}",
+        "settings": settings(first["config"]),
+    }
+
+
+def settings(config: dict) -> str:
+    """Name backbone, weights and image size of a run."""
+    backbone = config.get("backbone", "efficientnet_lite0")
+    weights = config.get("weights")
+    own = f", {weights}" if weights not in (None, "imagenet") else ""
+    return f"{backbone}{own}, {config['image_size']} px"
+
+
+def table(results: dict[str, list[list[dict]]]) -> str:
+    """Make the README's table: one row per model of each group of runs."""
+    lines = [
+        "| recipe | setting | images | model | test accuracy | time of the run |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    machines = set()
+    for recipe, groups in sorted(results.items()):
+        for records in groups:
+            about = facts(records)
+            machines.add(
+                f"{about['machine']}; {about['keras']}, {about['tensorflow']}; "
+                f"{about['date']}"
+            )
+            baseline = records[0]["metrics"]["majority_baseline"]
+            rows = [("majority class", f"{baseline:.3f}")]
+            rows += [
+                (model, accuracy(records, model))
+                for model in records[0]["metrics"]["models"]
+            ]
+            head = [f"`{recipe}`", about["settings"], about["images"]]
+            for index, (model, value) in enumerate(rows):
+                first = head if index == 0 else ["", "", ""]
+                time = about["seconds"] if index == 0 else ""
+                lines.append(f"| {' | '.join([*first, model, value, time])} |")
+    return "\n".join([*lines, "", f"Measured on {'; '.join(sorted(machines))}."])
+
+
+def expected(groups: list[list[dict]]) -> str:
+    """Make the lines behind "Expected:" in a recipe's docstring."""
+    lines = []
+    for records in groups:
+        about = facts(records)
+        lines.append(f"{about['settings']}, {about['images']}:")
+        for model in records[0]["metrics"]["models"]:
+            lines.append(f"  {model} {accuracy(records, model)}")
+        lines.append(f"  {about['seconds']} on {about['machine']}")
+        lines.append(f"  {about['keras']}, {about['tensorflow']}, {about['date']}")
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def between(text: str, start: str, end: str, new: str) -> str:
+    """Replace what stands between two markers, which stay."""
+    head, found, rest = text.partition(start)
+    _, ended, tail = rest.partition(end)
+    if not found or not ended:
+        raise SystemExit(f"The markers {start!r} and {end!r} are missing.")
+    return head + start + new + end + tail
+
+
+def wanted() -> dict[Path, str]:
+    """Give every file that shows results, with the text it should have."""
+    results = load()
+    texts = {}
+    readme = ROOT / "README.md"
+    texts[readme] = between(
+        readme.read_text(),
+        "<!-- results -->\n",
+        "\n<!-- /results -->",
+        table(results),
+    )
+    for path in sorted((ROOT / "recipes").glob("[!_]*.py")):
+        groups = results.get(path.stem)
+        said = "\n" + expected(groups) if groups else " not measured"
+        texts[path] = between(path.read_text(), "\nExpected:", "\nRun:", said)
+    return texts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("add", help="copy the results of finished runs").add_argument(
+        "runs", nargs="+", type=Path
+    )
+    arguments = parser.parse_args()
+    if arguments.command == "add":
+        add(arguments.runs)
+    stale = [path for path, text in wanted().items() if path.read_text() != text]
+    if not arguments.check:
+        for path, text in wanted().items():
+            if path in stale:
+                files.write_text(path, text)
+    elif stale:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+        sys.exit(f"Not what the results say: {names}. Run: python results/update.py")
+
+
+if __name__ == "__main__":
+    main()

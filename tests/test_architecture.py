@@ -1,0 +1,117 @@
+"""Which room may import which, read from the source; design in CONTRIBUTING.md."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "keras_tl"
+BASE = {"config", "files", "errors"}
+# What a room may import besides itself and BASE.
+MAY_IMPORT = {
+    "data": set(),
+    "models": set(),
+    "training": {"data", "models"},
+    "methods": {"data", "models", "training"},
+    "analysis": {"data", "models", "training"},
+    "deploy": {"data", "models", "training", "methods", "analysis"},
+    "assets": set(),
+    "cli": {"data", "models", "training", "methods", "analysis", "deploy"},
+    "__main__": {"cli"},
+    "__init__": set(),
+    **{name: set() for name in BASE},
+}
+MAY_USE_TENSORFLOW = ("data/", "training/placement.py", "deploy/")
+MODULES = sorted(CORE.rglob("*.py"))
+RECIPES = sorted((ROOT / "recipes").glob("[!_]*.py"))
+
+
+def imports(path):
+    """Dotted names that a file imports, and whether at the top of the file."""
+    tree = ast.parse(path.read_text())
+    top = {
+        id(node)
+        for statement in tree.body
+        if not isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.If))
+        for node in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", id(node) in top
+
+
+def room(path):
+    return path.relative_to(CORE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(CORE)))
+def test_imports_point_one_way(path):
+    own = room(path)
+    for name, _ in imports(path):
+        parts = name.split(".")
+        if parts[0] != "keras_tl" or name == "keras_tl.__version__":
+            continue
+        assert parts[1:], f"{path}: `import keras_tl` hides what is used"
+        assert parts[1] != "recipes"
+        assert parts[1] in {own} | BASE | MAY_IMPORT[own], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(CORE)))
+def test_tensorflow_stays_in_its_rooms_and_inside_functions(path):
+    for name, at_top in imports(path):
+        if name.split(".")[0] in ("tensorflow", "tensorflow_datasets"):
+            where = path.relative_to(CORE).as_posix()
+            assert where.startswith(MAY_USE_TENSORFLOW) or room(path) == "assets"
+            assert not at_top, f"{where} imports TensorFlow at its top"
+
+
+def test_rooms_keep_an_empty_init():
+    for path in CORE.glob("*/__init__.py"):
+        assert not path.read_text()
+
+
+def test_no_layer_runs_code_from_a_file():
+    for path in [*MODULES, *RECIPES]:
+        calls = [
+            node.attr
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Attribute)
+        ]
+        assert "Lambda" not in calls, path
+
+
+def test_recipes_import_public_names_of_the_core_and_never_one_another():
+    assert RECIPES
+    for path in RECIPES:
+        for name, _ in imports(path):
+            parts = name.split(".")
+            assert parts[0] != "recipes"
+            assert not any(part.startswith("_") for part in parts)
+            assert parts[0] != "tensorflow"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_recipes_have_the_same_shape(path):
+    tree = ast.parse(path.read_text())
+    names = [
+        n.name for n in tree.body if isinstance(n, (ast.ClassDef, ast.FunctionDef))
+    ]
+    assert names[0] == "Config"
+    assert names[-1] == "main"
+    assert {"build_data", "build_model"} <= set(names)
+    docstring = ast.get_docstring(tree)
+    for part in ("Workflow:", "Source:", "Data:", "Expected:", "Run:"):
+        assert part in docstring
+    assert f"keras-tl run {path.stem}" in docstring
+    config = next(n for n in tree.body if isinstance(n, ast.ClassDef))
+    fields = [n.target.id for n in config.body if isinstance(n, ast.AnnAssign)]
+    wanted = {"weights", "epochs", "batch_size", "limit", "seed", "out", "resume"}
+    assert wanted <= set(fields)
+    assert ast.get_docstring(config) == docstring.splitlines()[0]
+    assert len(path.read_text().splitlines()) <= 200

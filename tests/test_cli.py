@@ -1,0 +1,121 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_tl import cli
+
+ROOT = Path(__file__).parents[1]
+
+
+def keras_tl(*arguments, cwd=ROOT, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "keras_tl", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def call(monkeypatch, *arguments):
+    """Run the command line in this process; give its exit status."""
+    monkeypatch.setattr(sys, "argv", ["keras-tl", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as ended:
+        return ended.code or 0
+    return 0
+
+
+def test_list_names_every_recipe_with_its_first_line(monkeypatch, capsys):
+    assert call(monkeypatch, "list") == 0
+    shown = capsys.readouterr().out
+    files = {path.stem for path in (ROOT / "recipes").glob("[!_]*.py")}
+    assert {line.split()[0] for line in shown.splitlines()} == files
+    assert "Fine-tune a pretrained EfficientNet-Lite0" in shown
+
+
+def test_show_prints_the_file(monkeypatch, capsys):
+    assert call(monkeypatch, "show", "quickstart") == 0
+    assert capsys.readouterr().out == (ROOT / "recipes/quickstart.py").read_text()
+
+
+def test_copy_writes_a_file_once_and_never_over_another(monkeypatch, capsys, tmp_path):
+    target = tmp_path / "mine" / "quickstart.py"
+    assert call(monkeypatch, "copy", "quickstart", target.parent) == 0
+    assert target.read_text() == (ROOT / "recipes/quickstart.py").read_text()
+    target.write_text("mine")
+    assert call(monkeypatch, "copy", "quickstart", target.parent) == 2
+    assert target.read_text() == "mine"
+    assert "not overwritten" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["lsit"], "Did you mean list?"),
+        (["run", "quikstart"], "Did you mean quickstart?"),
+        (["show", "vgg16"], "Did you mean vgg16_cifar10?"),
+        (["predict", "absent", "absent.jpg"], "files or folders that exist"),
+        (["predict", ".", "README.md"], "finished run"),
+    ],
+)
+def test_a_wrong_name_ends_with_status_2_and_one_sentence(
+    monkeypatch, capsys, arguments, said
+):
+    monkeypatch.chdir(ROOT)
+    assert call(monkeypatch, *arguments) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "Traceback" not in shown
+
+
+def test_usage_names_every_command(monkeypatch, capsys):
+    assert call(monkeypatch) == 0
+    shown = capsys.readouterr().out
+    for command in ("list", "show", "copy", "run", "predict"):
+        assert f"\n  {command} " in shown
+        assert call(monkeypatch, command, "--help") == 0
+
+
+def test_what_needs_no_model_imports_neither_tensorflow_nor_keras(tmp_path):
+    script = f"""
+import sys
+from keras_tl import cli
+for arguments in (["--help"], ["list"], ["show", "quickstart"],
+                  ["copy", "quickstart", {str(tmp_path)!r}], ["run"], ["run", "x"]):
+    sys.argv = ["keras-tl", *arguments]
+    try:
+        cli.main()
+    except SystemExit:
+        pass
+heavy = {{"tensorflow", "keras", "sklearn"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_copied_recipe_runs_from_an_empty_folder(monkeypatch, tmp_path):
+    assert call(monkeypatch, "copy", "vgg16_cifar10", tmp_path) == 0
+    ended = subprocess.run(
+        [sys.executable, "vgg16_cifar10.py", "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "--backbone" in ended.stdout

@@ -1,0 +1,129 @@
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from keras_tl import config, errors, files
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a test."""
+
+    data: Path | None = None  # A folder.
+    kind: Literal["a", "b"] = "a"  # A choice.
+    weights: str | None = "imagenet"  # A file.
+    rate: float = 0.1  # A rate.
+    epochs: int = 3  # Epochs.
+    out: Path | None = None  # A folder.
+    resume: Path | None = None  # A folder.
+
+    def __post_init__(self):
+        errors.check_at_least("epochs", self.epochs, 1)
+
+
+def test_every_field_is_a_flag_and_its_comment_the_help(capsys):
+    assert config.parse(Settings, ["--epochs", "5"]).epochs == 5
+    with pytest.raises(SystemExit) as ended:
+        config.parse(Settings, ["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for said in ("--weights", "A choice.", "Settings of a test.", "default: 0.1"):
+        assert said in shown
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(Path("a b"), "b", None, 1e-5, 1, Path("runs/x")),
+        Settings(weights="--odd name"),
+    ],
+)
+def test_saved_settings_give_the_same_settings(tmp_path, settings):
+    files.write_json(tmp_path / "config.json", config.to_json(settings))
+    read = config.parse(Settings, ["--config", str(tmp_path / "config.json")])
+    assert read == settings
+    same = config.parse(Settings, [f"--config={tmp_path / 'config.json'}"])
+    assert same == settings
+
+
+def test_flags_win_over_the_saved_settings(tmp_path):
+    files.write_json(tmp_path / "c.json", config.to_json(Settings(epochs=7, rate=2)))
+    read = config.parse(
+        Settings, ["--epochs", "9", "--config", str(tmp_path / "c.json")]
+    )
+    assert (read.epochs, read.rate) == (9, 2)
+
+
+def test_a_saved_setting_that_does_not_exist_is_named(tmp_path):
+    files.write_json(tmp_path / "c.json", {"epcohs": 3})
+    with pytest.raises(errors.InputError, match="Did you mean epochs"):
+        config.parse(Settings, ["--config", str(tmp_path / "c.json")])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--epcohs", "3"], "--epochs"),
+        (["--epochs", "three"], "three"),
+        (["--kind", "c"], "c"),
+    ],
+)
+def test_a_wrong_flag_ends_with_status_2_and_names_the_right_one(capsys, flags, said):
+    with pytest.raises(SystemExit) as ended:
+        config.parse(Settings, flags)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_resume_takes_the_settings_of_the_run(tmp_path):
+    run = config.start_run("test", Settings(out=tmp_path / "run", epochs=8))
+    resumed = config.parse(Settings, ["--resume", str(run)])
+    assert (resumed.epochs, resumed.resume) == (8, run)
+    assert config.start_run("test", resumed) == run
+    with pytest.raises(errors.InputError, match="no other flag"):
+        config.parse(Settings, ["--resume", str(run), "--epochs", "3"])
+    other = dataclasses.replace(resumed, epochs=9)
+    with pytest.raises(errors.InputError, match="other settings"):
+        config.start_run("test", other)
+    files.write_json(run / "manifest.json", {})
+    with pytest.raises(errors.InputError, match="It is complete"):
+        config.start_run("test", resumed)
+    with pytest.raises(errors.InputError, match=r"Cannot read .*config\.json"):
+        config.parse(Settings, ["--resume", str(tmp_path / "absent")])
+
+
+def test_runs_without_a_name_never_share_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = [config.start_run("test", Settings()) for _ in range(2)]
+    assert folders == [Path("runs/test"), Path("runs/test-2")]
+    saved = files.read_json(folders[1] / "config.json")
+    assert saved["out"] == "runs/test-2"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (errors.InputError("too small"), 2, "prog: error: too small\n"),
+        (KeyboardInterrupt(), 130, "\nprog: interrupted.\n"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_sentence(capsys, error, status, said):
+    with pytest.raises(SystemExit) as ended, config.error_exit("prog"):
+        raise error
+    assert ended.value.code == status
+    assert capsys.readouterr().err == said
+
+
+def test_a_bug_of_ours_keeps_its_traceback():
+    with pytest.raises(ValueError, match="ours"), config.error_exit("prog"):
+        raise ValueError("ours")
+
+
+def test_a_warning_is_one_sentence(capsys):
+    with config.error_exit("prog"):
+        errors.warn("small")
+    assert capsys.readouterr().err == "prog: warning: small\n"

@@ -1,0 +1,56 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from keras_tl import cli
+
+ROOT = Path(__file__).parents[1]
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("recipes/*.py")]
+
+
+def test_numbers_agree_with_the_result_files():
+    ended = subprocess.run(
+        [sys.executable, "results/update.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_every_command_that_is_shown_exists():
+    found = 0
+    for path in TEXTS:
+        for command, name in re.findall(
+            r"^\s*(?:pip install -e \. && )?keras-tl (\w+) (\S+)",
+            path.read_text(),
+            re.MULTILINE,
+        ):
+            found += 1
+            if command in ("run", "show", "copy"):
+                assert name in cli.recipe_names(), f"{path}: keras-tl {command} {name}"
+            else:
+                assert command in ("list", "predict"), f"{path}: keras-tl {command}"
+    assert found >= 6
+
+
+def test_every_module_of_the_core_is_on_the_map():
+    readme = (ROOT / "README.md").read_text()
+    for path in (ROOT / "keras_tl").glob("*/[!_]*.py"):
+        room = path.parent.name
+        row = next(
+            line
+            for line in readme.splitlines()
+            if line.startswith(f"| `keras_tl.{room}`")
+        )
+        if path.stem not in ("images", "progress"):
+            assert f"`{path.stem}`" in row, f"{room}.{path.stem} is not in the README"
+
+
+def test_nothing_tells_of_the_machine_it_was_written_on():
+    pattern = re.compile(r"/(?:work|root|home|tmp)/[a-z]")
+    for path in [*TEXTS, *ROOT.glob("keras_tl/**/*.py"), *ROOT.glob("results/**/*.*")]:
+        if "__pycache__" not in path.parts:
+            assert not pattern.search(path.read_text()), path

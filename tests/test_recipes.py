@@ -1,0 +1,133 @@
+"""Every recipe, the whole way, at a tiny size."""
+
+import csv
+import importlib
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_tl import errors
+from keras_tl.deploy import artifact, prediction
+
+ROOT = Path(__file__).parents[1]
+SIZES = {
+    "quickstart": {
+        "limit": 40,
+        "image_size": 32,
+        "epochs": 2,
+        "fine_tune_epochs": 1,
+        "batch_size": 16,
+    },
+    "vgg16_cifar10": {
+        "dataset": "cifar10_sample",
+        "backbone": "mobilenet",
+        "weights": None,
+        "limit": 40,
+        "image_size": 32,
+        "epochs": 1,
+        "batch_size": 16,
+    },
+}
+FILES = [
+    *("model.keras", "classes.json", "config.json", "metrics.json", "history.csv"),
+    *("manifest.json", "curves.png", "comparison.png", "confusion.png"),
+    "predictions.png",
+]
+
+pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
+
+
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_recipe_runs_and_leaves_what_it_promises(name, tmp_path, capsys):
+    recipe = importlib.import_module(f"recipes.{name}")
+    run = tmp_path / "run"
+    metrics = recipe.main(recipe.Config(out=run, **SIZES[name]))
+    assert sorted(path.name for path in run.iterdir()) == sorted(FILES)
+    assert json.loads((run / "metrics.json").read_text()) == json.loads(
+        json.dumps(metrics)
+    )
+    loaded = artifact.load(run)
+    model = keras.models.load_model(run / "model.keras", custom_objects={})
+    pixels = np.zeros((2, 32, 32, 3), "uint8")
+    np.testing.assert_array_equal(model(pixels), loaded.model(pixels))
+    assert loaded.manifest["recipe"] == name
+    said = capsys.readouterr().out
+    for part in ("train 40", "majority class", "batch 16", "parameters train"):
+        assert part in said
+    with pytest.raises(errors.InputError, match="does not exist yet"):
+        recipe.main(recipe.Config(out=run, **SIZES[name]))
+
+
+def test_every_recipe_is_run():
+    assert set(SIZES) == {
+        path.stem for path in __import__("pathlib").Path("recipes").glob("[!_]*.py")
+    }
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder of the user's own: three classes of noisy colours, odd sizes."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "photographs"
+    for channel, name in enumerate(("red", "green", "blue")):
+        (folder / name).mkdir(parents=True)
+        for index in range(12):
+            height, width = rng.integers(20, 60, 2)
+            pixels = rng.integers(0, 120, (height, width, 3))
+            pixels[..., channel] += 120
+            image = Image.fromarray(pixels.astype("uint8"))
+            image.save(folder / name / f"{index}.png")
+    return folder
+
+
+def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path):
+    quickstart = importlib.import_module("recipes.quickstart")
+    sizes = SIZES["quickstart"] | {"limit": None, "epochs": 8}
+    run = tmp_path / "run"
+    quickstart.main(quickstart.Config(data=photographs, out=run, **sizes))
+    assert artifact.load(run).class_names == ("blue", "green", "red")
+    out = tmp_path / "said.csv"
+    prediction.predict(run, [photographs], 2, out)
+    with open(out) as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 36
+    best = rows[::2]
+    assert all(0 <= float(row["probability"]) <= 1 for row in rows)
+    right = [row["class"] in row["image"].split("/")[-2] for row in best]
+    assert np.mean(right) > 0.6
+    with pytest.raises(errors.InputError, match="not there yet"):
+        prediction.predict(run, [photographs], 1, out)
+    with pytest.raises(errors.InputError, match=r"in \[1, 3\]"):
+        prediction.predict(run, [photographs], 4, None)
+    (photographs / "red" / "broken.png").write_bytes(b"")
+    with pytest.raises(errors.InputError, match=r"1 of 37 images.*\n.*broken\.png"):
+        prediction.predict(run, [photographs], 1, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("quickstart", {"image_size": 31}, "at least 32"),
+        ("quickstart", {"epochs": 0}, "epochs=0"),
+        ("quickstart", {"fine_tune_epochs": -1}, "fine_tune_epochs=-1"),
+        ("quickstart", {"batch_size": 0}, "batch_size=0"),
+        ("quickstart", {"limit": 0}, "limit=0"),
+        ("quickstart", {"weights": "absent.h5"}, "weights='absent.h5'"),
+        ("vgg16_cifar10", {"backbone": "vgg61"}, "Did you mean vgg16"),
+        ("vgg16_cifar10", {"dataset": "cifar_10"}, "Did you mean"),
+        ("vgg16_cifar10", {"preprocessing": "touch"}, "Did you mean torch"),
+    ],
+)
+def test_bad_settings_are_named_and_nothing_is_written(
+    name, settings, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    recipe = importlib.import_module(f"recipes.{name}")
+    sizes = SIZES[name] | settings
+    with pytest.raises(errors.InputError, match=message):
+        recipe.main(recipe.Config(**sizes))
+    assert not list(tmp_path.iterdir())
