@@ -29,7 +29,7 @@ def extract(
     count = len(split)
     features = None
     steps = range(math.ceil(count / batch_size))
-    for step in track(steps, f"{what:>22}", transient=True):
+    for step in track(steps, f"{what:>15}", transient=True):
         rows = np.arange(step * batch_size, (step + 1) * batch_size)
         batch = stem.predict_on_batch(split.read(np.minimum(rows, count - 1)))
         if features is None:

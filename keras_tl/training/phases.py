@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from keras_tl import errors
+from keras_tl import errors, files
 from keras_tl.data import pipeline
 from keras_tl.data.splits import Split, Splits
 from keras_tl.models import splitting
@@ -63,7 +63,8 @@ def fit_head(
 
     Raises:
         InputError: A value out of range, or a model the placement cannot train.
-        KeyboardInterrupt: Ctrl-C; `model` has its best weights so far.
+        KeyboardInterrupt: Ctrl-C; `model` has its best weights so far, and the message
+            says where in `state` they were saved.
     """
     return _fit(
         model,
@@ -201,12 +202,25 @@ def _fit(
         except KeyboardInterrupt:
             if stopper.best_weights:
                 part.set_weights(stopper.best_weights)
-            raise
+            raise KeyboardInterrupt(_keep(model, state)) from None
         finally:
             progress.close()
     checkpoint.finished = True
     checkpoint.write()
     return checkpoint.history
+
+
+def _keep(model, state):
+    """Save an interrupted model beside its state; say where it is, and how to go on."""
+    if state is None:
+        return "The model has its best weights so far."
+    path = Path(state) / "interrupted.keras"
+    with files.atomic(path) as temporary:
+        model.save(temporary, include_optimizer=False)
+    return (
+        f"The best weights so far are in {path}. "
+        f"Go on with --resume {Path(state).parent}"
+    )
 
 
 class _StartCounts(keras.callbacks.Callback):

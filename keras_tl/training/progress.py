@@ -14,8 +14,8 @@ class PhaseProgress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._bar = Progress(
-            TextColumn("{task.description:>22}"),
-            BarColumn(bar_width=30),
+            TextColumn("{task.description:>15}"),
+            BarColumn(bar_width=16),
             TextColumn("{task.fields[said]}"),
             TimeElapsedColumn(),
         )

@@ -134,13 +134,18 @@ def test_interrupt_leaves_the_best_weights_so_far(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "fit", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match="best weights so far are in"):
             phases.fit_head(
                 model, colours, here, epochs=9, learning_rate=1.0, state=tmp_path
             )
+    part = best["stopper"].model
+    assert part.get_weights()
     for ours, theirs in zip(
-        model.get_weights(), best["stopper"].best_weights, strict=False
+        part.get_weights(), best["stopper"].best_weights, strict=True
     ):
+        np.testing.assert_array_equal(ours, theirs)
+    saved = keras.models.load_model(tmp_path / "interrupted.keras")
+    for ours, theirs in zip(saved.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
