@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from keras_tl import errors
+from keras_tl.data import folders
 from keras_tl.data.splits import Split, Splits, limit
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "cifar10_sample"
@@ -35,8 +36,6 @@ def load(
     100
     """
     if folder is not None:
-        from keras_tl.data import folders
-
         splits = folders.from_folder(folder, seed=seed, bad_images=bad_images)
     elif dataset == SAMPLE_NAME:
         splits = sample()

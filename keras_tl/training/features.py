@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import psutil
+from rich.console import Console
 from rich.progress import track
 
 from keras_tl.data.splits import Split
@@ -29,7 +30,8 @@ def extract(
     count = len(split)
     features = None
     steps = range(math.ceil(count / batch_size))
-    for step in track(steps, f"{what:>15}", transient=True):
+    shown = Console().is_terminal
+    for step in track(steps, f"{what:>15}", transient=True, disable=not shown):
         rows = np.arange(step * batch_size, (step + 1) * batch_size)
         batch = stem.predict_on_batch(split.read(np.minimum(rows, count - 1)))
         if features is None:

@@ -55,7 +55,9 @@ def train(devices, crop):
 
 crop = partial(augment.flip_and_crop, padding=2)
 one, two = train(["CPU:0"], crop), train(["CPU:0", "CPU:1"], crop)
-def apart(a, b): return max(float(np.abs(np.subtract(x, y)).max()) for x, y in zip(a, b))
+def apart(a, b):
+    return max(float(np.abs(np.subtract(x, y)).max()) for x, y in zip(a, b))
+
 print(json.dumps({
     "weights": apart(one[0], two[0]),
     "head": apart(one[1].values(), two[1].values()),
