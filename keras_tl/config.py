@@ -1,6 +1,7 @@
 """A recipe's settings: a frozen dataclass, its command line, and `config.json`."""
 
 import dataclasses
+import logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -21,6 +22,8 @@ def run(main: Callable, config: type) -> None:
     What the user can mend ends in one sentence and exit status 2, Ctrl-C in a word on
     how to go on and exit status 130.
     """
+    # Each phase trains a model of its own; TensorFlow warns that this is slow.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     program = Path(sys.argv[0]).name
     with error_exit(program):
         main(parse(config, sys.argv[1:], program))

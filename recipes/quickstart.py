@@ -178,7 +178,7 @@ def main(settings: Config) -> dict:
 
     # What was saved is used as anybody would use it.
     loaded = artifact.load(run)
-    probabilities = loaded.predict(data.test.read(np.arange(min(5, len(data.test)))))
+    probabilities = loaded.predict(sized.test.read(np.arange(min(5, len(data.test)))))
     summary.show_predictions(probabilities, data)
     shutil.rmtree(state)
     return metrics

@@ -86,7 +86,7 @@ def photographs(tmp_path):
 
 def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path):
     quickstart = importlib.import_module("recipes.quickstart")
-    sizes = SIZES["quickstart"] | {"limit": None, "epochs": 8}
+    sizes = SIZES["quickstart"] | {"limit": None, "epochs": 30, "image_size": 64}
     run = tmp_path / "run"
     quickstart.main(quickstart.Config(data=photographs, out=run, **sizes))
     assert artifact.load(run).class_names == ("blue", "green", "red")

@@ -168,9 +168,10 @@ def test_damaged_state_is_named(make_backbone, colours, here, tmp_path, content)
 
 def test_a_run_that_is_really_killed_goes_on_to_the_same_result(tmp_path):
     """The whole way: SIGKILL to the command, then `--resume`."""
-    command = [sys.executable, "-m", "keras_tl", "run", "quickstart"]
-    size = ["--limit", "40", "--image-size", "32", "--epochs", "4"]
-    size += ["--fine-tune-epochs", "2", "--batch-size", "16", "--weights", "None"]
+    command = [sys.executable, "-m", "keras_tl", "run", "vgg16_cifar10"]
+    size = ["--dataset", "cifar10_sample", "--limit", "40", "--image-size", "32"]
+    size += ["--backbone", "mobilenet", "--weights", "None"]
+    size += ["--epochs", "30", "--batch-size", "16"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
