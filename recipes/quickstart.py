@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Literal
 
 import keras
-import numpy as np
 
 from keras_tl import config, errors
 from keras_tl.analysis import summary
@@ -105,7 +104,7 @@ def train_from_scratch(settings, data, place, state):
     size = 32 if settings.data is None else 64
     with place.scope():
         model = small_cnn.small_cnn(len(data.class_names), image_size=size)
-    history = phases.fit_head(
+    phases.fit_head(
         model,
         data.at_size(size).map(splits.in_memory),
         place,
@@ -116,7 +115,7 @@ def train_from_scratch(settings, data, place, state):
         state=state,
         phase="from scratch",
     )
-    return model, history
+    return model
 
 
 # %% [markdown]
@@ -135,19 +134,17 @@ def main(settings: Config) -> dict:
     state = run / "state"
     print(f"Results go to {run}. {place.describe(settings.batch_size, 1e-3)}")
 
-    scratch, scratch_history = train_from_scratch(settings, data, place, state)
+    scratch = train_from_scratch(settings, data, place, state)
 
     sized = data.at_size(settings.image_size).map(splits.in_memory)
     common = {"batch_size": settings.batch_size, "seed": settings.seed, "state": state}
-    head_history = phases.fit_head(
-        model, sized, place, epochs=settings.epochs, **common
-    )
+    head = phases.fit_head(model, sized, place, epochs=settings.epochs, **common)
     frozen = keras.models.clone_model(model)
     frozen.set_weights(model.get_weights())
 
     freezing.unfreeze_from(model, "block5a")
     print(freezing.report(model))
-    tuned_history = phases.fine_tune(
+    tuned = phases.fine_tune(
         model,
         sized,
         place,
@@ -159,28 +156,23 @@ def main(settings: Config) -> dict:
     models = {"from scratch": scratch, "frozen": frozen, "fine-tuned": model}
     results = summary.test(models, data)
     summary.show(results)
-    transfer = {"head": head_history, "fine-tuning": tuned_history}
-    metrics = summary.metrics(results)
-    summary.save_figures(run, results, transfer, data.test)
-    artifact.save(
+    metrics = artifact.save(
         run,
         model,
-        data.class_names,
-        metrics=metrics,
-        history=summary.history_rows({"from scratch": scratch_history} | transfer),
-        facts={
-            "recipe": "quickstart",
-            "seed": settings.seed,
-            "seconds": round(time.perf_counter() - started, 1),
-            "data": splits.describe(data),
-        },
+        recipe="quickstart",
+        settings=settings,
+        data=data,
+        results=results,
+        histories={"head": head, "fine-tuning": tuned},
+        seconds=time.perf_counter() - started,
     )
+    shutil.rmtree(state)
 
     # What was saved is used as anybody would use it.
-    loaded = artifact.load(run)
-    probabilities = loaded.predict(sized.test.read(np.arange(min(5, len(data.test)))))
+    probabilities = artifact.load(run).predict(
+        sized.test.read(range(min(5, len(sized.test))))
+    )
     summary.show_predictions(probabilities, data)
-    shutil.rmtree(state)
     return metrics
 
 

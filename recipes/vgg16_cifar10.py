@@ -112,20 +112,15 @@ def main(settings: Config) -> dict:
     )
     results = summary.test({"frozen": model}, data)
     summary.show(results)
-    metrics = summary.metrics(results)
-    summary.save_figures(run, results, {"head": history}, data.test)
-    artifact.save(
+    metrics = artifact.save(
         run,
         model,
-        data.class_names,
-        metrics=metrics,
-        history=summary.history_rows({"head": history}),
-        facts={
-            "recipe": "vgg16_cifar10",
-            "seed": settings.seed,
-            "seconds": round(time.perf_counter() - started, 1),
-            "data": splits.describe(data),
-        },
+        recipe="vgg16_cifar10",
+        settings=settings,
+        data=data,
+        results=results,
+        histories={"head": history},
+        seconds=time.perf_counter() - started,
     )
     shutil.rmtree(state)
     return metrics

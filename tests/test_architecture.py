@@ -114,4 +114,4 @@ def test_recipes_have_the_same_shape(path):
     wanted = {"weights", "epochs", "batch_size", "limit", "seed", "out", "resume"}
     assert wanted <= set(fields)
     assert ast.get_docstring(config) == docstring.splitlines()[0]
-    assert len(path.read_text().splitlines()) <= 200
+    assert len(path.read_text().splitlines()) <= 180

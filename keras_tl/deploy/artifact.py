@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,9 @@ import keras
 import numpy as np
 
 from keras_tl import __version__, errors, files
-from keras_tl.analysis import evaluation
-from keras_tl.data.splits import Split
+from keras_tl.analysis import evaluation, summary
+from keras_tl.data import splits
+from keras_tl.data.splits import Split, Splits
 
 VERSIONS = ("keras", "tensorflow", "numpy", "scikit-learn", "pillow")
 
@@ -71,44 +72,50 @@ class Artifact:
 def save(
     folder: Path,
     model: keras.Model,
-    class_names: Sequence[str],
     *,
-    metrics: dict,
-    history: list[dict],
-    facts: dict,
-) -> None:
+    recipe: str,
+    settings,
+    data: Splits,
+    results: Mapping[str, evaluation.Evaluation],
+    histories: summary.Histories,
+    seconds: float,
+) -> dict:
     """Write what a run has made into its folder, each file in one step.
 
-    `model.keras`, `classes.json`, `metrics.json`, `history.csv`, and last
+    `model.keras`, `classes.json`, `metrics.json`, `history.csv`, figures, and last
     `manifest.json`, which is there only when everything else is.
 
     Args:
         folder: The run's folder, which holds its `config.json` already.
         model: The trained classifier; it is saved without its optimizer.
-        class_names: Names in the order of the logits.
-        metrics: What the run measured; JSON.
-        history: One row for each epoch of each phase.
-        facts: More for the manifest: recipe, seed, seconds, data.
+        recipe: Name of the recipe.
+        settings: The recipe's settings, of which the manifest keeps the seed.
+        data: What it was trained on.
+        results: Name -> evaluation on the test split; the last is of `model`.
+        histories: Phase -> history, of the phases of `model`.
+        seconds: How long the run took.
+
+    Returns:
+        What `metrics.json` holds.
 
     Raises:
         InputError: The disk is full, or the folder cannot be written to.
     """
     save_model(model, folder / "model.keras")
-    files.write_json(folder / "classes.json", list(class_names))
+    files.write_json(folder / "classes.json", list(data.class_names))
+    metrics = summary.metrics(results)
     files.write_json(folder / "metrics.json", metrics)
-    columns = list(dict.fromkeys(name for row in history for name in row))
-    with (
-        files.atomic(folder / "history.csv") as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(history)
+    _write_history(folder / "history.csv", summary.history_rows(histories))
+    summary.save_figures(folder, results, histories, data.test)
     manifest = {
-        **facts,
+        "recipe": recipe,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seed": settings.seed,
+        "seconds": round(seconds, 1),
+        "resumed": settings.resume is not None,
         "machine": machine(),
         "versions": versions(),
+        "data": splits.describe(data),
         "model_sha256": files.sha256(folder / "model.keras"),
         "input": {
             "shape": list(model.inputs[0].shape[1:]),
@@ -119,6 +126,18 @@ def save(
         "output": "logits, in the order of classes.json",
     }
     files.write_json(folder / "manifest.json", manifest)
+    return metrics
+
+
+def _write_history(path, rows):
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with (
+        files.atomic(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def save_model(model: keras.Model, path: Path) -> None:

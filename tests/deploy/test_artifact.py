@@ -1,30 +1,34 @@
 import json
 import zipfile
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
 from keras_tl import errors, files
+from keras_tl.analysis import summary
 from keras_tl.deploy import artifact
 from keras_tl.models import heads
 
 
 @pytest.fixture
-def run(make_backbone, tmp_path):
+def run(make_backbone, colours, tmp_path):
     folder = files.new_folder(tmp_path / "run")
     keras.utils.set_random_seed(0)
     model = heads.attach(make_backbone(), 3)
     artifact.save(
         folder,
         model,
-        ["red", "green", "blue"],
-        metrics={"accuracy": 0.5},
-        history=[
-            {"phase": "head", "epoch": 1, "loss": 0.1, "accuracy": 0.5},
-            {"phase": "head", "epoch": 2, "loss": 0.05, "accuracy": 0.6},
-        ],
-        facts={"recipe": "test", "seed": 3},
+        recipe="test",
+        settings=SimpleNamespace(seed=3, resume=None),
+        data=colours,
+        results=summary.test({"model": model}, colours),
+        histories={
+            "head": {"loss": [0.1, 0.05], "accuracy": [0.5, 0.6]},
+            "fine-tuning": {"loss": [0.04], "accuracy": [0.7]},
+        },
+        seconds=1.0,
     )
     return folder, model
 
@@ -68,7 +72,7 @@ def test_run_folder_holds_what_is_needed_to_trust_it(run):
     assert {"date", "machine", "versions", "input", "output"} <= set(manifest)
     lines = (folder / "history.csv").read_text().splitlines()
     assert lines[0] == "phase,epoch,loss,accuracy"
-    assert len(lines) == 3
+    assert len(lines) == 4
 
 
 def test_without_a_manifest_the_run_is_not_finished(run):
