@@ -27,13 +27,14 @@ EXTENSIONS = tuple(_FORMATS)  # Compare with a suffix in lower case.
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-def decode(path: Path | str, image_size: int | None) -> np.ndarray:
+def decode(path: Path | str | bytes, image_size: int | None) -> np.ndarray:
     """Decode an image file, turned upright by its EXIF orientation.
 
     Transparent parts become white; 16-bit grey is scaled to 8 bits.
 
     Args:
-        path: The file. Its content decides how it is read, not its name.
+        path: The file, or its content. The content decides how it is read, not the
+            name.
         image_size: Side in pixels. The largest centred square is cut out and
             resized to it. `None` gives the whole image at its own size.
 
@@ -45,14 +46,16 @@ def decode(path: Path | str, image_size: int | None) -> np.ndarray:
         InputError: The file cannot be read, or holds no image that we can use.
     """
     try:
-        image = _to_rgb(_open(Path(path).read_bytes()))
+        content = path if isinstance(path, bytes) else Path(path).read_bytes()
+        image = _to_rgb(_open(content))
     # Pillow's readers raise nearly any type of error on a damaged file.
     except Exception as error:
-        raise errors.InputError(f"Cannot use {path}: it {_reason(error)}.") from error
+        name = "an image" if isinstance(path, bytes) else path
+        raise errors.InputError(f"Cannot use {name}: it {_reason(error)}.") from error
     return np.array(image if image_size is None else _square(image, image_size))
 
 
-def read(paths: Sequence[Path | str], image_size: int | None) -> np.ndarray:
+def read(paths: Sequence[Path | str | bytes], image_size: int | None) -> np.ndarray:
     """Decode several files at once, in threads. See `decode`.
 
     Returns:

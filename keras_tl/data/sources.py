@@ -99,24 +99,27 @@ def from_arrays(
     >>> [len(split) for _, split in from_arrays((images, labels)).items()]
     [30, 4, 6]
     """
-    images, labels = _check_arrays("train", *train)
-    rest = np.arange(len(labels))
-    if test is None:
-        rest, chosen = _draw(rest, labels, test_share, seed)
-        test_split = Split(images[chosen], labels[chosen])
-        origin = "validation and test were drawn from the given examples"
-    else:
-        test_split = Split(*_check_arrays("test", *test))
-        origin = "test as given; validation was drawn from the given training examples"
-    rest, chosen = _draw(rest, labels, validation, seed)
+    given = Split(*_check_arrays("train", *train))
     if class_names is None:
-        class_names = [str(label) for label in range(int(labels.max()) + 1)]
+        class_names = [str(label) for label in range(int(given.labels.max()) + 1)]
+    if test is not None:
+        test = Split(*_check_arrays("test", *test))
+    return _three(given, test, class_names, validation, test_share, seed)
+
+
+def _three(given, test, class_names, validation, test_share, seed) -> Splits:
+    """Draw the splits that are missing from the examples that are given."""
+    rest, drawn = np.arange(len(given)), "validation"
+    if test is None:
+        rest, chosen = _draw(rest, given.labels, test_share, seed)
+        test, drawn = given.take(chosen), "validation and test"
+    rest, chosen = _draw(rest, given.labels, validation, seed)
     return Splits(
-        Split(images[rest], labels[rest]),
-        Split(images[chosen], labels[chosen]),
-        test_split,
+        given.take(rest),
+        given.take(chosen),
+        test,
         class_names,
-        f"{origin}, stratified, seed {seed}.",
+        f"{drawn} drawn from the training examples, stratified, seed {seed}.",
     )
 
 
@@ -177,7 +180,7 @@ def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
         known = [SAMPLE_NAME, *tfds.list_builders(with_community_datasets=False)]
         raise errors.unknown("dataset", name, known) from error
     features = builder.info.features or {}
-    if not {"image", "label"} <= set(features):
+    if not {"image", "label"} <= set(features) or not builder.info.supervised_keys:
         raise errors.expected(
             "dataset", "have the features 'image' and 'label'", name, "See its page."
         )
@@ -190,30 +193,33 @@ def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
             "download."
         ) from error
 
+    # Images of different sizes stay encoded: decoded they would take the memory of the
+    # largest, before they are cut to one size.
+    varied = None in features["image"].shape
+    decoders = {"image": tfds.decode.SkipDecoding()} if varied else None
+
     def read(split):
-        pairs = list(tfds.as_numpy(builder.as_dataset(split=split, as_supervised=True)))
-        images = [_rgb(image) for image, _ in pairs]
-        if len({image.shape for image in images}) > 1:
-            raise errors.expected(
-                "dataset",
-                "have images of one size",
-                name,
-                "Export it to a folder of image files and give that as a folder.",
+        pairs = list(
+            tfds.as_numpy(
+                builder.as_dataset(split=split, decoders=decoders, as_supervised=True)
             )
-        return np.stack(images), np.array([label for _, label in pairs], "int32")
+        )
+        labels = np.array([label for _, label in pairs], "int32")
+        if varied:
+            return tuple(image for image, _ in pairs), labels
+        return np.stack([_rgb(image) for image, _ in pairs]), labels
 
     official = next((s for s in ("test", "validation") if s in builder.info.splits), "")
-    splits = from_arrays(
-        read("train"),
-        read(official) if official else None,
-        class_names=features["label"].names,
-        validation=validation,
-        seed=seed,
+    splits = _three(
+        Split(*read("train")),
+        Split(*read(official)) if official else None,
+        features["label"].names,
+        validation,
+        0.15,
+        seed,
     )
-    share = f"validation {validation:.0%} of train" + (
-        f", test the official {official} split" if official else ", test 15%"
-    )
-    return replace(splits, origin=f"TFDS's {name}: {share}, stratified, seed {seed}.")
+    test = f"test is the official {official} split, " if official else ""
+    return replace(splits, origin=f"TFDS's {name}: {test}{splits.origin}")
 
 
 def _rgb(image):

@@ -19,7 +19,7 @@ class Split:
     Attributes:
         images: Either an array `(count, ...)`: uint8 RGB images
             `(count, height, width, 3)` in [0, 255], or features of any shape; or
-            one path of an image file per example.
+            one image file per example, as its path or its content.
         labels: int32 `(count,)`, each in [0, num_classes).
         image_size: Side in pixels of the squares that `read` gives. `None` gives
             the rows of an array as they are.
@@ -29,7 +29,7 @@ class Split:
     (2, 4, 4, 3)
     """
 
-    images: np.ndarray | Sequence[Path] = field(repr=False)
+    images: np.ndarray | Sequence[Path | bytes] = field(repr=False)
     labels: np.ndarray = field(repr=False)
     image_size: int | None = None
 
@@ -149,8 +149,8 @@ def describe(splits: Splits) -> dict:
         if isinstance(split.images, np.ndarray):
             digest.update(np.ascontiguousarray(split.images).data)
         else:
-            for path in split.images:
-                digest.update(Path(path).read_bytes())
+            for file in split.images:
+                digest.update(file if isinstance(file, bytes) else file.read_bytes())
     return {
         "origin": splits.origin,
         "counts": {name: len(split) for name, split in splits.items()},

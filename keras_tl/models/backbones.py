@@ -190,6 +190,7 @@ def load(
             model.set_weights(_imagenet_weights(name, build))
     if weights not in ("imagenet", None):
         _load_file(model, Path(weights))
+    _warn_of_few_cells(model, backbone, image_size)
     return model
 
 
@@ -205,11 +206,7 @@ def find(name: str) -> Backbone:
 
 
 def check_image_size(name: str, image_size: int) -> None:
-    """Raise `InputError` for an image too small, warn of a 1x1 or 2x2 feature map.
-
-    What little is left of an image in a map of 1x1 cells has lost its layout: CIFAR-10
-    at 32 pixels in VGG16 scores far below the same images scaled up.
-    """
+    """Raise `InputError` for an image that is too small for a backbone."""
     backbone = find(name)
     if image_size < backbone.smallest_size:
         raise errors.expected(
@@ -217,12 +214,17 @@ def check_image_size(name: str, image_size: int) -> None:
             f"be at least {backbone.smallest_size}, the smallest {name} takes",
             image_size,
         )
-    cells = -(-image_size // backbone.stride)
+
+
+def _warn_of_few_cells(model, backbone, image_size):
+    # What is left of an image in a map of 1x1 cells has lost its layout: CIFAR-10 at 32
+    # pixels in VGG16 scores far below the same images scaled up.
+    cells = model.output.shape[1]
     if cells < 3:
         errors.warn(
-            f"At {image_size} pixels the last feature map of {name} has only "
-            f"{cells}x{cells} cells; images of {3 * backbone.stride} pixels give 3x3 "
-            "and usually a much better accuracy."
+            f"At {image_size} pixels the last feature map of {backbone.name} has only "
+            f"{cells}x{cells} cells; images of {3 * backbone.stride} pixels give at "
+            "least 3x3 and usually a much better accuracy."
         )
 
 

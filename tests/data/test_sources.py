@@ -118,6 +118,70 @@ def test_a_dataset_that_cannot_be_fetched_names_the_one_that_needs_no_download(
         sources.load("mnist")
 
 
+@pytest.fixture
+def make_builder(tmp_path):
+    """A small TFDS dataset, written by TFDS itself."""
+    import tensorflow_datasets as tfds
+
+    def make(shape, splits):
+        with tfds.core.registered.skip_registration():
+
+            class Tiny(tfds.core.GeneratorBasedBuilder):
+                VERSION = tfds.core.Version("1.0.0")
+                __module__ = "tiny"
+
+                def _info(self):
+                    return tfds.core.DatasetInfo(
+                        builder=self,
+                        features=tfds.features.FeaturesDict(
+                            {
+                                "image": tfds.features.Image(shape=shape),
+                                "label": tfds.features.ClassLabel(names=["ant", "bee"]),
+                            }
+                        ),
+                        supervised_keys=("image", "label"),
+                    )
+
+                def _split_generators(self, manager):
+                    return {
+                        name: self.examples(count) for name, count in splits.items()
+                    }
+
+                def examples(self, count):
+                    for index in range(count):
+                        height = shape[0] or 5 + index % 4
+                        size = (height, shape[1] or 6, shape[2])
+                        image = np.full(size, index, "uint8")
+                        yield index, {"image": image, "label": index % 2}
+
+                def _generate_examples(self):
+                    raise AssertionError
+
+        return Tiny(data_dir=tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3), (4, 4, 1), (None, None, 3)])
+@pytest.mark.parametrize("official", ["test", "validation", None])
+def test_tfds_datasets_of_any_image_size_give_three_splits(
+    make_builder, monkeypatch, shape, official
+):
+    import tensorflow_datasets as tfds
+
+    counts = {"train": 40} | ({official: 6} if official else {})
+    builder = make_builder(shape, counts)
+    monkeypatch.setattr(tfds, "builder", lambda name: builder)
+    data = sources.from_tfds("tiny").at_size(4)
+    expected = [36, 4, 6] if official else [30, 4, 6]
+    assert [len(split) for _, split in data.items()] == expected
+    assert data.class_names == ("ant", "bee")
+    for _, split in data.items():
+        pixels = split.read(np.arange(len(split)))
+        assert pixels.shape == (len(split), 4, 4, 3)
+        np.testing.assert_array_equal(pixels[:, 0, 0, 0] % 2, split.labels)
+
+
 @pytest.mark.real
 def test_cifar10_of_tfds_loads_with_its_official_test_split(real_data):
     data = sources.from_tfds("cifar10")
