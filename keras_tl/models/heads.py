@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_tl import errors
+from keras_tl.models import splitting
 
 
 def attach(
@@ -71,9 +72,92 @@ def attach_mlp(
     return _classify(backbone, x, num_classes, dropout)
 
 
+def replace(
+    classifier: keras.Model,
+    num_classes: int,
+    *,
+    at: str | None = None,
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Swap the classifier of a trained model for a new one.
+
+    Args:
+        classifier: A functional model, or a sequential one that is built, with one
+            input and one output.
+        num_classes: Width of the new output.
+        at: Name of the layer after which to cut. `None` cuts before the last layer
+            that has weights: the features that the old classifier saw.
+        dropout: Fraction of the features dropped in training, in [0, 1).
+
+    Returns:
+        An uncompiled model from the old input to new `logits`. It shares the layers up
+        to the cut, trainable or not as they are; a feature map is pooled first.
+
+    Raises:
+        InputError: A model without a graph, with what to do; or an unknown layer.
+
+    >>> old = keras.Sequential([keras.Input((4,)), *map(keras.layers.Dense, (8, 1000))])
+    >>> replace(old, 10).count_params()
+    130
+    """
+    _check(num_classes, dropout)
+    model = _with_graph(classifier)
+    nodes = {
+        operation.name: (operation, inputs, outputs)
+        for operation, inputs, outputs in splitting.nodes(model)
+    }
+    if at is None:
+        weighted = [
+            inputs[0]
+            for operation, inputs, _ in nodes.values()
+            if getattr(operation, "weights", None)
+        ]
+        if not weighted:
+            raise errors.expected(
+                "classifier", "have a layer with weights to replace", model.name
+            )
+        x = weighted[-1]
+    elif at in nodes:
+        x = nodes[at][2][0]
+    else:
+        raise errors.unknown("at", at, nodes)
+    if len(x.shape) == 4:
+        x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    elif len(x.shape) > 2:
+        x = keras.layers.Flatten(name="flatten")(x)
+    return _classify(model, x, num_classes, dropout)
+
+
+def _with_graph(model):
+    """Give the functional model behind `model`, or say what to do where none is."""
+    if isinstance(model, keras.Sequential):
+        if not model.built:
+            raise errors.InputError(
+                f"`classifier` must be built: the sequential model {model.name!r} does "
+                "not know its input yet. Call it once on a batch of images, or begin "
+                "it with `keras.Input`."
+            )
+        # Rebuilt, since the graph of a model that was called has that batch's size.
+        image = x = keras.Input(model.input_shape[1:])
+        for layer in model.layers:
+            x = layer(x)
+        return keras.Model(image, x, name=model.name)
+    if not hasattr(model, "_nodes_by_depth"):
+        raise errors.InputError(
+            f"`classifier` must be a functional model. {model.name!r} is of the class "
+            f"{type(model).__name__}, whose layers are known only to its code. Build a "
+            "functional model around the part that gives features: "
+            "`x = keras.Input(...); keras.Model(x, part(x))`, then `heads.attach`."
+        )
+    return model
+
+
 def _classify(backbone, x, num_classes, dropout):
     if dropout:
-        x = keras.layers.Dropout(dropout, name="dropout")(x)
+        # A model whose classifier is replaced may keep a layer of that name.
+        taken = any(layer.name == "dropout" for layer in backbone.layers)
+        name = "new_dropout" if taken else "dropout"
+        x = keras.layers.Dropout(dropout, name=name)(x)
     # Softmax and losses lose their small differences in half precision.
     logits = keras.layers.Dense(num_classes, name="logits", dtype="float32")(x)
     return keras.Model(backbone.inputs[0], logits, name=backbone.name)

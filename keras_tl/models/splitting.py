@@ -26,12 +26,12 @@ def cut_points(model: keras.Model) -> list[tuple[str, keras.KerasTensor]]:
     >>> [tensor.shape for _, tensor in cut_points(model)]
     [(None, 3)]
     """
-    nodes = _nodes(model)
-    uses = Counter(id(tensor) for _, inputs, _ in nodes for tensor in inputs)
+    steps = nodes(model)
+    uses = Counter(id(tensor) for _, inputs, _ in steps for tensor in inputs)
     final = {id(tensor) for tensor in model.outputs}
     uses.update(final)
     alive, cuts = set(), []
-    for operation, inputs, outputs in nodes:
+    for operation, inputs, outputs in steps:
         for tensor in inputs:
             uses[id(tensor)] -= 1
             if not uses[id(tensor)]:
@@ -73,7 +73,7 @@ def frozen_cut(model: keras.Model) -> tuple[str, keras.KerasTensor] | None:
     """
     valid = {id(tensor): (name, tensor) for name, tensor in cut_points(model)}
     deepest = None
-    for operation, inputs, outputs in _nodes(model):
+    for operation, inputs, outputs in nodes(model):
         if inputs and not _is_fixed(operation):
             break
         if len(outputs) == 1:
@@ -100,8 +100,10 @@ def _functional(model):
     return model
 
 
-def _nodes(model):
-    """Operation, inputs and outputs of each node, in execution order."""
+def nodes(
+    model: keras.Model,
+) -> list[tuple[keras.Operation, list[keras.KerasTensor], list[keras.KerasTensor]]]:
+    """List operation, inputs and outputs of each step, in the order they run."""
     model = _functional(model)
     return [
         (

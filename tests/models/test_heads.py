@@ -52,3 +52,91 @@ def test_bad_input_is_named(make_backbone, arguments, message):
         heads.attach(make_backbone(), **arguments)
     with pytest.raises(errors.InputError, match="hidden"):
         heads.attach_mlp(make_backbone(), 3, hidden=[0])
+
+
+def classifiers():
+    """Classifiers of 1,000 classes, of every kind that has a graph."""
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, name="conv")(image)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
+    yield (
+        "functional",
+        keras.Model(image, keras.layers.Dense(1000, activation="softmax")(pooled)),
+    )
+    separate = keras.layers.Dense(1000)(pooled)
+    yield "separate softmax", keras.Model(image, keras.layers.Softmax()(separate))
+    convolution = keras.layers.Conv2D(1000, 1)(x)
+    yield (
+        "convolutional",
+        keras.Model(image, keras.layers.GlobalAveragePooling2D()(convolution)),
+    )
+    layers = [
+        keras.layers.Conv2D(4, 3, name="conv"),
+        keras.layers.GlobalAveragePooling2D(name="pooled"),
+        keras.layers.Dense(1000),
+    ]
+    yield "sequential", keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    called = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1000)])
+    called(np.zeros((1, 8, 8, 3), "float32"))
+    yield "called sequential", called
+    nested = keras.Model(image, x, name="nested")
+    outer = keras.Input((8, 8, 3))
+    y = keras.layers.GlobalAveragePooling2D(name="pooled")(nested(outer))
+    yield "nested", keras.Model(outer, keras.layers.Dense(1000)(y))
+
+
+@pytest.mark.parametrize(
+    "classifier", [pytest.param(model, id=name) for name, model in classifiers()]
+)
+def test_replaced_classifier_keeps_the_features_and_saves_bit_equal(
+    classifier, tmp_path
+):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype="uint8")
+    before = [weight.numpy() for weight in classifier.weights]
+    model = heads.replace(classifier, 7, dropout=0.1)
+    assert model.output.shape == (None, 7)
+    kept = model.weights[:-2]
+    assert len(kept) == len(before) - 2
+    for weight, value in zip(kept, before, strict=False):
+        np.testing.assert_array_equal(weight, value)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(pixels), model(pixels))
+
+
+def test_the_cut_can_be_named(make_backbone):
+    old = heads.attach_mlp(make_backbone(), 5, hidden=(7, 6), dropout=0.5)
+    model = heads.replace(old, 3, at="hidden_1", dropout=0.2)
+    assert model.layers[-3] is old.get_layer("hidden_1")
+    assert model.get_layer("logits").kernel.shape == (7, 3)
+    again = heads.replace(old, 3, dropout=0.2)
+    assert again.layers[-2].name == "new_dropout"
+    with pytest.raises(errors.InputError, match="Did you mean hidden_"):
+        heads.replace(old, 3, at="hiden_1")
+
+
+def test_a_backbone_with_its_imagenet_classifier_can_get_another():
+    old = keras.applications.MobileNetV2(
+        weights=None, alpha=0.35, input_shape=(32, 32, 3)
+    )
+    model = heads.replace(old, 10)
+    assert model.output.shape == (None, 10)
+    assert model.get_layer("logits").kernel.shape == (1280, 10)
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (keras.Sequential([keras.layers.Dense(3)]), "Call it once on a batch"),
+        (Subclassed(), "class Subclassed.*Build a functional model around"),
+        (keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten()]), "weights"),
+    ],
+)
+def test_a_model_whose_classifier_cannot_be_found_says_what_to_do(model, message):
+    with pytest.raises(errors.InputError, match=message):
+        heads.replace(model, 3)
