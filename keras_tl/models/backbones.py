@@ -1,7 +1,7 @@
 """Pretrained backbones, and the facts that travel with their weights."""
 
 import functools
-import importlib
+import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # How raw RGB pixels in [0, 255] become what the weights were trained on: the channel
 # order, then `scale * x + offset` per channel. The names are those of Keras's
-# `imagenet_utils.preprocess_input`; "lite" is EfficientNet-Lite's.
+# `imagenet_utils.preprocess_input`; "lite" is EfficientNet-Lite's, "none" is for
+# backbones that begin with layers of their own for it.
 PREPROCESSING = {
     "tf": ("RGB", 1 / 127.5, -1.0),
     "torch": (
@@ -40,7 +41,7 @@ class Backbone:
         preprocessing: Key of `PREPROCESSING` its ImageNet weights were trained with.
         native_size: Side in pixels of the images it was trained on.
         smallest_size: Smallest side it takes.
-        stride: Pixels of the image per cell of the final feature map.
+        roomy_size: Side from which on the last feature map has at least 3x3 cells.
         block: Regular expression; its first group names the block of a layer.
         licence: Licence of the weights, where one is stated.
         source: Where the weights come from.
@@ -52,7 +53,7 @@ class Backbone:
     preprocessing: str
     native_size: int
     smallest_size: int
-    stride: int
+    roomy_size: int
     block: str
     licence: str
     source: str
@@ -61,68 +62,173 @@ class Backbone:
 
 _KERAS = "https://keras.io/api/applications/"
 
-BACKBONES = {
-    backbone.name: backbone
-    for backbone in [
+
+def _family(
+    page: str,
+    members: dict[str, tuple[str, int]],
+    *,
+    preprocessing: str,
+    block: str,
+    licence: str,
+    smallest_size: int = 32,
+    roomy_size: int = 96,
+    alphas: tuple[float, ...] = (),
+) -> list[Backbone]:
+    """Describe the members of a family: name -> constructor and native size."""
+    return [
+        Backbone(
+            name=name,
+            constructor=constructor,
+            preprocessing=preprocessing,
+            native_size=native_size,
+            smallest_size=smallest_size,
+            roomy_size=roomy_size,
+            block=block,
+            licence=licence,
+            source=f"{_KERAS}{page}/",
+            alphas=alphas,
+        )
+        for name, (constructor, native_size) in members.items()
+    ]
+
+
+_FAMILIES = [
+    [
         Backbone(
             name="efficientnet_lite0",
             constructor=None,
             preprocessing="lite",
             native_size=224,
             smallest_size=32,
-            stride=32,
+            roomy_size=96,
             block=r"(block\d[a-d])_",
             licence="Apache-2.0",
             source="travels with keras-tl, see keras_tl/assets/efficientnet_lite0",
-        ),
-        Backbone(
-            name="vgg16",
-            constructor="VGG16",
-            preprocessing="caffe",
-            native_size=224,
-            smallest_size=32,
-            stride=32,
-            block=r"(block\d)_",
-            licence="CC BY 4.0",
-            source=_KERAS + "vgg/, ported from the Oxford Visual Geometry Group",
-        ),
-        Backbone(
-            name="resnet50",
-            constructor="ResNet50",
-            preprocessing="caffe",
-            native_size=224,
-            smallest_size=32,
-            stride=32,
-            block=r"(conv\d_block\d)_",
-            licence="MIT",
-            source=_KERAS + "resnet/, ported from Kaiming He's models",
-        ),
-        Backbone(
-            name="mobilenet_v2",
-            constructor="MobileNetV2",
-            preprocessing="tf",
-            native_size=224,
-            smallest_size=32,
-            stride=32,
-            block=r"(block_\d+)_",
-            licence="Apache-2.0",
-            source=_KERAS + "mobilenet/",
-            alphas=(0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
-        ),
-        Backbone(
-            name="mobilenet",
-            constructor="MobileNet",
-            preprocessing="tf",
-            native_size=224,
-            smallest_size=32,
-            stride=32,
-            block=r"conv_(?:dw|pad|pw)_(\d+)(?:_|$)",
-            licence="Apache-2.0",
-            source=_KERAS + "mobilenet/",
-            alphas=(0.25, 0.5, 0.75, 1.0),
-        ),
-    ]
-}
+        )
+    ],
+    _family(
+        "vgg",
+        {"vgg16": ("VGG16", 224), "vgg19": ("VGG19", 224)},
+        preprocessing="caffe",
+        block=r"(block\d)_",
+        licence="CC BY 4.0",
+    ),
+    _family(
+        "resnet",
+        {f"resnet{depth}": (f"ResNet{depth}", 224) for depth in (50, 101, 152)},
+        preprocessing="caffe",
+        block=r"(conv\d_block\d+)_",
+        licence="MIT",
+    ),
+    _family(
+        "resnet",
+        {f"resnet{depth}_v2": (f"ResNet{depth}V2", 224) for depth in (50, 101, 152)},
+        preprocessing="tf",
+        block=r"(conv\d_block\d+)_",
+        licence="MIT",
+    ),
+    _family(
+        "mobilenet",
+        {"mobilenet": ("MobileNet", 224)},
+        preprocessing="tf",
+        block=r"conv_(?:dw|pad|pw)_(\d+)(?:_|$)",
+        licence="Apache-2.0",
+        alphas=(0.25, 0.5, 0.75, 1.0),
+    ),
+    _family(
+        "mobilenet",
+        {"mobilenet_v2": ("MobileNetV2", 224)},
+        preprocessing="tf",
+        block=r"(block_\d+)_",
+        licence="Apache-2.0",
+        alphas=(0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
+    ),
+    _family(
+        "mobilenet",
+        {
+            "mobilenet_v3_small": ("MobileNetV3Small", 224),
+            "mobilenet_v3_large": ("MobileNetV3Large", 224),
+        },
+        preprocessing="none",
+        block=r"(expanded_conv(?:_\d+)?)_[a-z]",
+        licence="Apache-2.0",
+        alphas=(0.75, 1.0),
+    ),
+    _family(
+        "densenet",
+        {f"densenet{depth}": (f"DenseNet{depth}", 224) for depth in (121, 169, 201)},
+        preprocessing="torch",
+        block=r"(conv\d_block\d+)_",
+        licence="BSD-3-Clause",
+    ),
+    _family(
+        "efficientnet",
+        {
+            f"efficientnet_b{number}": (f"EfficientNetB{number}", size)
+            for number, size in enumerate((224, 240, 260, 300, 380, 456, 528, 600))
+        },
+        preprocessing="none",
+        block=r"(block\d[a-z])_",
+        licence="Apache-2.0",
+    ),
+    _family(
+        "efficientnet_v2",
+        {
+            f"efficientnet_v2_{kind.lower()}": (f"EfficientNetV2{kind}", size)
+            for kind, size in {
+                **{"B0": 224, "B1": 240, "B2": 260, "B3": 300},
+                **{"S": 384, "M": 480, "L": 480},
+            }.items()
+        },
+        preprocessing="none",
+        block=r"(block\d[a-z]+)_",
+        licence="Apache-2.0",
+    ),
+    _family(
+        "convnext",
+        {
+            f"convnext_{kind.lower()}": (f"ConvNeXt{kind}", 224)
+            for kind in ("Tiny", "Small", "Base", "Large", "XLarge")
+        },
+        preprocessing="none",
+        block=r".*?(stage_\d_block_\d+)_",
+        licence="not stated by Keras",
+    ),
+    _family(
+        "nasnet",
+        {"nasnet_mobile": ("NASNetMobile", 224), "nasnet_large": ("NASNetLarge", 331)},
+        preprocessing="tf",
+        block=r"(?:normal|reduction)_concat_(\w+)$",
+        licence="Apache-2.0",
+    ),
+    _family(
+        "inceptionv3",
+        {"inception_v3": ("InceptionV3", 299)},
+        preprocessing="tf",
+        block=r"(mixed\d+)$",
+        licence="Apache-2.0",
+        smallest_size=75,
+        roomy_size=139,
+    ),
+    _family(
+        "inceptionresnetv2",
+        {"inception_resnet_v2": ("InceptionResNetV2", 299)},
+        preprocessing="tf",
+        block=r"(mixed_\d\w|block\d+_\d+)",
+        licence="Apache-2.0",
+        smallest_size=75,
+        roomy_size=139,
+    ),
+    _family(
+        "xception",
+        {"xception": ("Xception", 299)},
+        preprocessing="tf",
+        block=r"(block\d+)_",
+        licence="not stated by Keras",
+        smallest_size=71,
+    ),
+]
+BACKBONES = {backbone.name: backbone for family in _FAMILIES for backbone in family}
 
 
 def load(
@@ -139,7 +245,7 @@ def load(
     each within reach of `model.get_layer`. Nothing is frozen yet.
 
     Args:
-        name: A key of `BACKBONES`.
+        name: A key of `BACKBONES`: all of `keras.applications`, and the embedded one.
         weights: "imagenet", `None` for random weights, or a file that the same
             architecture's `save_weights` wrote (`.weights.h5` or `.h5`).
         image_size: Side of the square images, in pixels.
@@ -223,7 +329,7 @@ def _warn_of_few_cells(model, backbone, image_size):
     if cells < 3:
         errors.warn(
             f"At {image_size} pixels the last feature map of {backbone.name} has only "
-            f"{cells}x{cells} cells; images of {3 * backbone.stride} pixels give at "
+            f"{cells}x{cells} cells; images of {backbone.roomy_size} pixels give at "
             "least 3x3 and usually a much better accuracy."
         )
 
@@ -236,6 +342,8 @@ def preprocess(image: keras.KerasTensor, contract: str) -> keras.KerasTensor:
         contract: A key of `PREPROCESSING`.
     """
     order, scale, offset = PREPROCESSING[contract]
+    if contract == "none":
+        return image
     if order == "BGR":
         image = keras.ops.flip(image, axis=-1)
     return keras.layers.Rescaling(scale, offset, name="preprocess")(image)
@@ -244,8 +352,9 @@ def preprocess(image: keras.KerasTensor, contract: str) -> keras.KerasTensor:
 def _imagenet_weights(name, build):
     """Fetch the ImageNet weights through Keras, or say what would have to be where."""
     wanted = {}
-    module = importlib.import_module(build.func.__module__)
-    get_file = module.file_utils.get_file
+    # The module whose `get_file` every constructor calls.
+    module = inspect.getmodule(keras.utils.get_file)
+    get_file = module.get_file
 
     def remember(file_name, origin, cache_subdir="", file_hash=None, **options):
         wanted.update(name=file_name, folder=cache_subdir, hash=file_hash)
@@ -253,7 +362,7 @@ def _imagenet_weights(name, build):
             file_name, origin, cache_subdir=cache_subdir, file_hash=file_hash, **options
         )
 
-    module.file_utils.get_file = remember
+    module.get_file = remember
     try:
         shape = (find(name).native_size, find(name).native_size, 3)
         return build(weights="imagenet", input_shape=shape).get_weights()
@@ -269,7 +378,7 @@ def _imagenet_weights(name, build):
             "The backbone efficientnet_lite0 needs no download."
         ) from error
     finally:
-        module.file_utils.get_file = get_file
+        module.get_file = get_file
 
 
 def _load_file(model, path):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
-from keras_tl.models import backbones, freezing, heads
+from keras_tl.models import freezing, heads
 from keras_tl.training import phases
 
 
@@ -102,27 +102,6 @@ def test_nested_models_are_frozen_by_their_layers(make_backbone):
     assert trains(model) == {"block2_conv", "logits"}
     freezing.freeze(model)
     assert trains(model) == set()
-
-
-@pytest.mark.parametrize("name", sorted(backbones.BACKBONES))
-def test_every_block_of_every_backbone_can_be_a_freeze_point(name):
-    backbone = backbones.find(name)
-    alpha = {"alpha": backbone.alphas[0]} if backbone.alphas else {}
-    model = heads.attach(backbones.load(name, weights=None, image_size=96, **alpha), 10)
-    blocks = freezing.blocks(model, backbone.block)
-    counts = []
-    for first, *_ in blocks.values():
-        freezing.freeze(model)
-        freezing.unfreeze_from(model, first)
-        counts.append(freezing.report(model).trainable)
-    assert counts == sorted(counts, reverse=True)
-    assert len(set(counts)) == len(blocks)
-    frozen = [
-        layer
-        for layer in model.layers
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-    ]
-    assert not frozen
 
 
 def test_frozen_weights_and_statistics_stay_while_the_rest_moves(
