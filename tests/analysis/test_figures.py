@@ -1,0 +1,82 @@
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_tl.analysis import evaluation, figures
+
+
+def texts(figure):
+    return " ".join(
+        text.get_text()
+        for text in figure.findobj(match=mpl.text.Text)
+        if text.get_visible()
+    )
+
+
+def random_evaluation(classes, count=200):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, count)
+    logits = rng.normal(size=(count, classes)) + 2 * np.eye(classes)[labels]
+    names = [f"class {index}" for index in range(classes)]
+    return evaluation.evaluate(labels, logits, names, train_labels=labels)
+
+
+def test_curves_show_every_epoch_of_both_splits_and_name_the_phases():
+    history = {
+        "accuracy": [0.1, 0.2, 0.3],
+        "val_accuracy": [0.2, 0.2, 0.4],
+        "loss": [3, 2, 1],
+        "val_loss": [3, 3, 2],
+    }
+    figure = figures.curves(history, [("head", 2), ("fine-tuning", 1)])
+    drawn = [
+        line.get_ydata().tolist()
+        for axes in figure.axes
+        for line in axes.lines
+        if len(line.get_ydata()) == 3
+    ]
+    assert sorted(drawn) == sorted(map(list, history.values()))
+    for said in ("head", "fine-tuning", "training", "validation"):
+        assert said in texts(figure)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 30])
+def test_confusion_shows_counts_where_there_is_room(classes):
+    result = random_evaluation(classes)
+    shown = texts(figures.confusion(result)).split()
+    largest = str(result.confusion.max())
+    if classes <= 20:
+        assert largest in shown
+    assert "recall" in shown
+
+
+def test_right_and_wrong_differ_by_more_than_colour():
+    images = np.zeros((3, 8, 8, 3), "uint8")
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    shown = texts(figures.predictions(images, probabilities, "ab", [0, 0, 0]))
+    assert shown.count("right") == 2
+    assert shown.count("wrong") == 1
+    assert "right" not in texts(figures.predictions(images, probabilities, "ab"))
+
+
+def test_comparison_shows_every_model_with_its_interval():
+    rows = [("majority class", 0.1, None), ("frozen", 0.815, (0.795, 0.833))]
+    shown = texts(figures.comparison(rows))
+    for said in ("majority class", "frozen", "81.5", "79.5", "83.3"):
+        assert said in shown
+
+
+def test_saved_figure_is_a_picture_of_a_useful_size(tmp_path):
+    figures.save(figures.confusion(random_evaluation(3)), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 200
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_no_figure_stays_behind():
+    import matplotlib.pyplot as plt
+
+    figures.confusion(random_evaluation(3))
+    assert not plt.get_fignums()
