@@ -2,7 +2,6 @@
 
 import ast
 import os
-import shutil
 import sys
 import types
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from keras_tl import config, errors
+from keras_tl import config, errors, vendoring
 
 USAGE = """\
 usage: keras-tl COMMAND ...
@@ -20,7 +19,8 @@ Transfer-learning recipes for Keras 3 and TensorFlow.
 commands:
   list                      name every recipe
   show NAME                 print a recipe
-  copy NAME FOLDER          copy a recipe to change it
+  copy NAME FOLDER          copy a recipe to change it; with --vendor also what it
+                            needs of keras_tl
   run NAME [FLAGS]          run a recipe; `keras-tl run NAME --help` names its flags
   predict RUN IMAGE...      classify images, or a folder of them, with a finished run
 
@@ -110,28 +110,29 @@ def copy(arguments: list[str]) -> None:
     def parse(
         name: Annotated[str, tyro.conf.Positional],
         folder: Annotated[Path, tyro.conf.Positional],
-    ) -> tuple[str, Path]:
+        vendor: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    ) -> tuple[str, Path, bool]:
         """Copy a recipe to change it; nothing is ever overwritten.
 
         Args:
             name: Name of a recipe; `keras-tl list` names them.
             folder: Where to put it; made when it is not there.
+            vendor: Also copy what it needs of keras_tl, so that it runs without it.
         """
-        return name, folder
+        return name, folder, vendor
 
-    name, folder = tyro.cli(parse, args=arguments, prog="keras-tl copy")
-    source, target = recipe_path(name), folder / f"{name}.py"
-    if os.path.lexists(target):
-        raise errors.InputError(
-            f"{target} is there already and is not overwritten. Name another folder."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    except OSError as error:
-        reason = error.strerror or error
-        raise errors.InputError(f"Cannot write {target}: {reason}.") from error
-    print(f"{target}\nChange it, then run: python {target}")
+    name, folder, vendor = tyro.cli(parse, args=arguments, prog="keras-tl copy")
+    recipe = recipe_path(name)
+    core = vendoring.core(recipe) if vendor else {}
+    vendoring.copy({recipe.name: recipe, **core}, folder)
+    target = folder / recipe.name
+    print(target)
+    if vendor:
+        modules = sum(path.suffix == ".py" for path in core.values())
+        print(f"{folder / 'keras_tl'} ({modules} modules and their assets)")
+        if "keras_tl/LICENSE" not in core:
+            print("keras-tl's own licence, Apache-2.0, was not found; add its text.")
+    print(f"Change it, then run: python {target}")
 
 
 def run(arguments: list[str]) -> None:

@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "analysis": {"data", "models", "training"},
     "deploy": {"data", "models", "training", "methods", "analysis"},
     "assets": set(),
-    "cli": {"data", "models", "training", "methods", "analysis", "deploy"},
+    "vendoring": set(),
+    "cli": {"vendoring", "data", "models", "training", "methods", "analysis", "deploy"},
     "__main__": {"cli"},
     "__init__": set(),
     **{name: set() for name in BASE},
@@ -114,4 +115,4 @@ def test_recipes_have_the_same_shape(path):
     wanted = {"weights", "epochs", "batch_size", "limit", "seed", "out", "resume"}
     assert wanted <= set(fields)
     assert ast.get_docstring(config) == docstring.splitlines()[0]
-    assert len(path.read_text().splitlines()) <= 180
+    assert len(path.read_text().splitlines()) <= 220

@@ -29,6 +29,14 @@ SIZES = {
         "limit": 40,
         "image_size": 32,
         "epochs": 1,
+        "fine_tune_epochs": 1,
+        "unfreeze_from": "conv_dw_12",
+        "batch_size": 16,
+    },
+    "cnn_cifar10": {
+        "dataset": "cifar10_sample",
+        "limit": 40,
+        "epochs": 1,
         "batch_size": 16,
     },
 }

@@ -17,27 +17,28 @@ Histories = Mapping[str, Mapping[str, list[float]]]
 
 
 def test(
-    models: Mapping[str, keras.Model], splits: Splits
+    models: Mapping[str, tuple[keras.Model, Split]], splits: Splits
 ) -> dict[str, evaluation.Evaluation]:
-    """Evaluate models on the test split, each at the image size it takes.
+    """Evaluate models on the test split.
 
     Args:
-        models: Name -> classifier that gives logits. The last is the run's own.
-        splits: The data, as it was loaded, not yet resized.
+        models: Name -> a classifier that gives logits, and the test split as it takes
+            it: its image size, or the features its frozen stem gave. The last is the
+            run's own.
+        splits: The data.
 
     Returns:
         Name -> evaluation, in the order of `models`.
     """
-    results = {}
-    for name, model in models.items():
-        split = replace(splits.test, image_size=model.inputs[0].shape[1])
-        results[name] = evaluation.evaluate(
+    return {
+        name: evaluation.evaluate(
             splits.test.labels,
             evaluation.predict(model, split),
             splits.class_names,
             train_labels=splits.train.labels,
         )
-    return results
+        for name, (model, split) in models.items()
+    }
 
 
 def metrics(results: Mapping[str, evaluation.Evaluation]) -> dict:

@@ -60,6 +60,11 @@ class Split:
             return rows
         return image_files.resize(rows, self.image_size)
 
+    def at_size(self, image_size: int) -> "Split":
+        """Let `read` give square images of `image_size` pixels."""
+        errors.check_at_least("image_size", image_size, 1)
+        return replace(self, image_size=image_size)
+
     def take(self, indices: Sequence[int] | np.ndarray) -> "Split":
         """Keep only the examples at `indices`, in that order."""
         indices = np.asarray(indices, "int64")
@@ -133,8 +138,7 @@ class Splits:
 
     def at_size(self, image_size: int) -> "Splits":
         """Let all three splits give square images of `image_size` pixels."""
-        errors.check_at_least("image_size", image_size, 1)
-        return self.map(lambda split: replace(split, image_size=image_size))
+        return self.map(lambda split: split.at_size(image_size))
 
 
 def describe(splits: Splits) -> dict:

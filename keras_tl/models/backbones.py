@@ -295,7 +295,7 @@ def load(
         if weights == "imagenet":
             model.set_weights(_imagenet_weights(name, build))
     if weights not in ("imagenet", None):
-        _load_file(model, Path(weights))
+        load_weights(model, weights)
     _warn_of_few_cells(model, backbone, image_size)
     return model
 
@@ -381,7 +381,17 @@ def _imagenet_weights(name, build):
         module.get_file = get_file
 
 
-def _load_file(model, path):
+def load_weights(model: keras.Model, path: str | Path) -> None:
+    """Give `model` the weights of a file.
+
+    Args:
+        model: The architecture that the file was saved from.
+        path: What `save_weights` wrote, `.weights.h5` or `.h5`.
+
+    Raises:
+        InputError: There is no such file, or it does not fit.
+    """
+    path = Path(path)
     if not path.is_file():
         raise errors.expected("weights", "be 'imagenet' or an existing file", str(path))
     if not path.name.endswith((".weights.h5", ".h5")):
@@ -390,7 +400,7 @@ def _load_file(model, path):
         )
     try:
         model.load_weights(path)
-    except Exception as error:
+    except Exception as error:  # Keras and h5py raise nearly any type.
         raise errors.InputError(
             f"`weights` must fit {model.name} without its classifier. {path} does "
             f"not: {str(error).splitlines()[0]}"

@@ -1,6 +1,7 @@
 """Run the frozen part of a model once and train the rest on what it gave."""
 
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -8,7 +9,8 @@ import psutil
 from rich.console import Console
 from rich.progress import track
 
-from keras_tl.data.splits import Split
+from keras_tl import errors
+from keras_tl.data.splits import Split, Splits
 
 
 def extract(
@@ -39,6 +41,26 @@ def extract(
         kept = rows < count
         features[rows[kept]] = batch[kept]
     return Split(features, split.labels)
+
+
+def extract_all(stem: keras.Model, splits: Splits) -> Splits:
+    """Run `stem` once over all three splits. See `extract`.
+
+    Raises:
+        InputError: The features would not fit into the memory that is free.
+    """
+    count = sum(len(split) for _, split in splits.items())
+    if not fits(stem, count):
+        raise errors.InputError(
+            f"The features of {count:,} images, {stem.outputs[0].shape[1:]} each, do "
+            "not fit into the memory that is free. Give fewer images (`limit`), or a "
+            "smaller `image_size`."
+        )
+    parts = {
+        name: extract(stem, split, what=f"features, {name}")
+        for name, split in splits.items()
+    }
+    return replace(splits, **parts)
 
 
 def fits(stem: keras.Model, count: int, *, share: float = 0.5) -> bool:

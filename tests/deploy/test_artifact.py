@@ -23,7 +23,7 @@ def run(make_backbone, colours, tmp_path):
         recipe="test",
         settings=SimpleNamespace(seed=3, resume=None),
         data=colours,
-        results=summary.test({"model": model}, colours),
+        results=summary.test({"model": (model, colours.test)}, colours),
         histories={
             "head": {"loss": [0.1, 0.05], "accuracy": [0.5, 0.6]},
             "fine-tuning": {"loss": [0.04], "accuracy": [0.7]},
