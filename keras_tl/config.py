@@ -91,7 +91,6 @@ def parse(config: type, arguments: list[str], program: str | None = None):
             args=arguments,
             prog=program,
             description=config.__doc__,
-            config=(tyro.conf.FlagConversionOff,),
         )
     finally:
         if check is None:
@@ -128,7 +127,9 @@ def to_arguments(config: type, saved: dict) -> list[str]:
         if name not in known:
             raise errors.unknown("config", name, known)
         flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, list):
+        if isinstance(value, bool):
+            arguments.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, list):
             arguments += [flag, *map(str, value)]
         else:
             arguments.append(f"{flag}={value}")

@@ -12,8 +12,7 @@ Data: CIFAR-10 from `tensorflow_datasets` (60,000 images of 32x32, 160 MB downlo
 Expected: not measured
 Run:
     keras-tl run vgg16_cifar10 --limit 10000
-    keras-tl run vgg16_cifar10 --dataset cifar10_sample --backbone efficientnet_lite0 \
-        --unfreeze-from block6a
+    keras-tl run vgg16_cifar10 --dataset cifar10_sample --augment
 """
 
 # %%

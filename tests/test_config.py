@@ -17,6 +17,7 @@ class Settings:
     weights: str | None = "imagenet"  # A file.
     rate: float = 0.1  # A rate.
     epochs: int = 3  # Epochs.
+    augment: bool = False  # A switch.
     out: Path | None = None  # A folder.
     resume: Path | None = None  # A folder.
 
@@ -26,6 +27,8 @@ class Settings:
 
 def test_every_field_is_a_flag_and_its_comment_the_help(capsys):
     assert config.parse(Settings, ["--epochs", "5"]).epochs == 5
+    assert config.parse(Settings, ["--augment"]).augment
+    assert not config.parse(Settings, ["--no-augment"]).augment
     with pytest.raises(SystemExit) as ended:
         config.parse(Settings, ["--help"])
     assert ended.value.code == 0
@@ -40,6 +43,7 @@ def test_every_field_is_a_flag_and_its_comment_the_help(capsys):
         Settings(),
         Settings(Path("a b"), "b", None, 1e-5, 1, Path("runs/x")),
         Settings(weights="--odd name"),
+        Settings(augment=True),
     ],
 )
 def test_saved_settings_give_the_same_settings(tmp_path, settings):
