@@ -41,7 +41,7 @@ def test_every_field_is_a_flag_and_its_comment_the_help(capsys):
     "settings",
     [
         Settings(),
-        Settings(Path("a b"), "b", None, 1e-5, 1, Path("runs/x")),
+        Settings(Path("a b"), "b", None, 1e-5, 1, out=Path("runs/x")),
         Settings(weights="--odd name"),
         Settings(augment=True),
     ],
