@@ -6,30 +6,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 from scipy import special, stats
 from sklearn import metrics
 
 from keras_tl import errors
+from keras_tl.data.splits import Split
+from keras_tl.training import features
 
 if TYPE_CHECKING:
     import keras
 
-    from keras_tl.data import splits
 
-
-def predict(
-    model: "keras.Model",
-    split: "splits.Split",
-    *,
-    batch_size: int = 64,
-    progress: bool = True,
-) -> np.ndarray:
-    """Compute the logits of every example, in the order of the split.
-
-    Each example is read once, and every batch has `batch_size` rows. The progress bar
-    shows on a terminal only.
+def predict(model: "keras.Model", split: Split, *, batch_size: int = 64) -> np.ndarray:
+    """Compute the logits of every example, in the order of the split, in one pass.
 
     Returns:
         float32 array `(len(split), num_classes)`.
@@ -37,21 +26,8 @@ def predict(
     Raises:
         InputError: Some logits are NaN or infinite.
     """
-    errors.check_at_least("batch_size", batch_size, 1)
-    errors.check_at_least("len(split)", len(split), 1)
-    console = Console(stderr=True)
-    starts = range(0, len(split), batch_size)
-    if progress and console.is_terminal:
-        starts = track(starts, "Predicting", console=console, transient=True)
-    outputs = []
-    for start in starts:
-        rows = split.read(np.arange(start, min(start + batch_size, len(split))))
-        # A smaller last batch would make Keras trace and compile the model again.
-        # In inference no row changes what the model says of another.
-        padding = np.repeat(rows[-1:], batch_size - len(rows), axis=0)
-        output = model.predict_on_batch(np.concatenate([rows, padding]))
-        outputs.append(np.asarray(output, "float32")[: len(rows)])
-    return _checked_logits(np.concatenate(outputs))
+    outputs = features.extract(model, split, batch_size=batch_size, what="predicting")
+    return _checked_logits(outputs.images)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import psutil
 from rich.console import Console
@@ -12,9 +12,12 @@ from rich.progress import track
 from keras_tl import errors
 from keras_tl.data.splits import Split, Splits
 
+if TYPE_CHECKING:
+    import keras
+
 
 def extract(
-    stem: keras.Model, split: Split, *, batch_size: int = 64, what: str = "features"
+    stem: "keras.Model", split: Split, *, batch_size: int = 64, what: str = "features"
 ) -> Split:
     """Run `stem` once over a split.
 
@@ -29,6 +32,8 @@ def extract(
         A split with the same labels whose examples are the features, a float array
         `(count, ...)` in memory; ask `fits` first.
     """
+    errors.check_at_least("batch_size", batch_size, 1)
+    errors.check_at_least("len(split)", len(split), 1)
     count = len(split)
     features = None
     steps = range(math.ceil(count / batch_size))
@@ -43,7 +48,7 @@ def extract(
     return Split(features, split.labels)
 
 
-def extract_all(stem: keras.Model, splits: Splits) -> Splits:
+def extract_all(stem: "keras.Model", splits: Splits) -> Splits:
     """Run `stem` once over all three splits. See `extract`.
 
     Raises:
@@ -63,7 +68,7 @@ def extract_all(stem: keras.Model, splits: Splits) -> Splits:
     return replace(splits, **parts)
 
 
-def fits(stem: keras.Model, count: int, *, share: float = 0.5) -> bool:
+def fits(stem: "keras.Model", count: int, *, share: float = 0.5) -> bool:
     """Say whether the features of `count` examples take at most a share of free RAM."""
     needed = count * math.prod(stem.outputs[0].shape[1:]) * 4
     return needed <= share * psutil.virtual_memory().available
