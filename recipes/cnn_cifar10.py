@@ -26,7 +26,7 @@ from keras_tl import config, errors
 from keras_tl.analysis import summary
 from keras_tl.data import augment, sources, splits
 from keras_tl.deploy import artifact
-from keras_tl.models import backbones, freezing, small_cnn
+from keras_tl.models import backbones, freezing, heads, small_cnn
 from keras_tl.training import phases, placement
 
 
@@ -73,7 +73,8 @@ def build_data(settings: Config) -> splits.Splits:
 
 # %%
 def build_model(settings: Config, num_classes: int) -> keras.Model:
-    model = small_cnn.small_cnn(num_classes, image_size=settings.image_size)
+    convolutions = small_cnn.small_cnn(image_size=settings.image_size)
+    model = heads.attach_mlp(convolutions, num_classes, hidden=(1024, 512))
     if settings.weights is not None:
         backbones.load_weights(model, settings.weights)
     return model

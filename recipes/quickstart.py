@@ -47,6 +47,7 @@ class Config:
     image_size: int = 128  # Side of the square images, in pixels.
     epochs: int = 30  # Most epochs for the new head.
     fine_tune_epochs: int = 4  # Most epochs of fine-tuning.
+    scratch_epochs: int = 12  # Most epochs for the small CNN.
     batch_size: int = 32  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
     seed: int = 0  # Seed of weights, shuffling, dropout and splits.
@@ -55,7 +56,7 @@ class Config:
 
     def __post_init__(self):
         backbones.check_image_size("efficientnet_lite0", self.image_size)
-        for name in ("epochs", "fine_tune_epochs", "batch_size"):
+        for name in ("epochs", "fine_tune_epochs", "scratch_epochs", "batch_size"):
             errors.check_at_least(name, getattr(self, name), 1)
 
 
@@ -100,12 +101,13 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 # %%
 def train_from_scratch(settings, data, place, state):
     with place.scope():
-        model = small_cnn.small_cnn(len(data.class_names), image_size=32)
+        convolutions = small_cnn.small_cnn(image_size=32)
+        model = heads.attach_mlp(convolutions, len(data.class_names), hidden=(128,))
     phases.fit_head(
         model,
         data.at_size(32).map(splits.in_memory),
         place,
-        epochs=settings.epochs,
+        epochs=settings.scratch_epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
         augment=augment.flip_and_crop,

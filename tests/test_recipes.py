@@ -20,6 +20,7 @@ SIZES = {
         "image_size": 32,
         "epochs": 2,
         "fine_tune_epochs": 1,
+        "scratch_epochs": 1,
         "batch_size": 16,
     },
     "vgg16_cifar10": {

@@ -6,26 +6,23 @@ from keras import layers
 from keras_tl import errors
 
 
-def small_cnn(num_classes: int, *, image_size: int = 32) -> keras.Model:
-    """Build a small CNN with random weights.
+def small_cnn(*, image_size: int = 32) -> keras.Model:
+    """Build the convolutions of a small CNN, with random weights.
 
-    Two convolutions of 64 and 128 channels, each with max pooling, hidden layers of
-    1,024 and 512, spatial dropout before them and dropout between: a network as many
-    articles train on CIFAR-10. At 32 pixels it has 9 million weights, nearly all in the
-    first hidden layer.
+    Two convolutions of 64 and 128 channels with ReLU, each followed by max pooling,
+    then spatial dropout: what many articles train on CIFAR-10. `heads.attach_mlp` puts
+    a classifier on it, as on any backbone.
 
     Args:
-        num_classes: Width of the output.
         image_size: Side of the square images, in pixels, at least 8.
 
     Returns:
         A model from raw images `(batch, image_size, image_size, 3)`, RGB in [0, 255],
-        to `logits` `(batch, num_classes)`, float32.
+        to features `(batch, image_size // 4, image_size // 4, 128)`.
 
-    >>> small_cnn(10).count_params()
-    8995210
+    >>> small_cnn().output.shape
+    (None, 8, 8, 128)
     """
-    errors.check_at_least("num_classes", num_classes, 2)
     errors.check_at_least("image_size", image_size, 8)
     image = keras.Input((image_size, image_size, 3), name="image")
     x = layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(image)
@@ -35,9 +32,4 @@ def small_cnn(num_classes: int, *, image_size: int = 32) -> keras.Model:
         )(x)
         x = layers.MaxPooling2D(name=f"conv_{number}_pool")(x)
     x = layers.SpatialDropout2D(0.25, name="spatial_dropout")(x)
-    x = layers.Flatten(name="flatten")(x)
-    x = layers.Dense(1024, activation="relu", name="hidden_1")(x)
-    x = layers.Dropout(0.5, name="dropout")(x)
-    x = layers.Dense(512, activation="relu", name="hidden_2")(x)
-    logits = layers.Dense(num_classes, name="logits", dtype="float32")(x)
-    return keras.Model(image, logits, name="small_cnn")
+    return keras.Model(image, x, name="small_cnn")
