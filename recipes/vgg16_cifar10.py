@@ -9,7 +9,11 @@ docs/vgg16_cifar10.md. Images are scaled up from 32 pixels, since VGG16 shrinks 
 pixels to a single cell.
 Data: CIFAR-10 from `tensorflow_datasets` (60,000 images of 32x32, 160 MB download),
 `--dataset cifar10_sample` without a download, or `--data FOLDER`.
-Expected: not measured
+Expected:
+    vgg16, vgg16_torchvision_notop.weights.h5, 96 px, 10,000 train, 10,000 test:
+      frozen 0.817 (95 % interval 0.810 to 0.824)
+      1238 s on 2 cores, AMD EPYC
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
 Run:
     keras-tl run vgg16_cifar10 --limit 10000
     keras-tl run vgg16_cifar10 --dataset cifar10_sample --augment

@@ -44,7 +44,7 @@ SIZES = {
 FILES = [
     *("model.keras", "classes.json", "config.json", "metrics.json", "history.csv"),
     *("manifest.json", "curves.png", "comparison.png", "confusion.png"),
-    "predictions.png",
+    *("predictions.png", "report.html"),
 ]
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")

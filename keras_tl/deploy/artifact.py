@@ -15,9 +15,10 @@ import keras
 import numpy as np
 
 from keras_tl import __version__, errors, files
-from keras_tl.analysis import evaluation, summary
+from keras_tl.analysis import evaluation, report, summary
 from keras_tl.data import splits
 from keras_tl.data.splits import Split, Splits
+from keras_tl.models import freezing
 
 VERSIONS = ("keras", "tensorflow", "numpy", "scikit-learn", "pillow")
 
@@ -82,8 +83,9 @@ def save(
 ) -> dict:
     """Write what a run has made into its folder, each file in one step.
 
-    `model.keras`, `classes.json`, `metrics.json`, `history.csv`, figures, and last
-    `manifest.json`, which is there only when everything else is.
+    `model.keras`, `classes.json`, `metrics.json`, `history.csv`, figures,
+    `report.html`,
+    and last `manifest.json`, which is there only when everything else is.
 
     Args:
         folder: The run's folder, which holds its `config.json` already.
@@ -125,6 +127,17 @@ def save(
         },
         "output": "logits, in the order of classes.json",
     }
+    saved = files.read_json(folder / "config.json")
+    report.write(
+        folder / "report.html",
+        command=f"keras-tl run {recipe} --config {folder / 'config.json'} --out NEW",
+        settings=saved,
+        data=data,
+        results=results,
+        histories=histories,
+        layers=freezing.report(model),
+        manifest=manifest,
+    )
     files.write_json(folder / "manifest.json", manifest)
     return metrics
 

@@ -15,6 +15,7 @@ from keras_tl.models import heads
 @pytest.fixture
 def run(make_backbone, colours, tmp_path):
     folder = files.new_folder(tmp_path / "run")
+    files.write_json(folder / "config.json", {"epochs": 2})
     keras.utils.set_random_seed(0)
     model = heads.attach(make_backbone(), 3)
     artifact.save(

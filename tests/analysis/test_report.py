@@ -1,0 +1,128 @@
+import html.parser
+import re
+
+import numpy as np
+import pytest
+
+from keras_tl import errors
+from keras_tl.analysis import evaluation, report
+from keras_tl.data.splits import Split, Splits
+from keras_tl.models.freezing import Report
+
+HOSTILE = '<script>alert("1")</script> & co'
+VOID = {"meta", "img", "br"}
+
+
+def made(path, *, right=0.5, classes=3, count=60):
+    """Write a report of made-up answers; give its text and the evaluation."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % classes
+    said = np.where(rng.random(count) < right, labels, (labels + 1) % classes)
+    logits = rng.normal(size=(count, classes)) + 9 * np.eye(classes)[said]
+    names = [HOSTILE, *(f"class {index}" for index in range(1, classes))]
+    images = rng.integers(0, 256, (count, 8, 8, 3), dtype="uint8")
+    split = Split(images, labels)
+    data = Splits(split, split, split, names, "Made up.")
+    own = evaluation.evaluate(labels, logits, names, train_labels=labels)
+    before = evaluation.evaluate(labels, -logits, names, train_labels=labels)
+    report.write(
+        path,
+        command="keras-tl run test --config 'a & b.json'",
+        settings={"weights": HOSTILE, "epochs": 3},
+        data=data,
+        results={"frozen": before, "fine-tuned": own},
+        histories={
+            "head": {
+                name: [0.5, 0.6]
+                for name in ("accuracy", "val_accuracy", "loss", "val_loss")
+            }
+        },
+        layers=Report([("logits", "Dense", 30, True)], 30, 0, 30),
+        manifest={
+            "recipe": "test",
+            "date": "2026-01-01T00:00:00+00:00",
+            "seconds": 12.5,
+            "seed": 7,
+            "machine": {"cores": 2},
+            "versions": {"keras": "3"},
+            "data": {"sha256": "0" * 64},
+            "model_sha256": "1" * 64,
+        },
+    )
+    return path.read_text(), own
+
+
+class Balanced(html.parser.HTMLParser):
+    """Fails on a tag that is not closed, or closed twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], set()
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page_is_whole_and_needs_nothing_else(tmp_path):
+    text, _ = made(tmp_path / "report.html")
+    parser = Balanced()
+    parser.feed(text)
+    assert not parser.open
+    assert "script" not in parser.seen
+    for reference in re.findall(r'(?:src|href)="([^"]*)"', text):
+        assert reference.startswith(("data:", "#"))
+    assert "@import" not in text
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_users_write_is_text_not_markup(tmp_path):
+    text, _ = made(tmp_path / "report.html")
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "&#x27;a &amp; b.json&#x27;" in text
+
+
+def test_numbers_are_those_of_the_evaluation(tmp_path):
+    text, own = made(tmp_path / "report.html")
+    low, high = own.accuracy_interval
+    for number in (own.accuracy, own.majority_baseline):
+        assert f"{number:.1%}".replace("%", " %").replace("\u00a0", " ") in text
+    assert f"{100 * low:.1f} to {100 * high:.1f}" in text
+    for row in own.per_class:
+        assert f"{row['precision']:.3f}" in text
+        assert f"{row['recall']:.3f}" in text
+
+
+def test_the_most_confident_mistakes_are_shown(tmp_path):
+    text, own = made(tmp_path / "report.html")
+    wrong = [
+        (max(np.exp(row) / np.exp(row).sum()), index)
+        for index, (row, label) in enumerate(zip(own.logits, own.labels, strict=True))
+        if row.argmax() != label
+    ]
+    expected = [index for _, index in sorted(wrong, reverse=True)[:12]]
+    assert report.most_confident_mistakes(own).tolist() == expected
+    assert text.count("<figure") + text.count("<li><img") >= 12
+
+
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_no_mistakes_or_nothing_but_mistakes_are_fine(tmp_path, right):
+    text, own = made(tmp_path / "report.html", right=right)
+    assert own.accuracy in (0, 1)
+    assert "mistake" in text
+
+
+@pytest.mark.parametrize("classes", [2, 40])
+def test_few_and_many_classes_are_fine(tmp_path, classes):
+    text, _ = made(tmp_path / "report.html", classes=classes, count=200)
+    assert f"class {classes - 1}" in text
+
+
+def test_a_report_that_cannot_be_written_is_said(tmp_path):
+    with pytest.raises(errors.InputError, match="Cannot write"):
+        made(tmp_path / "absent" / "report.html")
