@@ -210,7 +210,13 @@ def in_memory(split: Split, *, share: float = 0.5) -> Split:
     ):
         return split
     needed = len(split) * split.image_size**2 * 3
-    if needed > share * psutil.virtual_memory().available:
+    free = psutil.virtual_memory().available
+    if needed > share * free:
+        errors.warn(
+            f"{len(split):,} images of {split.image_size} pixels take "
+            f"{needed / 2**30:.1f} GiB, of {free / 2**30:.1f} GiB that are free: they "
+            "are read and resized again in every epoch."
+        )
         return split
     decoded = np.empty((len(split), split.image_size, split.image_size, 3), "uint8")
     for start in range(0, len(split), 256):
