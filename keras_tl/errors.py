@@ -1,6 +1,7 @@
 """The form of our messages: what was expected, what came, what to do."""
 
 import difflib
+import importlib.util
 import warnings
 from collections.abc import Iterable
 
@@ -59,3 +60,12 @@ def check_at_least(argument: str, value: float, minimum: float) -> None:
     """Raise `InputError` when `value` is below `minimum`."""
     if value < minimum:
         raise expected(argument, f"be at least {minimum}", value)
+
+
+def check_installed(module: str, *, extra: str) -> None:
+    """Raise `InputError` when a module of an extra is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise InputError(
+            f'This needs {module}, which is not installed: pip install "keras-tl'
+            f'[{extra}]"'
+        )

@@ -44,10 +44,13 @@ class Config:
     batch_size: int = 64  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
     seed: int = 0  # Seed of weights, shuffling, dropout and splits.
+    tensorboard: bool = False  # Write event files for TensorBoard.
     out: Path | None = None  # New folder for the results; runs/cnn_cifar10 if None.
     resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
+        if self.tensorboard:
+            errors.check_installed("tensorboard", extra="tensorboard")
         errors.check_at_least("image_size", self.image_size, 8)
         errors.check_at_least("epochs", self.epochs, 1)
         errors.check_at_least("batch_size", self.batch_size, 1)
@@ -95,20 +98,23 @@ def main(settings: Config) -> dict:
         model = build_model(settings, len(data.class_names))
     print(freezing.report(model))
     run = config.start_run("cnn_cifar10", settings)
-    state = run / "state"
     said = place.describe(settings.batch_size, settings.learning_rate)
     print(f"Results go to {run}. {said}")
 
-    history = phases.fit_head(
-        model,
-        data,
+    setup = phases.Setup(
         place,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
         seed=settings.seed,
         augment=augment.flip_and_crop,
-        state=state,
+        state=run / "state",
+        tensorboard=run / "tensorboard" if settings.tensorboard else None,
+    )
+    history = phases.fit_head(
+        model,
+        data,
+        setup,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
         phase="from scratch",
     )
     results = summary.test({"from scratch": (model, data.test)}, data)
@@ -123,7 +129,7 @@ def main(settings: Config) -> dict:
         histories={"from scratch": history},
         seconds=time.perf_counter() - started,
     )
-    shutil.rmtree(state)
+    shutil.rmtree(setup.state)
     return metrics
 
 

@@ -23,7 +23,7 @@ Run:
 # %%
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -51,10 +51,13 @@ class Config:
     batch_size: int = 32  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
     seed: int = 0  # Seed of weights, shuffling, dropout and splits.
+    tensorboard: bool = False  # Write event files for TensorBoard.
     out: Path | None = None  # New folder for the results; runs/quickstart by default.
     resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
+        if self.tensorboard:
+            errors.check_installed("tensorboard", extra="tensorboard")
         backbones.check_image_size("efficientnet_lite0", self.image_size)
         for name in ("epochs", "fine_tune_epochs", "scratch_epochs", "batch_size"):
             errors.check_at_least(name, getattr(self, name), 1)
@@ -99,19 +102,15 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 
 
 # %%
-def train_from_scratch(settings, data, place, state):
-    with place.scope():
+def train_from_scratch(settings, data, setup):
+    with setup.placement.scope():
         convolutions = small_cnn.small_cnn(image_size=32)
         model = heads.attach_mlp(convolutions, len(data.class_names), hidden=(128,))
     phases.fit_head(
         model,
         data.at_size(32).map(splits.in_memory),
-        place,
+        replace(setup, augment=augment.flip_and_crop),
         epochs=settings.scratch_epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        augment=augment.flip_and_crop,
-        state=state,
         phase="from scratch",
     )
     return model
@@ -130,26 +129,22 @@ def main(settings: Config) -> dict:
     with place.scope():
         model = build_model(settings, len(data.class_names))
     run = config.start_run("quickstart", settings)
-    state = run / "state"
     print(f"Results go to {run}. {place.describe(settings.batch_size, 1e-3)}")
 
-    scratch = train_from_scratch(settings, data, place, state)
+    setup = phases.Setup(place, settings.batch_size, settings.seed, state=run / "state")
+    if settings.tensorboard:
+        setup = replace(setup, tensorboard=run / "tensorboard")
+    scratch = train_from_scratch(settings, data, setup)
 
     sized = data.at_size(settings.image_size).map(splits.in_memory)
-    common = {"batch_size": settings.batch_size, "seed": settings.seed, "state": state}
-    head = phases.fit_head(model, sized, place, epochs=settings.epochs, **common)
+    head = phases.fit_head(model, sized, setup, epochs=settings.epochs)
     frozen = keras.models.clone_model(model)
     frozen.set_weights(model.get_weights())
 
     freezing.unfreeze_from(model, "block5a")
     print(freezing.report(model))
     tuned = phases.fine_tune(
-        model,
-        sized,
-        place,
-        epochs=settings.fine_tune_epochs,
-        learning_rate=2e-4,
-        **common,
+        model, sized, setup, epochs=settings.fine_tune_epochs, learning_rate=2e-4
     )
 
     results = summary.test(
@@ -171,7 +166,7 @@ def main(settings: Config) -> dict:
         histories={"head": head, "fine-tuning": tuned},
         seconds=time.perf_counter() - started,
     )
-    shutil.rmtree(state)
+    shutil.rmtree(setup.state)
 
     # What was saved is used as anybody would use it.
     probabilities = artifact.load(run).predict(

@@ -56,10 +56,13 @@ class Config:
     batch_size: int = 64  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
     seed: int = 0  # Seed of weights, shuffling, dropout and splits.
+    tensorboard: bool = False  # Write event files for TensorBoard.
     out: Path | None = None  # New folder for the results; runs/vgg16_cifar10 if None.
     resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
+        if self.tensorboard:
+            errors.check_installed("tensorboard", extra="tensorboard")
         backbones.check_image_size(self.backbone, self.image_size)
         for name in ("epochs", "fine_tune_epochs", "batch_size"):
             errors.check_at_least(name, getattr(self, name), 1)
@@ -136,7 +139,6 @@ def main(settings: Config) -> dict:
         model = build_model(settings, len(data.class_names))
     freezing.unfreeze_from(model, settings.unfreeze_from)
     run = config.start_run("vgg16_cifar10", settings)
-    state = run / "state"
     said = place.describe(settings.batch_size, settings.learning_rate)
     print(f"Results go to {run}. {said}")
 
@@ -146,21 +148,22 @@ def main(settings: Config) -> dict:
     else:
         part, inputs = without_frozen_stem(settings, model, data, place)
         change = None
-    common = {
-        "batch_size": settings.batch_size,
-        "seed": settings.seed,
-        "augment": change,
-        "state": state,
-    }
+    setup = phases.Setup(
+        place,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        augment=change,
+        state=run / "state",
+        tensorboard=run / "tensorboard" if settings.tensorboard else None,
+    )
     freezing.freeze_up_to(model, "pool")
     print(f"Head: {freezing.report(model)}")
     head = phases.fit_head(
         part,
         inputs,
-        place,
+        setup,
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
-        **common,
     )
     frozen = keras.models.clone_model(part)
     frozen.set_weights(part.get_weights())
@@ -170,10 +173,9 @@ def main(settings: Config) -> dict:
     tuned = phases.fine_tune(
         part,
         inputs,
-        place,
+        setup,
         epochs=settings.fine_tune_epochs,
         learning_rate=settings.fine_tune_learning_rate,
-        **common,
     )
 
     results = summary.test(
@@ -190,7 +192,7 @@ def main(settings: Config) -> dict:
         histories={"head": head, "fine-tuning": tuned},
         seconds=time.perf_counter() - started,
     )
-    shutil.rmtree(state)
+    shutil.rmtree(setup.state)
     return metrics
 
 

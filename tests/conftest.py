@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 from keras_tl.data.splits import Split, Splits
-from keras_tl.training import placement
+from keras_tl.training import phases, placement
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,8 +52,8 @@ def make_backbone():
 
 @pytest.fixture
 def here():
-    """One device."""
-    return placement.choose(["CPU:0"])
+    """Training on one device."""
+    return phases.Setup(placement.choose(["CPU:0"]))
 
 
 @pytest.fixture

@@ -41,6 +41,8 @@ def extract(
     for step in track(steps, f"{what:>15}", transient=True, disable=not shown):
         rows = np.arange(step * batch_size, (step + 1) * batch_size)
         batch = stem.predict_on_batch(split.read(np.minimum(rows, count - 1)))
+        # A model built under a strategy gives all rows once for each replica.
+        batch = batch[:batch_size]
         if features is None:
             features = np.empty((count, *batch.shape[1:]), batch.dtype)
         kept = rows < count

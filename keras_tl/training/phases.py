@@ -5,6 +5,7 @@ part that cannot change once, trains the rest with fresh callbacks, and leaves t
 model with the weights of its best epoch.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -26,18 +27,36 @@ from keras_tl.training.progress import PhaseProgress
 History = dict[str, list[float]]
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What the phases of a run have in common.
+
+    Attributes:
+        placement: Where to train; the models were built in its scope.
+        batch_size: Examples per step, over all devices, at least 1.
+        seed: What decides, with epoch and example, order and augmentation.
+        augment: See `pipeline.Training`. Without it, everything below the first layer
+            that trains or is random runs only once over the data, where memory allows.
+        state: Folder for what a resumed run needs; `None` keeps nothing.
+        tensorboard: Folder for TensorBoard's event files; `None` writes none.
+    """
+
+    placement: Placement
+    batch_size: int = 64
+    seed: int = 0
+    augment: pipeline.Augmentation | None = None
+    state: Path | None = None
+    tensorboard: Path | None = None
+
+
 def fit_head(
     model: keras.Model,
     splits: Splits,
-    placement: Placement,
+    setup: Setup,
     *,
     epochs: int,
     learning_rate: float = 1e-3,
-    batch_size: int = 64,
-    seed: int = 0,
-    augment: pipeline.Augmentation | None = None,
     patience: int = 5,
-    state: Path | None = None,
     phase: str = "head",
 ) -> History:
     """Train what is not frozen, from a random head.
@@ -46,16 +65,11 @@ def fit_head(
         model: A functional classifier that gives logits.
         splits: Its training split is fitted, its validation split chooses the epoch;
             the test split is not touched.
-        placement: Where to train; `model` was built in its scope.
+        setup: What the phases of a run have in common.
         epochs: Largest number of passes over the training split, at least 1.
         learning_rate: Adam's rate at the start; it falls to 0 along a half cosine.
-        batch_size: Examples per step, over all devices, at least 1.
-        seed: What decides, with epoch and example, order and augmentation.
-        augment: See `pipeline.Training`. Without it, everything below the first layer
-            that trains or is random runs only once over the data, where memory allows.
         patience: Epochs without a lower validation loss after which to stop.
-        state: Folder for what a resumed run needs; `None` keeps nothing.
-        phase: Name of the phase, for the display and the files in `state`.
+        phase: Name of the phase, for the display and the files in `setup.state`.
 
     Returns:
         Metric name -> one value per epoch: `loss`, `accuracy`, `val_loss`,
@@ -64,36 +78,21 @@ def fit_head(
     Raises:
         InputError: A value out of range, or a model the placement cannot train.
         KeyboardInterrupt: Ctrl-C; `model` has its best weights so far, and the message
-            says where in `state` they were saved.
+            says where they were saved.
     """
     return _fit(
-        model,
-        splits,
-        placement,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        seed=seed,
-        augment=augment,
-        patience=patience,
-        state=state,
-        phase=phase,
-        start_counts=False,
+        model, splits, setup, epochs, learning_rate, patience, phase, start_counts=False
     )
 
 
 def fine_tune(
     model: keras.Model,
     splits: Splits,
-    placement: Placement,
+    setup: Setup,
     *,
     epochs: int,
     learning_rate: float = 1e-4,
-    batch_size: int = 64,
-    seed: int = 0,
-    augment: pipeline.Augmentation | None = None,
     patience: int = 3,
-    state: Path | None = None,
     phase: str = "fine-tuning",
 ) -> History:
     """Train on, with pretrained layers among what trains.
@@ -102,36 +101,12 @@ def fine_tune(
     the validation loss, they stay. Unfreeze first, see `freezing`.
     """
     return _fit(
-        model,
-        splits,
-        placement,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        seed=seed,
-        augment=augment,
-        patience=patience,
-        state=state,
-        phase=phase,
-        start_counts=True,
+        model, splits, setup, epochs, learning_rate, patience, phase, start_counts=True
     )
 
 
-def _fit(
-    model,
-    splits,
-    placement,
-    *,
-    epochs,
-    learning_rate,
-    batch_size,
-    seed,
-    augment,
-    patience,
-    state,
-    phase,
-    start_counts,
-):
+def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_counts):
+    placement, batch_size, state = setup.placement, setup.batch_size, setup.state
     errors.check_at_least("epochs", epochs, 1)
     check_batch_size(placement, batch_size)
     if learning_rate <= 0:
@@ -149,8 +124,8 @@ def _fit(
             f"num_classes={len(splits.class_names)}."
         )
 
-    part, train, validation = _without_frozen_stem(model, splits, placement, augment)
-    training = pipeline.Training(train, batch_size, seed, augment)
+    part, train, validation = _without_frozen_stem(model, splits, setup)
+    training = pipeline.Training(train, batch_size, setup.seed, setup.augment)
     with placement.scope():
         part.compile(
             optimizer=keras.optimizers.Adam(
@@ -178,6 +153,10 @@ def _fit(
     if start_counts and not checkpoint.epoch:
         start = part.evaluate(validation_batches, verbose=0, return_dict=True)
         callbacks.append(_StartCounts(stopper, start["loss"]))
+    if setup.tensorboard is not None:
+        errors.check_installed("tensorboard", extra="tensorboard")
+        folder = Path(setup.tensorboard) / phase.replace(" ", "-")
+        callbacks.append(keras.callbacks.TensorBoard(folder, write_graph=False))
     progress = PhaseProgress(phase, epochs, training.steps)
     checkpoint.set_model(part)
     checkpoint.restore(part)
@@ -237,10 +216,10 @@ class _StartCounts(keras.callbacks.Callback):
 
 
 def _without_frozen_stem(
-    model, splits: Splits, placement, augment
+    model, splits: Splits, setup
 ) -> tuple[keras.Model, Split, Split]:
     """Give the part that trains, and what its frozen stem makes of the data."""
-    cut = None if augment else splitting.frozen_cut(model)
+    cut = None if setup.augment else splitting.frozen_cut(model)
     if cut is None:
         return model, splits.train, splits.validation
     stem, _ = splitting.split_at(model, cut[1])
@@ -254,7 +233,7 @@ def _without_frozen_stem(
         return model, splits.train, splits.validation
     # The stem predicts on one device; made in the scope, it would give every row once
     # for each replica.
-    with placement.scope():
+    with setup.placement.scope():
         _, tail = splitting.split_at(model, cut[1])
     return (
         tail,

@@ -43,12 +43,12 @@ def train(make_backbone, data, here, state, augment=None, patience=3):
     backbone = make_backbone()
     freezing.freeze(backbone)
     model = heads.attach(backbone, 3, dropout=0.4)
-    options = {"batch_size": 16, "epochs": EPOCHS, "state": state, "patience": patience}
-    head = phases.fit_head(model, data, here, learning_rate=0.3, **options)
+    setup = dataclasses.replace(here, batch_size=16, state=state)
+    options = {"epochs": EPOCHS, "patience": patience}
+    head = phases.fit_head(model, data, setup, learning_rate=0.3, **options)
     freezing.unfreeze_from(model, "block2")
-    tuned = phases.fine_tune(
-        model, data, here, learning_rate=0.03, augment=augment, **options
-    )
+    setup = dataclasses.replace(setup, augment=augment)
+    tuned = phases.fine_tune(model, data, setup, learning_rate=0.03, **options)
     return model.get_weights(), head, tuned
 
 
@@ -126,6 +126,7 @@ def test_interrupt_leaves_the_best_weights_so_far(
                 raise KeyboardInterrupt
 
     model = heads.attach(make_backbone(), 3)
+    setup = dataclasses.replace(here, state=tmp_path)
     fit, best = keras.Model.fit, {}
 
     def interrupted(self, *args, callbacks, **options):
@@ -135,9 +136,7 @@ def test_interrupt_leaves_the_best_weights_so_far(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt, match="best weights so far are in"):
-            phases.fit_head(
-                model, colours, here, epochs=9, learning_rate=1.0, state=tmp_path
-            )
+            phases.fit_head(model, colours, setup, epochs=9, learning_rate=1.0)
     part = best["stopper"].model
     assert part.get_weights()
     for ours, theirs in zip(
@@ -150,12 +149,11 @@ def test_interrupt_leaves_the_best_weights_so_far(
 
 
 def test_state_of_another_model_is_refused(make_backbone, colours, here, tmp_path):
-    phases.fit_head(
-        heads.attach(make_backbone(), 3), colours, here, epochs=1, state=tmp_path
-    )
+    setup = dataclasses.replace(here, state=tmp_path)
+    phases.fit_head(heads.attach(make_backbone(), 3), colours, setup, epochs=1)
     other = heads.attach_mlp(make_backbone(), 3, hidden=[5])
     with pytest.raises(errors.InputError, match="another model"):
-        phases.fit_head(other, colours, here, epochs=1, state=tmp_path)
+        phases.fit_head(other, colours, setup, epochs=1)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04cut"])
@@ -163,7 +161,9 @@ def test_damaged_state_is_named(make_backbone, colours, here, tmp_path, content)
     (tmp_path / "head.npz").write_bytes(content)
     model = heads.attach(make_backbone(), 3)
     with pytest.raises(errors.InputError, match=r"head\.npz cannot be read"):
-        phases.fit_head(model, colours, here, epochs=1, state=tmp_path)
+        phases.fit_head(
+            model, colours, dataclasses.replace(here, state=tmp_path), epochs=1
+        )
 
 
 def test_a_run_that_is_really_killed_goes_on_to_the_same_result(tmp_path):

@@ -18,10 +18,10 @@ def classifier(make_backbone):
     return heads.attach(backbone, 3)
 
 
-def slow_reference(model, splits, **options):
+def slow_reference(model, splits, setup, **options):
     """The same phase through the frozen stem, in every epoch."""
-    identity = lambda images, draws: images  # noqa: E731
-    return phases.fit_head(model, splits, augment=identity, **options)
+    setup = dataclasses.replace(setup, augment=lambda images, draws: images)
+    return phases.fit_head(model, splits, setup, **options)
 
 
 def test_head_learns_what_can_be_learned(classifier, colours, here):
@@ -36,12 +36,12 @@ def test_cached_features_give_what_training_through_the_frozen_stem_gives(
     classifier, colours, here
 ):
     start = classifier.get_weights()
-    options = {"epochs": 3, "batch_size": 16, "seed": 1, "placement": here}
+    setup = dataclasses.replace(here, batch_size=16, seed=1)
     classifier.get_layer("dropout").rate = 0.0
-    cached = phases.fit_head(classifier, colours, **options)
+    cached = phases.fit_head(classifier, colours, setup, epochs=3)
     weights = classifier.get_weights()
     classifier.set_weights(start)
-    slow = slow_reference(classifier, colours, **options)
+    slow = slow_reference(classifier, colours, setup, epochs=3)
     for ours, theirs in zip(weights, classifier.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     for name in slow:
@@ -49,7 +49,8 @@ def test_cached_features_give_what_training_through_the_frozen_stem_gives(
 
 
 def test_history_means_are_means_over_examples(classifier, colours, here):
-    history = phases.fit_head(classifier, colours, here, epochs=1, batch_size=16)
+    setup = dataclasses.replace(here, batch_size=16)
+    history = phases.fit_head(classifier, colours, setup, epochs=1)
     logits = keras.ops.convert_to_numpy(classifier(colours.validation.images))
     labels = colours.validation.labels
     exact = keras.losses.sparse_categorical_crossentropy(labels, logits, True)
@@ -109,13 +110,32 @@ def test_the_test_split_is_not_read(classifier, colours, here):
     [
         ({"epochs": 0}, "`epochs` must be at least 1"),
         ({"epochs": -3}, "epochs=-3"),
-        ({"epochs": 1, "batch_size": 0}, "batch_size=0"),
         ({"epochs": 1, "learning_rate": 0}, "learning_rate=0"),
     ],
 )
 def test_values_out_of_range_are_named(classifier, colours, here, arguments, message):
     with pytest.raises(errors.InputError, match=message):
         phases.fit_head(classifier, colours, here, **arguments)
+
+
+def test_batch_size_must_be_positive(classifier, colours, here):
+    setup = dataclasses.replace(here, batch_size=0)
+    with pytest.raises(errors.InputError, match="batch_size=0"):
+        phases.fit_head(classifier, colours, setup, epochs=1)
+
+
+def test_tensorboard_gets_an_event_file_for_each_phase(
+    classifier, colours, here, tmp_path, monkeypatch
+):
+    setup = dataclasses.replace(here, tensorboard=tmp_path)
+    phases.fit_head(classifier, colours, setup, epochs=1)
+    phases.fine_tune(classifier, colours, setup, epochs=1)
+    for phase in ("head", "fine-tuning"):
+        assert list((tmp_path / phase / "train").glob("events*"))
+        assert list((tmp_path / phase / "validation").glob("events*"))
+    monkeypatch.setattr(errors.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(errors.InputError, match=r"pip install .keras-tl\[tensorboard"):
+        phases.fit_head(classifier, colours, setup, epochs=1)
 
 
 def test_a_model_in_which_nothing_trains_is_refused(classifier, colours, here):

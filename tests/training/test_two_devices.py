@@ -45,11 +45,12 @@ def train(devices, crop):
         backbone = keras.Model(image, x)
         freezing.freeze(backbone)
         model = heads.attach(backbone, 3, dropout=0)
-    options = {"batch_size": 16, "epochs": 3, "patience": 9}
-    head = phases.fit_head(model, data, place, **options)
+    setup = phases.Setup(place, batch_size=16)
+    head = phases.fit_head(model, data, setup, epochs=3, patience=9)
     freezing.unfreeze(model)
-    tuned = phases.fine_tune(model, data, place, learning_rate=0.01, augment=crop,
-                             **options)
+    setup = phases.Setup(place, batch_size=16, augment=crop)
+    tuned = phases.fine_tune(model, data, setup, epochs=3, learning_rate=0.01,
+                             patience=9)
     logits = evaluation.predict(model, data.test, batch_size=4)
     return model.get_weights(), head, tuned, logits
 
