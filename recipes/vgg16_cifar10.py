@@ -118,10 +118,12 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 def without_frozen_stem(settings, model, data, place):
     """The part that trains in either phase, and what the frozen part makes of data."""
     freezing.unfreeze_from(model, settings.unfreeze_from)
-    _, cut = splitting.frozen_cut(model)
-    stem, _ = splitting.split_at(model, cut)
+    cut = splitting.frozen_cut(model)
+    if settings.augment or cut is None:
+        return model, data.map(splits.in_memory)
+    stem, _ = splitting.split_at(model, cut[1])
     with place.scope():
-        _, tail = splitting.split_at(model, cut)
+        _, tail = splitting.split_at(model, cut[1])
     return tail, features.extract_all(stem, data)
 
 
@@ -142,17 +144,12 @@ def main(settings: Config) -> dict:
     said = place.describe(settings.batch_size, settings.learning_rate)
     print(f"Results go to {run}. {said}")
 
-    if settings.augment:
-        part, inputs = model, data
-        change = augment.image_data_generator(**ARTICLE)
-    else:
-        part, inputs = without_frozen_stem(settings, model, data, place)
-        change = None
+    part, inputs = without_frozen_stem(settings, model, data, place)
     setup = phases.Setup(
         place,
         batch_size=settings.batch_size,
         seed=settings.seed,
-        augment=change,
+        augment=augment.image_data_generator(**ARTICLE) if settings.augment else None,
         state=run / "state",
         tensorboard=run / "tensorboard" if settings.tensorboard else None,
     )

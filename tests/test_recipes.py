@@ -71,6 +71,13 @@ def test_recipe_runs_and_leaves_what_it_promises(name, tmp_path, capsys):
         recipe.main(recipe.Config(out=run, **SIZES[name]))
 
 
+def test_the_articles_augmentation_trains_the_whole_model(tmp_path):
+    recipe = importlib.import_module("recipes.vgg16_cifar10")
+    sizes = SIZES["vgg16_cifar10"] | {"augment": True, "limit": 20}
+    metrics = recipe.main(recipe.Config(out=tmp_path / "run", **sizes))
+    assert set(metrics["models"]) == {"frozen", "fine-tuned"}
+
+
 def test_every_recipe_is_run():
     assert set(SIZES) == {
         path.stem for path in __import__("pathlib").Path("recipes").glob("[!_]*.py")

@@ -69,14 +69,16 @@ def frozen_cut(model: keras.Model) -> tuple[str, keras.KerasTensor] | None:
     needs to run only once.
 
     Returns:
-        Name and tensor of the cut, or `None` when there is none.
+        Name and tensor of the cut, or `None` when there is none above some weights:
+        preprocessing alone is not worth keeping.
     """
     valid = {id(tensor): (name, tensor) for name, tensor in cut_points(model)}
-    deepest = None
+    deepest, weighted = None, False
     for operation, inputs, outputs in nodes(model):
         if inputs and not _is_fixed(operation):
             break
-        if len(outputs) == 1:
+        weighted = weighted or bool(getattr(operation, "weights", None))
+        if weighted and len(outputs) == 1:
             deepest = valid.get(id(outputs[0]), deepest)
     return deepest
 

@@ -223,8 +223,6 @@ def _without_frozen_stem(
     if cut is None:
         return model, splits.train, splits.validation
     stem, _ = splitting.split_at(model, cut[1])
-    if not stem.weights:
-        return model, splits.train, splits.validation
     if not features.fits(stem, len(splits.train) + len(splits.validation)):
         errors.warn(
             f"The features of {len(splits.train)} training images do not fit into the "
