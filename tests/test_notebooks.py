@@ -13,11 +13,14 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Settings of the last cell at which a notebook is run here.
 SIZES = {
-    "quickstart": {"fine_tune_epochs": 1},
+    "cnn_cifar10": {"dataset": "cifar10_sample"},
+    "quickstart": {"fine_tune_epochs": 1, "scratch_epochs": 1},
     "vgg16_cifar10": {
         "dataset": "cifar10_sample",
         "backbone": "mobilenet",
         "weights": None,
+        "fine_tune_epochs": 1,
+        "unfreeze_from": "conv_dw_12",
     },
 }
 
@@ -85,7 +88,19 @@ def test_notebooks_read_well_and_hold_no_outputs(path):
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
 
 
-@pytest.mark.parametrize("name", sorted(SIZES))
+def test_every_notebook_is_run():
+    assert set(SIZES) == {path.stem for path in NOTEBOOKS}
+
+
+# The slow ones are run by .ci/run.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cnn_cifar10",
+        "vgg16_cifar10",
+        pytest.param("quickstart", marks=pytest.mark.slow),
+    ],
+)
 def test_a_notebook_runs_from_the_first_cell_to_the_last(name, monkeypatch, tmp_path):
     # The kernel is a process of its own: it leaves nothing in the user's folders.
     for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):

@@ -51,12 +51,14 @@ for name, module in loaded.items():
 
 def test_a_vendored_recipe_runs_alone(monkeypatch, tmp_path, capsys):
     folder = tmp_path / "new" / "mine"
-    assert call(monkeypatch, "copy", "quickstart", folder, "--vendor") == 0
+    assert call(monkeypatch, "copy", "vgg16_cifar10", folder, "--vendor") == 0
     assert str(folder / "keras_tl") in capsys.readouterr().out
     sizes = ["--limit=40", "--image-size=32", "--epochs=1", "--fine-tune-epochs=1"]
+    sizes += ["--dataset=cifar10_sample", "--backbone=efficientnet_lite0"]
+    sizes += ["--unfreeze-from=block7a"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     ended = subprocess.run(
-        [sys.executable, "-c", ALONE, ROOT, "quickstart.py", *sizes],
+        [sys.executable, "-c", ALONE, ROOT, "vgg16_cifar10.py", *sizes],
         cwd=folder,
         env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
@@ -64,7 +66,7 @@ def test_a_vendored_recipe_runs_alone(monkeypatch, tmp_path, capsys):
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    assert (folder / "runs" / "quickstart" / "manifest.json").exists()
+    assert (folder / "runs" / "vgg16_cifar10" / "manifest.json").exists()
 
 
 def test_what_is_vendored_is_what_the_recipe_needs():
@@ -82,7 +84,7 @@ def test_what_is_vendored_is_what_the_recipe_needs():
     } <= names
     assert not names & {
         *("cli.py", "__main__.py", "vendoring.py", "models/small_cnn.py"),
-        *("data/augment.py", "deploy/prediction.py"),
+        "deploy/prediction.py",
         *("assets/efficientnet_lite0/make_weights.py", "assets/cifar10_sample/draw.py"),
     }
     assert "models/small_cnn.py" in {
@@ -119,15 +121,15 @@ def test_imports_are_found_wherever_and_however_they_are_written(tmp_path):
         "import numpy, keras_tl.data.augment as augmenting\n"
         "from keras_tl import __version__\n"
         "if TYPE_CHECKING:\n"
-        "    from keras_tl.models.small_cnn import small_cnn\n"
+        "    from keras_tl.models.heads import attach\n"
         "def function():\n"
         "    from keras_tl.training import features as late\n"
         "    from keras_tl_other import config\n"
     )
     found = {path.relative_to(CORE).as_posix() for path in vendoring.modules(recipe)}
-    assert {"data/augment.py", "models/small_cnn.py", "training/features.py"} < found
+    assert {"data/augment.py", "models/heads.py", "training/features.py"} < found
     assert {"__init__.py", "data/__init__.py", "training/__init__.py"} < found
-    assert "models/heads.py" in found  # Imported by small_cnn.
+    assert "models/splitting.py" in found  # Imported by heads.
     assert "config.py" not in found
 
 

@@ -171,6 +171,7 @@ def test_a_run_that_is_really_killed_goes_on_to_the_same_result(tmp_path):
     command = [sys.executable, "-m", "keras_tl", "run", "vgg16_cifar10"]
     size = ["--dataset", "cifar10_sample", "--limit", "40", "--image-size", "32"]
     size += ["--backbone", "mobilenet", "--weights", "None"]
+    size += ["--unfreeze-from", "conv_dw_13", "--fine-tune-epochs", "1"]
     size += ["--epochs", "30", "--batch-size", "16"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
