@@ -84,7 +84,7 @@ def test_what_users_write_is_text_not_markup(tmp_path):
     text, _ = made(tmp_path / "report.html")
     assert "<script" not in text
     assert "&lt;script&gt;" in text
-    assert "&#x27;a &amp; b.json&#x27;" in text
+    assert "&#39;a &amp; b.json&#39;" in text
 
 
 def test_numbers_are_those_of_the_evaluation(tmp_path):
