@@ -18,8 +18,8 @@ RECIPES = ROOT / "recipes"
 NOTEBOOKS = ROOT / "notebooks"
 
 NOTE = """\
-This notebook needs `pip install keras-tl`, or `pip install -e .` in a checkout of it.
-It is made from the recipe `{name}`: `keras-tl run {name}` does the same."""
+This notebook needs keras-tl: `pip install -e .` in a checkout of it. It is made
+from the recipe `{name}`: `keras-tl run {name}` does the same."""
 LAST = """\
 # Other settings are arguments, as in Config(limit=500, epochs=2).
 metrics = main(Config())"""

@@ -77,7 +77,7 @@ def test_notebooks_read_well_and_hold_no_outputs(path):
     assert first.source.count("```") % 2 == 0
     for part in ("Workflow:", "Source:", "Data:", "Expected:", "Run:"):
         assert f"\n**{part}**" in first.source
-    assert "pip install keras-tl" in note.source
+    assert "pip install -e ." in note.source
     assert last.source.endswith("metrics = main(Config())")
     for cell in cells:
         assert cell.source.strip()

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
-from keras_tl import errors
+from keras_tl import errors, progress
 from keras_tl.data import images
 from keras_tl.data.splits import Split, Splits
 
@@ -182,15 +180,7 @@ def _check(found) -> list[_File]:
 
     with ThreadPoolExecutor() as pool:
         results = pool.map(check, found)
-        return list(
-            track(
-                results,
-                "checking images",
-                total=len(found),
-                transient=True,
-                disable=not Console().is_terminal,
-            )
-        )
+        return list(progress.track(results, "checking images", len(found)))
 
 
 def _copies(files: Sequence[_File], folder: Path) -> list[tuple[Path, str]]:

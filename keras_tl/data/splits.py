@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from keras_tl import errors
+from keras_tl import errors, progress
 from keras_tl.data import images as image_files
 
 
@@ -219,7 +219,8 @@ def in_memory(split: Split, *, share: float = 0.5) -> Split:
         )
         return split
     decoded = np.empty((len(split), split.image_size, split.image_size, 3), "uint8")
-    for start in range(0, len(split), 256):
+    blocks = range(0, len(split), 256)
+    for start in progress.track(blocks, "reading images", len(blocks)):
         rows = np.arange(start, min(start + 256, len(split)))
         decoded[rows] = split.read(rows)
     return replace(split, images=decoded)

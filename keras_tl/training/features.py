@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
-from rich.console import Console
-from rich.progress import track
 
-from keras_tl import errors
+from keras_tl import errors, progress
 from keras_tl.data.splits import Split, Splits
 
 if TYPE_CHECKING:
@@ -36,9 +34,8 @@ def extract(
     errors.check_at_least("len(split)", len(split), 1)
     count = len(split)
     features = None
-    steps = range(math.ceil(count / batch_size))
-    shown = Console().is_terminal
-    for step in track(steps, f"{what:>15}", transient=True, disable=not shown):
+    steps = math.ceil(count / batch_size)
+    for step in progress.track(range(steps), what, steps):
         rows = np.arange(step * batch_size, (step + 1) * batch_size)
         batch = stem.predict_on_batch(split.read(np.minimum(rows, count - 1)))
         # A model built under a strategy gives all rows once for each replica.

@@ -1,18 +1,27 @@
-"""Show how far training is: one line for each phase."""
+"""Show how far training is: one line for each phase, or lines where none is redrawn."""
 
 import keras
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from keras_tl import progress
+
 
 class PhaseProgress(keras.callbacks.Callback):
-    """A bar over all steps of a phase, with the latest accuracies behind it."""
+    """A bar over all steps of a phase, with the latest accuracies behind it.
+
+    Where nothing can be redrawn, a line after an epoch: after each that is long, now
+    and then where they are short, and after the last.
+    """
 
     def __init__(self, phase: str, epochs: int, steps: int):
         super().__init__()
         self.phase, self.epochs, self.steps = phase, epochs, steps
-        self._bar = None
+        self._bar, self._said = None, ""
 
     def on_train_begin(self, logs=None):
+        self._lines = progress.Lines()
+        if not progress.is_terminal():
+            return
         self._bar = Progress(
             TextColumn("{task.description:>15}"),
             BarColumn(bar_width=16),
@@ -25,21 +34,29 @@ class PhaseProgress(keras.callbacks.Callback):
         self._bar.start()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._bar.update(self._task, completed=epoch * self.steps)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=epoch * self.steps)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._bar.advance(self._task)
+        if self._bar is not None:
+            self._bar.advance(self._task)
 
     def on_epoch_end(self, epoch, logs=None):
-        said = f"epoch {epoch + 1}/{self.epochs}"
+        self._said = f"epoch {epoch + 1}/{self.epochs}"
         if logs and "val_accuracy" in logs:
-            said += (
+            self._said += (
                 f"  accuracy {logs['accuracy']:.3f}"
                 f"  validation {logs['val_accuracy']:.3f}"
             )
-        self._bar.update(
-            self._task, completed=(epoch + 1) * self.steps, said=said, refresh=True
-        )
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                completed=(epoch + 1) * self.steps,
+                said=self._said,
+                refresh=True,
+            )
+        elif self._lines.due():
+            self._print()
 
     def on_train_end(self, logs=None):
         self.close()
@@ -48,3 +65,10 @@ class PhaseProgress(keras.callbacks.Callback):
         """Stop drawing, also when training was interrupted."""
         if self._bar is not None:
             self._bar.stop()
+        elif self._said:
+            self._print()
+
+    def _print(self):
+        print(f"{self.phase:>15}  {self._said}  {self._lines}", flush=True)
+        # What was said is not said again at the end.
+        self._said = ""

@@ -1,0 +1,61 @@
+"""Show how far something is: a bar in a terminal; lines in a notebook or a file."""
+
+import time
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track as draw
+
+# Seconds until the first line, and between two lines.
+FIRST, EVERY = 2, 15
+
+Item = TypeVar("Item")
+
+
+def is_terminal() -> bool:
+    """Say whether what was printed can be drawn again.
+
+    A notebook cannot without packages that a user may not have; a file never can.
+    """
+    return Console().is_terminal
+
+
+class Lines:
+    """Says, from its making on, when the next line is due and how long it has been."""
+
+    def __init__(self):
+        self._start = time.monotonic()
+        self._due = self._start + FIRST
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now < self._due:
+            return False
+        self._due = now + EVERY
+        return True
+
+    def __str__(self) -> str:
+        return str(timedelta(seconds=int(time.monotonic() - self._start)))
+
+
+def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+    """Give the items on, and show how many were asked for.
+
+    Args:
+        items: What a loop goes over.
+        what: Word for the display.
+        total: Number of items.
+
+    >>> list(track("abc", "letters", 3))
+    ['a', 'b', 'c']
+    """
+    if is_terminal():
+        yield from draw(items, f"{what:>15}", total=total, transient=True)
+        return
+    lines = Lines()
+    for done, item in enumerate(items):
+        if lines.due():
+            print(f"{what:>15}  {done / total:.0%}  {lines}", flush=True)
+        yield item

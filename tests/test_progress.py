@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from rich.console import Console
+
+from keras_tl import progress
+from keras_tl.training.progress import PhaseProgress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that each look puts on by the seconds in it."""
+    times = {"now": 0.0, "step": 1.0}
+
+    def monotonic():
+        times["now"] += times["step"]
+        return times["now"]
+
+    monkeypatch.setattr(progress.time, "monotonic", monotonic)
+    return times
+
+
+def test_where_nothing_is_redrawn_lines_come_now_and_then(clock, capsys):
+    assert list(progress.track(range(40), "features", 40)) == list(range(40))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["features", share, time]
+        for share, time in [
+            ("2%", "0:00:03"),
+            ("38%", "0:00:18"),
+            ("72%", "0:00:33"),
+        ]
+    ]
+
+
+def test_what_is_over_soon_says_nothing(capsys):
+    assert list(progress.track(range(40), "features", 40)) == list(range(40))
+    assert not capsys.readouterr().out
+
+
+def test_a_terminal_gets_a_bar(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert Console().is_terminal
+    assert list(progress.track(range(4), "features", 4)) == list(range(4))
+    assert "features" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("step", [0, 20], ids=["short epochs", "long epochs"])
+def test_a_phase_says_how_it_goes_and_how_it_ended(step, clock, capsys):
+    clock["step"] = step
+    shown = PhaseProgress("head", epochs=3, steps=2)
+    shown.on_train_begin()
+    for epoch in range(3):
+        shown.on_epoch_begin(epoch)
+        shown.on_train_batch_end(0)
+        shown.on_epoch_end(epoch, {"accuracy": 0.5, "val_accuracy": epoch / 4})
+    shown.on_train_end()
+    shown.close()
+    lines = capsys.readouterr().out.splitlines()
+    wanted = range(3) if step else [2]
+    assert [line.strip()[:35] for line in lines] == [
+        f"head  epoch {n + 1}/3  accuracy 0.500  va" for n in wanted
+    ]
+
+
+def test_an_interrupted_phase_says_where(capsys):
+    shown = PhaseProgress("head", epochs=3, steps=2)
+    shown.on_train_begin()
+    shown.on_epoch_end(0, {"accuracy": np.float32(0.25), "val_accuracy": 0.5})
+    shown.close()
+    assert "epoch 1/3  accuracy 0.250  validation 0.500" in capsys.readouterr().out
