@@ -4,8 +4,9 @@ import ast
 import os
 import sys
 import types
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -23,6 +24,8 @@ commands:
                             needs of keras_tl
   run NAME [FLAGS]          run a recipe; `keras-tl run NAME --help` names its flags
   predict RUN IMAGE...      classify images, or a folder of them, with a finished run
+  cache list                say what earlier runs have kept of frozen layers, and where
+  cache clear               remove it
 
 Begin with: keras-tl run quickstart
 """
@@ -38,6 +41,7 @@ def main() -> None:
         "copy": copy,
         "run": run,
         "predict": predict,
+        "cache": cache,
     }
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -181,3 +185,41 @@ def predict(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def cache(arguments: list[str]) -> None:
+    """List or clear the features that runs keep."""
+
+    def parse(action: Annotated[Literal["list", "clear"], tyro.conf.Positional]) -> str:
+        """List or clear what frozen layers gave, which later runs find again.
+
+        It is in the folder that KERAS_TL_CACHE names, or in the user's cache.
+
+        Args:
+            action: "list" says what is kept, "clear" removes it.
+        """
+        return action
+
+    from keras_tl.training import store
+
+    action = tyro.cli(parse, args=arguments, prog="keras-tl cache")
+    folder = store.default_folder()
+    if action == "clear":
+        print(f"Removed {store.clear(folder) / 2**20:,.1f} MiB from {folder}.")
+        return
+    kept = store.kept(folder)
+    if not kept:
+        print(f"Nothing is kept in {folder}.")
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stem", "images", "features of one", "MiB", "last used")
+    for one in kept:
+        used = datetime.fromtimestamp(one.used).isoformat(" ", "minutes")
+        size = f"{one.size / 2**20:,.1f}"
+        shape = " x ".join(map(str, one.shape))
+        table.add_row(one.about, f"{one.images:,}", shape, size, used)
+    Console().print(table)
+    print(f"Together {sum(one.size for one in kept) / 2**20:,.1f} MiB, in {folder}.")

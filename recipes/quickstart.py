@@ -34,7 +34,7 @@ from keras_tl.analysis import summary
 from keras_tl.data import augment, sources, splits
 from keras_tl.deploy import artifact
 from keras_tl.models import backbones, freezing, heads, small_cnn
-from keras_tl.training import phases, placement
+from keras_tl.training import phases, placement, store
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Config:
     scratch_epochs: int = 12  # Most epochs for the small CNN.
     batch_size: int = 32  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
+    cache: bool = True  # Keep what frozen layers give for later runs, on disk.
     seed: int = 0  # Seed of weights, shuffling, dropout and splits.
     tensorboard: bool = False  # Write event files for TensorBoard.
     out: Path | None = None  # New folder for the results; runs/quickstart by default.
@@ -131,9 +132,14 @@ def main(settings: Config) -> dict:
     run = config.start_run("quickstart", settings)
     print(f"Results go to {run}. {place.describe(settings.batch_size, 1e-3)}")
 
-    setup = phases.Setup(place, settings.batch_size, settings.seed, state=run / "state")
-    if settings.tensorboard:
-        setup = replace(setup, tensorboard=run / "tensorboard")
+    setup = phases.Setup(
+        place,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        cache=store.Cache() if settings.cache else None,
+        state=run / "state",
+        tensorboard=run / "tensorboard" if settings.tensorboard else None,
+    )
     scratch = train_from_scratch(settings, data, setup)
 
     sized = data.at_size(settings.image_size).map(splits.in_memory)
@@ -165,6 +171,7 @@ def main(settings: Config) -> dict:
         results=results,
         histories={"head": head, "fine-tuning": tuned},
         seconds=time.perf_counter() - started,
+        cache=setup.cache,
     )
     shutil.rmtree(setup.state)
 

@@ -32,8 +32,8 @@ from keras_tl import config, errors
 from keras_tl.analysis import summary
 from keras_tl.data import augment, sources, splits
 from keras_tl.deploy import artifact
-from keras_tl.models import backbones, freezing, heads, splitting
-from keras_tl.training import features, phases, placement
+from keras_tl.models import backbones, freezing, heads
+from keras_tl.training import phases, placement, store
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Config:
     augment: bool = False  # The article's random changes: every epoch runs everything.
     batch_size: int = 64  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
+    cache: bool = True  # Keep what frozen layers give for later runs, on disk.
     seed: int = 0  # Seed of weights, shuffling, dropout and splits.
     tensorboard: bool = False  # Write event files for TensorBoard.
     out: Path | None = None  # New folder for the results; runs/vgg16_cifar10 if None.
@@ -115,18 +116,6 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
     return heads.attach(backbone, num_classes)
 
 
-def without_frozen_stem(settings, model, data, place):
-    """The part that trains in either phase, and what the frozen part makes of data."""
-    freezing.unfreeze_from(model, settings.unfreeze_from)
-    cut = splitting.frozen_cut(model)
-    if settings.augment or cut is None:
-        return model, data.map(splits.in_memory)
-    stem, _ = splitting.split_at(model, cut[1])
-    with place.scope():
-        _, tail = splitting.split_at(model, cut[1])
-    return tail, features.extract_all(stem, data)
-
-
 # %% [markdown]
 # ## Run
 
@@ -144,15 +133,17 @@ def main(settings: Config) -> dict:
     said = place.describe(settings.batch_size, settings.learning_rate)
     print(f"Results go to {run}. {said}")
 
-    part, inputs = without_frozen_stem(settings, model, data, place)
     setup = phases.Setup(
         place,
         batch_size=settings.batch_size,
         seed=settings.seed,
         augment=augment.image_data_generator(**ARTICLE) if settings.augment else None,
+        cache=store.Cache() if settings.cache else None,
         state=run / "state",
         tensorboard=run / "tensorboard" if settings.tensorboard else None,
     )
+    # What stays frozen in both phases runs once, for both and for the test.
+    part, inputs = phases.without_frozen_stem(model, data, setup)
     freezing.freeze_up_to(model, "pool")
     print(f"Head: {freezing.report(model)}")
     head = phases.fit_head(
@@ -188,6 +179,7 @@ def main(settings: Config) -> dict:
         results=results,
         histories={"head": head, "fine-tuning": tuned},
         seconds=time.perf_counter() - started,
+        cache=setup.cache,
     )
     shutil.rmtree(setup.state)
     return metrics

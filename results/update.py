@@ -24,7 +24,9 @@ from keras_tl.analysis.evaluation import seed_summary
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 # Settings that say where a run was kept, not what it did.
-PLACES = ("seed", "out", "resume")
+PLACES = ("seed", "out", "resume", "cache")
+# What recipes train that let nobody choose.
+OWN_BACKBONES = {"quickstart": "efficientnet_lite0", "cnn_cifar10": "small CNN"}
 
 
 def add(runs: list[Path]) -> None:
@@ -42,6 +44,8 @@ def add(runs: list[Path]) -> None:
             "date": manifest["date"],
             "seed": manifest["seed"],
             "seconds": manifest["seconds"],
+            # What was found in the cache took no time.
+            "features": manifest.get("features"),
             "machine": manifest["machine"],
             "versions": manifest["versions"],
             "config": config,
@@ -93,7 +97,9 @@ def facts(records: list[dict]) -> dict[str, str]:
     """Give date, machine, time and sizes of a group of runs, for people."""
     first = records[0]
     counts = first["data"]["counts"]
-    seconds = np.median([record["seconds"] for record in records])
+    # What a first run costs, one that found features of earlier runs does not say.
+    first_runs = [r for r in records if not (r.get("features") or {}).get("found")]
+    seconds = np.median([record["seconds"] for record in first_runs or records])
     machine = first["machine"]
     return {
         "date": max(record["date"] for record in records)[:10],
@@ -102,13 +108,13 @@ def facts(records: list[dict]) -> dict[str, str]:
         "images": f"{counts['train']:,} train, {counts['test']:,} test",
         "keras": f"Keras {first['versions']['keras']}",
         "tensorflow": f"TensorFlow {first['versions']['tensorflow']}",
-        "settings": settings(first["config"]),
+        "settings": settings(first["recipe"], first["config"]),
     }
 
 
-def settings(config: dict) -> str:
+def settings(recipe: str, config: dict) -> str:
     """Name backbone, weights and image size of a run."""
-    backbone = config.get("backbone", "efficientnet_lite0")
+    backbone = config.get("backbone") or OWN_BACKBONES[recipe]
     weights = config.get("weights")
     own = f", {weights}" if weights not in (None, "imagenet") else ""
     return f"{backbone}{own}, {config['image_size']} px"

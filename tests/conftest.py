@@ -15,6 +15,13 @@ from keras_tl.training import phases, placement
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """A cache of features of each test's own: none finds what another has made."""
+    monkeypatch.setenv("KERAS_TL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def colours():
     """A toy set that can be learned: three classes, each of its own colour."""

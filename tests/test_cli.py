@@ -3,9 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keras_tl import cli
+from keras_tl.training import store
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,6 +89,7 @@ def test_what_needs_no_model_imports_neither_tensorflow_nor_keras(tmp_path):
     script = f"""
 import sys
 from keras_tl import cli
+from keras_tl.training import store
 for arguments in (["--help"], ["list"], ["show", "quickstart"],
                   ["copy", "quickstart", {str(tmp_path)!r}], ["run"], ["run", "x"]):
     sys.argv = ["keras-tl", *arguments]
@@ -119,3 +122,37 @@ def test_a_copied_recipe_runs_from_an_empty_folder(monkeypatch, tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     assert "--backbone" in ended.stdout
+
+
+def test_the_cache_is_listed_and_cleared(monkeypatch, capsys, cache):
+    assert call(monkeypatch, "cache", "list") == 0
+    assert "Nothing is kept in" in capsys.readouterr().out
+    kept = store.Store(cache, "stem", (3, 4), "float32", about="vgg16_stem")
+    kept.add([bytes(16), bytes([1] * 16)], np.zeros((2, 3, 4), "float32"))
+    kept.flush()
+    monkeypatch.setenv("COLUMNS", "200")
+    assert call(monkeypatch, "cache", "list") == 0
+    shown = capsys.readouterr().out
+    for part in ("vgg16_stem", "3 x 4", str(cache)):
+        assert part in shown
+    assert call(monkeypatch, "cache", "clear") == 0
+    assert "Removed 0.0 MiB" in capsys.readouterr().out
+    assert not list(cache.iterdir())
+    assert call(monkeypatch, "cache", "burn") == 2
+
+
+def test_listing_the_cache_imports_neither_tensorflow_nor_keras(tmp_path):
+    code = (
+        "import sys; from keras_tl import cli\n"
+        "sys.argv = ['keras-tl', 'cache', 'list']\n"
+        "cli.main()\n"
+        "assert not {'tensorflow', 'keras', 'sklearn'} & set(sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr

@@ -17,9 +17,9 @@ class Split:
     """Examples and their labels.
 
     Attributes:
-        images: Either an array `(count, ...)`: uint8 RGB images
-            `(count, height, width, 3)` in [0, 255], or features of any shape; or
-            one image file per example, as its path or its content.
+        images: Either an array `(count, ...)`, or what is indexed like one: uint8 RGB
+            images `(count, height, width, 3)` in [0, 255], or features of any shape;
+            or one image file per example, as its path or its content.
         labels: int32 `(count,)`, each in [0, num_classes).
         image_size: Side in pixels of the squares that `read` gives. `None` gives
             the rows of an array as they are.
@@ -52,7 +52,7 @@ class Split:
             Array `(len(indices), ...)`: uint8 `(n, image_size, image_size, 3)` for
             images, the rows as they are for features.
         """
-        if not isinstance(self.images, np.ndarray):
+        if not is_array(self.images):
             paths = [self.images[index] for index in indices]
             return image_files.read(paths, self.image_size)
         rows = self.images[np.asarray(indices)]
@@ -68,11 +68,16 @@ class Split:
     def take(self, indices: Sequence[int] | np.ndarray) -> "Split":
         """Keep only the examples at `indices`, in that order."""
         indices = np.asarray(indices, "int64")
-        if isinstance(self.images, np.ndarray):
+        if is_array(self.images):
             kept = self.images[indices]
         else:
             kept = tuple(self.images[index] for index in indices)
         return replace(self, images=kept, labels=self.labels[indices])
+
+
+def is_array(images) -> bool:
+    """Say whether images are an array or rows of a cache, not a list of files."""
+    return hasattr(images, "dtype")
 
 
 @dataclass(frozen=True)
@@ -150,8 +155,8 @@ def describe(splits: Splits) -> dict:
     digest = hashlib.sha256()
     for _, split in splits.items():
         digest.update(split.labels.tobytes())
-        if isinstance(split.images, np.ndarray):
-            digest.update(np.ascontiguousarray(split.images).data)
+        if is_array(split.images):
+            digest.update(np.ascontiguousarray(split.images[:]).data)
         else:
             for file in split.images:
                 digest.update(file if isinstance(file, bytes) else file.read_bytes())
@@ -205,7 +210,7 @@ def in_memory(split: Split, *, share: float = 0.5) -> Split:
         A split whose images are one uint8 array, or `split` itself.
     """
     if split.image_size is None or (
-        isinstance(split.images, np.ndarray)
+        is_array(split.images)
         and split.images.shape[1:3] == (split.image_size, split.image_size)
     ):
         return split

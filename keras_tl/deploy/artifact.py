@@ -19,6 +19,7 @@ from keras_tl.analysis import evaluation, report, summary
 from keras_tl.data import splits
 from keras_tl.data.splits import Split, Splits
 from keras_tl.models import freezing
+from keras_tl.training import store
 
 VERSIONS = ("keras", "tensorflow", "numpy", "scikit-learn", "pillow")
 
@@ -80,12 +81,13 @@ def save(
     results: Mapping[str, evaluation.Evaluation],
     histories: summary.Histories,
     seconds: float,
+    cache: store.Cache | None = None,
 ) -> dict:
     """Write what a run has made into its folder, each file in one step.
 
     `model.keras`, `classes.json`, `metrics.json`, `history.csv`, figures,
-    `report.html`,
-    and last `manifest.json`, which is there only when everything else is.
+    `report.html`, and last `manifest.json`, which is there only when everything else
+    is.
 
     Args:
         folder: The run's folder, which holds its `config.json` already.
@@ -96,6 +98,7 @@ def save(
         results: Name -> evaluation on the test split; the last is of `model`.
         histories: Phase -> history, of the phases of `model`.
         seconds: How long the run took.
+        cache: What the run had from earlier ones, which it took less time for.
 
     Returns:
         What `metrics.json` holds.
@@ -115,6 +118,7 @@ def save(
         "seed": settings.seed,
         "seconds": round(seconds, 1),
         "resumed": settings.resume is not None,
+        "features": {"made": cache.made, "found": cache.found} if cache else None,
         "machine": machine(),
         "versions": versions(),
         "data": splits.describe(data),

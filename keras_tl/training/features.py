@@ -1,73 +1,256 @@
 """Run the frozen part of a model once and train the rest on what it gave."""
 
+import hashlib
+import inspect
+import json
 import math
+import shutil
+import sys
+import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import keras
 import numpy as np
 import psutil
 
 from keras_tl import errors, progress
 from keras_tl.data.splits import Split, Splits
-
-if TYPE_CHECKING:
-    import keras
+from keras_tl.training import store
 
 
 def extract(
-    stem: "keras.Model", split: Split, *, batch_size: int = 64, what: str = "features"
+    stem: keras.Model,
+    split: Split,
+    *,
+    cache: store.Cache | None = None,
+    batch_size: int = 64,
+    what: str = "features",
 ) -> Split:
-    """Run `stem` once over a split.
+    """Run `stem` over a split, once for each image.
 
     Args:
-        stem: Model from the split's examples to one tensor of features.
+        stem: Functional model from the split's examples to one tensor of features.
         split: The examples.
+        cache: Where features are kept for the next time, and found again: by the
+            pixels and by all that the stem's output depends on, see `fingerprint`.
+            `None` keeps nothing.
         batch_size: Examples per step; every step has this many, so that nothing is
             traced twice.
         what: Word for the progress display.
 
     Returns:
-        A split with the same labels whose examples are the features, a float array
-        `(count, ...)` in memory; ask `fits` first.
+        A split with the same labels whose examples are the features: a float array
+        `(count, ...)` in memory where they fit, else rows of the cache, which stay on
+        disk until they are read.
+
+    Raises:
+        InputError: Neither memory nor cache has room for the features.
     """
     errors.check_at_least("batch_size", batch_size, 1)
     errors.check_at_least("len(split)", len(split), 1)
-    count = len(split)
-    features = None
-    steps = math.ceil(count / batch_size)
-    for step in progress.track(range(steps), what, steps):
-        rows = np.arange(step * batch_size, (step + 1) * batch_size)
-        batch = stem.predict_on_batch(split.read(np.minimum(rows, count - 1)))
-        # A model built under a strategy gives all rows once for each replica.
-        batch = batch[:batch_size]
-        if features is None:
-            features = np.empty((count, *batch.shape[1:]), batch.dtype)
-        kept = rows < count
-        features[rows[kept]] = batch[kept]
-    return Split(features, split.labels)
+    in_memory = _fit_in_memory(stem, len(split))
+    if cache is None or not _fit_on_disk(stem, len(split), cache):
+        if not in_memory:
+            raise _no_room(stem, len(split))
+        return Split(_run_all(stem, split, batch_size, what), split.labels)
+    kept = store.Store(
+        cache.folder,
+        fingerprint(stem),
+        stem.outputs[0].shape[1:],
+        keras.backend.standardize_dtype(stem.outputs[0].dtype),
+        about=f"{stem.name} to {stem.layers[-1].name}",
+    )
+    before = len(kept)
+    rows = kept.rows(_run_new(stem, split, kept, batch_size, what))
+    cache.made += len(kept) - before
+    cache.found += len(split) - (len(kept) - before)
+    return Split(rows[:] if in_memory else rows, split.labels)
 
 
-def extract_all(stem: "keras.Model", splits: Splits) -> Splits:
-    """Run `stem` once over all three splits. See `extract`.
+def extract_all(
+    stem: keras.Model, splits: Splits, *, cache: store.Cache | None = None
+) -> Splits:
+    """Run `stem` over all three splits. See `extract`.
 
     Raises:
-        InputError: The features would not fit into the memory that is free.
+        InputError: Neither memory nor cache has room for the features of all three;
+            nothing has been run then.
     """
     count = sum(len(split) for _, split in splits.items())
-    if not fits(stem, count):
-        raise errors.InputError(
-            f"The features of {count:,} images, {stem.outputs[0].shape[1:]} each, do "
-            "not fit into the memory that is free. Give fewer images (`limit`), or a "
-            "smaller `image_size`."
-        )
+    if not has_room(stem, count, cache):
+        raise _no_room(stem, count)
     parts = {
-        name: extract(stem, split, what=f"features, {name}")
+        name: extract(stem, split, cache=cache, what=f"features, {name}")
         for name, split in splits.items()
     }
     return replace(splits, **parts)
 
 
-def fits(stem: "keras.Model", count: int, *, share: float = 0.5) -> bool:
-    """Say whether the features of `count` examples take at most a share of free RAM."""
-    needed = count * math.prod(stem.outputs[0].shape[1:]) * 4
-    return needed <= share * psutil.virtual_memory().available
+def has_room(stem: keras.Model, count: int, cache: store.Cache | None = None) -> bool:
+    """Say whether memory or cache has room for the features of `count` examples.
+
+    Room is half of what is free now, of the memory or of the cache's disk.
+    """
+    return _fit_in_memory(stem, count) or (
+        cache is not None and _fit_on_disk(stem, count, cache)
+    )
+
+
+def fingerprint(stem: keras.Model) -> str:
+    """Hash all that the output of a frozen stem depends on, besides its input.
+
+    Layers and operations with their settings and constants; weights; types of numbers;
+    the kind of device; the versions of Keras and its backend; the source of layers that
+    are not of Keras. Names are left out, since Keras numbers them by what was made
+    before, and so is whether a layer trains.
+
+    Returns:
+        32 hexadecimal digits.
+
+    >>> def stem(value):
+    ...     dense = keras.layers.Dense(2, kernel_initializer="ones")
+    ...     scale = keras.layers.Rescaling(value)
+    ...     return keras.Sequential([keras.Input((4,)), scale, dense])
+    >>> fingerprint(stem(1.0)) == fingerprint(stem(1.0))
+    True
+    >>> fingerprint(stem(1.0)) == fingerprint(stem(2.0))
+    False
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    backend = keras.backend.backend()
+    devices = keras.distribution.list_devices() or ["none"]
+    made_by = {
+        "keras": keras.__version__,
+        backend: sys.modules[backend].__version__,
+        "device": devices[0].partition(":")[0],
+        "model": _without_names(stem.get_config()),
+        "code": _own_code(stem),
+    }
+    digest.update(json.dumps(made_by, sort_keys=True, default=repr).encode())
+    for weight in stem.weights:
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        digest.update(f"{value.dtype} {value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def _without_names(config):
+    """Number the layers of a configuration, in the place of their names."""
+    numbers = {}
+
+    def find(value):
+        if isinstance(value, dict):
+            inner = value.get("config")
+            # The name of a policy says what numbers it stands for.
+            if isinstance(inner, dict) and "Policy" not in value.get("class_name", ""):
+                numbers.setdefault(inner.get("name"), len(numbers))
+            for each in value.values():
+                find(each)
+        elif isinstance(value, list | tuple):
+            for each in value:
+                find(each)
+
+    def numbered(value):
+        if isinstance(value, dict):
+            return {
+                key: numbered(each)
+                for key, each in value.items()
+                # Whether a layer trains changes nothing while it does not.
+                if key != "trainable"
+            }
+        if isinstance(value, list | tuple):
+            return [numbered(each) for each in value]
+        return numbers.get(value, value) if isinstance(value, str) else value
+
+    config = {key: value for key, value in config.items() if key != "name"}
+    find(config)
+    return numbered(config)
+
+
+def _own_code(stem):
+    """Give the source of layers that are not of Keras: it may change, unlike a name."""
+    classes = {type(layer) for layer in stem._flatten_layers()}
+    own = [c for c in classes if c.__module__.partition(".")[0] != "keras"]
+    try:
+        return sorted(inspect.getsource(layer) for layer in own)
+    except (OSError, TypeError):
+        # Typed into an interpreter: it cannot be told from another of its name.
+        return uuid.uuid4().hex
+
+
+def _size(stem, count):
+    output = stem.outputs[0]
+    # float32 has four bytes, bfloat16 and float16 have two.
+    item = 2 if "16" in keras.backend.standardize_dtype(output.dtype) else 4
+    return count * math.prod(output.shape[1:]) * item
+
+
+def _no_room(stem, count):
+    return errors.InputError(
+        f"The features of {count:,} images, {stem.outputs[0].shape[1:]} each, fit "
+        "neither into the memory that is free nor into a cache. Give fewer images "
+        "(`limit`), or a smaller `image_size`."
+    )
+
+
+def _fit_in_memory(stem, count):
+    return 2 * _size(stem, count) <= psutil.virtual_memory().available
+
+
+def _fit_on_disk(stem, count, cache):
+    folder = Path(cache.folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return 2 * _size(stem, count) <= shutil.disk_usage(folder).free
+
+
+def _run_all(stem, split, batch_size, what):
+    """Run `stem` over a whole split, into memory."""
+    count, features = len(split), None
+    steps = math.ceil(count / batch_size)
+    for step in progress.track(range(steps), what, steps):
+        rows = np.arange(step * batch_size, min((step + 1) * batch_size, count))
+        batch = _run(stem, split.read(rows), batch_size)
+        if features is None:
+            features = np.empty((count, *batch.shape[1:]), batch.dtype)
+        features[rows] = batch
+    return features
+
+
+def _run_new(stem, split, kept, batch_size, what):
+    """Run `stem` over what is not in the cache yet; give the keys of all."""
+    count, keys = len(split), []
+    new_keys, new_images = [], []
+
+    def run():
+        batch = np.stack(new_images[:batch_size])
+        kept.add(new_keys[:batch_size], _run(stem, batch, batch_size))
+        del new_keys[:batch_size], new_images[:batch_size]
+
+    steps = math.ceil(count / batch_size)
+    try:
+        for step in progress.track(range(steps), what, steps):
+            rows = np.arange(step * batch_size, min((step + 1) * batch_size, count))
+            images = split.read(rows)
+            hashes = store.hash_rows(images)
+            keys += hashes
+            for key, image in zip(hashes, images, strict=True):
+                if key not in kept and key not in new_keys:
+                    new_keys.append(key)
+                    new_images.append(image)
+            if len(new_keys) >= batch_size:
+                run()
+        if new_keys:
+            run()
+    finally:
+        # Also after Ctrl-C: what was made is not made again.
+        kept.flush()
+    return keys
+
+
+def _run(stem, images, batch_size):
+    """Run `stem` over at most `batch_size` images, as if they were that many."""
+    rows = np.minimum(np.arange(batch_size), len(images) - 1)
+    # A model built under a strategy gives all rows once for each replica.
+    return stem.predict_on_batch(images[rows])[: len(images)]

@@ -12,9 +12,9 @@ import keras
 
 from keras_tl import errors, files
 from keras_tl.data import pipeline
-from keras_tl.data.splits import Split, Splits
+from keras_tl.data.splits import Split, Splits, in_memory
 from keras_tl.models import splitting
-from keras_tl.training import features
+from keras_tl.training import features, store
 from keras_tl.training.checkpoint import Checkpoint
 from keras_tl.training.placement import (
     Placement,
@@ -36,7 +36,8 @@ class Setup:
         batch_size: Examples per step, over all devices, at least 1.
         seed: What decides, with epoch and example, order and augmentation.
         augment: See `pipeline.Training`. Without it, everything below the first layer
-            that trains or is random runs only once over the data, where memory allows.
+            that trains or is random runs only once over the data, where there is room.
+        cache: Where what it gave is kept for later runs; `None` keeps nothing.
         state: Folder for what a resumed run needs; `None` keeps nothing.
         tensorboard: Folder for TensorBoard's event files; `None` writes none.
     """
@@ -45,6 +46,7 @@ class Setup:
     batch_size: int = 64
     seed: int = 0
     augment: pipeline.Augmentation | None = None
+    cache: store.Cache | None = None
     state: Path | None = None
     tensorboard: Path | None = None
 
@@ -124,7 +126,7 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
             f"num_classes={len(splits.class_names)}."
         )
 
-    part, train, validation = _without_frozen_stem(model, splits, setup)
+    part, train, validation = _train_without_stem(model, splits, setup)
     training = pipeline.Training(train, batch_size, setup.seed, setup.augment)
     with placement.scope():
         part.compile(
@@ -215,26 +217,62 @@ class _StartCounts(keras.callbacks.Callback):
         self.stopper.best_epoch = -1
 
 
-def _without_frozen_stem(
-    model, splits: Splits, setup
-) -> tuple[keras.Model, Split, Split]:
-    """Give the part that trains, and what its frozen stem makes of the data."""
+def without_frozen_stem(
+    model: keras.Model, splits: Splits, setup: Setup
+) -> tuple[keras.Model, Splits]:
+    """Run what is frozen over all three splits, for several phases and the test.
+
+    A phase does as much by itself, for training and validation. Phases that unfreeze
+    more and more share less: call this with everything unfrozen that any will unfreeze.
+
+    Args:
+        model: A functional model; what trains or is random now, and all above, is kept.
+        splits: Its data.
+        setup: What the phases have in common. With `augment`, nothing is cut off.
+
+    Returns:
+        A model that shares the layers of `model` above the cut, and the features it
+        takes; `model` and images in memory, where nothing can be cut off.
+
+    Raises:
+        InputError: Neither memory nor cache has room for the features.
+    """
+    parts = _cut(model, setup)
+    if parts is None:
+        return model, splits.map(in_memory)
+    stem, tail = parts
+    return tail, features.extract_all(stem, splits, cache=setup.cache)
+
+
+def _cut(model, setup) -> tuple[keras.Model, keras.Model] | None:
     cut = None if setup.augment else splitting.frozen_cut(model)
     if cut is None:
-        return model, splits.train, splits.validation
+        return None
     stem, _ = splitting.split_at(model, cut[1])
-    if not features.fits(stem, len(splits.train) + len(splits.validation)):
-        errors.warn(
-            f"The features of {len(splits.train)} training images do not fit into the "
-            "memory that is free: the frozen layers run again in every epoch."
-        )
-        return model, splits.train, splits.validation
     # The stem predicts on one device; made in the scope, it would give every row once
     # for each replica.
     with setup.placement.scope():
         _, tail = splitting.split_at(model, cut[1])
+    return stem, tail
+
+
+def _train_without_stem(model, splits, setup) -> tuple[keras.Model, Split, Split]:
+    """Give the part that trains, and what its frozen stem makes of the data."""
+    parts = _cut(model, setup)
+    if parts is None:
+        return model, splits.train, splits.validation
+    stem, tail = parts
+    count = len(splits.train) + len(splits.validation)
+    if not features.has_room(stem, count, setup.cache):
+        errors.warn(
+            f"The features of {count:,} images fit neither into the memory that is "
+            "free nor into a cache: the frozen layers run again in every epoch."
+        )
+        return model, splits.train, splits.validation
     return (
         tail,
-        features.extract(stem, splits.train, what="features, train"),
-        features.extract(stem, splits.validation, what="validation"),
+        features.extract(stem, splits.train, cache=setup.cache, what="features, train"),
+        features.extract(
+            stem, splits.validation, cache=setup.cache, what="features, validation"
+        ),
     )

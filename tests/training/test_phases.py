@@ -148,20 +148,10 @@ def test_a_head_of_another_width_is_refused(make_backbone, colours, here):
         phases.fit_head(model, colours, here, epochs=1)
 
 
-def test_features_are_those_of_the_stem_one_by_one(make_backbone, colours):
-    backbone = make_backbone()
-    split = features.extract(backbone, colours.train, batch_size=16)
-    assert len(split) == 50
-    for index in (0, 15, 16, 49):
-        one = backbone(colours.train.images[index : index + 1])
-        np.testing.assert_allclose(split.images[index], one[0], atol=1e-5)
-    np.testing.assert_array_equal(split.labels, colours.train.labels)
-
-
-def test_features_that_do_not_fit_into_memory_are_not_kept(
+def test_where_there_is_no_room_for_features_the_stem_runs_in_every_epoch(
     classifier, colours, here, monkeypatch
 ):
-    monkeypatch.setattr(features, "fits", lambda *args, **options: False)
+    monkeypatch.setattr(features, "has_room", lambda *args: False)
     monkeypatch.setattr(
         features, "extract", lambda *args, **options: pytest.fail("extracted")
     )

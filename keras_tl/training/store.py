@@ -1,0 +1,252 @@
+"""What frozen layers gave, kept on disk: each image runs through each stem once.
+
+A stem has a folder, named by a hash of all that its output depends on; an image has a
+row in it, found by a hash of its pixels as the stem gets them. Another size, another
+preprocessing, other weights are another folder or another row: nothing stale can be
+found. Rows come in shards, files that are written in one step and never changed, so
+that a killed run leaves whole shards, and two processes can write at once.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from keras_tl import errors, files
+
+HASH_BYTES = 16
+SHARD_BYTES = 64 * 2**20
+
+
+def default_folder() -> Path:
+    """Give the folder of all stems: `$KERAS_TL_CACHE`, or one in the user's cache."""
+    if "KERAS_TL_CACHE" in os.environ:
+        return Path(os.environ["KERAS_TL_CACHE"])
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "keras_tl"
+
+
+@dataclass
+class Cache:
+    """A folder of features, and what a run has had from it.
+
+    Attributes:
+        folder: Made when something is written to it.
+        found: Number of images whose features were there.
+        made: Number of images whose features had to be made.
+    """
+
+    folder: Path = field(default_factory=default_folder)
+    found: int = 0
+    made: int = 0
+
+
+def hash_rows(array: np.ndarray) -> list[bytes]:
+    """Hash each row of an array.
+
+    >>> same, other, again = hash_rows(np.uint8([[1, 2], [1, 3], [1, 2]]))
+    >>> same == again, same == other
+    (True, False)
+    """
+    rows = np.ascontiguousarray(array)
+    return [
+        hashlib.blake2b(row.tobytes(), digest_size=HASH_BYTES).digest() for row in rows
+    ]
+
+
+class Store:
+    """The rows of one stem.
+
+    Args:
+        folder: Folder of all stems; made when the first shard is written.
+        stem: Hash of all that the rows depend on.
+        shape: Shape of a row.
+        dtype: Type of its numbers, any that numpy has or ml_dtypes adds.
+        about: What people should know of the stem, for `keras-tl cache list`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stem: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype | str,
+        about: str = "",
+    ):
+        self.folder = Path(folder) / stem
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.about = about
+        self.row_bytes = math.prod(self.shape) * self.dtype.itemsize
+        self._shards: list[np.ndarray] = []
+        self._places: dict[bytes, tuple[int, int]] = {}
+        self._new_hashes: list[bytes] = []
+        self._new_rows: list[np.ndarray] = []
+        for path in _shards(self.folder):
+            self._open(path)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
+        """Add rows; they are found at once, and safe on disk after `flush`."""
+        for key, row in zip(keys, rows, strict=True):
+            self._places[key] = (-1, len(self._new_rows))
+            self._new_hashes.append(key)
+            self._new_rows.append(np.asarray(row, self.dtype))
+        if len(self._new_rows) * self.row_bytes >= SHARD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added since the last shard.
+
+        Raises:
+            InputError: The disk is full, or the folder cannot be written to.
+        """
+        if not self._new_rows:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise errors.InputError(
+                f"Cannot make the folder {self.folder}: {error.strerror or error}."
+            ) from error
+        if not (self.folder / "stem.json").exists():
+            files.write_json(
+                self.folder / "stem.json",
+                {"about": self.about, "shape": self.shape, "dtype": self.dtype.name},
+            )
+        path = self.folder / f"{uuid.uuid4().hex}.shard"
+        with files.atomic(path) as temporary, open(temporary, "wb") as file:
+            file.write(b"".join(self._new_hashes))
+            for row in self._new_rows:
+                file.write(row.tobytes())
+        self._new_hashes, self._new_rows = [], []
+        self._open(path)
+
+    def rows(self, keys: Sequence[bytes]) -> "Rows":
+        """Give the rows of some images, to be read when they are asked for.
+
+        Raises:
+            KeyError: A row that is not there.
+        """
+        self.flush()
+        # What was looked up was used: `keras-tl cache list` shows when.
+        with contextlib.suppress(OSError):
+            os.utime(self.folder / "stem.json")
+        places = np.array([self._places[key] for key in keys], "int64").reshape(-1, 2)
+        return Rows(self._shards, places, self.shape, self.dtype)
+
+    def _open(self, path):
+        row = HASH_BYTES + self.row_bytes
+        count, rest = divmod(path.stat().st_size, row)
+        if rest or not count:
+            return
+        with open(path, "rb") as file:
+            hashes = file.read(count * HASH_BYTES)
+        shard = np.memmap(
+            path, self.dtype, "r", count * HASH_BYTES, (count, *self.shape)
+        )
+        for index in range(count):
+            key = hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES]
+            self._places[key] = (len(self._shards), index)
+        self._shards.append(shard)
+
+
+class Rows:
+    """Rows of shards that stay on disk, indexed as an array is by its first axis."""
+
+    def __init__(self, shards, places, shape, dtype):
+        self._shards, self._places = shards, places
+        self.shape, self.dtype = (len(places), *shape), dtype
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, indices) -> np.ndarray:
+        """Read rows into memory, in the order of `indices`: a slice or integers."""
+        places = self._places[indices]
+        found = np.empty((len(places), *self.shape[1:]), self.dtype)
+        for shard in np.unique(places[:, 0]):
+            wanted = places[:, 0] == shard
+            found[wanted] = self._shards[shard][places[wanted, 1]]
+        return found
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the cache holds of one stem.
+
+    Attributes:
+        folder: Where it is.
+        about: What the stem is, for people.
+        shape: Shape of a row.
+        images: Number of rows.
+        size: Bytes on disk.
+        used: When it was last used, in seconds since 1970.
+    """
+
+    folder: Path
+    about: str
+    shape: tuple[int, ...]
+    images: int
+    size: int
+    used: float
+
+
+def kept(folder: Path) -> list[Kept]:
+    """List what is in the cache, the last used first."""
+    found = []
+    for path in Path(folder).glob("*/stem.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            stem = json.loads(path.read_text(encoding="utf-8"))
+            row = math.prod(stem["shape"]) * _item_size(stem["dtype"]) + HASH_BYTES
+            sizes = [shard.stat().st_size for shard in _shards(path.parent)]
+            found.append(
+                Kept(
+                    path.parent,
+                    stem["about"],
+                    tuple(stem["shape"]),
+                    sum(size // row for size in sizes),
+                    sum(sizes),
+                    path.stat().st_mtime,
+                )
+            )
+    return sorted(found, key=lambda one: -one.used)
+
+
+def clear(folder: Path) -> int:
+    """Remove everything that is in the cache, and nothing else; give the bytes freed.
+
+    A run that is going on writes what it still makes, and loses nothing it has read.
+    """
+    freed = 0
+    for path in Path(folder).glob("*/stem.json"):
+        # Unfinished files begin with a dot.
+        for file in [*path.parent.glob("*.shard"), path]:
+            with contextlib.suppress(OSError):
+                size = file.stat().st_size
+                file.unlink()
+                freed += size
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+    return freed
+
+
+def _shards(folder):
+    # What begins with a dot is being written, or was when its process was killed.
+    return sorted(p for p in folder.glob("*.shard") if not p.name.startswith("."))
+
+
+def _item_size(dtype: str) -> int:
+    # bfloat16 is no type of numpy's own.
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize

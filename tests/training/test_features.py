@@ -1,0 +1,277 @@
+"""A frozen stem runs once for each image, and what it gave is never stale."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+from keras_tl import errors
+from keras_tl.data.splits import Split
+from keras_tl.models import freezing, heads
+from keras_tl.training import features, phases, store
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def counted(make_backbone, monkeypatch):
+    """A stem, and the images it was run on."""
+    stem, seen = make_backbone(), []
+    real = stem.predict_on_batch
+
+    def predict_on_batch(images):
+        seen.append(len(np.unique(images, axis=0)))
+        return real(images)
+
+    monkeypatch.setattr(stem, "predict_on_batch", predict_on_batch)
+    return stem, seen
+
+
+def test_features_are_those_of_the_stem_one_by_one(make_backbone, colours):
+    backbone = make_backbone()
+    split = features.extract(backbone, colours.train, batch_size=16)
+    assert len(split) == 50
+    for index in (0, 15, 16, 49):
+        one = backbone(colours.train.images[index : index + 1])
+        np.testing.assert_allclose(split.images[index], one[0], atol=1e-5)
+    np.testing.assert_array_equal(split.labels, colours.train.labels)
+
+
+def test_what_is_kept_is_what_the_stem_gives_and_it_does_not_run_again(
+    counted, colours
+):
+    stem, seen = counted
+    direct = features.extract(stem, colours.train, batch_size=16)
+    seen.clear()
+    first, again = store.Cache(), store.Cache()
+    kept = features.extract(stem, colours.train, batch_size=16, cache=first)
+    assert sum(seen) == 50
+    found = features.extract(stem, colours.train, batch_size=16, cache=again)
+    assert sum(seen) == 50
+    assert (first.made, first.found, again.made, again.found) == (50, 0, 0, 50)
+    np.testing.assert_array_equal(kept.images, direct.images)
+    np.testing.assert_array_equal(found.images, direct.images)
+    np.testing.assert_array_equal(found.labels, direct.labels)
+
+
+@given(
+    before=st.lists(st.integers(0, 19), max_size=20),
+    now=st.lists(st.integers(0, 19), min_size=1, max_size=30),
+    batch_size=st.integers(1, 9),
+)
+@settings(deadline=None, max_examples=25)
+def test_only_new_images_run_whatever_was_there_before(
+    before, now, batch_size, tmp_path_factory
+):
+    image = keras.Input((3,))
+    stem = keras.Model(image, layers.Rescaling(2.0)(image))
+    run, real = [], stem.predict_on_batch
+
+    def predict_on_batch(images):
+        run.append(images)
+        return real(images)
+
+    stem.predict_on_batch = predict_on_batch
+    pixels = np.arange(60, dtype="float32").reshape(20, 3)
+    cache = store.Cache(tmp_path_factory.mktemp("cache"))
+    if before:
+        features.extract(stem, Split(pixels[before], before), cache=cache)
+    run.clear()
+    split = features.extract(
+        stem, Split(pixels[now], now), cache=cache, batch_size=batch_size
+    )
+    np.testing.assert_allclose(split.images, 2 * pixels[now])
+    new = set(now) - set(before)
+    ran = {tuple(row) for batch in run for row in batch}
+    assert ran == {tuple(pixels[index]) for index in new}
+    assert len(run) == -(-len(new) // batch_size)
+    assert cache.made == len(new | set(before))
+
+
+def test_rows_that_stay_on_disk_train_as_those_in_memory(
+    make_backbone, colours, here, monkeypatch
+):
+    setup = dataclasses.replace(here, cache=store.Cache(), batch_size=16)
+    histories, weights = [], []
+    for in_memory in (True, False):
+        monkeypatch.setattr(features, "_fit_in_memory", lambda *_, m=in_memory: m)
+        keras.utils.set_random_seed(0)
+        backbone = make_backbone()
+        freezing.freeze(backbone)
+        model = heads.attach(backbone, 3)
+        histories.append(phases.fit_head(model, colours, setup, epochs=3))
+        weights.append(model.get_weights())
+    assert setup.cache.made == len(colours.train) + len(colours.validation)
+    assert setup.cache.found == setup.cache.made
+    assert histories[0] == histories[1]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_interruption_keeps_what_was_made(counted, colours, monkeypatch):
+    stem, seen = counted
+    real = stem.predict_on_batch
+
+    def interrupted(images):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return real(images)
+
+    monkeypatch.setattr(stem, "predict_on_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        features.extract(stem, colours.train, batch_size=16, cache=store.Cache())
+    monkeypatch.setattr(stem, "predict_on_batch", real)
+    cache = store.Cache()
+    features.extract(stem, colours.train, batch_size=16, cache=cache)
+    assert (cache.found, cache.made) == (32, 18)
+
+
+KILLED = """
+import os, signal, sys
+import keras, numpy as np
+from keras_tl.data.splits import Split
+from keras_tl.training import features, store
+store.SHARD_BYTES = 1
+image = keras.Input((3,))
+stem = keras.Model(image, keras.layers.Rescaling(2.0)(image))
+calls, real = [], stem.predict_on_batch
+def predict_on_batch(images):
+    calls.append(1)
+    if len(calls) == 3 and "kill" in sys.argv:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(images)
+stem.predict_on_batch = predict_on_batch
+pixels = np.arange(60, dtype="float32").reshape(20, 3)
+cache = store.Cache()
+split = features.extract(stem, Split(pixels, pixels[:, 0]), cache=cache, batch_size=4)
+np.testing.assert_allclose(split.images, 2 * pixels)
+print(cache.found, cache.made)
+"""
+
+
+def test_a_killed_extraction_goes_on_where_it_was(cache):
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert run("kill").returncode == -signal.SIGKILL
+    ended = run()
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == ["8", "12"]
+
+
+def test_without_room_nothing_runs_and_nothing_is_written(
+    counted, colours, monkeypatch, cache
+):
+    stem, seen = counted
+    monkeypatch.setattr(features, "_fit_in_memory", lambda *_: False)
+    monkeypatch.setattr(features, "_fit_on_disk", lambda *_: False)
+    for one in (None, store.Cache()):
+        with pytest.raises(errors.InputError, match="50 images, .* neither"):
+            features.extract(stem, colours.train, cache=one)
+        with pytest.raises(errors.InputError, match="101 images, .* neither"):
+            features.extract_all(stem, colours, cache=one)
+    assert not seen
+    assert not cache.exists()
+
+
+def test_room_is_half_of_what_is_free(make_backbone, monkeypatch, cache):
+    stem = make_backbone()
+    row = 8 * 8 * 4 * 4
+    free = type("", (), {"available": 200 * row, "free": 400 * row})
+    monkeypatch.setattr(features.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda folder: free)
+    assert features.has_room(stem, 100)
+    assert not features.has_room(stem, 101)
+    assert features.has_room(stem, 200, store.Cache())
+    assert not features.has_room(stem, 201, store.Cache())
+
+
+class Scale(layers.Layer):
+    """A layer of somebody's own."""
+
+    def call(self, inputs):
+        return 2 * inputs
+
+
+def stem(
+    constant=2.0, units=3, dtype="float32", weight="ones", image=(4,), name=None, own=0
+):
+    inputs = keras.Input(image, name=name)
+    x = layers.Dense(
+        units, kernel_initializer=weight, dtype=dtype, name=name and f"{name}_dense"
+    )(inputs * constant)
+    return keras.Model(inputs, Scale()(x) if own else x, name=name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"constant": 3.0},
+        {"units": 4},
+        {"dtype": "bfloat16"},
+        {"weight": "zeros"},
+        {"image": (5,)},
+        {"own": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_stem_has_another_fingerprint(change):
+    assert features.fingerprint(stem()) != features.fingerprint(stem(**change))
+
+
+def test_the_same_stem_has_the_same_fingerprint_whatever_it_is_called():
+    one = stem()
+    named = stem(name="other")
+    named.trainable = False
+    assert features.fingerprint(one) == features.fingerprint(named)
+    assert features.fingerprint(stem(own=1)) == features.fingerprint(stem(own=1))
+
+
+def test_a_layer_whose_code_changed_has_another_fingerprint(monkeypatch):
+    before = features.fingerprint(stem(own=1))
+    monkeypatch.setattr(features.inspect, "getsource", lambda layer: "changed")
+    assert features.fingerprint(stem(own=1)) != before
+
+    def unknown(layer):
+        raise OSError
+
+    monkeypatch.setattr(features.inspect, "getsource", unknown)
+    one = stem(own=1)
+    assert features.fingerprint(one) != features.fingerprint(one)
+
+
+def test_another_version_or_device_has_another_fingerprint(monkeypatch):
+    one = stem()
+    found = {features.fingerprint(one)}
+    monkeypatch.setattr(features.keras, "__version__", "0")
+    found.add(features.fingerprint(one))
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
+    found.add(features.fingerprint(one))
+    assert len(found) == 3
+
+
+def test_preprocessing_and_weights_of_a_backbone_are_in_its_fingerprint(make_backbone):
+    one, other = make_backbone(), make_backbone()
+    assert features.fingerprint(one) != features.fingerprint(other)
+    other.set_weights(one.get_weights())
+    assert features.fingerprint(one) == features.fingerprint(other)
+    config = other.get_config()
+    config["layers"][1]["config"]["scale"] = 1 / 255
+    scaled = keras.Model.from_config(config)
+    scaled.set_weights(one.get_weights())
+    assert features.fingerprint(one) != features.fingerprint(scaled)
