@@ -52,7 +52,8 @@ class Config:
     unfreeze_from: str = "block5"  # Layer or block from which on to fine-tune.
     fine_tune_epochs: int = 3  # Most epochs of fine-tuning.
     fine_tune_learning_rate: float = 1e-4  # Adam's rate for fine-tuning.
-    augment: bool = False  # The article's random changes: every epoch runs everything.
+    augment: bool = False  # The article's random changes, new ones in every epoch.
+    augmented_copies: int = 0  # With --augment: change each image this often, run once.
     batch_size: int = 64  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
     cache: bool = True  # Keep what frozen layers give for later runs, on disk.
@@ -67,6 +68,7 @@ class Config:
         backbones.check_image_size(self.backbone, self.image_size)
         for name in ("epochs", "fine_tune_epochs", "batch_size"):
             errors.check_at_least(name, getattr(self, name), 1)
+        errors.check_at_least("augmented_copies", self.augmented_copies, 0)
 
 
 # %% [markdown]
@@ -138,6 +140,7 @@ def main(settings: Config) -> dict:
         batch_size=settings.batch_size,
         seed=settings.seed,
         augment=augment.image_data_generator(**ARTICLE) if settings.augment else None,
+        augmented_copies=settings.augmented_copies,
         cache=store.Cache() if settings.cache else None,
         state=run / "state",
         tensorboard=run / "tensorboard" if settings.tensorboard else None,

@@ -7,7 +7,7 @@ one would have seen.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,8 @@ class Training:
         batch_size: Rows of a batch, over all devices.
         seed: What, with the epoch's number, decides order and augmentation.
         augment: Function from a batch of images and uniform random numbers
-            `(batch, DRAWS)` in [0, 1) to a batch of images of the same shape.
+            `(batch, DRAWS)` in [0, 1) to a batch of images of the same shape. Not asked
+            where the split holds `augmented_copies`: each epoch reads the next of them.
     """
 
     split: Split
@@ -53,7 +54,11 @@ class Training:
     @property
     def steps(self) -> int:
         """Number of batches in an epoch."""
-        return math.ceil(len(self.split) / self.batch_size)
+        return math.ceil(self._count / self.batch_size)
+
+    @property
+    def _count(self):
+        return len(self.split) // (self.split.augmented_copies or 1)
 
     def epoch(self, epoch: int) -> "tf.data.Dataset":
         """Give the batches of one epoch, the first being number 0."""
@@ -66,24 +71,71 @@ class Training:
         """
         import tensorflow as tf
 
-        count, rows = len(self.split), self.steps * self.batch_size
+        count, rows = self._count, self.steps * self.batch_size
+        copies = self.split.augmented_copies
+        augment, copies = (None, copies) if copies else (self.augment, 1)
         weights = tf.constant(_weights(count, rows))
 
         def one_epoch(number):
-            # One row of random numbers for each example; the last column orders them.
-            draws = tf.random.stateless_uniform(
-                [count, DRAWS + 1], tf.stack([tf.constant(self.seed, tf.int64), number])
-            )
+            draws = _draws(count, self.seed, number)
             order = tf.argsort(draws[:, DRAWS], stable=True)
             order = tf.concat([order, tf.repeat(order[-1:], rows - count)], 0)
+            place = order + count * tf.cast(number % copies, order.dtype)
             return tf.data.Dataset.from_tensor_slices(
-                (order, tf.gather(draws[:, :DRAWS], order), weights)
+                (place, tf.gather(draws[:, :DRAWS], order), weights)
             ).batch(self.batch_size, drop_remainder=True)
 
         batches = tf.data.Dataset.range(epoch, np.iinfo("int64").max).flat_map(
             one_epoch
         )
-        return _read(batches, self.split, self.batch_size, self.augment)
+        return _read(batches, self.split, self.batch_size, augment)
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """The examples of the first epochs of `Training`, as a split of changed copies.
+
+    Each is what its epoch shows, and can be made again alone.
+
+    Attributes:
+        split: The examples as they are.
+        augment: See `Training`.
+        seed: See `Training`.
+        augmented_copies: Number of epochs, one behind the other.
+    """
+
+    split: Split
+    augment: Augmentation
+    seed: int
+    augmented_copies: int
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of the examples, once for each copy."""
+        return np.tile(self.split.labels, self.augmented_copies)
+
+    def __len__(self) -> int:
+        return len(self.split) * self.augmented_copies
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Read some examples, in the order of `indices`, and change them."""
+        import tensorflow as tf
+
+        epochs, examples = np.divmod(np.asarray(indices), len(self.split))
+        draws = np.empty((len(examples), DRAWS), "float32")
+        for epoch in np.unique(epochs):
+            of_epoch = _draws(len(self.split), self.seed, epoch)[:, :DRAWS].numpy()
+            draws[epochs == epoch] = of_epoch[examples[epochs == epoch]]
+        images = tf.constant(self.split.read(examples))
+        return self.augment(images, tf.constant(draws)).numpy()
+
+
+def _draws(count, seed, epoch):
+    """Draw a row of random numbers for each example; the last column orders them."""
+    import tensorflow as tf
+
+    seeds = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    return tf.random.stateless_uniform([count, DRAWS + 1], seeds)
 
 
 def evaluation(split: Split, batch_size: int) -> "tf.data.Dataset":

@@ -23,6 +23,8 @@ class Split:
         labels: int32 `(count,)`, each in [0, num_classes).
         image_size: Side in pixels of the squares that `read` gives. `None` gives
             the rows of an array as they are.
+        augmented_copies: Where above 0, `images` and `labels` hold every example this
+            many times, each copy changed already, one copy behind the other.
 
     >>> split = Split(np.zeros((5, 8, 8, 3), "uint8"), [0, 1, 0, 1, 0], image_size=4)
     >>> split.read([0, 3]).shape
@@ -32,6 +34,7 @@ class Split:
     images: np.ndarray | Sequence[Path | bytes] = field(repr=False)
     labels: np.ndarray = field(repr=False)
     image_size: int | None = None
+    augmented_copies: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "labels", np.asarray(self.labels, "int32").reshape(-1))

@@ -53,7 +53,7 @@ def extract(
     if cache is None or not _fit_on_disk(stem, len(split), cache):
         if not in_memory:
             raise _no_room(stem, len(split))
-        return Split(_run_all(stem, split, batch_size, what), split.labels)
+        return _with_labels(_run_all(stem, split, batch_size, what), split)
     kept = store.Store(
         cache.folder,
         fingerprint(stem),
@@ -65,7 +65,7 @@ def extract(
     rows = kept.rows(_run_new(stem, split, kept, batch_size, what))
     cache.made += len(kept) - before
     cache.found += len(split) - (len(kept) - before)
-    return Split(rows[:] if in_memory else rows, split.labels)
+    return _with_labels(rows[:] if in_memory else rows, split)
 
 
 def extract_all(
@@ -184,6 +184,10 @@ def _size(stem, count):
     # float32 has four bytes, bfloat16 and float16 have two.
     item = 2 if "16" in keras.backend.standardize_dtype(output.dtype) else 4
     return count * math.prod(output.shape[1:]) * item
+
+
+def _with_labels(features, split):
+    return Split(features, split.labels, augmented_copies=split.augmented_copies)
 
 
 def _no_room(stem, count):

@@ -5,7 +5,7 @@ part that cannot change once, trains the rest with fresh callbacks, and leaves t
 model with the weights of its best epoch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -37,6 +37,9 @@ class Setup:
         seed: What decides, with epoch and example, order and augmentation.
         augment: See `pipeline.Training`. Without it, everything below the first layer
             that trains or is random runs only once over the data, where there is room.
+        augmented_copies: With `augment`, run it once over this many changed copies of
+            each training image; each epoch uses the next. 0 changes every image anew in
+            every epoch, and runs the whole model on it.
         cache: Where what it gave is kept for later runs; `None` keeps nothing.
         state: Folder for what a resumed run needs; `None` keeps nothing.
         tensorboard: Folder for TensorBoard's event files; `None` writes none.
@@ -46,6 +49,7 @@ class Setup:
     batch_size: int = 64
     seed: int = 0
     augment: pipeline.Augmentation | None = None
+    augmented_copies: int = 0
     cache: store.Cache | None = None
     state: Path | None = None
     tensorboard: Path | None = None
@@ -126,7 +130,7 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
             f"num_classes={len(splits.class_names)}."
         )
 
-    part, train, validation = _train_without_stem(model, splits, setup)
+    part, train, validation = _prepare(model, splits, setup)
     training = pipeline.Training(train, batch_size, setup.seed, setup.augment)
     with placement.scope():
         part.compile(
@@ -228,7 +232,8 @@ def without_frozen_stem(
     Args:
         model: A functional model; what trains or is random now, and all above, is kept.
         splits: Its data.
-        setup: What the phases have in common. With `augment`, nothing is cut off.
+        setup: What the phases have in common. Where it changes images anew in every
+            epoch, nothing is cut off.
 
     Returns:
         A model that shares the layers of `model` above the cut, and the features it
@@ -237,15 +242,30 @@ def without_frozen_stem(
     Raises:
         InputError: Neither memory nor cache has room for the features.
     """
-    parts = _cut(model, setup)
+    parts = _cut(model, splits, setup)
     if parts is None:
         return model, splits.map(in_memory)
     stem, tail = parts
+    splits = _with_copies(splits, setup)
     return tail, features.extract_all(stem, splits, cache=setup.cache)
 
 
-def _cut(model, setup) -> tuple[keras.Model, keras.Model] | None:
-    cut = None if setup.augment else splitting.frozen_cut(model)
+def _with_copies(splits, setup):
+    """Put changed copies in the place of the training split, where they are wanted."""
+    wanted = setup.augment is not None and setup.augmented_copies
+    if not wanted or splits.train.augmented_copies:
+        return splits
+    copies = pipeline.Augmented(
+        splits.train, setup.augment, setup.seed, setup.augmented_copies
+    )
+    return replace(splits, train=copies)
+
+
+def _cut(model, splits, setup) -> tuple[keras.Model, keras.Model] | None:
+    copies = setup.augmented_copies or splits.train.augmented_copies
+    if setup.augment is not None and not copies:
+        return None
+    cut = splitting.frozen_cut(model)
     if cut is None:
         return None
     stem, _ = splitting.split_at(model, cut[1])
@@ -256,19 +276,20 @@ def _cut(model, setup) -> tuple[keras.Model, keras.Model] | None:
     return stem, tail
 
 
-def _train_without_stem(model, splits, setup) -> tuple[keras.Model, Split, Split]:
+def _prepare(model, splits, setup) -> tuple[keras.Model, Split, Split]:
     """Give the part that trains, and what its frozen stem makes of the data."""
-    parts = _cut(model, setup)
+    parts = _cut(model, splits, setup)
     if parts is None:
         return model, splits.train, splits.validation
     stem, tail = parts
+    as_it_is, splits = splits, _with_copies(splits, setup)
     count = len(splits.train) + len(splits.validation)
     if not features.has_room(stem, count, setup.cache):
         errors.warn(
             f"The features of {count:,} images fit neither into the memory that is "
             "free nor into a cache: the frozen layers run again in every epoch."
         )
-        return model, splits.train, splits.validation
+        return model, as_it_is.train, as_it_is.validation
     return (
         tail,
         features.extract(stem, splits.train, cache=setup.cache, what="features, train"),

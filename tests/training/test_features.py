@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from keras_tl import errors
+from keras_tl.data import pipeline
 from keras_tl.data.splits import Split
 from keras_tl.models import freezing, heads
 from keras_tl.training import features, phases, store
@@ -115,6 +116,72 @@ def test_rows_that_stay_on_disk_train_as_those_in_memory(
     assert histories[0] == histories[1]
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def brighter(images, draws):
+    return keras.ops.cast(images, "float32") * (0.5 + draws[:, :1, None, None])
+
+
+def test_copies_are_what_the_first_epochs_of_training_show(colours):
+    copies = pipeline.Augmented(colours.train, brighter, seed=3, augmented_copies=2)
+    read = copies.read(np.arange(len(copies)))
+    training = pipeline.Training(colours.train, 50, 3, brighter)
+    for epoch in range(2):
+        ((shown, _, _),) = training.epoch(epoch)
+        own = read[50 * epoch : 50 * (epoch + 1)]
+        assert sorted(map(bytes, np.asarray(shown))) == sorted(map(bytes, own))
+        one = copies.read([50 * epoch + 7])
+        np.testing.assert_array_equal(one[0], own[7])
+    assert not np.array_equal(read[:50], read[50:])
+    np.testing.assert_array_equal(copies.labels[50:], colours.train.labels)
+
+
+def test_as_many_copies_as_epochs_give_what_fresh_augmentation_gives(
+    make_backbone, colours, here
+):
+    histories, weights = [], []
+    for copies in (0, 3):
+        keras.utils.set_random_seed(0)
+        backbone = make_backbone()
+        freezing.freeze(backbone)
+        model = heads.attach(backbone, 3)
+        model.get_layer("dropout").rate = 0.0
+        setup = dataclasses.replace(
+            here, augment=brighter, augmented_copies=copies, batch_size=16, seed=5
+        )
+        histories.append(phases.fit_head(model, colours, setup, epochs=3))
+        weights.append(model.get_weights())
+    for name in histories[0]:
+        np.testing.assert_allclose(histories[0][name], histories[1][name], atol=1e-5)
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_phases_share_copies_that_were_made_once(
+    make_backbone, colours, here, monkeypatch
+):
+    backbone = make_backbone()
+    freezing.freeze(backbone)
+    model = heads.attach(backbone, 3)
+    cache = store.Cache()
+    setup = dataclasses.replace(here, augment=brighter, augmented_copies=2, cache=cache)
+    freezing.unfreeze_from(model, "block2")
+    part, inputs = phases.without_frozen_stem(model, colours, setup)
+    assert len(inputs.train) == 2 * len(colours.train)
+    assert cache.made == len(inputs.train) + 20 + 31
+    history = phases.fine_tune(part, inputs, setup, epochs=3)
+    assert len(history["loss"]) == 3
+    # Nothing of the images was asked for again.
+    assert cache.made == len(inputs.train) + 20 + 31
+
+
+def test_without_a_stem_copies_are_made_fresh(make_backbone, colours, here):
+    model = heads.attach(make_backbone(), 3)
+    setup = dataclasses.replace(here, augment=brighter, augmented_copies=2)
+    part, inputs = phases.without_frozen_stem(model, colours, setup)
+    assert part is model
+    assert len(inputs.train) == len(colours.train)
+    assert len(phases.fit_head(model, colours, setup, epochs=1)["loss"]) == 1
 
 
 def test_an_interruption_keeps_what_was_made(counted, colours, monkeypatch):
