@@ -1,3 +1,4 @@
+import inspect
 import itertools
 
 import numpy as np
@@ -57,17 +58,17 @@ def random_draws(count, seed=0):
     return rng.random((count, pipeline.DRAWS), dtype="float32")
 
 
-def transform(images, each, brightness=None):
+def transform(images, each, **options):
     """Call `augment.transform` with a dictionary of parameters for each image."""
     vectors = {name: np.array([one[name] for one in each]) for name in STILL}
-    return augment.transform(images, **vectors, brightness=brightness).numpy()
+    return augment.transform(images, **vectors, **options).numpy()
 
 
 def transform_one(image, **changes):
     return transform(image[None], [STILL | changes])[0]
 
 
-def reference(image, one):
+def reference(image, one, **options):
     """What `ImageDataGenerator` makes of the parameters, turned around the centre.
 
     tx moves columns there too: what is swapped there is which range tx comes from. But
@@ -82,7 +83,8 @@ def reference(image, one):
     off_centre = np.array([height - width, width - height]) / 2
     tx, ty = turn.T @ (linear - np.eye(2)) @ off_centre
     one = one | {"tx": one["tx"] + tx, "ty": one["ty"] + ty}
-    return ImageDataGenerator().apply_transform(image.astype("float32"), one)
+    generator = ImageDataGenerator(**options)
+    return generator.apply_transform(image.astype("float32"), one)
 
 
 @settings(max_examples=60, deadline=None)
@@ -97,6 +99,104 @@ def test_transform_equals_image_data_generator(shape, each, seed):
     assert found.dtype == "float32"
     for image, one, ours in zip(images, each, found, strict=True):
         np.testing.assert_allclose(ours, reference(image, one), rtol=0, atol=1e-3)
+
+
+def places(shape, one):
+    """Where the reference reads each pixel, as its matrix has it: rows, columns."""
+    height, width = shape[:2]
+    theta, shear = np.deg2rad(one["theta"]), np.deg2rad(one["shear"])
+    matrix = (
+        np.array([[np.cos(theta), -np.sin(theta)], [np.sin(theta), np.cos(theta)]])
+        @ np.array([[1, -np.sin(shear)], [0, np.cos(shear)]])
+        @ np.diag([one["zx"], one["zy"]])
+    )
+    turn = np.array([[np.cos(theta), -np.sin(theta)], [np.sin(theta), np.cos(theta)]])
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    if one["flip_horizontal"]:
+        columns = width - 1 - columns
+    if one["flip_vertical"]:
+        rows = height - 1 - rows
+    at = np.stack([columns, rows], -1) - centre
+    x, y = np.moveaxis(at @ matrix.T + turn @ [one["tx"], one["ty"]] + centre, -1, 0)
+    return y, x
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(SHAPES),
+    st.sampled_from(["constant", "reflect", "wrap"]),
+    st.lists(parameters, min_size=3, max_size=3),
+    st.integers(0, 99),
+)
+def test_all_fill_modes_equal_those_of_image_data_generator(shape, mode, each, seed):
+    images = random_images(3, shape, seed)
+    found = transform(images, each, fill_mode=mode, cval=70.0)
+    for image, one, ours in zip(images, each, found, strict=True):
+        theirs = reference(image, one, fill_mode=mode, cval=70.0)
+        # At an edge the value jumps, and rounding decides on which side a place is.
+        sure = np.ones(shape[:2], bool)
+        for place, length in zip(places(shape, one), shape[:2], strict=True):
+            period = length - 1
+            sure &= np.abs((place + period / 2) % period - period / 2) > 1e-5
+        if mode == "reflect":
+            sure[:] = True
+        np.testing.assert_allclose(ours[sure], theirs[sure], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", augment.FILL_MODES)
+def test_no_fill_mode_touches_an_image_that_stays(mode):
+    images = random_images(3, (9, 14, 3))
+    found = transform(images, [STILL] * 3, fill_mode=mode, cval=70.0)
+    np.testing.assert_array_equal(found, images)
+
+
+def test_what_fill_modes_show_beyond_the_edge():
+    image = np.arange(4, dtype="uint8").reshape(1, 4, 1).repeat(3, 0) * 10
+    for mode, row in {
+        "nearest": [30, 30, 30, 30],
+        "constant": [7, 7, 7, 7],
+        "reflect": [30, 20, 10, 0],
+        "wrap": [10, 20, 0, 10],
+    }.items():
+        shifted = transform(
+            image[None], [STILL | {"tx": 4.0}], fill_mode=mode, cval=7.0
+        )
+        assert shifted[0, 1, :, 0].tolist() == row, mode
+
+
+@pytest.mark.parametrize("shift", [-300.0, -40.0, 25.0])
+def test_channel_shift_equals_image_data_generator(shift):
+    image = random_images(1, (9, 14, 3))[0] // 2 + 30
+    one = STILL | {"theta": 20.0, "flip_horizontal": True}
+    ours = transform(image[None], [one], channel_shift=np.array([shift]))[0]
+    theirs = reference(image, one | {"channel_shift_intensity": shift})
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(SHAPES), parameters)
+def test_the_legacy_centre_is_that_of_image_data_generator(shape, one):
+    image = random_images(1, shape)[0]
+    ours = transform(image[None], [one], legacy_centre=True)[0]
+    theirs = ImageDataGenerator().apply_transform(image.astype("float32"), one)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)
+
+
+def test_legacy_axes_swap_the_shifts_as_the_reference_does(monkeypatch):
+    ranges = {"width_shift_range": [4.0], "height_shift_range": 0.3}
+    right = drawn(monkeypatch, **ranges)
+    legacy = drawn(monkeypatch, **ranges, legacy_axes=True)
+    assert set(np.unique(right["tx"])) == {-4, 4}
+    np.testing.assert_array_equal(legacy["tx"], right["ty"])
+    np.testing.assert_array_equal(legacy["ty"], right["tx"])
+
+
+def test_a_sequence_of_shifts_gives_each_value_to_either_side(monkeypatch):
+    found = drawn(monkeypatch, count=6000, width_shift_range=[0.1, 0.3, 0.2])["tx"]
+    values, counts = np.unique(np.round(found, 4), return_counts=True)
+    assert values.tolist() == [-12, -8, -4, 4, 8, 12]
+    np.testing.assert_allclose(counts / 6000, 1 / 6, atol=0.03)
 
 
 def test_transform_equals_image_data_generator_at_the_size_of_a_photo():
@@ -170,7 +270,7 @@ def test_shift_ranges_move_what_they_say_where_the_reference_swaps_them(ours):
 @pytest.mark.parametrize("factor", [0.0, 0.3, 0.7, 1.0, 1.4, 3.0])
 def test_brightness_is_within_one_level_of_the_reference(factor):
     image = random_images(1, (16, 16, 3))[0]
-    found = transform(image[None], [STILL], np.array([factor]))[0]
+    found = transform(image[None], [STILL], brightness=np.array([factor]))[0]
     theirs = ImageDataGenerator().apply_transform(
         image.astype("float32"), {"brightness": factor}
     )
@@ -214,7 +314,7 @@ def drawn(monkeypatch, count=2000, shape=(10, 40, 3), **ranges):
     draws = random_draws(count)
     draws[0], draws[1] = 0, np.nextafter(np.float32(1), np.float32(0))
     augment.image_data_generator(**ranges)(np.zeros((count, *shape)), draws)
-    return {name: each.numpy() for name, each in seen.items() if each is not None}
+    return {name: each.numpy() for name, each in seen.items() if hasattr(each, "numpy")}
 
 
 @pytest.mark.parametrize(
@@ -307,7 +407,18 @@ def test_the_articles_settings_in_the_pipeline():
         ("rotation_range", "15"),
         ("rotation_range", float("nan")),
         ("width_shift_range", -0.1),
-        ("width_shift_range", [1, 2]),
+        ("width_shift_range", []),
+        ("width_shift_range", [1, "2"]),
+        ("channel_shift_range", -1),
+        ("cval", 256),
+        ("legacy_axes", 1),
+        ("zca_whitening", True),
+        ("samplewise_center", True),
+        ("preprocessing_function", abs),
+        ("data_format", "channels_first"),
+        ("validation_split", 0.2),
+        ("interpolation_order", 3),
+        ("dtype", "float64"),
         ("height_shift_range", True),
         ("height_shift_range", float("inf")),
         ("shear_range", None),
@@ -331,10 +442,14 @@ def test_bad_values_name_the_argument(argument, value):
         augment.image_data_generator(**{argument: value})
 
 
-@pytest.mark.parametrize("mode", ["constant", "reflect", "wrap"])
-def test_other_fill_modes_are_not_supported_yet(mode):
-    with pytest.raises(errors.InputError, match="not supported yet"):
-        augment.image_data_generator(fill_mode=mode)
+def test_every_argument_of_image_data_generator_is_known():
+    arguments = inspect.signature(ImageDataGenerator).parameters
+    defaults = {name: each.default for name, each in arguments.items()}
+    images = random_images(2, (9, 14, 3))
+    found = augment.image_data_generator(**defaults)(images, random_draws(2))
+    np.testing.assert_array_equal(found, images)
+    with pytest.raises(errors.InputError, match="Did you mean rotation_range"):
+        augment.image_data_generator(rotation=15)
 
 
 def test_an_unknown_fill_mode_names_the_nearest():
