@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
 from keras_tl import errors
-from keras_tl.data import augment, pipeline
+from keras_tl.data import augment, pipeline, warp
 from keras_tl.data.splits import Split
 
 # Each shape is compiled once; square, wide, high, and with another depth.
@@ -59,9 +59,9 @@ def random_draws(count, seed=0):
 
 
 def transform(images, each, **options):
-    """Call `augment.transform` with a dictionary of parameters for each image."""
+    """Call `warp.transform` with a dictionary of parameters for each image."""
     vectors = {name: np.array([one[name] for one in each]) for name in STILL}
-    return augment.transform(images, **vectors, **options).numpy()
+    return warp.transform(images, **vectors, **options).numpy()
 
 
 def transform_one(image, **changes):
@@ -144,7 +144,7 @@ def test_all_fill_modes_equal_those_of_image_data_generator(shape, mode, each, s
         np.testing.assert_allclose(ours[sure], theirs[sure], rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("mode", augment.FILL_MODES)
+@pytest.mark.parametrize("mode", warp.FILL_MODES)
 def test_no_fill_mode_touches_an_image_that_stays(mode):
     images = random_images(3, (9, 14, 3))
     found = transform(images, [STILL] * 3, fill_mode=mode, cval=70.0)
@@ -309,7 +309,7 @@ def drawn(monkeypatch, count=2000, shape=(10, 40, 3), **ranges):
     """The parameters that come of random draws, and of the smallest and largest."""
     seen = {}
     monkeypatch.setattr(
-        augment, "transform", lambda images, **each: seen.update(each) or images
+        warp, "transform", lambda images, **each: seen.update(each) or images
     )
     draws = random_draws(count)
     draws[0], draws[1] = 0, np.nextafter(np.float32(1), np.float32(0))
