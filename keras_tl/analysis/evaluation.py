@@ -26,8 +26,7 @@ def predict(model: "keras.Model", split: Split, *, batch_size: int = 64) -> np.n
     Raises:
         InputError: Some logits are NaN or infinite.
     """
-    outputs = features.extract(model, split, batch_size=batch_size, what="predicting")
-    return _checked_logits(outputs.images)
+    return _checked_logits(features.run(model, split, batch_size))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

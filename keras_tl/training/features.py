@@ -9,8 +9,8 @@ import sys
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import psutil
 
@@ -18,9 +18,12 @@ from keras_tl import errors, progress
 from keras_tl.data.splits import Split, Splits
 from keras_tl.training import store
 
+if TYPE_CHECKING:
+    import keras
+
 
 def extract(
-    stem: keras.Model,
+    stem: "keras.Model",
     split: Split,
     *,
     cache: store.Cache | None = None,
@@ -53,12 +56,12 @@ def extract(
     if cache is None or not _fit_on_disk(stem, len(split), cache):
         if not in_memory:
             raise _no_room(stem, len(split))
-        return _with_labels(_run_all(stem, split, batch_size, what), split)
+        return _with_labels(run(stem, split, batch_size, what), split)
     kept = store.Store(
         cache.folder,
         fingerprint(stem),
         stem.outputs[0].shape[1:],
-        keras.backend.standardize_dtype(stem.outputs[0].dtype),
+        stem.outputs[0].dtype,
         about=f"{stem.name} to {stem.layers[-1].name}",
     )
     before = len(kept)
@@ -69,7 +72,7 @@ def extract(
 
 
 def extract_all(
-    stem: keras.Model, splits: Splits, *, cache: store.Cache | None = None
+    stem: "keras.Model", splits: Splits, *, cache: store.Cache | None = None
 ) -> Splits:
     """Run `stem` over all three splits. See `extract`.
 
@@ -87,7 +90,28 @@ def extract_all(
     return replace(splits, **parts)
 
 
-def has_room(stem: keras.Model, count: int, cache: store.Cache | None = None) -> bool:
+def run(
+    model: "keras.Model", split: Split, batch_size: int = 64, what: str = "predicting"
+) -> np.ndarray:
+    """Run a model over a split, in order, into memory; see `extract` for more.
+
+    Returns:
+        What the model gives, `(len(split), ...)`.
+    """
+    errors.check_at_least("batch_size", batch_size, 1)
+    errors.check_at_least("len(split)", len(split), 1)
+    count, found = len(split), None
+    steps = math.ceil(count / batch_size)
+    for step in progress.track(range(steps), what, steps):
+        rows = np.arange(step * batch_size, min((step + 1) * batch_size, count))
+        batch = _run(model, split.read(rows), batch_size)
+        if found is None:
+            found = np.empty((count, *batch.shape[1:]), batch.dtype)
+        found[rows] = batch
+    return found
+
+
+def has_room(stem: "keras.Model", count: int, cache: store.Cache | None = None) -> bool:
     """Say whether memory or cache has room for the features of `count` examples.
 
     Room is half of what is free now, of the memory or of the cache's disk.
@@ -97,7 +121,7 @@ def has_room(stem: keras.Model, count: int, cache: store.Cache | None = None) ->
     )
 
 
-def fingerprint(stem: keras.Model) -> str:
+def fingerprint(stem: "keras.Model") -> str:
     """Hash all that the output of a frozen stem depends on, besides its input.
 
     Layers and operations with their settings and constants; weights; types of numbers;
@@ -108,6 +132,7 @@ def fingerprint(stem: keras.Model) -> str:
     Returns:
         32 hexadecimal digits.
 
+    >>> import keras
     >>> def stem(value):
     ...     dense = keras.layers.Dense(2, kernel_initializer="ones")
     ...     scale = keras.layers.Rescaling(value)
@@ -117,6 +142,8 @@ def fingerprint(stem: keras.Model) -> str:
     >>> fingerprint(stem(1.0)) == fingerprint(stem(2.0))
     False
     """
+    import keras
+
     digest = hashlib.blake2b(digest_size=16)
     backend = keras.backend.backend()
     devices = keras.distribution.list_devices() or ["none"]
@@ -182,7 +209,7 @@ def _own_code(stem):
 def _size(stem, count):
     output = stem.outputs[0]
     # float32 has four bytes, bfloat16 and float16 have two.
-    item = 2 if "16" in keras.backend.standardize_dtype(output.dtype) else 4
+    item = 2 if "16" in output.dtype else 4
     return count * math.prod(output.shape[1:]) * item
 
 
@@ -207,19 +234,6 @@ def _fit_on_disk(stem, count, cache):
     while not folder.exists():
         folder = folder.parent
     return 2 * _size(stem, count) <= shutil.disk_usage(folder).free
-
-
-def _run_all(stem, split, batch_size, what):
-    """Run `stem` over a whole split, into memory."""
-    count, features = len(split), None
-    steps = math.ceil(count / batch_size)
-    for step in progress.track(range(steps), what, steps):
-        rows = np.arange(step * batch_size, min((step + 1) * batch_size, count))
-        batch = _run(stem, split.read(rows), batch_size)
-        if features is None:
-            features = np.empty((count, *batch.shape[1:]), batch.dtype)
-        features[rows] = batch
-    return features
 
 
 def _run_new(stem, split, kept, batch_size, what):

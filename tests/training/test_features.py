@@ -325,7 +325,7 @@ def test_a_layer_whose_code_changed_has_another_fingerprint(monkeypatch):
 def test_another_version_or_device_has_another_fingerprint(monkeypatch):
     one = stem()
     found = {features.fingerprint(one)}
-    monkeypatch.setattr(features.keras, "__version__", "0")
+    monkeypatch.setattr(keras, "__version__", "0")
     found.add(features.fingerprint(one))
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
     found.add(features.fingerprint(one))
