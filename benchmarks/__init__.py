@@ -1,0 +1,1 @@
+"""What the core is compared with, side by side in one run: `python -m benchmarks`."""

@@ -1,0 +1,51 @@
+"""Run benchmarks and show them: `python -m benchmarks [NAME ...] [--keep]`."""
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import augmentation, frozen, harness, pages, start_up
+from keras_tl import config, errors, files
+
+MODULES = (frozen, augmentation, start_up)
+
+
+def main() -> None:
+    """Run the benchmarks that were named."""
+    arguments = harness.parse()
+    known = {name: module for module in MODULES for name in module.BENCHMARKS}
+    if arguments.list:
+        for name, module in known.items():
+            print(f"{name:<22}{module.BENCHMARKS[name].title}")
+        return
+    with config.error_exit("python -m benchmarks"):
+        for name in arguments.names:
+            if name not in known:
+                raise errors.unknown("benchmark", name, known)
+        errors.check_at_least("rounds", arguments.rounds, 7 if arguments.keep else 1)
+        for name in arguments.names or known:
+            benchmark = known[name].BENCHMARKS[name]
+            print(f"{name}: {benchmark.title}", flush=True)
+            found = harness.measure(
+                known[name].__name__, name, benchmark, arguments.rounds
+            )
+            show(found)
+            if arguments.keep:
+                found |= {"rounds": arguments.rounds, **harness.machine()}
+                files.write_json(pages.RESULTS / f"{name}.json", found)
+        if arguments.keep:
+            pages.write()
+
+
+def show(found: dict) -> None:
+    """Print a benchmark as a table."""
+    head, rows = pages.table(found)
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

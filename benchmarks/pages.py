@@ -1,0 +1,109 @@
+"""benchmarks/README.md, made of the files in benchmarks/results."""
+
+import json
+import sys
+from pathlib import Path
+
+from keras_tl import files
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results"
+HEAD = """\
+# Benchmarks
+
+What the core does, beside what a user would otherwise write, in the same run. Each
+round runs every case once, in random order, each in a process of its own; a ratio is
+formed inside a round, the median over rounds is shown with the lowest and the highest.
+What else the machine does slows both sides alike: ratios can be compared, the rates of
+different runs cannot. Weights and pixels are random: what is measured here is speed;
+accuracies are in the README of the project.
+
+    pip install -e ".[bench]"
+    python -m benchmarks --list
+    python -m benchmarks augmentation_32          # measure and show
+    python -m benchmarks augmentation_32 --keep   # and write results/ and this page
+"""
+
+
+def table(found: dict) -> tuple[list[str], list[list[str]]]:
+    """Make the table of one benchmark: head and rows."""
+    head = [
+        "case",
+        f"{found['item']}s a second",
+        found["ratio"],
+        "the same in CPU seconds",
+        "wanted",
+        "peak MiB",
+    ]
+    rows = []
+    for case, measured in found["cases"].items():
+        rate = measured["items_per_second"]["median"]
+        ratio = found["ratios"].get(case)
+        wanted = ""
+        if case in found["at_least"]:
+            wanted = f"at least {found['at_least'][case]:g}"
+        if case in found["at_most"]:
+            wanted = f"at most {found['at_most'][case]:g}"
+        rows.append(
+            [
+                case,
+                f"{rate:,.3g}" if rate < 100 else f"{rate:,.0f}",
+                _ratio(ratio["wall"]) if ratio else "",
+                _ratio(ratio["cpu"]) if ratio else "",
+                wanted,
+                f"{measured['peak_mib']:,.0f}",
+            ]
+        )
+    rows += [[case, "skipped", "", "", "", ""] for case in found["missing"]]
+    return head, rows
+
+
+def _ratio(spread: dict) -> str:
+    median, low, high = (spread[key] for key in ("median", "lowest", "highest"))
+    return f"{median:.3g} ({low:.3g} to {high:.3g})"
+
+
+def page() -> str:
+    """Make the text of benchmarks/README.md."""
+    parts = [HEAD]
+    for path in sorted(RESULTS.glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        head, rows = table(found)
+        about, versions = found["machine"], found["versions"]
+        parts.append(
+            "\n".join(
+                [
+                    f"## {path.stem}",
+                    "",
+                    f"{found['title']}. Limit: {found['limit']}.",
+                    "",
+                    f"| {' | '.join(head)} |",
+                    "| --- " * len(head) + "|",
+                    *(f"| {' | '.join(row)} |" for row in rows),
+                    "",
+                    *(f"Skipped: {c}, {why}." for c, why in found["missing"].items()),
+                    f"{found['rounds']} rounds on {about['cores']} cores, "
+                    f"{about['processor']}, with a load of {found['load']:.1f}; Keras "
+                    f"{versions['keras']}, TensorFlow {versions['tensorflow']}.",
+                    "",
+                ]
+            )
+        )
+    return "\n".join(parts)
+
+
+def write() -> None:
+    """Write benchmarks/README.md."""
+    files.write_text(FOLDER / "README.md", page())
+
+
+def main() -> None:
+    """Write the page, or with --check exit with 1 where it is out of date."""
+    if "--check" not in sys.argv:
+        write()
+    elif (FOLDER / "README.md").read_text(encoding="utf-8") != page():
+        sys.exit("benchmarks/README.md is out of date: python -m benchmarks.pages")
+
+
+if __name__ == "__main__":
+    main()

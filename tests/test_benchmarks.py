@@ -1,0 +1,70 @@
+"""Benchmarks measure side by side, and their page says what their files say."""
+
+import dataclasses
+
+from benchmarks import __main__ as command
+from benchmarks import harness, pages, start_up
+
+
+def test_the_page_is_what_the_result_files_say():
+    assert (pages.FOLDER / "README.md").read_text() == pages.page()
+
+
+def test_every_kept_result_is_of_a_benchmark_with_enough_rounds():
+    import json
+
+    known = {name for module in command.MODULES for name in module.BENCHMARKS}
+    for path in pages.RESULTS.glob("*.json"):
+        assert path.stem in known
+        assert json.loads(path.read_text())["rounds"] >= 7
+
+
+def test_every_ratio_that_is_wanted_is_of_a_case():
+    for module in command.MODULES:
+        for benchmark in module.BENCHMARKS.values():
+            wanted = {*benchmark.at_least, *benchmark.at_most, benchmark.ours}
+            assert wanted <= set(benchmark.cases)
+
+
+def test_cases_run_side_by_side_and_ratios_are_formed_in_a_round(capsys):
+    whole = start_up.BENCHMARKS["start_up"]
+    names = ("keras-tl --help", "keras-tl list")
+    small = dataclasses.replace(
+        whole,
+        cases={name: whole.cases[name] for name in names},
+        ours="keras-tl list",
+        at_most={"keras-tl --help": 100},
+    )
+    found = harness.measure("benchmarks.start_up", "start_up", small, rounds=2)
+    assert set(found["cases"]) == set(names)
+    (ratio,) = found["ratios"].values()
+    assert 0 < ratio["wall"]["lowest"] <= ratio["wall"]["highest"]
+    head, rows = pages.table(found)
+    assert [row[0] for row in rows] == list(names)
+    assert {len(row) for row in rows} == {len(head)}
+    assert rows[0][4] == "at most 100"
+    assert "round 2 of 2" in capsys.readouterr().out
+
+
+def test_a_case_that_cannot_run_is_skipped_with_its_reason(monkeypatch):
+    class Worker:
+        def __init__(self, module, benchmark, case):
+            self.case = case
+
+        def ask(self, **message):
+            if "warm" in message and self.case == "theirs":
+                return {"missing": "needs another library"}
+            if "warm" in message:
+                return {"seconds": 0.1}
+            return {"seconds": 2.0, "cpu_seconds": 3.0, "items": 4, "peak_mib": 5}
+
+        def end(self):
+            pass
+
+    monkeypatch.setattr(harness, "Worker", Worker)
+    cases = {"ours": None, "theirs": None, "guide": None}
+    benchmark = harness.Benchmark("A title", "image", cases, "ours", {"guide": 2})
+    found = harness.measure("module", "name", benchmark, rounds=2)
+    assert found["missing"] == {"theirs": "needs another library"}
+    assert found["ratios"]["guide"]["wall"]["median"] == 1
+    assert pages.table(found)[1][-1][:2] == ["theirs", "skipped"]
