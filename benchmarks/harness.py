@@ -15,6 +15,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -61,11 +62,13 @@ class Worker:
     """A process that runs one case."""
 
     def __init__(self, module: str, benchmark: str, case: str):
+        # A file, since nobody reads along: a pipe would fill up and stop the process.
+        self.printed = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.harness", module, benchmark, case],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.printed,
             text=True,
             cwd=ROOT,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"},
@@ -84,13 +87,15 @@ class Worker:
             pass
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(self.process.stderr.read()[-2000:])
+            self.printed.seek(0)
+            raise RuntimeError(self.printed.read()[-2000:])
         return json.loads(line)
 
     def end(self) -> None:
         """Let the process end."""
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
+        self.printed.close()
 
 
 def serve(module: str, benchmark: str, case: str) -> None:
