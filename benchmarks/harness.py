@@ -63,7 +63,7 @@ class Worker:
 
     def __init__(self, module: str, benchmark: str, case: str):
         # A file, since nobody reads along: a pipe would fill up and stop the process.
-        self.printed = tempfile.TemporaryFile("w+")
+        self.printed = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.harness", module, benchmark, case],
             stdin=subprocess.PIPE,
