@@ -9,17 +9,23 @@ import platform
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
+from scipy import special
 
-from keras_tl import __version__, errors, files
-from keras_tl.analysis import evaluation, report, summary
+from keras_tl import __version__, errors, files, progress
 from keras_tl.data import splits
 from keras_tl.data.splits import Split, Splits
-from keras_tl.models import freezing
+from keras_tl.deploy import compiled
 from keras_tl.training import store
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_tl.analysis import evaluation, summary
 
 VERSIONS = ("keras", "tensorflow", "numpy", "scikit-learn", "pillow")
 
@@ -29,19 +35,46 @@ class Artifact:
     """A trained classifier with all that is needed to use it.
 
     Attributes:
-        model: From raw images `(batch, image_size, image_size, 3)` to logits.
+        folder: The run it is from.
         class_names: Names in the order of the logits.
         manifest: Versions, seed, data, and how the images were prepared.
     """
 
-    model: keras.Model
+    folder: Path
     class_names: tuple[str, ...]
     manifest: dict
 
     @property
     def image_size(self) -> int:
         """Side in pixels of the square images that the model takes."""
-        return self.model.inputs[0].shape[1]
+        return self.manifest["input"]["shape"][0]
+
+    @cached_property
+    def model(self) -> "keras.Model":
+        """From raw images `(batch, image_size, image_size, 3)` to logits."""
+        return load_model(self.folder / "model.keras")
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether the run's folder has its model for LiteRT."""
+        return compiled.converted(self.folder, self.manifest["model_sha256"])
+
+    @cached_property
+    def _logits(self) -> compiled.Logits:
+        if self.is_converted and compiled.has_litert():
+            return compiled.litert(self.folder)
+        return compiled.frozen(self.model)
+
+    def convert(self) -> None:
+        """Convert the model for LiteRT, unless that was done; `predict` then uses it.
+
+        Raises:
+            InputError: LiteRT is not installed, or the folder cannot be written to.
+        """
+        errors.check_installed("ai_edge_litert", extra="export")
+        if not self.is_converted:
+            compiled.convert(self.model, self.folder, self.manifest["model_sha256"])
+            self.__dict__.pop("_logits", None)
 
     def predict(
         self, images: np.ndarray | Sequence[Path | str], *, batch_size: int = 32
@@ -51,7 +84,7 @@ class Artifact:
         Args:
             images: uint8 RGB `(count, height, width, 3)` in [0, 255], or image files.
                 The largest centred square of each is resized to `image_size`.
-            batch_size: Images per step.
+            batch_size: Images that are in memory at a time.
 
         Returns:
             Probabilities `(count, num_classes)`, float32; each row sums to 1.
@@ -64,22 +97,30 @@ class Artifact:
                 )
         else:
             images = tuple(Path(path) for path in images)
-        if not len(images):
-            return np.zeros((0, len(self.class_names)), "float32")
-        split = Split(images, np.zeros(len(images)), self.image_size)
-        logits = evaluation.predict(self.model, split, batch_size=batch_size)
-        return evaluation.softmax(logits)
+        errors.check_at_least("batch_size", batch_size, 1)
+        count = len(images)
+        logits = np.zeros((count, len(self.class_names)), "float32")
+        split = Split(images, np.zeros(count), self.image_size)
+        steps = range(0, count, batch_size)
+        for start in progress.track(steps, "predicting", len(steps)):
+            rows = np.arange(start, min(start + batch_size, count))
+            logits[rows] = self._logits(split.read(rows))
+        if not np.isfinite(logits).all():
+            raise errors.InputError(
+                "The model gives NaN or infinity for some images: training diverged."
+            )
+        return special.softmax(logits, axis=-1)
 
 
 def save(
     folder: Path,
-    model: keras.Model,
+    model: "keras.Model",
     *,
     recipe: str,
     settings,
     data: Splits,
-    results: Mapping[str, evaluation.Evaluation],
-    histories: summary.Histories,
+    results: "Mapping[str, evaluation.Evaluation]",
+    histories: "summary.Histories",
     seconds: float,
     cache: store.Cache | None = None,
 ) -> dict:
@@ -106,6 +147,10 @@ def save(
     Raises:
         InputError: The disk is full, or the folder cannot be written to.
     """
+    # Not at the top: who only predicts needs neither Keras nor figures.
+    from keras_tl.analysis import report, summary
+    from keras_tl.models import freezing
+
     save_model(model, folder / "model.keras")
     files.write_json(folder / "classes.json", list(data.class_names))
     metrics = summary.metrics(results)
@@ -157,7 +202,7 @@ def _write_history(path, rows):
         writer.writerows(rows)
 
 
-def save_model(model: keras.Model, path: Path) -> None:
+def save_model(model: "keras.Model", path: Path) -> None:
     """Save a model in one step: an error leaves the old file as it was."""
     with files.atomic(path) as temporary:
         model.save(temporary, include_optimizer=False)
@@ -179,17 +224,18 @@ def load(folder: Path | str) -> Artifact:
         )
     manifest = files.read_json(manifest_path)
     path = folder / "model.keras"
-    model = load_model(path)
-    if files.sha256(path) != manifest.get("model_sha256"):
+    if not path.is_file() or files.sha256(path) != manifest.get("model_sha256"):
+        # What is wrong with it is said where it can be.
+        load_model(path)
         raise errors.InputError(
             f"{path} is not the file this run saved: its sha256 is not the one in "
             "manifest.json."
         )
     class_names = files.read_json(folder / "classes.json")
-    return Artifact(model, tuple(class_names), manifest)
+    return Artifact(folder, tuple(class_names), manifest)
 
 
-def load_model(path: Path | str) -> keras.Model:
+def load_model(path: Path | str) -> "keras.Model":
     """Load a `.keras` file that may be damaged or hostile.
 
     Keras says "File not found" of files that are there but are no archive, and has six
@@ -218,6 +264,8 @@ def load_model(path: Path | str) -> keras.Model:
             f"The model file {path} holds a Lambda layer: Python code that would run "
             "here. It is not loaded; ask for the model with registered layers instead."
         )
+    import keras
+
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises nearly any type on a damaged file.

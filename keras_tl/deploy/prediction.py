@@ -10,10 +10,7 @@ from rich.table import Table
 
 from keras_tl import errors, files
 from keras_tl.data import images as image_files
-from keras_tl.deploy import artifact
-
-# Files that are decoded at a time: memory stays the same for a folder of any size.
-CHUNK = 256
+from keras_tl.deploy import artifact, compiled
 
 
 def find(paths: Sequence[Path]) -> list[Path]:
@@ -47,11 +44,9 @@ def classify(
     model: artifact.Artifact, paths: Sequence[Path], top: int
 ) -> Iterator[tuple[Path, str, float]]:
     """Give for each image its `top` likeliest classes, with their probabilities."""
-    for start in range(0, len(paths), CHUNK):
-        chunk = paths[start : start + CHUNK]
-        for path, row in zip(chunk, model.predict(chunk), strict=True):
-            for label in row.argsort()[::-1][:top]:
-                yield path, model.class_names[label], float(row[label])
+    for path, row in zip(paths, model.predict(paths), strict=True):
+        for label in row.argsort()[::-1][:top]:
+            yield path, model.class_names[label], float(row[label])
 
 
 def predict(run: Path, images: Sequence[Path], top: int, csv: Path | None) -> None:
@@ -77,6 +72,9 @@ def predict(run: Path, images: Sequence[Path], top: int, csv: Path | None) -> No
             + "\n  ".join(bad[:20])
             + more
         )
+    if compiled.has_litert() and not model.is_converted:
+        print("Converting the model for LiteRT; next time this is done.")
+        model.convert()
     rows = list(classify(model, paths, top))
     if csv is None:
         table = Table()

@@ -1,0 +1,97 @@
+"""A classifier as one compiled function, for use after training.
+
+With LiteRT (extra `export`), a run's model is converted once; from then on neither
+TensorFlow nor Keras is imported to use it. Without it, a TensorFlow function whose
+weights are constants.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_tl import files
+
+if TYPE_CHECKING:
+    import keras
+
+LITERT = "model.tflite"
+
+# From float32 images `(batch, height, width, 3)` in [0, 255] to float32 logits.
+Logits = Callable[[np.ndarray], np.ndarray]
+
+
+def has_litert() -> bool:
+    """Say whether LiteRT is installed."""
+    return importlib.util.find_spec("ai_edge_litert") is not None
+
+
+def converted(folder: Path, model_sha256: str) -> bool:
+    """Say whether a run has a LiteRT model, whole and made of the model it has now.
+
+    Args:
+        folder: The run's folder.
+        model_sha256: Hash of its `model.keras`.
+    """
+    path, about = folder / LITERT, folder / f"{LITERT}.json"
+    if not (path.exists() and about.exists()):
+        return False
+    wanted = {"model_sha256": model_sha256, "sha256": files.sha256(path)}
+    return files.read_json(about) == wanted
+
+
+def convert(model: "keras.Model", folder: Path, model_sha256: str) -> None:
+    """Write the LiteRT model of a run into its folder; takes some seconds.
+
+    Weights stay float32: its logits are those of `model` but for rounding.
+
+    Raises:
+        InputError: The folder cannot be written to.
+    """
+    with files.atomic(folder / LITERT) as temporary:
+        model.export(temporary, format="litert", verbose=False)
+    about = {"model_sha256": model_sha256, "sha256": files.sha256(folder / LITERT)}
+    files.write_json(folder / f"{LITERT}.json", about)
+
+
+def litert(folder: Path) -> Logits:
+    """Load a run's LiteRT model; images go through one by one, as fast as batches."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(folder / LITERT), num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
+    source = interpreter.get_input_details()[0]["index"]
+    target = interpreter.get_output_details()[0]["index"]
+
+    def logits(images):
+        rows = []
+        for image in np.asarray(images, "float32"):
+            interpreter.set_tensor(source, image[None])
+            interpreter.invoke()
+            rows.append(interpreter.get_tensor(target)[0])
+        return np.stack(rows)
+
+    return logits
+
+
+def frozen(model: "keras.Model") -> Logits:
+    """Make a TensorFlow function of a model, with its weights as constants."""
+    import tensorflow as tf
+
+    # No public name leads here in TensorFlow 2.
+    from tensorflow.python.framework import convert_to_constants
+
+    shape = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
+    traced = tf.function(lambda images: model(images, training=False))
+    constant = convert_to_constants.convert_variables_to_constants_v2(
+        traced.get_concrete_function(shape)
+    )
+
+    def logits(images):
+        (found,) = constant(tf.constant(images, tf.float32))
+        return found.numpy()
+
+    return logits
