@@ -16,7 +16,7 @@ Run:
 # %%
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +41,7 @@ class Config:
     image_size: int = 32  # Side of the square images, in pixels.
     epochs: int = 30  # Most epochs.
     learning_rate: float = 1e-3  # Adam's rate at the start.
+    precision: placement.Precision = "float32"  # Of the layers; the logits are float32.
     batch_size: int = 64  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
     seed: int = 0  # Seed of weights, shuffling, dropout and splits.
@@ -92,7 +93,8 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 def main(settings: Config) -> dict:
     started = time.perf_counter()
     keras.utils.set_random_seed(settings.seed)
-    place = placement.choose()
+    place = placement.choose(precision=settings.precision)
+    settings = replace(settings, precision=place.precision)
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))

@@ -48,6 +48,7 @@ class Config:
     epochs: int = 30  # Most epochs for the new head.
     fine_tune_epochs: int = 4  # Most epochs of fine-tuning.
     scratch_epochs: int = 12  # Most epochs for the small CNN.
+    precision: placement.Precision = "float32"  # Of the layers; the logits are float32.
     batch_size: int = 32  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
     cache: bool = True  # Keep what frozen layers give for later runs, on disk.
@@ -125,7 +126,8 @@ def train_from_scratch(settings, data, setup):
 def main(settings: Config) -> dict:
     started = time.perf_counter()
     keras.utils.set_random_seed(settings.seed)
-    place = placement.choose()
+    place = placement.choose(precision=settings.precision)
+    settings = replace(settings, precision=place.precision)
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))

@@ -22,7 +22,7 @@ Run:
 # %%
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +54,7 @@ class Config:
     fine_tune_learning_rate: float = 1e-4  # Adam's rate for fine-tuning.
     augment: bool = False  # The article's random changes, new ones in every epoch.
     augmented_copies: int = 0  # With --augment: change each image this often, run once.
+    precision: placement.Precision = "float32"  # Of the layers; the logits are float32.
     batch_size: int = 64  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
     cache: bool = True  # Keep what frozen layers give for later runs, on disk.
@@ -126,7 +127,8 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 def main(settings: Config) -> dict:
     started = time.perf_counter()
     keras.utils.set_random_seed(settings.seed)
-    place = placement.choose()
+    place = placement.choose(precision=settings.precision)
+    settings = replace(settings, precision=place.precision)
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))

@@ -22,7 +22,7 @@ from keras_tl.training.placement import (
     check_model,
     compile_options,
 )
-from keras_tl.training.progress import PhaseProgress
+from keras_tl.training.progress import PhaseProgress, StopOnNonFinite
 
 History = dict[str, list[float]]
 
@@ -82,7 +82,8 @@ def fit_head(
         `val_accuracy`. Means are over the examples of a split.
 
     Raises:
-        InputError: A value out of range, or a model the placement cannot train.
+        InputError: A value out of range, a model the placement cannot train, or a loss
+            that is no longer finite; then `model` has its best weights so far.
         KeyboardInterrupt: Ctrl-C; `model` has its best weights so far, and the message
             says where they were saved.
     """
@@ -164,6 +165,7 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
         folder = Path(setup.tensorboard) / phase.replace(" ", "-")
         callbacks.append(keras.callbacks.TensorBoard(folder, write_graph=False))
     progress = PhaseProgress(phase, epochs, training.steps)
+    start_weights = part.get_weights()
     checkpoint.set_model(part)
     checkpoint.restore(part)
     if checkpoint.finished:
@@ -180,14 +182,24 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
                 epochs=epochs,
                 steps_per_epoch=training.steps,
                 validation_data=validation_batches,
-                callbacks=[*callbacks, progress, checkpoint],
+                callbacks=[*callbacks, StopOnNonFinite(), progress, checkpoint],
                 shuffle=False,
                 verbose=0,
             )
-        except KeyboardInterrupt:
-            if stopper.best_weights:
-                part.set_weights(stopper.best_weights)
-            raise KeyboardInterrupt(_keep(model, state)) from None
+        except (KeyboardInterrupt, FloatingPointError) as stopped:
+            part.set_weights(stopper.best_weights or start_weights)
+            if isinstance(stopped, KeyboardInterrupt):
+                again = f" Go on with --resume {Path(state).parent}" if state else ""
+                raise KeyboardInterrupt(_keep(model, state) + again) from None
+            raise errors.InputError(
+                f"{phase}: {stopped} {_keep(model, state)} Try a smaller learning_rate "
+                f"than {learning_rate:g}"
+                + (
+                    "."
+                    if placement.precision == "float32"
+                    else f", or float32 in the place of {placement.precision}."
+                )
+            ) from None
         finally:
             progress.close()
     checkpoint.finished = True
@@ -196,16 +208,13 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
 
 
 def _keep(model, state):
-    """Save an interrupted model beside its state; say where it is, and how to go on."""
+    """Save a model that was stopped beside its state; say where it is."""
     if state is None:
         return "The model has its best weights so far."
     path = Path(state) / "interrupted.keras"
     with files.atomic(path) as temporary:
         model.save(temporary, include_optimizer=False)
-    return (
-        f"The best weights so far are in {path}. "
-        f"Go on with --resume {Path(state).parent}"
-    )
+    return f"The best weights so far are in {path}."
 
 
 class _StartCounts(keras.callbacks.Callback):

@@ -11,7 +11,8 @@ import numbers
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from keras_tl import errors
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -33,14 +35,17 @@ def choose(
     Args:
         devices: Names such as "GPU:0"; None takes all GPUs, or the CPU if there is
             none.
-        precision: Name of the dtype policy of the layers built from now on.
+        precision: Name of the dtype policy of the layers built from now on, or
+            "auto": mixed_bfloat16 where the processor or every GPU computes with it,
+            else float32. Decided by what the hardware says of itself, never by timing:
+            the same machine always decides the same.
 
     Returns:
         The placement; its `strategy` is None where TensorFlow would take the one
         device by itself, and on backends other than TensorFlow.
     """
-    if precision not in PRECISIONS:
-        raise errors.unknown("precision", precision, PRECISIONS)
+    if precision not in (*PRECISIONS, "auto"):
+        raise errors.unknown("precision", precision, [*PRECISIONS, "auto"])
     _check_one_machine(os.environ.get("TF_CONFIG"))
     import keras
 
@@ -53,6 +58,8 @@ def choose(
         raise errors.expected(
             "devices", f"be None under KERAS_BACKEND={backend}", list(devices)
         )
+    if precision == "auto":
+        precision = "mixed_bfloat16" if _has_bfloat16(names) else "float32"
     keras.config.set_dtype_policy(precision)
     return Placement(strategy, names, precision)
 
@@ -243,6 +250,29 @@ def _tensorflow_devices(
     if len(names) == 1:
         return names, tf.distribute.OneDeviceStrategy(names[0])
     return names, tf.distribute.MirroredStrategy(names)
+
+
+# What processors say that multiply bfloat16 matrices in hardware.
+CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def _has_bfloat16(devices: Sequence[str]) -> bool:
+    """Say whether all of the devices compute with bfloat16 in hardware."""
+    if not all(name.startswith(("CPU:", "GPU:")) for name in devices):
+        return False
+    if any(name.startswith("CPU:") for name in devices):
+        lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+        flags = next((line for line in lines if line.startswith("flags")), "")
+        return bool(CPU_FLAGS & set(flags.split()))
+    import tensorflow as tf
+
+    details = [
+        tf.config.experimental.get_device_details(gpu)
+        for gpu in tf.config.get_visible_devices("GPU")
+    ]
+    # Ampere, 8.0, is the first generation with it.
+    return all(found.get("compute_capability", (0, 0)) >= (8, 0) for found in details)
 
 
 def _short_name(device: str) -> str:

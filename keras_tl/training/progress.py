@@ -1,4 +1,6 @@
-"""Show how far training is: one line for each phase, or lines where none is redrawn."""
+"""Show how far training is, and stop it where it leads nowhere."""
+
+import math
 
 import keras
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -72,3 +74,22 @@ class PhaseProgress(keras.callbacks.Callback):
         print(f"{self.phase:>15}  {self._said}  {self._lines}", flush=True)
         # What was said is not said again at the end.
         self._said = ""
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Raise `FloatingPointError` in the first step whose loss is NaN or infinite.
+
+    Keras would go on to the end with weights that are all NaN.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        # A mean over the epoch so far: one value that is not finite stays in it.
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss became {loss} in step {batch + 1} of epoch "
+                f"{self._epoch + 1}."
+            )

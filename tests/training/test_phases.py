@@ -158,3 +158,46 @@ def test_where_there_is_no_room_for_features_the_stem_runs_in_every_epoch(
     with pytest.warns(errors.InputWarning, match="run again in every epoch"):
         history = phases.fit_head(classifier, colours, here, epochs=1)
     assert len(history["loss"]) == 1
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_good_weights(
+    classifier, colours, here, tmp_path
+):
+    images = colours.train.images.astype("float32")
+    setup = dataclasses.replace(here, batch_size=50, state=tmp_path / "run" / "state")
+    phases.fit_head(classifier, colours, setup, epochs=1, phase="good")
+    good = classifier.get_weights()
+    images[7] = np.inf
+    bad = dataclasses.replace(colours, train=Split(images, colours.train.labels))
+    message = r"head: The loss became nan in step 1 of epoch 1\. .*interrupted\.keras"
+    with pytest.raises(errors.InputError, match=message):
+        phases.fit_head(classifier, bad, setup, epochs=3)
+    saved = keras.models.load_model(tmp_path / "run" / "state" / "interrupted.keras")
+    for model in (classifier, saved):
+        for before, after in zip(good, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(before, after)
+
+
+def test_weights_of_the_best_epoch_are_kept_when_a_later_one_diverges(
+    classifier, colours, here
+):
+    setup = dataclasses.replace(here, batch_size=50, augment=Diverging(2))
+    with pytest.raises(errors.InputError, match=r"step 1 of epoch 3\..*learning_rate"):
+        phases.fit_head(classifier, colours, setup, epochs=5)
+    assert all(np.isfinite(weight).all() for weight in classifier.get_weights())
+
+
+class Diverging:
+    """An augmentation that gives infinite images after some batches."""
+
+    def __init__(self, good):
+        import tensorflow as tf
+
+        self.left = tf.Variable(good, dtype=tf.int32)
+
+    def __call__(self, images, draws):
+        import tensorflow as tf
+
+        factor = tf.where(self.left > 0, 1.0, np.inf)
+        with tf.control_dependencies([self.left.assign_sub(1)]):
+            return tf.cast(images, tf.float32) * factor

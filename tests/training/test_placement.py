@@ -324,3 +324,36 @@ def test_cluster_of_one_machine_is_accepted(monkeypatch, config):
 def test_batch_size_must_be_a_positive_integer(batch_size):
     with pytest.raises(InputError, match="`batch_size` must be a positive integer"):
         placement.check_batch_size(Placement(None, ("CPU:0",), "float32"), batch_size)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ("fpu avx2", "float32"),
+        ("fpu avx512f avx512_bf16 avx512_fp16", "mixed_bfloat16"),
+        ("fpu amx_bf16", "mixed_bfloat16"),
+    ],
+)
+def test_auto_precision_is_what_the_processor_says(
+    flags, precision, monkeypatch, tmp_path
+):
+    (tmp_path / "cpuinfo").write_text(f"model name : x\nflags : {flags}\n")
+    monkeypatch.setattr(placement, "CPU_INFO", tmp_path / "cpuinfo")
+    where = placement.choose(["CPU:0"], precision="auto")
+    assert where.precision == precision
+    monkeypatch.setattr(placement, "CPU_INFO", tmp_path / "absent")
+    assert placement.choose(["CPU:0"], precision="auto").precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("capability", "has"), [((7, 5), False), ((8, 0), True), ((9, 0), True)]
+)
+def test_auto_precision_is_what_every_gpu_says(capability, has, monkeypatch):
+    import tensorflow as tf
+
+    details = [{"compute_capability": (9, 0)}, {"compute_capability": capability}]
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [0, 1])
+    monkeypatch.setattr(
+        tf.config.experimental, "get_device_details", lambda gpu: details[gpu]
+    )
+    assert placement._has_bfloat16(("GPU:0", "GPU:1")) is has
