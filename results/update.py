@@ -181,6 +181,18 @@ def wanted() -> dict[Path, str]:
         "\n<!-- /results -->",
         table(results),
     )
+    article = ROOT / "docs/vgg16_cifar10.md"
+    compared = {
+        recipe: groups
+        for recipe, groups in results.items()
+        if recipe in ("vgg16_cifar10", "cnn_cifar10")
+    }
+    texts[article] = between(
+        article.read_text(),
+        "<!-- results -->\n",
+        "<!-- /results -->",
+        table(compared) + "\n",
+    )
     for path in sorted((ROOT / "recipes").glob("[!_]*.py")):
         groups = results.get(path.stem)
         said = "\n" + expected(groups) if groups else " not measured"
