@@ -1,6 +1,7 @@
 """benchmarks/README.md, made of the files in benchmarks/results."""
 
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -89,7 +90,43 @@ def page() -> str:
                 ]
             )
         )
-    return "\n".join(parts)
+    return "\n".join([*parts, copies()]).rstrip() + "\n"
+
+
+def copies() -> str:
+    """Make the section on augmented copies, empty where nothing was measured."""
+    path = RESULTS / "copies" / "copies.json"
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    lines = []
+    for name, runs in found["ways"].items():
+        accuracy = [run["accuracy"] for run in runs]
+        seconds = statistics.median(run["seconds"] for run in runs)
+        lines.append(
+            f"| {name} | {statistics.mean(accuracy):.3f} ({min(accuracy):.3f} to "
+            f"{max(accuracy):.3f}) | {seconds:.0f} |"
+        )
+    about, versions = found["machine"], found["versions"]
+    return "\n".join(
+        [
+            "## copies",
+            "",
+            "What augmentation gains on a frozen backbone, and costs: a head on "
+            f"EfficientNet-Lite0, 96 px, {found['epochs']} epochs on the CIFAR-10 "
+            "sample. Copies run through the network once; new changes in every epoch "
+            "run every time. `python -m benchmarks.copies --keep`.",
+            "",
+            f"| augmentation | test accuracy, {len(runs)} seeds | seconds |",
+            "| --- | --- | --- |",
+            *lines,
+            "",
+            f"On {about['cores']} cores, {about['processor']}, with a load of "
+            f"{found['load']:.1f}; Keras {versions['keras']}, TensorFlow "
+            f"{versions['tensorflow']}.",
+            "",
+        ]
+    )
 
 
 def write() -> None:

@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_images
 
 from keras_tl import errors
 from keras_tl.data import images
-from keras_tl.models import backbones, efficientnet_lite, freezing
+from keras_tl.models import backbones, efficientnet_lite, freezing, splitting
 
 NAMES = sorted(backbones.BACKBONES)
 KERAS_NAMES = [name for name in NAMES if backbones.BACKBONES[name].constructor]
@@ -97,6 +97,10 @@ def test_backbone_is_flat_true_to_its_facts_and_loads_without_our_code(name, tmp
     # compared above.
     pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), "uint8")
     features = keras.ops.convert_to_numpy(model(pixels))
+    cuts = splitting.cut_points(model)
+    for _, tensor in (cuts[0], cuts[len(cuts) // 2], cuts[-1]):
+        stem, tail = splitting.split_at(model, tensor)
+        np.testing.assert_allclose(tail(stem(pixels)), features, rtol=1e-4, atol=1e-4)
     if backbone.constructor:
         module = importlib.import_module(
             getattr(keras.applications, backbone.constructor).__module__
