@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ import numpy as np
 from keras_tl import errors, files
 
 HASH_BYTES = 16
-SHARD_BYTES = 64 * 2**20
+# A shard is written when it has so many bytes, or its first row is so old: a process
+# that is killed loses no more than that.
+SHARD_BYTES, SHARD_SECONDS = 64 * 2**20, 20
 
 
 def default_folder() -> Path:
@@ -99,11 +102,14 @@ class Store:
 
     def add(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
         """Add rows; they are found at once, and safe on disk after `flush`."""
+        if not self._new_rows:
+            self._started = time.monotonic()
         for key, row in zip(keys, rows, strict=True):
             self._places[key] = (-1, len(self._new_rows))
             self._new_hashes.append(key)
             self._new_rows.append(np.asarray(row, self.dtype))
-        if len(self._new_rows) * self.row_bytes >= SHARD_BYTES:
+        large = len(self._new_rows) * self.row_bytes >= SHARD_BYTES
+        if large or time.monotonic() - self._started >= SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:

@@ -112,6 +112,21 @@ def test_a_shard_is_written_as_soon_as_it_is_large(tmp_path, monkeypatch):
     assert len(store.Store(tmp_path, "stem", (2,), "float32")) == 3
 
 
+def test_a_shard_is_written_as_soon_as_it_is_old(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(store.time, "monotonic", lambda: now[0])
+    one = store.Store(tmp_path, "stem", (2,), "float32")
+    one.add(keys("a"), rows(1))
+    now[0] = store.SHARD_SECONDS - 1
+    one.add(keys("b"), rows(1))
+    assert not one.folder.exists()
+    now[0] += 1
+    one.add(keys("c"), rows(1))
+    assert len(store.Store(tmp_path, "stem", (2,), "float32")) == 3
+    one.add(keys("d"), rows(1))
+    assert len(store.Store(tmp_path, "stem", (2,), "float32")) == 3
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_numbers_keep_their_type(dtype, tmp_path):
     values = np.array([[1.5, -2], [0.25, 3]], ml_dtypes.bfloat16).astype(dtype)
