@@ -162,15 +162,22 @@ def fingerprint(stem: "keras.Model") -> str:
     return digest.hexdigest()
 
 
+# Where Keras's configurations hold names of layers.
+_NAMES = ("name", "keras_history", "input_layers", "output_layers")
+
+
 def _without_names(config):
     """Number the layers of a configuration, in the place of their names."""
     numbers = {}
 
+    def is_policy(value):
+        # The name of a policy says what numbers it stands for.
+        return "Policy" in value.get("class_name", "")
+
     def find(value):
         if isinstance(value, dict):
             inner = value.get("config")
-            # The name of a policy says what numbers it stands for.
-            if isinstance(inner, dict) and "Policy" not in value.get("class_name", ""):
+            if isinstance(inner, dict) and not is_policy(value):
                 numbers.setdefault(inner.get("name"), len(numbers))
             for each in value.values():
                 find(each)
@@ -178,17 +185,20 @@ def _without_names(config):
             for each in value:
                 find(each)
 
-    def numbered(value):
-        if isinstance(value, dict):
+    def numbered(value, is_name=False):
+        if isinstance(value, dict) and not is_policy(value):
             return {
-                key: numbered(each)
+                key: numbered(each, key in _NAMES)
                 for key, each in value.items()
                 # Whether a layer trains changes nothing while it does not.
                 if key != "trainable"
             }
         if isinstance(value, list | tuple):
-            return [numbered(each) for each in value]
-        return numbers.get(value, value) if isinstance(value, str) else value
+            return [numbered(each, is_name) for each in value]
+        # Elsewhere a string that is also a name, such as "relu", is something else.
+        return (
+            numbers.get(value, value) if is_name and isinstance(value, str) else value
+        )
 
     config = {key: value for key, value in config.items() if key != "name"}
     find(config)
@@ -241,7 +251,7 @@ def _run_new(stem, split, kept, batch_size, what):
     count, keys = len(split), []
     new_keys, new_images = [], []
 
-    def run():
+    def run_batch():
         batch = np.stack(new_images[:batch_size])
         kept.add(new_keys[:batch_size], _run(stem, batch, batch_size))
         del new_keys[:batch_size], new_images[:batch_size]
@@ -258,9 +268,9 @@ def _run_new(stem, split, kept, batch_size, what):
                     new_keys.append(key)
                     new_images.append(image)
             if len(new_keys) >= batch_size:
-                run()
+                run_batch()
         if new_keys:
-            run()
+            run_batch()
     finally:
         # Also after Ctrl-C: what was made is not made again.
         kept.flush()

@@ -309,6 +309,26 @@ def test_the_same_stem_has_the_same_fingerprint_whatever_it_is_called():
     assert features.fingerprint(stem(own=1)) == features.fingerprint(stem(own=1))
 
 
+def test_a_setting_is_not_taken_for_a_name():
+    def activated(function):
+        image = keras.Input((4,))
+        return keras.Model(image, layers.Activation(function, name=function)(image))
+
+    assert features.fingerprint(activated("relu")) != (
+        features.fingerprint(activated("tanh"))
+    )
+
+
+def test_policies_of_numbers_are_not_names():
+    def rescaled(dtype):
+        image = keras.Input((4,), name=dtype)
+        return keras.Model(image, layers.Rescaling(2.0, dtype=dtype)(image))
+
+    assert features.fingerprint(rescaled("float32")) != (
+        features.fingerprint(rescaled("bfloat16"))
+    )
+
+
 def test_a_layer_whose_code_changed_has_another_fingerprint(monkeypatch):
     before = features.fingerprint(stem(own=1))
     monkeypatch.setattr(features.inspect, "getsource", lambda layer: "changed")
