@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # Uniform random numbers that an augmentation may use for one image.
 DRAWS = 16
 
+# Most bytes of an array that TensorFlow gets a copy of, to read rows without Python.
+IN_GRAPH = 2**28
+
 Augmentation = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
 
 
@@ -62,12 +65,15 @@ class Training:
 
     def epoch(self, epoch: int) -> "tf.data.Dataset":
         """Give the batches of one epoch, the first being number 0."""
-        return self.from_epoch(epoch).take(self.steps)
+        dataset, go_to = self.epochs()
+        go_to(epoch)
+        return dataset
 
-    def from_epoch(self, epoch: int) -> "tf.data.Dataset":
-        """Give the batches of all epochs from `epoch` on, without an end.
+    def epochs(self) -> "tuple[tf.data.Dataset, Callable[[int], None]]":
+        """Give a dataset of one epoch, and a function that says of which.
 
-        For `fit(..., initial_epoch=epoch, steps_per_epoch=training.steps)`.
+        A pass over the dataset gives the epoch that was set before it began, 0 at
+        first: for `fit`, with a callback that sets each epoch as it begins.
         """
         import tensorflow as tf
 
@@ -75,8 +81,9 @@ class Training:
         copies = self.split.augmented_copies
         augment, copies = (None, copies) if copies else (self.augment, 1)
         weights = tf.constant(_weights(count, rows))
+        number = tf.Variable(0, dtype=tf.int64)
 
-        def one_epoch(number):
+        def one_epoch(_):
             draws = _draws(count, self.seed, number)
             order = tf.argsort(draws[:, DRAWS], stable=True)
             order = tf.concat([order, tf.repeat(order[-1:], rows - count)], 0)
@@ -85,10 +92,10 @@ class Training:
                 (place, tf.gather(draws[:, :DRAWS], order), weights)
             ).batch(self.batch_size, drop_remainder=True)
 
-        batches = tf.data.Dataset.range(epoch, np.iinfo("int64").max).flat_map(
-            one_epoch
-        )
-        return _read(batches, self.split, self.batch_size, augment)
+        batches = tf.data.Dataset.range(1).flat_map(one_epoch)
+        dataset = _read(batches, self.split, self.batch_size, augment)
+        known = tf.data.experimental.assert_cardinality(self.steps)
+        return dataset.apply(known), number.assign
 
 
 @dataclass(frozen=True)
@@ -166,9 +173,15 @@ def _read(batches, split, batch_size, augment):
 
     example = split.read([0])
     labels = tf.constant(split.labels)
+    in_graph = None
+    if split.image_size is None and getattr(split.images, "nbytes", 2**63) <= IN_GRAPH:
+        in_graph = tf.constant(split.images)
 
     def read(order, draws, weights):
-        x = tf.numpy_function(split.read, [order], example.dtype, stateful=False)
+        if in_graph is None:
+            x = tf.numpy_function(split.read, [order], example.dtype, stateful=False)
+        else:
+            x = tf.gather(in_graph, order)
         x.set_shape((batch_size, *example.shape[1:]))
         if augment is not None:
             x = augment(x, draws)

@@ -142,7 +142,7 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
             ),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-            **compile_options(placement),
+            **compile_options(placement, batch_size * part.count_params()),
         )
         part.optimizer.build(part.trainable_variables)
     check_model(placement, part)
@@ -151,7 +151,11 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
     stopper = keras.callbacks.EarlyStopping(
         monitor="val_loss", mode="min", patience=patience, restore_best_weights=True
     )
-    callbacks = [stopper]
+    batches, go_to = training.epochs()
+    callbacks = [
+        stopper,
+        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: go_to(epoch)),
+    ]
     path = None
     if state is not None:
         Path(state).mkdir(parents=True, exist_ok=True)
@@ -177,10 +181,9 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
     else:
         try:
             part.fit(
-                training.from_epoch(checkpoint.epoch),
+                batches,
                 initial_epoch=checkpoint.epoch,
                 epochs=epochs,
-                steps_per_epoch=training.steps,
                 validation_data=validation_batches,
                 callbacks=[*callbacks, StopOnNonFinite(), progress, checkpoint],
                 shuffle=False,

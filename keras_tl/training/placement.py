@@ -138,22 +138,36 @@ def check_model(placement: "Placement", model: "keras.Model") -> None:
         )
 
 
-def compile_options(placement: "Placement") -> dict[str, str | bool | int]:
+# Below so many multiplications a step is over sooner than Python starts the next.
+SMALL_STEP = 10**7
+
+
+def compile_options(
+    placement: "Placement", multiplications: int
+) -> dict[str, str | bool | int]:
     """Return the arguments of `model.compile` that the placement decides.
+
+    Args:
+        placement: Where the model is to train.
+        multiplications: About how many a step takes, such as parameters times rows.
 
     Returns:
         `jit_compile` and `steps_per_execution`, to be passed on with `**`.
 
-    >>> compile_options(Placement(None, ("CPU:0",), "float32"))
+    >>> compile_options(Placement(None, ("CPU:0",), "float32"), 64 * 14_000_000)
     {'jit_compile': 'auto', 'steps_per_execution': 1}
+    >>> compile_options(Placement(None, ("CPU:0",), "float32"), 64 * 5_130)
+    {'jit_compile': 'auto', 'steps_per_execution': 32}
     """
     # Under a strategy XLA fails on reading another device's variables, and several
     # steps per execution fail on feeding them (keras #19246).
     # On one device Keras decides (`Trainer._resolve_auto_jit_compile`): off where
     # there are only CPUs, on which XLA trains convolutions 7 to 11 times slower; on
     # with a GPU, unless a layer does not support it.
-    jit_compile = "auto" if placement.strategy is None else False
-    return {"jit_compile": jit_compile, "steps_per_execution": 1}
+    if placement.strategy is not None:
+        return {"jit_compile": False, "steps_per_execution": 1}
+    small = multiplications < SMALL_STEP
+    return {"jit_compile": "auto", "steps_per_execution": 32 if small else 1}
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,13 @@ class PhaseProgress(keras.callbacks.Callback):
         self._bar.start()
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self._bar is not None:
-            self._bar.update(self._task, completed=epoch * self.steps)
+        self._before = epoch * self.steps
 
     def on_train_batch_end(self, batch, logs=None):
         if self._bar is not None:
-            self._bar.advance(self._task)
+            # Of several steps that were one call, `batch` is the last.
+            done = min(batch + 1, self.steps)
+            self._bar.update(self._task, completed=self._before + done)
 
     def on_epoch_end(self, epoch, logs=None):
         self._said = f"epoch {epoch + 1}/{self.epochs}"
@@ -89,7 +90,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
         # A mean over the epoch so far: one value that is not finite stays in it.
         loss = float(logs["loss"])
         if not math.isfinite(loss):
+            step = min(batch + 1, self.params["steps"])
             raise FloatingPointError(
-                f"The loss became {loss} in step {batch + 1} of epoch "
-                f"{self._epoch + 1}."
+                f"The loss was {loss} after step {step} of epoch {self._epoch + 1}."
             )

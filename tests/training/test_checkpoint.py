@@ -33,7 +33,7 @@ class KillAt(keras.callbacks.Callback):
         self.now = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.now == self.at and batch == 1:
+        if self.now == self.at and batch >= 1:
             raise Kill
 
 

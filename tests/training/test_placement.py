@@ -63,7 +63,7 @@ def train(where, **batch_normalization):
             keras.optimizers.SGD(0.05, momentum=0.9),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             weighted_metrics=["accuracy"],
-            **placement.compile_options(where),
+            **placement.compile_options(where, 1),
         )
     placement.check_model(where, model)
     start = [w.tolist() for w in model.get_weights()]
@@ -91,7 +91,7 @@ second = placement.choose(["CPU:1"])
 names = lambda where: type(where.strategy).__name__
 seen["strategies"] = [names(one), names(two), names(second)]
 seen["describe"] = two.describe(64, 0.001)
-seen["options"] = placement.compile_options(two)
+seen["options"] = placement.compile_options(two, 1)
 seen["one"], seen["two"] = train(one), train(two)
 seen["one_synchronized"] = train(one, synchronized=True)
 seen["two_synchronized"] = train(two, synchronized=True)
