@@ -10,8 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "jax"
-
 
 class Blocked:
     """Makes TensorFlow impossible to import where it is installed."""
@@ -22,6 +20,7 @@ class Blocked:
 
 
 def main():
+    os.environ["KERAS_BACKEND"] = "jax"
     if importlib.util.find_spec("tensorflow"):
         sys.meta_path.insert(0, Blocked())
 
