@@ -10,9 +10,9 @@ validation, 1,500 test images of 32x32), or `--data FOLDER` with one sub-folder 
 images per class.
 Expected:
     efficientnet_lite0, 128 px, 2,000 train, 1,500 test:
-      from scratch 0.435 (0.433 to 0.437, 3 seeds)
-      frozen 0.816 (0.815 to 0.819, 3 seeds)
-      fine-tuned 0.876 (0.873 to 0.881, 3 seeds)
+      from scratch 0.435 ± 0.025 (0.433 to 0.437, 3 seeds)
+      frozen 0.816 ± 0.019 (0.815 to 0.819, 3 seeds)
+      fine-tuned 0.876 ± 0.016 (0.873 to 0.881, 3 seeds)
       211 s on 2 cores, AMD EPYC
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
 Run:

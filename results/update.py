@@ -80,17 +80,15 @@ def load() -> dict[str, list[list[dict]]]:
 
 
 def accuracy(records: list[dict], model: str) -> str:
-    """Say a model's test accuracy: mean and range over seeds, or 95 % interval."""
+    """Say a model's test accuracy: mean, half its 95 % interval, range over seeds."""
     found = [record["metrics"]["models"][model] for record in records]
-    values = [result["accuracy"] for result in found]
-    if len(values) == 1:
-        low, high = found[0]["accuracy_interval"]
-        return f"{values[0]:.3f} (95 % interval {low:.3f} to {high:.3f})"
-    summary = seed_summary(values)
-    return (
-        f"{summary['mean']:.3f} ({summary['min']:.3f} to {summary['max']:.3f}, "
-        f"{len(values)} seeds)"
-    )
+    intervals = [result["accuracy_interval"] for result in found]
+    half = np.mean([(high - low) / 2 for low, high in intervals])
+    summary = seed_summary([result["accuracy"] for result in found])
+    text = f"{summary['mean']:.3f} ± {half:.3f}"
+    if len(found) == 1:
+        return text
+    return f"{text} ({summary['min']:.3f} to {summary['max']:.3f}, {len(found)} seeds)"
 
 
 def facts(records: list[dict]) -> dict[str, str]:
