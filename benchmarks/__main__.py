@@ -33,6 +33,7 @@ def main() -> None:
             show(found)
             if arguments.keep:
                 found |= {"rounds": arguments.rounds, **harness.machine()}
+                pages.RESULTS.mkdir(exist_ok=True)
                 files.write_json(pages.RESULTS / f"{name}.json", found)
         if arguments.keep:
             pages.write()

@@ -78,7 +78,7 @@ def main() -> None:
         )
     if "--keep" in sys.argv:
         about = {"epochs": EPOCHS, "ways": found, **harness.machine()}
-        (pages.RESULTS / "copies").mkdir(exist_ok=True)
+        (pages.RESULTS / "copies").mkdir(parents=True, exist_ok=True)
         files.write_json(pages.RESULTS / "copies" / "copies.json", about)
         pages.write()
 
