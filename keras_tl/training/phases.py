@@ -191,18 +191,7 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
             )
         except (KeyboardInterrupt, FloatingPointError) as stopped:
             part.set_weights(stopper.best_weights or start_weights)
-            if isinstance(stopped, KeyboardInterrupt):
-                again = f" Go on with --resume {Path(state).parent}" if state else ""
-                raise KeyboardInterrupt(_keep(model, state) + again) from None
-            raise errors.InputError(
-                f"{phase}: {stopped} {_keep(model, state)} Try a smaller learning_rate "
-                f"than {learning_rate:g}"
-                + (
-                    "."
-                    if placement.precision == "float32"
-                    else f", or float32 in the place of {placement.precision}."
-                )
-            ) from None
+            raise _told(stopped, phase, model, setup) from None
         finally:
             progress.close()
     checkpoint.finished = True
@@ -210,14 +199,23 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
     return checkpoint.history
 
 
-def _keep(model, state):
-    """Save a model that was stopped beside its state; say where it is."""
-    if state is None:
-        return "The model has its best weights so far."
-    path = Path(state) / "interrupted.keras"
-    with files.atomic(path) as temporary:
-        model.save(temporary, include_optimizer=False)
-    return f"The best weights so far are in {path}."
+def _told(stopped, phase, model, setup) -> BaseException:
+    """Say why a phase stopped, where its best weights are, and how to go on."""
+    kept = "The model has its best weights so far."
+    if setup.state is not None:
+        path = Path(setup.state) / "interrupted.keras"
+        with files.atomic(path) as temporary:
+            model.save(temporary, include_optimizer=False)
+        kept = f"The best weights so far are in {path}."
+    if isinstance(stopped, KeyboardInterrupt):
+        again = (
+            f" Go on with --resume {Path(setup.state).parent}" if setup.state else ""
+        )
+        return KeyboardInterrupt(kept + again)
+    advice = "Try a smaller learning_rate"
+    if setup.placement.precision != "float32":
+        advice += ", or float32 precision"
+    return errors.InputError(f"{phase}: {stopped} {kept} {advice}.")
 
 
 class _StartCounts(keras.callbacks.Callback):
