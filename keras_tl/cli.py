@@ -1,6 +1,8 @@
 """The command `keras-tl`: list, show, copy and run recipes, use what they made."""
 
 import ast
+import builtins
+import copy as copies
 import os
 import sys
 import types
@@ -149,13 +151,50 @@ def run(arguments: list[str]) -> None:
         )
         raise SystemExit(0 if arguments else 2)
     path = recipe_path(arguments[0])
-    sys.argv = [f"keras-tl run {path.stem}", *arguments[1:]]
-    # As `python FILE` does it, but with a program name that says what was typed.
+    source = ast.parse(path.read_text(encoding="utf-8"))
+    program = f"keras-tl run {path.stem}"
+    sys.argv = [program, *arguments[1:]]
+    # Help and wrong flags are answered before the recipe loads Keras.
+    light = _settings_alone(source)
+    if light is not None:
+        with config.error_exit(program):
+            config.parse(_execute(light, path)["Config"], arguments[1:], program)
+    _execute(source, path)
+
+
+def _execute(source: ast.Module, path: Path) -> dict:
+    """Run a source as `python FILE` does it; `sys.argv` says what was typed."""
     module = types.ModuleType("__main__")
     module.__file__ = str(path)
     sys.modules["__main__"] = module
-    code = compile(path.read_text(encoding="utf-8"), str(path), "exec")
-    exec(code, module.__dict__)
+    exec(compile(source, str(path), "exec"), module.__dict__)
+    return module.__dict__
+
+
+def _settings_alone(source: ast.Module) -> ast.Module | None:
+    """Take `Config` out of a recipe, with what its fields need, without its methods.
+
+    `None` where that is more than imports.
+    """
+    found = [n for n in source.body if getattr(n, "name", None) == "Config"]
+    if len(found) != 1 or not isinstance(found[0], ast.ClassDef):
+        return None
+    settings = copies.deepcopy(found[0])
+    settings.body = [n for n in settings.body if not isinstance(n, ast.FunctionDef)]
+    needed = {n.id for n in ast.walk(settings) if isinstance(n, ast.Name)}
+    needed -= {*dir(builtins), *(n.target.id for n in _fields(settings))}
+    body = []
+    for node in source.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            node = copies.copy(node)
+            node.names = [n for n in node.names if (n.asname or n.name) in needed]
+            needed -= {n.asname or n.name for n in node.names}
+            body += [node] if node.names else []
+    return None if needed else ast.Module([*body, settings], type_ignores=[])
+
+
+def _fields(settings: ast.ClassDef) -> list[ast.AnnAssign]:
+    return [n for n in settings.body if isinstance(n, ast.AnnAssign)]
 
 
 def predict(arguments: list[str]) -> None:
@@ -181,10 +220,6 @@ def predict(arguments: list[str]) -> None:
     from keras_tl.deploy import prediction
 
     prediction.predict(*parsed)
-
-
-if __name__ == "__main__":
-    main()
 
 
 def cache(arguments: list[str]) -> None:

@@ -90,8 +90,11 @@ def test_what_needs_no_model_imports_neither_tensorflow_nor_keras(tmp_path):
 import sys
 from keras_tl import cli
 from keras_tl.training import store
+recipes = cli.recipe_names()
 for arguments in (["--help"], ["list"], ["show", "quickstart"],
-                  ["copy", "quickstart", {str(tmp_path)!r}], ["run"], ["run", "x"]):
+                  ["copy", "quickstart", {str(tmp_path)!r}], ["run"], ["run", "x"],
+                  *(["run", name, "--help"] for name in recipes),
+                  *(["run", name, "--no-such-flag"] for name in recipes)):
     sys.argv = ["keras-tl", *arguments]
     try:
         cli.main()
@@ -108,6 +111,28 @@ assert not heavy, heavy
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_recipe_whose_settings_need_more_than_imports_still_runs(
+    monkeypatch, capsys, tmp_path
+):
+    (tmp_path / "own.py").write_text(
+        "import argparse\n"
+        "from dataclasses import dataclass\n"
+        "from keras_tl import config\n"
+        "EPOCHS = 3\n"
+        "@dataclass(frozen=True)\n"
+        "class Config:\n"
+        '    """Own."""\n'
+        "    epochs: int = EPOCHS\n"
+        "def main(settings):\n"
+        "    print(settings.epochs)\n"
+        "if __name__ == '__main__':\n"
+        "    config.run(main, Config)\n"
+    )
+    monkeypatch.setattr(cli, "recipe_folder", lambda: tmp_path)
+    assert call(monkeypatch, "run", "own", "--epochs", "4") == 0
+    assert capsys.readouterr().out == "4\n"
 
 
 def test_a_copied_recipe_runs_from_an_empty_folder(monkeypatch, tmp_path):
