@@ -5,10 +5,18 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import augmentation, frozen, harness, pages, prediction, start_up
+from benchmarks import (
+    augmentation,
+    folders,
+    frozen,
+    harness,
+    pages,
+    prediction,
+    start_up,
+)
 from keras_tl import config, errors, files
 
-MODULES = (frozen, augmentation, prediction, start_up)
+MODULES = (frozen, augmentation, folders, prediction, start_up)
 
 
 def main() -> None:

@@ -90,7 +90,8 @@ def page() -> str:
                 ]
             )
         )
-    return "\n".join([*parts, copies()]).rstrip() + "\n"
+    parts = [part.rstrip() + "\n" for part in (*parts, copies(), growth()) if part]
+    return "\n".join(parts)
 
 
 def copies() -> str:
@@ -124,6 +125,42 @@ def copies() -> str:
             f"On {about['cores']} cores, {about['processor']}, with a load of "
             f"{found['load']:.1f}; Keras {versions['keras']}, TensorFlow "
             f"{versions['tensorflow']}.",
+            "",
+        ]
+    )
+
+
+def growth() -> str:
+    """Make the section on numbers of images, empty where nothing was measured."""
+    path = RESULTS / "growth" / "growth.json"
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    lines = []
+    for count, rounds in found["counts"].items():
+        made, read, peak = (
+            statistics.median(one[name] for one in rounds)
+            for name in ("made_ms", "read_ms", "peak_mib")
+        )
+        lines.append(f"| {int(count):,} | {made:.2f} | {read:.3f} | {peak:,.0f} |")
+    about, versions = found["machine"], found["versions"]
+    return "\n".join(
+        [
+            "## growth",
+            "",
+            "Whether time and memory of one image depend on how many there are: "
+            "features of a frozen EfficientNet-Lite0, 32 px, made into a cache on disk "
+            "and read back in training order. Memory is what the process cannot give "
+            "back. `python -m benchmarks.growth --keep`.",
+            "",
+            "| images | CPU ms an image, making | CPU ms an image, reading | "
+            "peak MiB |",
+            "| --- | --- | --- | --- |",
+            *lines,
+            "",
+            f"Medians of {len(rounds)} rounds on {about['cores']} cores, "
+            f"{about['processor']}, with a load of {found['load']:.1f}; Keras "
+            f"{versions['keras']}, TensorFlow {versions['tensorflow']}.",
             "",
         ]
     )

@@ -159,6 +159,7 @@ def run(arguments: list[str]) -> None:
     if light is not None:
         with config.error_exit(program):
             config.parse(_execute(light, path)["Config"], arguments[1:], program)
+    print("Loading Keras and TensorFlow.", file=sys.stderr)
     _execute(source, path)
 
 

@@ -11,6 +11,11 @@ import tyro
 
 from keras_tl import errors, files
 
+CONFIG_HELP = (
+    "Besides: `--config FILE` starts from the settings in the config.json of a run; "
+    "flags given as well win."
+)
+
 
 def run(main: Callable, config: type) -> None:
     """Read `config` from the command line and call `main` with it.
@@ -76,7 +81,13 @@ def parse(config: type, arguments: list[str], program: str | None = None):
                 f"other flag can be given. Received: {' '.join(arguments) or saved}"
             )
         saved = Path(resumed) / "config.json"
-    before = [] if saved is None else to_arguments(config, files.read_json(saved))
+    before = []
+    if saved is not None:
+        settings = files.read_json(saved)
+        if resumed is None and isinstance(settings, dict):
+            # Where the other run was kept: this one needs a place of its own.
+            settings.pop("out", None)
+        before = to_arguments(config, settings)
     # The later flag wins.
     arguments = [*before, *arguments]
     if resumed is not None:
@@ -90,14 +101,27 @@ def parse(config: type, arguments: list[str], program: str | None = None):
             config,
             args=arguments,
             prog=program,
-            description=config.__doc__,
+            description=f"{config.__doc__}\n\n{CONFIG_HELP}",
         )
     finally:
         if check is None:
             del config.__post_init__
         else:
             config.__post_init__ = check
-    return config(**vars(settings))
+    settings = config(**vars(settings))
+    # Said now, not when data and model have been loaded.
+    if resumed is not None:
+        _check_interrupted(Path(resumed))
+    elif getattr(settings, "out", None) is not None:
+        files.check_new(settings.out)
+    return settings
+
+
+def _check_interrupted(folder):
+    if (folder / "manifest.json").exists():
+        raise errors.expected(
+            "resume", "name an interrupted run", str(folder), "It is complete."
+        )
 
 
 def _take(arguments, flag):
@@ -125,7 +149,10 @@ def to_arguments(config: type, saved: dict) -> list[str]:
     arguments = []
     for name, value in saved.items():
         if name not in known:
-            raise errors.unknown("config", name, known)
+            raise errors.InputError(
+                f"The saved settings have `{name}`, which this recipe does not: they "
+                "are of another recipe, or of another version of it."
+            )
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
             arguments.append(flag if value else flag.replace("--", "--no-", 1))
@@ -161,10 +188,7 @@ def start_run(name: str, settings) -> Path:
         wanted = to_json(dataclasses.replace(settings, resume=None, out=folder))
         if {**saved, "out": str(folder)} != wanted:
             raise errors.InputError(f"{folder} was started with other settings.")
-        if (folder / "manifest.json").exists():
-            raise errors.expected(
-                "resume", "name an interrupted run", str(folder), "It is complete."
-            )
+        _check_interrupted(folder)
         return folder
     if settings.out is None:
         folder = files.next_folder("runs", name)

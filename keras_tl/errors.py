@@ -42,6 +42,10 @@ def expected(argument: str, expectation: str, received: object, hint: str = ""):
     return InputError(f"{message}. {hint}" if hint else message)
 
 
+# Most names that an error lists.
+MOST_NAMED = 60
+
+
 def unknown(argument: str, received: str, known: Iterable[str]):
     """Build the error for a name that does not exist, with the nearest that do.
 
@@ -51,9 +55,12 @@ Did you mean vgg16?
     """
     known = sorted(known)
     near = difflib.get_close_matches(received, known, n=3, cutoff=0.5)
-    names = ", ".join(known if len(known) <= 40 else near or known[:40])
     hint = f"Did you mean {' or '.join(near)}?" if near else ""
-    return expected(argument, f"be one of: {names}", received, hint)
+    names = f"one of: {', '.join(known)}"
+    if len(known) > MOST_NAMED:
+        names = f"one of {len(known):,} names"
+        hint = hint or f"Some of them: {', '.join(known[:: len(known) // 10])}."
+    return expected(argument, f"be {names}", received, hint)
 
 
 def check_at_least(argument: str, value: float, minimum: float) -> None:

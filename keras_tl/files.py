@@ -91,20 +91,25 @@ def new_folder(path: Path | str) -> Path:
         InputError: `path` exists already, or cannot be made.
     """
     path = Path(path)
+    check_new(path)
     try:
         path.mkdir(parents=True, exist_ok=False)
-    except FileExistsError as error:
-        raise errors.expected(
-            "out",
-            "name a folder that does not exist yet",
-            str(path),
-            "Nothing is overwritten: choose another name, or move that one away.",
-        ) from error
     except OSError as error:
         raise errors.InputError(
             f"Cannot make the folder {path}: {error.strerror or error}."
         ) from error
     return path
+
+
+def check_new(path: Path | str) -> None:
+    """Raise `InputError` when `path` exists already."""
+    if os.path.lexists(path):
+        raise errors.expected(
+            "out",
+            "name a folder that does not exist yet",
+            str(path),
+            "Nothing is overwritten: choose another name, or move that one away.",
+        )
 
 
 def next_folder(parent: Path | str, name: str) -> Path:

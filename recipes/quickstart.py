@@ -43,7 +43,7 @@ class Config:
 
     data: Path | None = None  # Folder of images; the CIFAR-10 sample by default.
     bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
-    weights: str | None = "imagenet"  # "imagenet", a file of weights, or None.
+    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
     image_size: int = 128  # Side of the square images, in pixels.
     epochs: int = 30  # Most epochs for the new head.
     fine_tune_epochs: int = 4  # Most epochs of fine-tuning.
@@ -60,7 +60,7 @@ class Config:
     def __post_init__(self):
         if self.tensorboard:
             errors.check_installed("tensorboard", extra="tensorboard")
-        backbones.check_image_size("efficientnet_lite0", self.image_size)
+        backbones.check("efficientnet_lite0", self.weights, self.image_size)
         for name in ("epochs", "fine_tune_epochs", "scratch_epochs", "batch_size"):
             errors.check_at_least(name, getattr(self, name), 1)
 

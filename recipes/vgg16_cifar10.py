@@ -8,7 +8,8 @@ Source: the workflow of many articles, with their errors mended one by one: see
 docs/vgg16_cifar10.md. Images are scaled up from 32 pixels, since VGG16 shrinks 32
 pixels to a single cell.
 Data: CIFAR-10 from `tensorflow_datasets` (60,000 images of 32x32, 160 MB download),
-`--dataset cifar10_sample` without a download, or `--data FOLDER`.
+`--dataset cifar10_sample` without a download, or `--data FOLDER`. Keras downloads the
+ImageNet weights of VGG16, 59 MB, unless `--weights` names a file.
 Expected:
     vgg16, vgg16_torchvision_notop.weights.h5, 96 px, 10,000 train, 10,000 test:
       frozen 0.818 ± 0.007 (0.817 to 0.820, 3 seeds)
@@ -45,7 +46,7 @@ class Config:
     data: Path | None = None  # Folder of your own images, in place of the dataset.
     bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
     backbone: str = "vgg16"  # Name of the pretrained backbone.
-    weights: str | None = "imagenet"  # "imagenet", a file of weights, or None.
+    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
     preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
     image_size: int = 96  # Side of the square images, in pixels.
     epochs: int = 30  # Most epochs for the new head.
@@ -67,7 +68,7 @@ class Config:
     def __post_init__(self):
         if self.tensorboard:
             errors.check_installed("tensorboard", extra="tensorboard")
-        backbones.check_image_size(self.backbone, self.image_size)
+        backbones.check(self.backbone, self.weights, self.image_size)
         for name in ("epochs", "fine_tune_epochs", "batch_size"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("augmented_copies", self.augmented_copies, 0)

@@ -41,7 +41,7 @@ def test_every_field_is_a_flag_and_its_comment_the_help(capsys):
     "settings",
     [
         Settings(),
-        Settings(Path("a b"), "b", None, 1e-5, 1, out=Path("runs/x")),
+        Settings(Path("a b"), "b", None, 1e-5, 1),
         Settings(weights="--odd name"),
         Settings(augment=True),
     ],
@@ -54,6 +54,18 @@ def test_saved_settings_give_the_same_settings(tmp_path, settings):
     assert same == settings
 
 
+def test_a_repeated_run_gets_a_folder_of_its_own(tmp_path):
+    settings = Settings(epochs=7, out=tmp_path)
+    files.write_json(tmp_path / "config.json", config.to_json(settings))
+    read = config.parse(Settings, ["--config", str(tmp_path / "config.json")])
+    assert (read.epochs, read.out) == (7, None)
+
+
+def test_a_folder_that_exists_is_refused_before_anything_is_loaded(tmp_path):
+    with pytest.raises(errors.InputError, match="does not exist yet"):
+        config.parse(Settings, ["--out", str(tmp_path)])
+
+
 def test_flags_win_over_the_saved_settings(tmp_path):
     files.write_json(tmp_path / "c.json", config.to_json(Settings(epochs=7, rate=2)))
     read = config.parse(
@@ -62,9 +74,9 @@ def test_flags_win_over_the_saved_settings(tmp_path):
     assert (read.epochs, read.rate) == (9, 2)
 
 
-def test_a_saved_setting_that_does_not_exist_is_named(tmp_path):
-    files.write_json(tmp_path / "c.json", {"epcohs": 3})
-    with pytest.raises(errors.InputError, match="Did you mean epochs"):
+def test_settings_of_another_recipe_are_refused_with_the_reason(tmp_path):
+    files.write_json(tmp_path / "c.json", {"rounds": 3})
+    with pytest.raises(errors.InputError, match=r"`rounds`.* of another recipe"):
         config.parse(Settings, ["--config", str(tmp_path / "c.json")])
 
 

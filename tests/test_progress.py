@@ -52,7 +52,8 @@ def test_a_phase_says_how_it_goes_and_how_it_ended(step, clock, capsys):
     for epoch in range(3):
         shown.on_epoch_begin(epoch)
         shown.on_train_batch_end(0)
-        shown.on_epoch_end(epoch, {"accuracy": 0.5, "val_accuracy": epoch / 4})
+        logs = {"accuracy": 0.5, "val_accuracy": epoch / 4, "val_loss": 2.0}
+        shown.on_epoch_end(epoch, logs)
     shown.on_train_end()
     shown.close()
     lines = capsys.readouterr().out.splitlines()
@@ -65,6 +66,8 @@ def test_a_phase_says_how_it_goes_and_how_it_ended(step, clock, capsys):
 def test_an_interrupted_phase_says_where(capsys):
     shown = PhaseProgress("head", epochs=3, steps=2)
     shown.on_train_begin()
-    shown.on_epoch_end(0, {"accuracy": np.float32(0.25), "val_accuracy": 0.5})
+    logs = {"accuracy": np.float32(0.25), "val_accuracy": 0.5, "val_loss": 1.25}
+    shown.on_epoch_end(0, logs)
     shown.close()
-    assert "epoch 1/3  accuracy 0.250  validation 0.500" in capsys.readouterr().out
+    said = "epoch 1/3  accuracy 0.250  validation 0.500 (loss 1.250)"
+    assert said in capsys.readouterr().out

@@ -31,6 +31,7 @@ def curves(
 
     Args:
         history: Any of `accuracy, val_accuracy, loss, val_loss`; one number per epoch.
+            A ring marks each epoch for which `kept` is 1.
         phases: Name and number of epochs of each phase, in order.
     """
     figure = _figure(8, 3.2)
@@ -52,11 +53,16 @@ def curves(
             # One epoch is a point, not a line.
             marker = "o" if len(values) <= 30 else ""
             axes.plot(epochs, values, label=label, marker=marker, markersize=3, **style)
+        values = np.asarray(history.get(f"val_{metric}", []), float)
+        kept = np.flatnonzero(np.asarray(history.get("kept", [])) == 1)
+        if len(kept) and len(values):
+            ring = {"facecolors": "none", "edgecolors": BLUE, "label": "kept"}
+            axes.scatter(kept + 1, values[kept], s=60, **ring)
         rows = _mark_phases(axes, phases or [])
         axes.set_title(title, loc="left", fontsize=10, color=INK, pad=6 + 11 * rows)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9
+        handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9
     )
     return figure
 

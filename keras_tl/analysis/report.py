@@ -76,6 +76,7 @@ def write(
             for before, after in itertools.pairwise(results)
         ],
         curves=_curves(histories),
+        kept=_kept(histories),
         confusion=_svg(figures.confusion(own)),
         confused=_most_confused(own),
         class_rows=[
@@ -133,6 +134,19 @@ def _curves(histories: Histories) -> tuple[str, str] | None:
         ends = (merged["val_accuracy"][0], merged["val_accuracy"][-1])
         said += f". Validation accuracy goes from {_span(ends)}"
     return _svg(figures.curves(merged, phases)), f"{said}."
+
+
+def _kept(histories: Histories) -> str:
+    """Say which epoch of each phase gave its weights."""
+    parts = []
+    for name, history in histories.items():
+        kept = list(history.get("kept", []))
+        if 1.0 in kept:
+            parts.append(f"epoch {kept.index(1.0) + 1} of {len(kept)} of {name}")
+        elif kept:
+            parts.append(f"no epoch of {name}, since none lowered the validation loss")
+    said = "Kept are the weights with the lowest validation loss: "
+    return f"{said}{'; '.join(parts)}." if parts else ""
 
 
 def _most_confused(own: Evaluation) -> str:

@@ -188,6 +188,10 @@ def save(
         manifest=manifest,
     )
     files.write_json(folder / "manifest.json", manifest)
+    print(
+        f"Report: {folder / 'report.html'}. "
+        f"To classify images: keras-tl predict {folder} IMAGE..."
+    )
     return metrics
 
 

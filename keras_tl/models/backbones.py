@@ -266,7 +266,7 @@ def load(
     (None, 3, 3, 1280)
     """
     backbone = find(name)
-    check_image_size(name, image_size)
+    check(name, weights, image_size)
     contract = preprocessing or backbone.preprocessing
     if contract not in PREPROCESSING:
         raise errors.unknown("preprocessing", contract, PREPROCESSING)
@@ -311,9 +311,11 @@ def find(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def check_image_size(name: str, image_size: int) -> None:
-    """Raise `InputError` for an image that is too small for a backbone."""
+def check(name: str, weights: str | Path | None, image_size: int) -> None:
+    """Raise `InputError` for what `load` would not take, before it is called."""
     backbone = find(name)
+    if weights not in ("imagenet", None):
+        _check_file(Path(weights))
     if image_size < backbone.smallest_size:
         raise errors.expected(
             "image_size",
@@ -391,13 +393,7 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     Raises:
         InputError: There is no such file, or it does not fit.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise errors.expected("weights", "be 'imagenet' or an existing file", str(path))
-    if not path.name.endswith((".weights.h5", ".h5")):
-        raise errors.expected(
-            "weights", "be a file that ends in .weights.h5 or .h5", str(path)
-        )
+    _check_file(Path(path))
     try:
         model.load_weights(path)
     except Exception as error:  # Keras and h5py raise nearly any type.
@@ -405,3 +401,14 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
             f"`weights` must fit {model.name} without its classifier. {path} does "
             f"not: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _check_file(path):
+    if not path.is_file():
+        raise errors.expected(
+            "weights", "be 'imagenet', None or an existing file", str(path)
+        )
+    if not path.name.endswith((".weights.h5", ".h5")):
+        raise errors.expected(
+            "weights", "be a file that ends in .weights.h5 or .h5", str(path)
+        )

@@ -79,7 +79,8 @@ def fit_head(
 
     Returns:
         Metric name -> one value per epoch: `loss`, `accuracy`, `val_loss`,
-        `val_accuracy`. Means are over the examples of a split.
+        `val_accuracy`, means over the examples of a split; and `kept`, 1 for the epoch
+        whose weights the model has.
 
     Raises:
         InputError: A value out of range, a model the placement cannot train, or a loss
@@ -194,9 +195,24 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
             raise _told(stopped, phase, model, setup) from None
         finally:
             progress.close()
+    kept = range(checkpoint.epoch)
+    checkpoint.history["kept"] = [float(e == stopper.best_epoch) for e in kept]
     checkpoint.finished = True
     checkpoint.write()
+    print(f"{phase:>15}  {_kept(stopper, checkpoint, epochs)}", flush=True)
     return checkpoint.history
+
+
+def _kept(stopper, checkpoint, epochs) -> str:
+    """Say which weights a phase leaves, and why it ended."""
+    if stopper.best_epoch < 0:
+        said = f"no epoch lowered the validation loss of {stopper.best:.3f}: kept the "
+        said += "weights from before"
+    else:
+        said = f"kept epoch {stopper.best_epoch + 1}, with the lowest validation loss"
+    if checkpoint.epoch < epochs:
+        said += f"; ended early, {stopper.patience} epochs after it"
+    return f"{said}."
 
 
 def _told(stopped, phase, model, setup) -> BaseException:

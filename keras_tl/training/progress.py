@@ -50,6 +50,7 @@ class PhaseProgress(keras.callbacks.Callback):
             self._said += (
                 f"  accuracy {logs['accuracy']:.3f}"
                 f"  validation {logs['val_accuracy']:.3f}"
+                f" (loss {logs['val_loss']:.3f})"
             )
         if self._bar is not None:
             self._bar.update(

@@ -105,6 +105,30 @@ def test_an_array_and_a_file_of_the_same_pixels_give_the_same(tmp_path):
         )
 
 
+def photo(side):
+    blurred = Image.fromarray(TRUTH).resize((side, side), Image.Resampling.BICUBIC)
+    grain = RNG.normal(0, 8, (side, side, 1))
+    return Image.fromarray((blurred + grain).clip(0, 255).astype("uint8"))
+
+
+def test_a_large_jpeg_gives_nearly_what_its_whole_image_gives(tmp_path):
+    photo(1600).save(tmp_path / "large.jpg", quality=90)
+    whole = images.decode(tmp_path / "large.jpg", None)
+    exact = images.resize(whole[None], 96)[0].astype(int)
+    given = images.decode(tmp_path / "large.jpg", 96).astype(int)
+    assert given.shape == (96, 96, 3)
+    assert abs(given - exact).mean() < 1
+    assert abs(given - exact).max() < 8
+
+
+def test_a_jpeg_of_up_to_twice_the_size_is_decoded_whole(tmp_path):
+    photo(190).save(tmp_path / "small.jpg", quality=90)
+    whole = images.decode(tmp_path / "small.jpg", None)
+    np.testing.assert_array_equal(
+        images.decode(tmp_path / "small.jpg", 96), images.resize(whole[None], 96)[0]
+    )
+
+
 def test_the_largest_centred_square_is_kept():
     wide = np.zeros((1, 4, 10, 3), "uint8")
     wide[:, :, 3:7] = 200

@@ -29,7 +29,7 @@ def test_head_learns_what_can_be_learned(classifier, colours, here):
         classifier, colours, here, epochs=40, learning_rate=0.05, patience=40
     )
     assert max(history["val_accuracy"]) > 0.9
-    assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy", "kept"}
 
 
 def test_cached_features_give_what_training_through_the_frozen_stem_gives(
@@ -68,10 +68,23 @@ def test_model_ends_with_the_weights_of_its_best_epoch(classifier, colours, here
         colours.validation.labels, logits, True
     )
     assert np.mean(loss) == pytest.approx(min(history["val_loss"]), rel=1e-4)
+    assert np.argmin(history["val_loss"]) == history["kept"].index(1)
+    assert sum(history["kept"]) == 1
 
 
-def test_fine_tuning_that_only_hurts_leaves_the_weights_at_the_start(
-    classifier, colours, here
+def test_a_phase_that_ends_early_says_so_and_what_it_kept(
+    classifier, colours, here, capsys
+):
+    history = phases.fit_head(
+        classifier, colours, here, epochs=40, learning_rate=3.0, patience=1
+    )
+    epoch = history["kept"].index(1) + 1
+    said = f"kept epoch {epoch}, with the lowest validation loss; ended early"
+    assert said in capsys.readouterr().out
+
+
+def test_fine_tuning_that_only_hurts_leaves_the_weights_at_the_start_and_says_so(
+    classifier, colours, here, capsys
 ):
     phases.fit_head(classifier, colours, here, epochs=30, learning_rate=0.05)
     freezing.unfreeze(classifier)
@@ -81,6 +94,8 @@ def test_fine_tuning_that_only_hurts_leaves_the_weights_at_the_start(
         classifier, dataclasses.replace(colours, train=wrong), here, epochs=2
     )
     assert len(history["loss"]) == 2
+    assert history["kept"] == [0, 0]
+    assert "kept the weights from before" in capsys.readouterr().out
     for ours, theirs in zip(before, classifier.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
