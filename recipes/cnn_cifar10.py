@@ -9,8 +9,8 @@ Data: CIFAR-10 from `tensorflow_datasets` (60,000 images of 32x32, 160 MB downlo
 `--dataset cifar10_sample`, or `--data FOLDER`.
 Expected:
     small CNN, 32 px, 10,000 train, 10,000 test:
-      from scratch 0.709 ± 0.009 (0.697 to 0.721, 2 seeds)
-      2016 s on 2 cores, AMD EPYC
+      from scratch 0.704 ± 0.009 (0.694 to 0.721, 3 seeds)
+      2384 s on 2 cores, AMD EPYC
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
 Run:
     keras-tl run cnn_cifar10 --limit 10000

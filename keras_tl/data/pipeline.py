@@ -26,6 +26,10 @@ DRAWS = 16
 IN_GRAPH = 2**28
 
 Augmentation = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
+# From images, one-hot labels and draws to images and labels.
+Mixing = Callable[
+    ["tf.Tensor", "tf.Tensor", "tf.Tensor"], "tuple[tf.Tensor, tf.Tensor]"
+]
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,22 @@ class Training:
         augment: Function from a batch of images and uniform random numbers
             `(batch, DRAWS)` in [0, 1) to a batch of images of the same shape. Not asked
             where the split holds `augmented_copies`: each epoch reads the next of them.
+        num_classes: Makes labels one-hot, float32 `(batch, num_classes)`; `None` leaves
+            them int32 `(batch,)`.
+        mix: Mixes images and one-hot labels of a batch, after `augment`.
     """
 
     split: Split
     batch_size: int
     seed: int
     augment: Augmentation | None = None
+    num_classes: int | None = None
+    mix: Mixing | None = None
 
     def __post_init__(self):
         errors.check_at_least("batch_size", self.batch_size, 1)
+        if self.mix is not None and self.num_classes is None:
+            raise errors.InputError("`mix` needs `num_classes`: it mixes labels too.")
 
     @property
     def steps(self) -> int:
@@ -93,7 +104,9 @@ class Training:
             ).batch(self.batch_size, drop_remainder=True)
 
         batches = tf.data.Dataset.range(1).flat_map(one_epoch)
-        dataset = _read(batches, self.split, self.batch_size, augment)
+        dataset = _read(
+            batches, self.split, self.batch_size, self.num_classes, augment, self.mix
+        )
         known = tf.data.experimental.assert_cardinality(self.steps)
         return dataset.apply(known), number.assign
 
@@ -145,7 +158,9 @@ def _draws(count, seed, epoch):
     return tf.random.stateless_uniform([count, DRAWS + 1], seeds)
 
 
-def evaluation(split: Split, batch_size: int) -> "tf.data.Dataset":
+def evaluation(
+    split: Split, batch_size: int, num_classes: int | None = None
+) -> "tf.data.Dataset":
     """Give the examples of a split once, in order, never shuffled or augmented.
 
     Batches are as in `Training`: the last one is filled up with copies of weight 0.
@@ -159,7 +174,7 @@ def evaluation(split: Split, batch_size: int) -> "tf.data.Dataset":
     batches = tf.data.Dataset.from_tensor_slices(
         (order, np.zeros((rows, 0), "float32"), _weights(count, rows))
     ).batch(batch_size, drop_remainder=True)
-    return _read(batches, split, batch_size, None)
+    return _read(batches, split, batch_size, num_classes)
 
 
 def _weights(count, rows):
@@ -168,7 +183,7 @@ def _weights(count, rows):
     return weights
 
 
-def _read(batches, split, batch_size, augment):
+def _read(batches, split, batch_size, num_classes, augment=None, mix=None):
     import tensorflow as tf
 
     example = split.read([0])
@@ -185,7 +200,12 @@ def _read(batches, split, batch_size, augment):
         x.set_shape((batch_size, *example.shape[1:]))
         if augment is not None:
             x = augment(x, draws)
-        return x, tf.gather(labels, order), weights
+        y = tf.gather(labels, order)
+        if num_classes is not None:
+            y = tf.one_hot(y, num_classes)
+        if mix is not None:
+            x, y = mix(x, y, draws)
+        return x, y, weights
 
     return batches.map(read, tf.data.AUTOTUNE, deterministic=True).prefetch(
         tf.data.AUTOTUNE

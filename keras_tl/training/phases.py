@@ -35,8 +35,11 @@ class Setup:
         placement: Where to train; the models were built in its scope.
         batch_size: Examples per step, over all devices, at least 1.
         seed: What decides, with epoch and example, order and augmentation.
-        augment: See `pipeline.Training`. Without it, everything below the first layer
-            that trains or is random runs only once over the data, where there is room.
+        augment: See `pipeline.Training`. Without it and without `mix`, everything below
+            the first layer that trains or is random runs only once over the data, where
+            there is room.
+        mix: See `pipeline.Training` and `data.random_layers`.
+        label_smoothing: Share of each label, in [0, 1), that all classes get alike.
         augmented_copies: With `augment`, run it once over this many changed copies of
             each training image; each epoch uses the next. 0 changes every image anew in
             every epoch, and runs the whole model on it.
@@ -49,10 +52,24 @@ class Setup:
     batch_size: int = 64
     seed: int = 0
     augment: pipeline.Augmentation | None = None
+    mix: pipeline.Mixing | None = None
+    label_smoothing: float = 0.0
     augmented_copies: int = 0
     cache: store.Cache | None = None
     state: Path | None = None
     tensorboard: Path | None = None
+
+    def __post_init__(self):
+        if not 0 <= self.label_smoothing < 1:
+            raise errors.expected(
+                "label_smoothing", "be in [0, 1)", self.label_smoothing
+            )
+        if self.mix is not None and self.augmented_copies:
+            raise errors.expected(
+                "augmented_copies",
+                "be 0 with `mix`, which needs images",
+                self.augmented_copies,
+            )
 
 
 def fit_head(
@@ -133,7 +150,9 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
         )
 
     part, train, validation = _prepare(model, splits, setup)
-    training = pipeline.Training(train, batch_size, setup.seed, setup.augment)
+    training = pipeline.Training(
+        train, batch_size, setup.seed, setup.augment, classes, setup.mix
+    )
     with placement.scope():
         part.compile(
             optimizer=keras.optimizers.Adam(
@@ -141,14 +160,16 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
                     learning_rate, epochs * training.steps
                 )
             ),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            loss=keras.losses.CategoricalCrossentropy(
+                from_logits=True, label_smoothing=setup.label_smoothing
+            ),
+            weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
             **compile_options(placement, batch_size * part.count_params()),
         )
         part.optimizer.build(part.trainable_variables)
     check_model(placement, part)
 
-    validation_batches = pipeline.evaluation(validation, batch_size)
+    validation_batches = pipeline.evaluation(validation, batch_size, classes)
     stopper = keras.callbacks.EarlyStopping(
         monitor="val_loss", mode="min", patience=patience, restore_best_weights=True
     )
@@ -289,7 +310,7 @@ def _with_copies(splits, setup):
 
 def _cut(model, splits, setup) -> tuple[keras.Model, keras.Model] | None:
     copies = setup.augmented_copies or splits.train.augmented_copies
-    if setup.augment is not None and not copies:
+    if setup.mix is not None or (setup.augment is not None and not copies):
         return None
     cut = splitting.frozen_cut(model)
     if cut is None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
+from keras_tl.data import random_layers
 from keras_tl.data.splits import Split
 from keras_tl.models import freezing, heads
 from keras_tl.training import features, phases, placement
@@ -238,3 +239,42 @@ def test_several_steps_in_one_call_give_what_single_steps_give(
         np.testing.assert_allclose(one[name], other[name], rtol=1e-5)
     for ours, theirs in zip(weights, many, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_mixing_sees_images_in_every_epoch_and_learns(classifier, colours, here):
+    seen, mix_up = [], random_layers.mix_up(alpha=0.2)
+
+    def mix(images, labels, draws):
+        seen.append((images.shape, labels.shape))
+        return mix_up(images, labels, draws)
+
+    setup = dataclasses.replace(here, mix=mix)
+    history = phases.fit_head(
+        classifier, colours, setup, epochs=40, learning_rate=0.05, patience=40
+    )
+    assert seen
+    assert seen[0][0][1:] == colours.train.images.shape[1:]
+    assert max(history["val_accuracy"]) > 0.9
+
+
+def test_label_smoothing_reaches_the_loss(classifier, colours, here):
+    setup = dataclasses.replace(here, label_smoothing=0.3)
+    history = phases.fit_head(classifier, colours, setup, epochs=1)
+    logits = keras.ops.convert_to_numpy(classifier(colours.validation.images))
+    likely = np.asarray(keras.ops.log_softmax(logits))
+    labels = colours.validation.labels
+    of_label = likely[np.arange(len(labels)), labels]
+    by_hand = -(0.7 * of_label + 0.3 * likely.mean(1)).mean()
+    assert history["val_loss"][0] == pytest.approx(by_hand, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"mix": random_layers.mix_up(), "augmented_copies": 2}, "augmented_copies"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(here, options, said):
+    with pytest.raises(errors.InputError, match=said):
+        dataclasses.replace(here, **options)
