@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from keras_tl import errors, files
 from keras_tl.analysis.evaluation import Evaluation
+from keras_tl.training.rate_finder import RateTest
 
 # Told apart with every kind of colour vision: M. Okabe, K. Ito, Color Universal
 # Design, 2008, https://jfly.uni-koeln.de/color/
@@ -64,6 +65,28 @@ def curves(
     figure.legend(
         handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9
     )
+    return figure
+
+
+def learning_rates(found: RateTest) -> Figure:
+    """Draw the loss of a test of learning rates, with the rates that it suggests."""
+    figure = _figure(6, 3.2)
+    axes = figure.subplots()
+    _tidy(axes, "Learning rate", "Loss")
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
+    axes.set_xscale("log")
+    axes.plot(found.rates, found.losses, color=LINE, label="of a batch")
+    axes.plot(found.rates, found.smoothed, color=BLUE, label="smoothed")
+    for name, marker in (("valley", "o"), ("steepest", "s")):
+        rate = getattr(found, name)
+        loss = found.smoothed[np.searchsorted(found.rates, rate)]
+        said = f"{name}, {rate:.1e}"
+        axes.plot(rate, loss, marker, color=VERMILLION, mfc="none", label=said)
+    # Single batches, and the end where it explodes, would flatten the rest.
+    low = min(found.losses.min(), found.smoothed.min())
+    high = found.smoothed.max()
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
@@ -235,7 +258,7 @@ def _figure(width: float, height: float) -> Figure:
 def _tidy(axes: Axes, xlabel: str, ylabel: str = "") -> None:
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=9, labelcolor=INK)
+    axes.tick_params(which="both", length=0, labelsize=9, labelcolor=INK)
     axes.set_xlabel(xlabel, fontsize=9, color=INK)
     axes.set_ylabel(ylabel, fontsize=9, color=INK)
 

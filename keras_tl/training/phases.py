@@ -5,6 +5,7 @@ part that cannot change once, trains the rest with fresh callbacks, and leaves t
 model with the weights of its best epoch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from keras_tl import errors, files
 from keras_tl.data import pipeline
 from keras_tl.data.splits import Split, Splits, in_memory
 from keras_tl.models import splitting
-from keras_tl.training import features, store
+from keras_tl.training import features, schedules, store
 from keras_tl.training.checkpoint import Checkpoint
 from keras_tl.training.placement import (
     Placement,
@@ -25,6 +26,7 @@ from keras_tl.training.placement import (
 from keras_tl.training.progress import PhaseProgress, StopOnNonFinite
 
 History = dict[str, list[float]]
+Optimizer = Callable[[schedules.Rate], keras.optimizers.Optimizer]
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def fit_head(
     *,
     epochs: int,
     learning_rate: float = 1e-3,
+    schedule: schedules.Schedule = schedules.cosine,
+    optimizer: Optimizer = keras.optimizers.Adam,
     patience: int = 5,
     phase: str = "head",
 ) -> History:
@@ -90,7 +94,10 @@ def fit_head(
             the test split is not touched.
         setup: What the phases of a run have in common.
         epochs: Largest number of passes over the training split, at least 1.
-        learning_rate: Adam's rate at the start; it falls to 0 along a half cosine.
+        learning_rate: The optimizer's largest rate.
+        schedule: How it goes over the phase.
+        optimizer: Function from a rate, or a schedule of rates, to a Keras optimizer,
+            such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`.
         patience: Epochs without a lower validation loss after which to stop.
         phase: Name of the phase, for the display and the files in `setup.state`.
 
@@ -106,7 +113,16 @@ def fit_head(
             says where they were saved.
     """
     return _fit(
-        model, splits, setup, epochs, learning_rate, patience, phase, start_counts=False
+        model,
+        splits,
+        setup,
+        epochs,
+        learning_rate,
+        schedule,
+        optimizer,
+        patience,
+        phase,
+        start_counts=False,
     )
 
 
@@ -117,6 +133,8 @@ def fine_tune(
     *,
     epochs: int,
     learning_rate: float = 1e-4,
+    schedule: schedules.Schedule = schedules.cosine,
+    optimizer: Optimizer = keras.optimizers.Adam,
     patience: int = 3,
     phase: str = "fine-tuning",
 ) -> History:
@@ -126,11 +144,32 @@ def fine_tune(
     the validation loss, they stay. Unfreeze first, see `freezing`.
     """
     return _fit(
-        model, splits, setup, epochs, learning_rate, patience, phase, start_counts=True
+        model,
+        splits,
+        setup,
+        epochs,
+        learning_rate,
+        schedule,
+        optimizer,
+        patience,
+        phase,
+        start_counts=True,
     )
 
 
-def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_counts):
+def _fit(
+    model,
+    splits,
+    setup,
+    epochs,
+    learning_rate,
+    schedule,
+    optimizer,
+    patience,
+    phase,
+    *,
+    start_counts,
+):
     placement, batch_size, state = setup.placement, setup.batch_size, setup.state
     errors.check_at_least("epochs", epochs, 1)
     check_batch_size(placement, batch_size)
@@ -149,17 +188,13 @@ def _fit(model, splits, setup, epochs, learning_rate, patience, phase, *, start_
             f"num_classes={len(splits.class_names)}."
         )
 
-    part, train, validation = _prepare(model, splits, setup)
+    part, train, validation = prepare(model, splits, setup)
     training = pipeline.Training(
         train, batch_size, setup.seed, setup.augment, classes, setup.mix
     )
     with placement.scope():
         part.compile(
-            optimizer=keras.optimizers.Adam(
-                keras.optimizers.schedules.CosineDecay(
-                    learning_rate, epochs * training.steps
-                )
-            ),
+            optimizer=optimizer(schedule(learning_rate, epochs, training.steps)),
             loss=keras.losses.CategoricalCrossentropy(
                 from_logits=True, label_smoothing=setup.label_smoothing
             ),
@@ -323,8 +358,15 @@ def _cut(model, splits, setup) -> tuple[keras.Model, keras.Model] | None:
     return stem, tail
 
 
-def _prepare(model, splits, setup) -> tuple[keras.Model, Split, Split]:
-    """Give the part that trains, and what its frozen stem makes of the data."""
+def prepare(
+    model: keras.Model, splits: Splits, setup: Setup
+) -> tuple[keras.Model, Split, Split]:
+    """Give the part that trains, and what its frozen stem makes of the data.
+
+    Returns:
+        A model that shares the layers of `model`, and the training and validation
+        splits as it takes them.
+    """
     parts = _cut(model, splits, setup)
     if parts is None:
         return model, splits.train, splits.validation

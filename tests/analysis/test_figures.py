@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from keras_tl.analysis import evaluation, figures
+from keras_tl.training import rate_finder
 
 
 def texts(figure):
@@ -39,6 +40,27 @@ def test_curves_show_every_epoch_of_both_splits_and_name_the_phases():
     assert sorted(drawn) == sorted(map(list, history.values()))
     for said in ("head", "fine-tuning", "training", "validation"):
         assert said in texts(figure)
+
+
+def test_a_ring_marks_the_epochs_whose_weights_were_kept():
+    history = {"val_accuracy": [0.1, 0.5, 0.3], "val_loss": [3.0, 1.0, 2.0]}
+    left, right = figures.curves(history | {"kept": [0.0, 1.0, 0.0]}).axes
+    for axes, value in ((left, 0.5), (right, 1.0)):
+        (ring,) = axes.collections
+        assert ring.get_offsets().tolist() == [[2, value]]
+    assert "kept" in texts(left.figure)
+    assert "kept" not in texts(figures.curves(history))
+
+
+def test_a_test_of_learning_rates_names_what_it_suggests():
+    rates = np.geomspace(1e-6, 1, 50)
+    losses = 1 + np.cos(np.linspace(0, 4, 50))
+    smoothed = rate_finder.smooth(losses)
+    suggested = rate_finder.suggest(rates, smoothed)
+    found = rate_finder.RateTest(rates, losses, smoothed, *suggested)
+    shown = texts(figures.learning_rates(found))
+    assert f"valley, {found.valley:.1e}" in shown
+    assert f"steepest, {found.steepest:.1e}" in shown
 
 
 @pytest.mark.parametrize("classes", [2, 10, 30])

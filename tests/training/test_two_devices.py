@@ -1,4 +1,7 @@
-"""The phases on two logical CPUs give the weights of one device, for the same data."""
+"""The phases on two logical CPUs give the weights of one device, for the same data.
+
+Frozen, then fine-tuned with a learning rate for each block.
+"""
 
 import json
 import os
@@ -23,7 +26,7 @@ from keras_tl.analysis import evaluation
 from keras_tl.data import augment
 from keras_tl.data.splits import Split, Splits
 from keras_tl.models import freezing, heads
-from keras_tl.training import phases, placement
+from keras_tl.training import optimizers, phases, placement
 
 def split(count, seed):
     rng = np.random.default_rng(seed)
@@ -49,8 +52,10 @@ def train(devices, crop):
     head = phases.fit_head(model, data, setup, epochs=3, patience=9)
     freezing.unfreeze(model)
     setup = phases.Setup(place, batch_size=16, augment=crop)
+    factors = {"block1": 0.1, "block2": 0.5}
+    slow = partial(optimizers.layerwise, "adamw", factors=factors)
     tuned = phases.fine_tune(model, data, setup, epochs=3, learning_rate=0.01,
-                             patience=9)
+                             patience=9, optimizer=slow)
     logits = evaluation.predict(model, data.test, batch_size=4)
     return model.get_weights(), head, tuned, logits
 

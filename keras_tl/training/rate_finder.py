@@ -1,0 +1,161 @@
+"""Find a learning rate: train some steps with rates that grow, and see the loss."""
+
+import math
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_tl import errors, progress
+from keras_tl.data import pipeline
+from keras_tl.data.splits import Splits
+from keras_tl.training import phases
+from keras_tl.training.placement import check_batch_size, check_model
+
+# fastai's: share of the past in the smoothed loss, and how often the smallest smoothed
+# loss ends the test.
+SMOOTHING, DIVERGED = 0.98, 4.0
+
+
+@dataclass(frozen=True)
+class RateTest:
+    """Losses by learning rate, and what they suggest.
+
+    Attributes:
+        rates: Learning rate of each step, growing.
+        losses: Loss of each step's batch.
+        smoothed: Running mean of the losses, corrected for its start.
+        steepest: Rate at which the smoothed loss falls fastest.
+        valley: Rate in the middle of the longest fall of the smoothed loss; usually the
+            better choice, since it is less moved by single batches.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    steepest: float
+    valley: float
+
+    def __str__(self) -> str:
+        return (
+            f"Learning rate: valley {self.valley:.2g}, steepest {self.steepest:.2g}; "
+            f"{len(self.rates)} steps, up to {self.rates[-1]:.2g}."
+        )
+
+
+def find(
+    model: keras.Model,
+    splits: Splits,
+    setup: phases.Setup,
+    *,
+    lowest: float = 1e-7,
+    highest: float = 10.0,
+    steps: int = 100,
+    optimizer: phases.Optimizer = keras.optimizers.Adam,
+) -> RateTest:
+    """Test learning rates on the training split, and leave the model as it was.
+
+    The rate grows by the same factor in every step; the test ends early where the
+    smoothed loss is above four times its smallest value, or not finite. What is frozen
+    runs once, as in the phases.
+
+    Args:
+        model: A classifier with its layers frozen as they are to train.
+        splits: Its data; only the training split is used.
+        setup: What the phases have in common.
+        lowest: Rate of the first step, above 0.
+        highest: Rate of the last step, above `lowest`.
+        steps: Most steps, at least 20.
+        optimizer: As the phase will use it.
+
+    Raises:
+        InputError: A value out of range, nothing that trains, or a loss that is not
+            finite before ten steps are done.
+
+    Reference:
+        Smith, "Cyclical learning rates", 2015, arXiv:1506.01186, section 3.3; smoothing
+        and suggestions as in fastai's `lr_find`.
+    """
+    if not 0 < lowest < highest:
+        raise errors.expected("lowest", f"be above 0 and below {highest:g}", lowest)
+    errors.check_at_least("steps", steps, 20)
+    check_batch_size(setup.placement, setup.batch_size)
+    if not model.trainable_weights:
+        raise errors.InputError(f"Nothing in {model.name} trains: unfreeze some layer.")
+    part, train, _ = phases.prepare(model, splits, setup)
+    start = [keras.ops.copy(variable) for variable in part.variables]
+    # A model of its own over the same layers: the compiled state of `part`, its
+    # optimizer with it, is not touched.
+    with setup.placement.scope():
+        probe = keras.Model(part.inputs[0], part.outputs[0])
+        used = optimizer(lowest)
+        probe.compile(used, keras.losses.CategoricalCrossentropy(from_logits=True))
+        used.build(probe.trainable_variables)
+    check_model(setup.placement, probe)
+    rates = np.geomspace(lowest, highest, steps)
+    try:
+        losses = _losses(probe, used, train, setup, len(splits.class_names), rates)
+    finally:
+        for variable, value in zip(part.variables, start, strict=True):
+            variable.assign(value)
+    rates = rates[: len(losses)]
+    if len(losses) < 10:
+        raise errors.InputError(
+            f"The loss was not finite after {len(losses)} steps, at a rate of "
+            f"{rates[-1] if len(rates) else lowest:.2g}. Begin lower: `lowest`."
+        )
+    smoothed = smooth(losses)
+    return RateTest(rates, losses, smoothed, *suggest(rates, smoothed))
+
+
+def _losses(probe, optimizer, train, setup, num_classes, rates):
+    training = pipeline.Training(
+        train, setup.batch_size, setup.seed, setup.augment, num_classes, setup.mix
+    )
+    dataset, go_to = training.epochs()
+    losses, mean, smallest = [], 0.0, math.inf
+
+    def batches():
+        for epoch in range(math.ceil(len(rates) / training.steps)):
+            go_to(epoch)
+            yield from dataset
+
+    steps = progress.track(rates, "learning rates", len(rates))
+    for rate, (x, y, weights) in zip(steps, batches(), strict=False):
+        optimizer.learning_rate = rate
+        probe.reset_metrics()
+        loss = float(probe.train_on_batch(x, y, sample_weight=weights))
+        if not math.isfinite(loss):
+            break
+        losses.append(loss)
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        current = mean / (1 - SMOOTHING ** len(losses))
+        smallest = min(smallest, current)
+        if current > DIVERGED * smallest:
+            break
+    return np.array(losses)
+
+
+def smooth(losses: np.ndarray) -> np.ndarray:
+    """Take the running mean of losses, corrected for its start at 0.
+
+    >>> smooth(np.array([2.0, 2.0, 2.0]))
+    array([2., 2., 2.])
+    """
+    mean, smoothed = 0.0, []
+    for step, loss in enumerate(losses, start=1):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        smoothed.append(mean / (1 - SMOOTHING**step))
+    return np.array(smoothed)
+
+
+def suggest(rates: np.ndarray, smoothed: np.ndarray) -> tuple[float, float]:
+    """Give the rates `steepest` and `valley` of a test. See `RateTest`."""
+    slope = np.diff(smoothed) / np.diff(np.log(rates))
+    # Number of steps in the longest fall that ends at each step, rises left out.
+    falls = np.ones(len(smoothed), int)
+    for end in range(1, len(smoothed)):
+        higher = falls[:end][smoothed[:end] > smoothed[end]]
+        falls[end] += higher.max(initial=0)
+    end = int(falls.argmax())
+    return float(rates[slope.argmin()]), float(rates[end - falls[end] // 2])

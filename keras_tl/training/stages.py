@@ -1,0 +1,133 @@
+"""Fine-tuning in stages: block by block from the top, or in one call as fastai does it.
+
+BatchNormalization stays frozen throughout, see `models.freezing`.
+"""
+
+import functools
+
+import keras
+
+from keras_tl import errors
+from keras_tl.data.splits import Splits
+from keras_tl.models import freezing
+from keras_tl.training import optimizers, phases, schedules
+
+
+def unfreeze_gradually(
+    model: keras.Model,
+    splits: Splits,
+    setup: phases.Setup,
+    pattern: str,
+    *,
+    blocks: int,
+    epochs: int = 1,
+    learning_rate: float = 1e-4,
+    decay: float = 1 / 2.6,
+    optimizer: str = "adam",
+) -> dict[str, phases.History]:
+    """Unfreeze one block more in each stage, from the top, and train after each.
+
+    Fit the head before: its random weights would spoil the first block. A stage whose
+    epochs all raise the validation loss leaves the weights it began with.
+
+    Args:
+        model: A classifier on a backbone.
+        splits: Its data.
+        setup: What the phases have in common.
+        pattern: Regular expression whose first group names a layer's block, such as
+            `backbones.find("vgg16").block`.
+        blocks: Number of stages, and of blocks that train in the last one.
+        epochs: Most epochs of each stage.
+        learning_rate: Largest rate of the head, in each stage.
+        decay: Factor of the rate from block to block, in (0, 1].
+        optimizer: A name that `optimizers.layerwise` takes.
+
+    Returns:
+        Name of the stage -> history.
+
+    Raises:
+        InputError: A value out of range, or what `phases.fine_tune` raises.
+
+    Reference:
+        Howard and Ruder, "Universal language model fine-tuning", 2018,
+        arXiv:1801.06146, section 3.3.
+    """
+    errors.check_at_least("blocks", blocks, 1)
+    histories = {}
+    for count in range(1, blocks + 1):
+        freezing.unfreeze_blocks(model, count, pattern)
+        factors = optimizers.by_block(model, pattern, decay)
+        name = "last block" if count == 1 else f"last {count} blocks"
+        histories[name] = phases.fine_tune(
+            model,
+            splits,
+            setup,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            optimizer=functools.partial(
+                optimizers.layerwise, optimizer, factors=factors
+            ),
+            phase=name,
+        )
+    return histories
+
+
+def fit_and_fine_tune(
+    model: keras.Model,
+    splits: Splits,
+    setup: phases.Setup,
+    pattern: str,
+    *,
+    epochs: int,
+    head_epochs: int = 1,
+    learning_rate: float = 2e-3,
+    spread: float = 100.0,
+) -> dict[str, phases.History]:
+    """Fit the head, then train everything with rates that fall towards the input.
+
+    fastai's `fine_tune` with its numbers: a cycle for the head at the full rate; then
+    all layers, the head at half of it, the first block at a `spread`-th of that, the
+    blocks between in equal factors.
+
+    Args:
+        model: A classifier on a backbone, of which nothing else has to be frozen.
+        splits: Its data.
+        setup: What the phases have in common.
+        pattern: See `unfreeze_gradually`.
+        epochs: Most epochs of fine-tuning.
+        head_epochs: Most epochs of the head alone.
+        learning_rate: Largest rate of the head, in its own phase.
+        spread: How many times smaller the rate of the first block is, at least 1.
+
+    Returns:
+        Phase -> history.
+
+    Raises:
+        InputError: A value out of range, or what the phases raise.
+
+    Reference:
+        https://docs.fast.ai/callback.schedule.html, `Learner.fine_tune`.
+    """
+    errors.check_at_least("spread", spread, 1)
+    freezing.unfreeze_blocks(model, 0, pattern)
+    head = phases.fit_head(
+        model,
+        splits,
+        setup,
+        epochs=head_epochs,
+        learning_rate=learning_rate,
+        schedule=schedules.one_cycle(rise=0.99),
+    )
+    freezing.unfreeze(model)
+    steps = len(freezing.blocks(model, pattern))
+    factors = optimizers.by_block(model, pattern, spread ** (-1 / steps))
+    tuned = phases.fine_tune(
+        model,
+        splits,
+        setup,
+        epochs=epochs,
+        learning_rate=learning_rate / 2,
+        schedule=schedules.one_cycle(rise=0.3, start=5.0),
+        optimizer=functools.partial(optimizers.layerwise, "adam", factors=factors),
+    )
+    return {"head": head, "fine-tuning": tuned}
