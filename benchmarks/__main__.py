@@ -1,5 +1,6 @@
 """Run benchmarks and show them: `python -m benchmarks [NAME ...] [--keep]`."""
 
+import os
 import sys
 
 from rich.console import Console
@@ -7,6 +8,7 @@ from rich.table import Table
 
 from benchmarks import (
     augmentation,
+    core,
     folders,
     frozen,
     harness,
@@ -16,7 +18,7 @@ from benchmarks import (
 )
 from keras_tl import config, errors, files
 
-MODULES = (frozen, augmentation, folders, prediction, start_up)
+MODULES = (frozen, augmentation, folders, prediction, core, start_up)
 
 
 def main() -> None:
@@ -32,6 +34,14 @@ def main() -> None:
             if name not in known:
                 raise errors.unknown("benchmark", name, known)
         errors.check_at_least("rounds", arguments.rounds, 7 if arguments.keep else 1)
+        if arguments.backend != "tensorflow":
+            # The other benchmarks measure what only TensorFlow has.
+            known = {n: module for n, module in known.items() if module is core}
+            for name in arguments.names:
+                if name not in known:
+                    raise errors.unknown("benchmark", name, known)
+        os.environ["KERAS_BACKEND"] = arguments.backend
+        suffix = "" if arguments.backend == "tensorflow" else f"-{arguments.backend}"
         for name in arguments.names or known:
             benchmark = known[name].BENCHMARKS[name]
             print(f"{name}: {benchmark.title}", flush=True)
@@ -42,7 +52,8 @@ def main() -> None:
             if arguments.keep:
                 found |= {"rounds": arguments.rounds, **harness.machine()}
                 pages.RESULTS.mkdir(exist_ok=True)
-                files.write_json(pages.RESULTS / f"{name}.json", found)
+                found["backend"] = arguments.backend
+                files.write_json(pages.RESULTS / f"{name}{suffix}.json", found)
         if arguments.keep:
             pages.write()
 

@@ -7,6 +7,7 @@ then slows both sides alike.
 
 import argparse
 import importlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -228,6 +229,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="name them and stop")
     parser.add_argument("--rounds", type=int, default=7, help="at least 7 are kept")
     parser.add_argument(
+        "--backend",
+        default="tensorflow",
+        choices=("tensorflow", "jax"),
+        help="of Keras; jax runs the benchmarks called core_*",
+    )
+    parser.add_argument(
         "--keep", action="store_true", help="write results/ and README.md beside it"
     )
     return parser.parse_args()
@@ -237,9 +244,12 @@ def machine() -> dict:
     """Say what was measured on, and with which versions."""
     from keras_tl.deploy import artifact
 
+    versions = artifact.versions()
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        versions["jax"] = importlib.metadata.version("jax")
     return {
         "machine": artifact.machine(),
-        "versions": artifact.versions(),
+        "versions": versions,
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
     }

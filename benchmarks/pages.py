@@ -85,13 +85,20 @@ def page() -> str:
                     *(f"Skipped: {c}, {why}." for c, why in found["missing"].items()),
                     f"{found['rounds']} rounds on {about['cores']} cores, "
                     f"{about['processor']}, with a load of {found['load']:.1f}; Keras "
-                    f"{versions['keras']}, TensorFlow {versions['tensorflow']}.",
+                    f"{versions['keras']}, {_backend(found)}.",
                     "",
                 ]
             )
         )
     parts = [part.rstrip() + "\n" for part in (*parts, copies(), growth()) if part]
     return "\n".join(parts)
+
+
+def _backend(found):
+    versions = found["versions"]
+    if found.get("backend") == "jax":
+        return f"JAX {versions.get('jax', '')}"
+    return f"TensorFlow {versions['tensorflow']}"
 
 
 def copies() -> str:

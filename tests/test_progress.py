@@ -63,6 +63,19 @@ def test_a_phase_says_how_it_goes_and_how_it_ended(step, clock, capsys):
     ]
 
 
+def test_a_long_epoch_says_how_far_it_is(clock, capsys):
+    clock["step"] = 25
+    shown = PhaseProgress("head", epochs=1, steps=8)
+    shown.on_train_begin()
+    shown.on_epoch_begin(0)
+    for step in range(8):
+        shown.on_train_batch_end(step)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in lines] == [
+        ["head", "epoch", "1/1", share] for share in ("38%", "62%", "88%")
+    ]
+
+
 def test_an_interrupted_phase_says_where(capsys):
     shown = PhaseProgress("head", epochs=3, steps=2)
     shown.on_train_begin()

@@ -1,18 +1,22 @@
 """Show how far training is, and stop it where it leads nowhere."""
 
 import math
+import time
 
 import keras
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from keras_tl import progress
 
+# Seconds after which an epoch that goes on says how far it is, where there is no bar.
+LONG_EPOCH = 60
+
 
 class PhaseProgress(keras.callbacks.Callback):
     """A bar over all steps of a phase, with the latest accuracies behind it.
 
     Where nothing can be redrawn, a line after an epoch: after each that is long, now
-    and then where they are short, and after the last.
+    and then where they are short, and after the last; and one a minute in an epoch.
     """
 
     def __init__(self, phase: str, epochs: int, steps: int):
@@ -36,13 +40,21 @@ class PhaseProgress(keras.callbacks.Callback):
         self._bar.start()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._before = epoch * self.steps
+        self._epoch = epoch
+        self._due = time.monotonic() + LONG_EPOCH
 
     def on_train_batch_end(self, batch, logs=None):
+        # Of several steps that were one call, `batch` is the last.
+        done = min(batch + 1, self.steps)
         if self._bar is not None:
-            # Of several steps that were one call, `batch` is the last.
-            done = min(batch + 1, self.steps)
-            self._bar.update(self._task, completed=self._before + done)
+            completed = self._epoch * self.steps + done
+            self._bar.update(self._task, completed=completed)
+        elif (now := time.monotonic()) >= self._due:
+            self._due = now + LONG_EPOCH
+            self._said = (
+                f"epoch {self._epoch + 1}/{self.epochs}  {done / self.steps:.0%}"
+            )
+            self._print()
 
     def on_epoch_end(self, epoch, logs=None):
         self._said = f"epoch {epoch + 1}/{self.epochs}"
