@@ -242,13 +242,13 @@ def parse() -> argparse.Namespace:
 
 def machine() -> dict:
     """Say what was measured on, and with which versions."""
-    from keras_tl.deploy import artifact
+    from keras_tl import environment
 
-    versions = artifact.versions()
+    versions = environment.versions()
     if os.environ.get("KERAS_BACKEND") == "jax":
         versions["jax"] = importlib.metadata.version("jax")
     return {
-        "machine": artifact.machine(),
+        "machine": environment.machine(),
         "versions": versions,
         "load": os.getloadavg()[0],
         "python": platform.python_version(),

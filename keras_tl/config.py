@@ -164,11 +164,14 @@ def to_arguments(config: type, saved: dict) -> list[str]:
 
 
 def to_json(settings) -> dict:
-    """Give the settings as JSON has them: paths as text."""
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in dataclasses.asdict(settings).items()
-    }
+    """Give the settings as JSON has them: paths as text, tuples as lists."""
+
+    def plain(value):
+        if isinstance(value, tuple):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {n: plain(value) for n, value in dataclasses.asdict(settings).items()}
 
 
 def start_run(name: str, settings) -> Path:

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "keras_tl"
-BASE = {"config", "files", "errors", "progress"}
+BASE = {"config", "environment", "files", "errors", "progress"}
 # What a room may import besides itself and BASE.
 MAY_IMPORT = {
     "data": set(),

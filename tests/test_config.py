@@ -18,6 +18,7 @@ class Settings:
     rate: float = 0.1  # A rate.
     epochs: int = 3  # Epochs.
     augment: bool = False  # A switch.
+    sizes: tuple[int, ...] = (1, 2)  # Some numbers.
     out: Path | None = None  # A folder.
     resume: Path | None = None  # A folder.
 
@@ -43,7 +44,7 @@ def test_every_field_is_a_flag_and_its_comment_the_help(capsys):
         Settings(),
         Settings(Path("a b"), "b", None, 1e-5, 1),
         Settings(weights="--odd name"),
-        Settings(augment=True),
+        Settings(augment=True, sizes=(3,)),
     ],
 )
 def test_saved_settings_give_the_same_settings(tmp_path, settings):

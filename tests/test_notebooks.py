@@ -14,6 +14,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Settings of the last cell at which a notebook is run here.
 SIZES = {
     "cnn_cifar10": {"dataset": "cifar10_sample"},
+    "layer_freezing": {"sizes": (20,), "every": 8, "seeds": 1},
     "quickstart": {"fine_tune_epochs": 1, "scratch_epochs": 1},
     "vgg16_cifar10": {
         "dataset": "cifar10_sample",
@@ -98,6 +99,7 @@ def test_every_notebook_is_run():
     [
         "cnn_cifar10",
         "vgg16_cifar10",
+        pytest.param("layer_freezing", marks=pytest.mark.slow),
         pytest.param("quickstart", marks=pytest.mark.slow),
     ],
 )

@@ -1,6 +1,7 @@
 """Every recipe, the whole way, at a tiny size."""
 
 import csv
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -50,6 +51,19 @@ FILES = [
 pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
 
 
+STUDIES = {
+    "layer_freezing": {
+        "sizes": (20,),
+        "limit": 40,
+        "image_size": 32,
+        "every": 8,
+        "seeds": 1,
+        "epochs": 1,
+        "batch_size": 16,
+    },
+}
+
+
 @pytest.mark.parametrize("name", sorted(SIZES))
 def test_recipe_runs_and_leaves_what_it_promises(name, tmp_path, capsys):
     recipe = importlib.import_module(f"recipes.{name}")
@@ -78,8 +92,40 @@ def test_the_articles_augmentation_trains_the_whole_model(tmp_path):
     assert set(metrics["models"]) == {"frozen", "fine-tuned"}
 
 
+@pytest.mark.parametrize("name", sorted(STUDIES))
+def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
+    name, tmp_path, capsys
+):
+    recipe = importlib.import_module(f"recipes.{name}")
+    run = tmp_path / "run"
+    settings = recipe.Config(out=run, **STUDIES[name])
+    manifest = recipe.main(settings)
+    trials = sorted((run / "trials").glob("*.json"))
+    assert len(trials) == len(manifest["trials"]) > 1
+    assert {"config.json", "trials.csv", "manifest.json"} <= {
+        path.name for path in run.iterdir()
+    }
+    assert list(run.glob("*.png"))
+    for row in manifest["trials"]:
+        assert 0 <= row["accuracy"] <= 1
+        assert row["seconds"] > 0
+    # As if it had been killed in its first trial: the others are not run again.
+    (run / "manifest.json").unlink()
+    trials[0].unlink()
+    capsys.readouterr()
+    again = recipe.main(dataclasses.replace(settings, out=None, resume=run))
+    assert capsys.readouterr().out.count("Trial ") == 1
+
+    def measured(row):
+        return {key: value for key, value in row.items() if key != "seconds"}
+
+    assert list(map(measured, again["trials"])) == list(
+        map(measured, manifest["trials"])
+    )
+
+
 def test_every_recipe_is_run():
-    assert set(SIZES) == {
+    assert {*SIZES, *STUDIES} == {
         path.stem for path in __import__("pathlib").Path("recipes").glob("[!_]*.py")
     }
 
@@ -136,6 +182,9 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("vgg16_cifar10", {"backbone": "vgg61"}, "Did you mean .*vgg16"),
         ("vgg16_cifar10", {"dataset": "cifar_10"}, "Did you mean"),
         ("vgg16_cifar10", {"preprocessing": "touch"}, "Did you mean torch"),
+        ("layer_freezing", {"sizes": (50,)}, "at most 40"),
+        ("layer_freezing", {"sizes": ()}, "sizes=0"),
+        ("layer_freezing", {"every": 0}, "every=0"),
     ],
 )
 def test_bad_settings_are_named_and_nothing_is_written(
@@ -143,7 +192,7 @@ def test_bad_settings_are_named_and_nothing_is_written(
 ):
     monkeypatch.chdir(tmp_path)
     recipe = importlib.import_module(f"recipes.{name}")
-    sizes = SIZES[name] | settings
+    sizes = {**SIZES, **STUDIES}[name] | settings
     with pytest.raises(errors.InputError, match=message):
         recipe.main(recipe.Config(**sizes))
     assert not list(tmp_path.iterdir())

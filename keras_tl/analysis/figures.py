@@ -4,7 +4,8 @@ Each function gives a `matplotlib.figure.Figure`. Nothing goes through pyplot, s
 no display is needed and no figure stays in memory once nobody holds it.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +241,53 @@ def comparison(
             fontsize=8.5,
             color=INK,
         )
+    return figure
+
+
+def lines(
+    series: Mapping[str, Sequence[tuple[int, float, float, float]]],
+    names: Sequence[str],
+    xlabel: str,
+    ylabel: str,
+) -> Figure:
+    """Draw what a study found: a line for each series, with the range over seeds.
+
+    Args:
+        series: Name -> place in `names`, mean, lowest and highest value.
+        names: Of the places, from left to right.
+        xlabel: What the places are.
+        ylabel: What the values are, in [0, 1].
+    """
+    errors.check_at_least("len(series)", len(series), 1)
+    figure = _figure(max(6, 1.5 + 0.6 * len(names)), 3.6)
+    axes = figure.subplots()
+    _tidy(axes, xlabel, ylabel)
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
+    axes.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    axes.set_xticks(
+        range(len(names)),
+        [_short(name) for name in names],
+        rotation=30 if len(names) > 6 else 0,
+        ha="right" if len(names) > 6 else "center",
+        parse_math=False,
+    )
+    styles = itertools.cycle(
+        [
+            (BLUE, "o", "-"),
+            (ORANGE, "s", "--"),
+            (VERMILLION, "^", "-."),
+            (INK, "D", ":"),
+        ]
+    )
+    for (name, points), (color, marker, line) in zip(
+        series.items(), styles, strict=False
+    ):
+        place, mean, low, high = np.array(points, float).T
+        axes.fill_between(place, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.plot(place, mean, line, color=color, marker=marker, label=_short(name))
+    figure.legend(
+        loc="outside lower center", ncols=len(series), frameon=False, fontsize=9
+    )
     return figure
 
 

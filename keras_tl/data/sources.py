@@ -12,7 +12,7 @@ from keras_tl.data import folders
 from keras_tl.data.splits import Split, Splits, limit
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "cifar10_sample"
-SAMPLE_NAME = "cifar10_sample"
+SAMPLE_NAME, DIGITS_NAME = "cifar10_sample", "digits"
 
 
 def load(
@@ -26,7 +26,7 @@ def load(
     """Load a dataset by name, or a folder of images.
 
     Args:
-        dataset: "cifar10_sample", or a name that `tensorflow_datasets` knows.
+        dataset: "cifar10_sample", "digits", or a name that `tensorflow_datasets` knows.
         folder: A folder of images, see `folders.from_folder`; it wins over `dataset`.
         bad_images: What `folders.from_folder` does with images it cannot use.
         count: Keep at most this many examples of each split, evenly over the classes.
@@ -39,6 +39,8 @@ def load(
         splits = folders.from_folder(folder, seed=seed, bad_images=bad_images)
     elif dataset == SAMPLE_NAME:
         splits = sample()
+    elif dataset == DIGITS_NAME:
+        splits = digits(seed=seed)
     else:
         splits = from_tfds(dataset, seed=seed)
     return limit(splits, count, seed=seed)
@@ -73,6 +75,29 @@ def sample() -> Splits:
         "Sample of CIFAR-10: train and validation drawn from its official training "
         "split, test from its official test split.",
     )
+
+
+def digits(*, test_share: float = 0.5, seed: int = 0) -> Splits:
+    """Load scikit-learn's handwritten digits: small, grey, far from photographs.
+
+    Args:
+        test_share: Part of all examples drawn for the test split, in (0, 1).
+        seed: Seed of the drawing.
+
+    Returns:
+        1,797 images of 8x8 pixels and 10 classes.
+
+    Reference:
+        https://scikit-learn.org/stable/modules/generated/sklearn.datasets.load_digits.html
+    """
+    from sklearn import datasets
+
+    found = datasets.load_digits()
+    # Their grey is in [0, 16], ink is high.
+    pixels = np.rint(found.images * (255 / 16)).astype("uint8")
+    images = np.repeat(pixels[..., None], 3, axis=-1)
+    splits = from_arrays((images, found.target), test_share=test_share, seed=seed)
+    return replace(splits, origin=f"scikit-learn's digits: {splits.origin}")
 
 
 def from_arrays(
@@ -177,7 +202,11 @@ def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
     try:
         builder = tfds.builder(name)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        known = [SAMPLE_NAME, *tfds.list_builders(with_community_datasets=False)]
+        known = [
+            SAMPLE_NAME,
+            DIGITS_NAME,
+            *tfds.list_builders(with_community_datasets=False),
+        ]
         raise errors.unknown("dataset", name, known) from error
     features = builder.info.features or {}
     if not {"image", "label"} <= set(features) or not builder.info.supervised_keys:

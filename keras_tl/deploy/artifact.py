@@ -2,10 +2,7 @@
 
 import csv
 import datetime
-import importlib.metadata
 import json
-import os
-import platform
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from keras_tl import __version__, errors, files, progress
+from keras_tl import environment, errors, files, progress
 from keras_tl.data import splits
 from keras_tl.data.splits import Split, Splits
 from keras_tl.deploy import compiled
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
     import keras
 
     from keras_tl.analysis import evaluation, summary
-
-VERSIONS = ("keras", "tensorflow", "numpy", "scikit-learn", "pillow")
 
 
 @dataclass(frozen=True)
@@ -164,8 +159,8 @@ def save(
         "seconds": round(seconds, 1),
         "resumed": settings.resume is not None,
         "features": {"made": cache.made, "found": cache.found} if cache else None,
-        "machine": machine(),
-        "versions": versions(),
+        "machine": environment.machine(),
+        "versions": environment.versions(),
         "data": splits.describe(data),
         "model_sha256": files.sha256(folder / "model.keras"),
         "input": {
@@ -276,29 +271,3 @@ def load_model(path: Path | str) -> "keras.Model":
         raise errors.InputError(
             f"The model file {path} cannot be loaded: {str(error).splitlines()[0]}"
         ) from error
-
-
-def versions() -> dict[str, str]:
-    """Give the versions that a result depends on."""
-    found = {"python": platform.python_version(), "keras_tl": __version__}
-    for name in VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def machine() -> dict[str, str | int]:
-    """Describe the machine: operating system, processor, cores."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        models = [line for line in lines if line.startswith("model name")]
-        name = models[0].partition(":")[2].strip() if models else name
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": name,
-        "cores": os.cpu_count() or 0,
-    }

@@ -1,0 +1,142 @@
+"""Studies: one question, many small trainings, each kept as soon as it ends."""
+
+import csv
+import datetime
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import keras
+from rich.console import Console
+from rich.table import Table
+
+from keras_tl import environment, errors, files
+from keras_tl.analysis.evaluation import seed_summary
+
+Row = dict[str, str | int | float]
+
+
+def run(folder: Path, trials: Mapping[str, Callable[[], Row]]) -> list[Row]:
+    """Run trials one after the other, and each only once.
+
+    What a trial gives is written to `folder/trials/NAME.json` when it ends: a study
+    that was killed goes on with the trial it was killed in.
+
+    Args:
+        folder: The run's folder.
+        trials: Name, which can be a file's, -> function that gives what was set and
+            what was measured.
+
+    Returns:
+        What the trials gave, in their order, each with its `seconds`.
+    """
+    errors.check_at_least("len(trials)", len(trials), 1)
+    (folder / "trials").mkdir(exist_ok=True)
+    rows = []
+    for number, (name, trial) in enumerate(trials.items(), start=1):
+        path = folder / "trials" / f"{name}.json"
+        if not path.exists():
+            print(f"Trial {number} of {len(trials)}: {name}", flush=True)
+            started = time.perf_counter()
+            row = trial()
+            row["seconds"] = round(time.perf_counter() - started, 2)
+            files.write_json(path, row)
+            # Otherwise the graphs of all trials stay in memory.
+            keras.backend.clear_session()
+            gc.collect()
+        rows.append(files.read_json(path))
+    return rows
+
+
+def summarize(
+    rows: Sequence[Row], by: Sequence[str], value: str = "accuracy"
+) -> list[Row]:
+    """Put together what differs in its seed alone.
+
+    Args:
+        rows: What `run` gave.
+        by: Names of what was set, and of what follows from it.
+        value: Name of what was measured.
+
+    Returns:
+        One row for each setting, in the order of `rows`: what was set, `mean`, `low`
+        and `high` of the value over its seeds, `seeds`, and `seconds`, the median.
+
+    >>> rows = [{"layers": n, "accuracy": a, "seconds": 1} for n, a in [(1, 0), (1, 1)]]
+    >>> summarize(rows, ["layers"])[0]["mean"]
+    0.5
+    """
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
+    summaries = []
+    for key, found in groups.items():
+        over = seed_summary([row[value] for row in found])
+        seconds = sorted(row["seconds"] for row in found)
+        summaries.append(
+            dict(zip(by, key, strict=True))
+            | {"mean": over["mean"], "low": over["min"], "high": over["max"]}
+            | {"seeds": over["n"], "seconds": seconds[len(seconds) // 2]}
+        )
+    return summaries
+
+
+def show(title: str, summaries: Sequence[Row]) -> None:
+    """Print summaries as a table."""
+    table = Table(title=title, title_style="bold")
+    for name in summaries[0]:
+        if name not in ("low", "high"):
+            table.add_column("accuracy" if name == "mean" else name)
+    for row in summaries:
+        cells = []
+        for name, cell in row.items():
+            if name == "mean":
+                cells.append(f"{cell:.3f} ({row['low']:.3f} to {row['high']:.3f})")
+            elif name not in ("low", "high"):
+                cells.append(f"{cell:,}" if isinstance(cell, int) else str(cell))
+        table.add_row(*cells)
+    Console().print(table)
+
+
+def save(
+    folder: Path, *, recipe: str, settings, data: dict, rows: list[Row], seconds: float
+) -> dict:
+    """Write what a study found: `trials.csv`, and last `manifest.json`.
+
+    Args:
+        folder: The run's folder, which holds its `config.json` already.
+        recipe: Name of the recipe.
+        settings: The recipe's settings.
+        data: What `splits.describe` says of the data.
+        rows: What `run` gave.
+        seconds: How long the study took in this run; what had been done before a kill
+            is in the rows.
+
+    Returns:
+        What `manifest.json` holds.
+
+    Raises:
+        InputError: The disk is full, or the folder cannot be written to.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with (
+        files.atomic(folder / "trials.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    manifest = {
+        "recipe": recipe,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seed": settings.seed,
+        "seconds": round(seconds, 1),
+        "resumed": settings.resume is not None,
+        "machine": environment.machine(),
+        "versions": environment.versions(),
+        "data": data,
+        "trials": rows,
+    }
+    files.write_json(folder / "manifest.json", manifest)
+    return manifest

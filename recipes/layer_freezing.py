@@ -1,0 +1,212 @@
+"""Which layers to freeze: accuracy and time of every freeze point.
+
+Workflow: one backbone and one head, trained with every block frozen, with the last one
+unfrozen, the last two, and so on up to everything; on few images and on many; with
+several seeds. Pretrained layers move at a tenth of the head's rate. What stays frozen
+runs once for all trials that share it. A study that was killed goes on with the trial
+it was killed in.
+What to learn from it: how little is gained below a certain block, and that the point
+moves with the number of images and with how far they are from ImageNet.
+
+Source: Yosinski et al., "How transferable are features in deep neural networks?", 2014,
+arXiv:1411.1792. They train on half of ImageNet and transfer to the other half; here
+ImageNet transfers to the images at hand.
+Data: the CIFAR-10 sample inside the package, `--dataset digits` for images far from
+photographs (scikit-learn's, 8x8 pixels), any of TFDS, or `--data FOLDER`.
+Expected: not measured
+Run:
+    keras-tl run layer_freezing
+    keras-tl run layer_freezing --dataset digits --sizes 100 1000
+"""
+
+# %%
+import functools
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import keras
+
+from keras_tl import config, errors
+from keras_tl.analysis import evaluation, figures, study
+from keras_tl.data import sources, splits
+from keras_tl.models import backbones, freezing, heads
+from keras_tl.training import optimizers, phases, placement, store
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which layers to freeze: accuracy and time of every freeze point."""
+
+    dataset: str = "cifar10_sample"  # That, digits, or a name that TFDS knows.
+    data: Path | None = None  # Folder of your own images, in place of the dataset.
+    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
+    backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.
+    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
+    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
+    image_size: int = 96  # Side of the square images, in pixels.
+    sizes: tuple[int, ...] = (200, 2000)  # Numbers of training images to try.
+    every: int = 1  # Step between freeze points, in blocks.
+    seeds: int = 3  # Trials of each setting, with seeds one after the other.
+    epochs: int = 10  # Most epochs of a trial.
+    learning_rate: float = 1e-3  # Adam's rate for the head.
+    backbone_rate: float = 0.1  # Factor of the rate for pretrained layers.
+    batch_size: int = 32  # Images per step, over all devices.
+    limit: int | None = None  # Keep at most this many images of each split.
+    cache: bool = True  # Keep what frozen layers give, on disk, for other trials.
+    seed: int = 0  # Seed of the first trial, and of the splits.
+    out: Path | None = None  # New folder for the results; runs/layer_freezing if None.
+    resume: Path | None = None  # Folder of an interrupted run to go on with.
+
+    def __post_init__(self):
+        backbones.check(self.backbone, self.weights, self.image_size)
+        for name in ("every", "seeds", "epochs", "batch_size"):
+            errors.check_at_least(name, getattr(self, name), 1)
+        for size in self.sizes or (0,):
+            errors.check_at_least("sizes", size, 1)
+
+
+# %% [markdown]
+# ## Data
+# A small training set is part of a large one, evenly over the classes. All trials share
+# validation and test.
+
+
+# %%
+def build_data(settings: Config) -> splits.Splits:
+    data = sources.load(
+        settings.dataset,
+        folder=settings.data,
+        bad_images=settings.bad_images,
+        count=settings.limit,
+        seed=settings.seed,
+    )
+    print(data)
+    return data.at_size(settings.image_size).map(splits.in_memory)
+
+
+# %% [markdown]
+# ## Model
+# `blocks` counts what trains, from the output back: 0 is the head alone, one more than
+# there are is everything.
+
+
+# %%
+def build_model(settings: Config, num_classes: int, blocks: int) -> keras.Model:
+    backbone = backbones.load(
+        settings.backbone,
+        weights=settings.weights,
+        preprocessing=settings.preprocessing,
+        image_size=settings.image_size,
+    )
+    freezing.freeze(backbone)
+    model = heads.attach(backbone, num_classes)
+    pattern = backbones.find(settings.backbone).block
+    if blocks > len(freezing.blocks(model, pattern)):
+        freezing.unfreeze(model)
+    else:
+        freezing.unfreeze_blocks(model, blocks, pattern)
+    return model
+
+
+# %% [markdown]
+# ## A trial
+
+
+# %%
+def trial(settings, data, place, images: int, blocks: int, seed: int) -> study.Row:
+    keras.utils.set_random_seed(seed)
+    chosen = splits.balanced(data.train.labels, images, settings.seed)
+    data = replace(data, train=data.train.take(chosen))
+    with place.scope():
+        model = build_model(settings, len(data.class_names), blocks)
+    setup = phases.Setup(
+        place,
+        batch_size=settings.batch_size,
+        seed=seed,
+        cache=store.Cache() if settings.cache else None,
+    )
+    part, inputs = phases.without_frozen_stem(model, data, setup)
+    slow = {r"^(?!.*logits/)": settings.backbone_rate} if blocks else {}
+    history = phases.fit_head(
+        part,
+        inputs,
+        setup,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        optimizer=functools.partial(optimizers.layerwise, "adam", factors=slow),
+        phase=f"{blocks} blocks",
+    )
+    logits = evaluation.predict(part, inputs.test)
+    return {
+        "images": images,
+        "blocks": blocks,
+        "trainable": freezing.report(model).trainable,
+        "seed": seed,
+        "epochs": len(history["loss"]),
+        "validation": history["val_accuracy"][history["kept"].index(1)],
+        "accuracy": float((logits.argmax(1) == data.test.labels).mean()),
+    }
+
+
+# %% [markdown]
+# ## Run
+
+
+# %%
+def main(settings: Config) -> dict:
+    started = time.perf_counter()
+    place = placement.choose()
+    data = build_data(settings)
+    model = build_model(settings, len(data.class_names), 0)
+    names = list(freezing.blocks(model, backbones.find(settings.backbone).block))
+    too_large = max(settings.sizes) > len(data.train)
+    if too_large:
+        raise errors.expected(
+            "sizes", f"be at most {len(data.train)}, all there are", settings.sizes
+        )
+    run = config.start_run("layer_freezing", settings)
+    points = sorted({*range(0, len(names) + 1, settings.every), len(names) + 1})
+    print(f"Results go to {run}. {place.describe(settings.batch_size, 1e-3)}")
+
+    trials = {
+        f"{images}-images-{blocks}-blocks-seed-{seed}": functools.partial(
+            trial, settings, data, place, images, blocks, seed
+        )
+        for seed in range(settings.seed, settings.seed + settings.seeds)
+        for images in settings.sizes
+        for blocks in points
+    }
+    rows = study.run(run, trials)
+    found = study.summarize(rows, ["images", "blocks", "trainable"])
+    study.show("Test accuracy by number of blocks that train", found)
+
+    labels = ["head", *(f"+ {name}" for name in reversed(names)), "all"]
+    figure = figures.lines(
+        {
+            f"{images:,} images": [
+                (points.index(row["blocks"]), row["mean"], row["low"], row["high"])
+                for row in found
+                if row["images"] == images
+            ]
+            for images in settings.sizes
+        },
+        [labels[point] for point in points],
+        "What trains",
+        "Test accuracy",
+    )
+    figures.save(figure, run / "freezing.png")
+    return study.save(
+        run,
+        recipe="layer_freezing",
+        settings=settings,
+        data=splits.describe(data),
+        rows=rows,
+        seconds=time.perf_counter() - started,
+    )
+
+
+# %% tags=["script"]
+if __name__ == "__main__":
+    config.run(main, Config)

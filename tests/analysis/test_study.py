@@ -1,0 +1,78 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from keras_tl import errors
+from keras_tl.analysis import figures, study
+
+
+@dataclass(frozen=True)
+class Settings:
+    seed: int = 0
+    resume: Path | None = None
+
+
+def trials(done, fails=()):
+    def make(name, accuracy):
+        def trial():
+            if name in fails:
+                raise KeyboardInterrupt
+            done.append(name)
+            return {"blocks": int(name[0]), "accuracy": accuracy}
+
+        return trial
+
+    values = {"0-a": 0.5, "0-b": 0.7, "1-a": 0.9}
+    return {name: make(name, value) for name, value in values.items()}
+
+
+def test_a_killed_study_goes_on_with_the_trial_it_was_killed_in(tmp_path):
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        study.run(tmp_path, trials(done, fails={"0-b"}))
+    rows = study.run(tmp_path, trials(done))
+    assert done == ["0-a", "0-b", "1-a"]
+    assert [row["accuracy"] for row in rows] == [0.5, 0.7, 0.9]
+    assert all(row["seconds"] >= 0 for row in rows)
+
+
+def test_rows_that_differ_in_their_seed_alone_are_put_together(tmp_path, capsys):
+    rows = study.run(tmp_path, trials([]))
+    first, second = study.summarize(rows, ["blocks"])
+    assert (first["blocks"], first["seeds"]) == (0, 2)
+    assert (first["low"], first["high"]) == (0.5, 0.7)
+    assert first["mean"] == pytest.approx(0.6)
+    assert second["mean"] == 0.9
+    study.show("A title", [first, second])
+    assert "0.600 (0.500 to 0.700)" in capsys.readouterr().out
+
+
+def test_what_is_saved_holds_every_trial(tmp_path):
+    rows = study.run(tmp_path, trials([]))
+    saved = study.save(
+        tmp_path, recipe="a", settings=Settings(), data={}, rows=rows, seconds=1.23
+    )
+    assert json.loads((tmp_path / "manifest.json").read_text()) == saved
+    assert saved["trials"] == rows
+    lines = (tmp_path / "trials.csv").read_text().splitlines()
+    assert lines[0] == "blocks,accuracy,seconds"
+    assert len(lines) == 4
+
+
+def test_a_study_without_trials_is_refused(tmp_path):
+    with pytest.raises(errors.InputError, match="trials"):
+        study.run(tmp_path, {})
+
+
+def test_the_figure_shows_each_series_and_names_each_place():
+    points = [(0, 0.5, 0.4, 0.6), (1, 0.7, 0.7, 0.7)]
+    figure = figures.lines(
+        {"200 images": points, "$x": points}, ["head", "all"], "What trains", "Accuracy"
+    )
+    (axes,) = figure.axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["head", "all"]
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[0.5, 0.7]] * 2
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == ["200 images", "$x"]
