@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -16,6 +17,7 @@ SIZES = {
     "cnn_cifar10": {"dataset": "cifar10_sample"},
     "layer_freezing": {"sizes": (20,), "every": 8, "seeds": 1},
     "quickstart": {"fine_tune_epochs": 1, "scratch_epochs": 1},
+    "resnet50_ants_bees": {"data": "photos", "backbone": "mobilenet", "weights": None},
     "vgg16_cifar10": {
         "dataset": "cifar10_sample",
         "backbone": "mobilenet",
@@ -101,6 +103,7 @@ def test_every_notebook_is_run():
         "vgg16_cifar10",
         pytest.param("layer_freezing", marks=pytest.mark.slow),
         pytest.param("quickstart", marks=pytest.mark.slow),
+        pytest.param("resnet50_ants_bees", marks=pytest.mark.slow),
     ],
 )
 def test_a_notebook_runs_from_the_first_cell_to_the_last(name, monkeypatch, tmp_path):
@@ -113,7 +116,10 @@ def test_a_notebook_runs_from_the_first_cell_to_the_last(name, monkeypatch, tmp_
     sizes = {"limit": 40, "image_size": 32, "epochs": 1, "batch_size": 16}
     sizes |= {"out": str(run), **SIZES[name]}
     notebook.cells[-1].source = f"metrics = main(Config(**{sizes!r}))\nprint(metrics)"
-    (tmp_path / "elsewhere").mkdir()
+    for index in range(20):
+        photo = tmp_path / "elsewhere" / "photos" / "ab"[index % 2] / f"{index}.png"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (10 * index, 0, 200)).save(photo)
     NotebookClient(
         notebook,
         timeout=300,

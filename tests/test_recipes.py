@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -51,6 +52,16 @@ FILES = [
 pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
 
 
+FOLDER_SIZES = {
+    "resnet50_ants_bees": {
+        "backbone": "mobilenet",
+        "weights": None,
+        "image_size": 32,
+        "limit": 20,
+        "epochs": 1,
+        "batch_size": 4,
+    },
+}
 STUDIES = {
     "layer_freezing": {
         "sizes": (20,),
@@ -125,7 +136,7 @@ def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
 
 
 def test_every_recipe_is_run():
-    assert {*SIZES, *STUDIES} == {
+    assert {*SIZES, *FOLDER_SIZES, *STUDIES} == {
         path.stem for path in __import__("pathlib").Path("recipes").glob("[!_]*.py")
     }
 
@@ -144,6 +155,27 @@ def photographs(tmp_path):
             image = Image.fromarray(pixels.astype("uint8"))
             image.save(folder / name / f"{index}.png")
     return folder
+
+
+@pytest.mark.parametrize("report_on", ["validation", "test"])
+def test_ants_and_bees_are_reported_on_images_that_chose_nothing(
+    report_on, photographs, tmp_path
+):
+    recipe = importlib.import_module("recipes.resnet50_ants_bees")
+    shutil.copytree(photographs, tmp_path / "data" / "train")
+    for name in ("red", "green", "blue"):
+        given = tmp_path / "data" / "val" / name
+        given.mkdir(parents=True)
+        pixels = np.full((40, 40, 3), 10 + len(name), "uint8")
+        Image.fromarray(pixels).save(given / "a.png")
+    run = tmp_path / "run"
+    settings = FOLDER_SIZES["resnet50_ants_bees"] | {"report_on": report_on}
+    metrics = recipe.main(recipe.Config(data=tmp_path / "data", out=run, **settings))
+    assert set(metrics["models"]) == {"feature extractor", "fine-tuned"}
+    counts = json.loads((run / "manifest.json").read_text())["data"]["counts"]
+    # `val` has 3 images; 2 of each class of train are drawn.
+    given, drawn = ("test", "validation")[:: 1 if report_on == "validation" else -1]
+    assert (counts[given], counts[drawn]) == (3, 6)
 
 
 def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path):
@@ -182,6 +214,8 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("vgg16_cifar10", {"backbone": "vgg61"}, "Did you mean .*vgg16"),
         ("vgg16_cifar10", {"dataset": "cifar_10"}, "Did you mean"),
         ("vgg16_cifar10", {"preprocessing": "touch"}, "Did you mean torch"),
+        ("resnet50_ants_bees", {"data": None}, "hymenoptera_data"),
+        ("resnet50_ants_bees", {"data": Path("absent")}, "a folder that exists"),
         ("layer_freezing", {"sizes": (50,)}, "at most 40"),
         ("layer_freezing", {"sizes": ()}, "sizes=0"),
         ("layer_freezing", {"every": 0}, "every=0"),
@@ -192,7 +226,7 @@ def test_bad_settings_are_named_and_nothing_is_written(
 ):
     monkeypatch.chdir(tmp_path)
     recipe = importlib.import_module(f"recipes.{name}")
-    sizes = {**SIZES, **STUDIES}[name] | settings
+    sizes = {**SIZES, **FOLDER_SIZES, **STUDIES}[name] | settings
     with pytest.raises(errors.InputError, match=message):
         recipe.main(recipe.Config(**sizes))
     assert not list(tmp_path.iterdir())

@@ -120,15 +120,13 @@ class Evaluation:
 
     @cached_property
     def accuracy_interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval of the accuracy.
+        """95 % interval of the accuracy, over test images of the same kind.
 
-        All right, or all wrong, would give width 0; there it is the exact interval of
-        Clopper and Pearson, 1934, https://doi.org/10.1093/biomet/26.4.404.
+        The score interval of Wilson, 1927, https://doi.org/10.2307/2276774, which has
+        a width also where all are right.
         """
-        if 0 < self.accuracy < 1:
-            return bootstrap_interval(self.correct, seed=self.seed)
         test = stats.binomtest(int(self.correct.sum()), len(self.labels))
-        return tuple(float(end) for end in test.proportion_ci(0.95, method="exact"))
+        return tuple(float(end) for end in test.proportion_ci(0.95, method="wilson"))
 
     @cached_property
     def cross_entropy(self) -> float:

@@ -76,6 +76,71 @@ def flip_and_crop(
     return tf.gather(images, columns, axis=2, batch_dims=1)
 
 
+def random_resized_crop(
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    horizontal_flip: bool = True,
+) -> Augmentation:
+    """Build the augmentation of ImageNet training: a part of the image, at full size.
+
+    As torchvision's `RandomResizedCrop` and `RandomHorizontalFlip`, with one draw for
+    each image: where the rectangle does not fit into the image, its long side is cut,
+    while torchvision draws again.
+
+    Args:
+        scale: Lowest and highest share of the image's area, in (0, 1].
+        ratio: Lowest and highest width of the part divided by its height, above 0;
+            drawn on a logarithmic scale.
+        horizontal_flip: Whether to swap left and right in half of the images.
+
+    Returns:
+        Function from images `(batch, height, width, channels)` in [0, 255], uint8 or
+        float, and draws `(batch, n)` with n >= 5, to float32 images of the same shape.
+
+    Raises:
+        InputError: A value out of range.
+
+    Reference:
+        Szegedy et al., "Going deeper with convolutions", 2014, arXiv:1409.4842,
+        section 6.
+    """
+    if not (_is_pair(scale) and scale[0] > 0 and scale[1] <= 1):
+        raise errors.expected(
+            "scale", "be two numbers: 0 < lowest <= highest <= 1", scale
+        )
+    if not (_is_pair(ratio) and ratio[0] > 0):
+        raise errors.expected("ratio", "be two numbers: 0 < lowest <= highest", ratio)
+    if not isinstance(horizontal_flip, bool):
+        raise errors.expected("horizontal_flip", "be True or False", horizontal_flip)
+
+    def augment(images, draws):
+        import tensorflow as tf
+
+        height, width = images.shape[1:3]
+        area, shape, right, down, mirror = tf.unstack(draws[:, :5], num=5, axis=1)
+        area = _between(*scale, area)
+        shape = tf.exp(_between(*map(math.log, ratio), shape))
+        # Of the image's own sides.
+        wide = tf.minimum(tf.sqrt(area * shape * (height / width)), 1.0)
+        high = tf.minimum(tf.sqrt(area / shape * (width / height)), 1.0)
+        still = tf.zeros_like(area)
+        return warp.transform(
+            images,
+            theta=still,
+            # From the centre of the image to that of the part.
+            tx=(right - 0.5) * (1 - wide) * width,
+            ty=(down - 0.5) * (1 - high) * height,
+            shear=still,
+            zx=wide,
+            zy=high,
+            flip_horizontal=tf.logical_and(mirror < 0.5, horizontal_flip),
+            flip_vertical=tf.zeros_like(area, tf.bool),
+        )
+
+    return augment
+
+
 def image_data_generator(
     *,
     rotation_range: float = 0.0,

@@ -97,11 +97,25 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
     assert 0.90 <= covered / 300 <= 0.98
 
 
+def with_so_many_right(right, count):
+    said = (np.arange(count) >= right).astype(int)
+    return evaluation.evaluate(np.zeros(count, int), np.eye(2)[said], "ab")
+
+
 def test_all_right_still_has_an_interval():
-    result = evaluation.evaluate(np.zeros(20, int), np.eye(2)[np.zeros(20, int)], "ab")
-    low, high = result.accuracy_interval
+    low, high = with_so_many_right(20, 20).accuracy_interval
     assert high == 1
-    assert low == pytest.approx(0.025 ** (1 / 20))
+    # Wilson's: n / (n + z^2).
+    assert low == pytest.approx(20 / (20 + 1.959964**2))
+
+
+@pytest.mark.parametrize(
+    ("right", "interval"),
+    [(143, (0.884, 0.964)), (145, (0.900, 0.973)), (147, (0.917, 0.982))],
+)
+def test_the_intervals_of_the_published_ants_and_bees_overlap(right, interval):
+    found = with_so_many_right(right, 153).accuracy_interval
+    assert found == pytest.approx(interval, abs=5e-4)
 
 
 def test_seeds_are_summarised_with_their_spread():

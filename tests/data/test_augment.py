@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras.src.legacy.preprocessing.image import ImageDataGenerator
+from PIL import Image
 
 from keras_tl import errors
 from keras_tl.data import augment, pipeline, warp
@@ -457,3 +458,58 @@ def test_an_unknown_fill_mode_names_the_nearest():
         augment.image_data_generator(fill_mode="neares")
     with pytest.raises(errors.InputError, match="fill_mode"):
         augment.image_data_generator(fill_mode=None)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(SHAPES[:2]), st.integers(0, 10**6))
+def test_a_random_part_is_what_pillow_cuts_and_scales(shape, seed):
+    height, width, _ = shape
+    images, draws = random_images(4, shape, seed), random_draws(4, seed)
+    crop = augment.random_resized_crop(scale=(0.2, 0.9), horizontal_flip=False)
+    found = crop(images, draws).numpy()
+    for image, row, result in zip(images, draws.astype(float), found, strict=True):
+        area = 0.2 + 0.7 * row[0]
+        ratio = 0.75 * (16 / 9) ** row[1]
+        wide = min((area * height * width * ratio) ** 0.5, width)
+        high = min((area * height * width / ratio) ** 0.5, height)
+        left, top = row[2] * (width - wide), row[3] * (height - high)
+        box = (left, top, left + wide, top + high)
+        wanted = Image.fromarray(image).resize(
+            (width, height), Image.Resampling.BILINEAR, box
+        )
+        # Pillow rounds to whole levels, its weights too, and keeps inside the box.
+        inner = (slice(2, -2), slice(2, -2))
+        np.testing.assert_allclose(
+            result[inner], np.asarray(wanted, float)[inner], atol=4
+        )
+
+
+def test_the_whole_image_is_a_part_that_changes_nothing():
+    images, draws = random_images(4, (9, 14, 3)), random_draws(4)
+    # A ratio as wide as the image is, so that its whole area fits.
+    ratio = (14 / 9, 14 / 9)
+    whole = augment.random_resized_crop(
+        scale=(1, 1), ratio=ratio, horizontal_flip=False
+    )
+    np.testing.assert_allclose(whole(images, draws), images, atol=1e-3)
+    flip = augment.random_resized_crop(scale=(1, 1), ratio=ratio)
+    flipped = flip(images, draws).numpy()
+    for image, row, result in zip(images, draws, flipped, strict=True):
+        wanted = image[:, ::-1] if row[4] < 0.5 else image
+        np.testing.assert_allclose(result, wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": (0, 1)},
+        {"scale": (0.5, 1.5)},
+        {"scale": 0.5},
+        {"ratio": (2, 1)},
+        {"ratio": (0, 1)},
+        {"horizontal_flip": 1},
+    ],
+)
+def test_a_part_that_cannot_be_is_refused(options):
+    with pytest.raises(errors.InputError, match=next(iter(options))):
+        augment.random_resized_crop(**options)
