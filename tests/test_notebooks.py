@@ -15,6 +15,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Settings of the last cell at which a notebook is run here.
 SIZES = {
     "cnn_cifar10": {"dataset": "cifar10_sample"},
+    "feature_extraction": {},
     "layer_freezing": {"sizes": (20,), "every": 8, "seeds": 1},
     "quickstart": {"fine_tune_epochs": 1, "scratch_epochs": 1},
     "resnet50_ants_bees": {"data": "photos", "backbone": "mobilenet", "weights": None},
@@ -101,6 +102,7 @@ def test_every_notebook_is_run():
     [
         "cnn_cifar10",
         "vgg16_cifar10",
+        pytest.param("feature_extraction", marks=pytest.mark.slow),
         pytest.param("layer_freezing", marks=pytest.mark.slow),
         pytest.param("quickstart", marks=pytest.mark.slow),
         pytest.param("resnet50_ants_bees", marks=pytest.mark.slow),
@@ -114,6 +116,8 @@ def test_a_notebook_runs_from_the_first_cell_to_the_last(name, monkeypatch, tmp_
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     run = tmp_path / "run"
     sizes = {"limit": 40, "image_size": 32, "epochs": 1, "batch_size": 16}
+    if name == "feature_extraction":
+        del sizes["epochs"], sizes["batch_size"]
     sizes |= {"out": str(run), **SIZES[name]}
     notebook.cells[-1].source = f"metrics = main(Config(**{sizes!r}))\nprint(metrics)"
     for index in range(20):

@@ -62,6 +62,9 @@ FOLDER_SIZES = {
         "batch_size": 4,
     },
 }
+PROBE_SIZES = {
+    "feature_extraction": {"limit": 40, "image_size": 32, "layers": ("block2b_add",)},
+}
 STUDIES = {
     "layer_freezing": {
         "sizes": (20,),
@@ -103,6 +106,25 @@ def test_the_articles_augmentation_trains_the_whole_model(tmp_path):
     assert set(metrics["models"]) == {"frozen", "fine-tuned"}
 
 
+@pytest.mark.parametrize(
+    "layers", [("block2b_add",), ("block1a_project_bn", "block2b_add")]
+)
+def test_the_best_probe_is_saved_as_a_plain_model(layers, tmp_path):
+    recipe = importlib.import_module("recipes.feature_extraction")
+    run, sizes = tmp_path / "run", PROBE_SIZES["feature_extraction"]
+    metrics = recipe.main(recipe.Config(out=run, **sizes | {"layers": layers}))
+    assert set(metrics["models"]) == {"k-NN", "SVM", "logistic regression"}
+    made = {path.name for path in run.iterdir()}
+    assert made == {*FILES, "layers.csv", "layers.png"} - {"curves.png", "history.csv"}
+    rows = (run / "layers.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3 * (len(layers) + (len(layers) > 1))
+    loaded = artifact.load(run)
+    data = recipe.build_data(recipe.Config(**sizes))
+    said = loaded.predict(data.test.images).argmax(1)
+    right = metrics["models"]["logistic regression"]["accuracy"]
+    assert (said == data.test.labels).mean() == pytest.approx(right)
+
+
 @pytest.mark.parametrize("name", sorted(STUDIES))
 def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
     name, tmp_path, capsys
@@ -136,7 +158,7 @@ def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
 
 
 def test_every_recipe_is_run():
-    assert {*SIZES, *FOLDER_SIZES, *STUDIES} == {
+    assert {*SIZES, *FOLDER_SIZES, *PROBE_SIZES, *STUDIES} == {
         path.stem for path in __import__("pathlib").Path("recipes").glob("[!_]*.py")
     }
 
@@ -216,6 +238,7 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("vgg16_cifar10", {"preprocessing": "touch"}, "Did you mean torch"),
         ("resnet50_ants_bees", {"data": None}, "hymenoptera_data"),
         ("resnet50_ants_bees", {"data": Path("absent")}, "a folder that exists"),
+        ("feature_extraction", {"layers": ("block1",)}, "names"),
         ("layer_freezing", {"sizes": (50,)}, "at most 40"),
         ("layer_freezing", {"sizes": ()}, "sizes=0"),
         ("layer_freezing", {"every": 0}, "every=0"),
@@ -226,7 +249,7 @@ def test_bad_settings_are_named_and_nothing_is_written(
 ):
     monkeypatch.chdir(tmp_path)
     recipe = importlib.import_module(f"recipes.{name}")
-    sizes = {**SIZES, **FOLDER_SIZES, **STUDIES}[name] | settings
+    sizes = {**SIZES, **FOLDER_SIZES, **PROBE_SIZES, **STUDIES}[name] | settings
     with pytest.raises(errors.InputError, match=message):
         recipe.main(recipe.Config(**sizes))
     assert not list(tmp_path.iterdir())

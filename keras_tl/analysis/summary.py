@@ -132,8 +132,9 @@ def save_figures(
     ]
     shown = np.arange(min(12, len(test_split)))
     images = replace(test_split, image_size=test_split.image_size or 128).read(shown)
+    curves = {"curves": figures.curves(merged, phases)} if phases else {}
     for name, figure in {
-        "curves": figures.curves(merged, phases),
+        **curves,
         "comparison": figures.comparison(rows),
         "confusion": figures.confusion(own),
         "predictions": figures.predictions(

@@ -132,7 +132,8 @@ def save(
         settings: The recipe's settings, of which the manifest keeps the seed.
         data: What it was trained on.
         results: Name -> evaluation on the test split; the last is of `model`.
-        histories: Phase -> history, of the phases of `model`.
+        histories: Phase -> history, of the phases of `model`; none where nothing was
+            trained by epochs, and then no `history.csv` and no curves.
         seconds: How long the run took.
         cache: What the run had from earlier ones, which it took less time for.
 
@@ -150,7 +151,8 @@ def save(
     files.write_json(folder / "classes.json", list(data.class_names))
     metrics = summary.metrics(results)
     files.write_json(folder / "metrics.json", metrics)
-    _write_history(folder / "history.csv", summary.history_rows(histories))
+    if histories:
+        _write_history(folder / "history.csv", summary.history_rows(histories))
     summary.save_figures(folder, results, histories, data.test)
     manifest = {
         "recipe": recipe,

@@ -1,0 +1,80 @@
+"""Features from any layers of a model, in one pass."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_tl import errors
+from keras_tl.models import splitting
+
+
+def pooled(
+    model: keras.Model, names: Sequence[str]
+) -> tuple[keras.Model, dict[str, slice]]:
+    """Build a model that gives the pooled outputs of several layers, side by side.
+
+    Args:
+        model: A functional model.
+        names: Layers; a feature map is averaged over its rows and columns, anything
+            else flattened.
+
+    Returns:
+        A model from the input of `model` to `(batch, features)`, and the columns of
+        each layer in it.
+
+    Raises:
+        InputError: No names, one twice, or one that is not a layer's.
+
+    >>> layers = [keras.layers.Conv2D(4, 3, name="a"), keras.layers.Conv2D(6, 3)]
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    >>> pooled(model, ["a", layers[1].name])[1]["a"]
+    slice(0, 4, None)
+    """
+    found = {
+        operation.name: outputs[0] for operation, _, outputs in splitting.nodes(model)
+    }
+    errors.check_at_least("len(names)", len(names), 1)
+    if len(set(names)) < len(names):
+        raise errors.expected("names", "name each layer once", list(names))
+    columns, parts, start = {}, [], 0
+    for name in names:
+        if name not in found:
+            raise errors.unknown("names", name, found)
+        x = found[name]
+        if len(x.shape) == 4:
+            x = keras.layers.GlobalAveragePooling2D(name=f"{name}_pooled")(x)
+        elif len(x.shape) > 2:
+            x = keras.layers.Flatten(name=f"{name}_flat")(x)
+        columns[name] = slice(start, start + x.shape[-1])
+        parts.append(x)
+        start = columns[name].stop
+    whole = keras.layers.Concatenate(name="features")(parts) if parts[1:] else parts[0]
+    return keras.Model(model.inputs[0], whole, name=f"{model.name}_taps"), columns
+
+
+def classifier(
+    model: keras.Model, names: Sequence[str], kernel: np.ndarray, bias: np.ndarray
+) -> keras.Model:
+    """Build a classifier with given weights on what `pooled` gives.
+
+    Args:
+        model: A functional model.
+        names: As for `pooled`.
+        kernel: `(features, num_classes)`.
+        bias: `(num_classes,)`.
+
+    Returns:
+        An uncompiled model from the input of `model` to `logits`, float32.
+
+    Raises:
+        InputError: What `pooled` raises, or weights of another shape.
+    """
+    features, _ = pooled(model, names)
+    width = features.outputs[0].shape[-1]
+    if kernel.shape != (width, len(bias)):
+        raise errors.expected("kernel", f"be {(width, len(bias))}", kernel.shape)
+    logits = keras.layers.Dense(len(bias), name="logits", dtype="float32")
+    made = keras.Model(features.inputs[0], logits(features.outputs[0]), name=model.name)
+    logits.set_weights([kernel, bias])
+    return made

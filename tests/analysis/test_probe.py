@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from keras_tl import errors
+from keras_tl.analysis import probe
+from keras_tl.data.splits import Split
+
+
+def clouds(count, classes, seed):
+    """Features of classes that lie apart, on scales of their own."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    features = rng.normal(size=(count, 6))
+    features[np.arange(count), labels] += 4
+    return Split((features * [1, 10, 100, 1, 1, 1] + 5).astype("float32"), labels)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("kind", probe.KINDS)
+def test_each_kind_learns_what_can_be_learned(kind, classes):
+    found = probe.fit(kind, clouds(80, classes, 0), clouds(40, classes, 1))
+    test = clouds(100, classes, 2)
+    logits = found.logits(test.images)
+    assert logits.shape == (100, classes)
+    assert logits.dtype == "float32"
+    assert (logits.argmax(1) == test.labels).mean() > 0.9
+    said = found.pipeline.predict(test.images)
+    np.testing.assert_array_equal(logits.argmax(1), said)
+    assert found.setting in probe.KINDS[kind][1]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_logistic_regression_is_one_dense_layer(classes):
+    found = probe.fit(
+        "logistic regression", clouds(80, classes, 0), clouds(40, classes, 1)
+    )
+    features = clouds(30, classes, 2).images
+    kernel, bias = found.dense()
+    np.testing.assert_allclose(
+        features @ kernel + bias, found.logits(features), atol=1e-4
+    )
+
+
+def test_validation_chooses_the_setting():
+    train, validation = clouds(60, 3, 0), clouds(30, 3, 1)
+    found = probe.fit("k-NN", train, validation)
+    _, values, build = probe.KINDS["k-NN"]
+    scaled = found.pipeline[0].transform
+    scores = [
+        build(value)
+        .fit(scaled(train.images), train.labels)
+        .score(scaled(validation.images), validation.labels)
+        for value in values
+    ]
+    assert found.validation == max(scores)
+    assert found.setting == values[int(np.argmax(scores))]
+
+
+def test_few_examples_have_few_neighbours():
+    found = probe.fit("k-NN", clouds(6, 3, 0), clouds(6, 3, 1))
+    assert found.setting <= 5
+
+
+def test_wrong_kinds_are_named():
+    with pytest.raises(errors.InputError, match="logistic regression"):
+        probe.fit("logistic", clouds(6, 3, 0), clouds(6, 3, 1))
+    with pytest.raises(errors.InputError, match="kind"):
+        probe.fit("k-NN", clouds(9, 3, 0), clouds(9, 3, 1)).dense()
