@@ -1,7 +1,8 @@
 """The core on JAX where TensorFlow cannot be imported; run as a script.
 
-`models`, `training.features` and `analysis` are written on Keras and numpy: a frozen
-stem runs once, a head is fitted to its features, the whole is evaluated and drawn.
+`models`, `methods`, `training.features`, `training.optimizers` and `analysis` are
+written on Keras and numpy: a frozen stem runs once, a head is fitted to its features
+with a rate of its own and held to its start, the whole is evaluated and drawn.
 """
 
 import importlib.util
@@ -29,8 +30,9 @@ def main():
 
     from keras_tl.analysis import evaluation, figures
     from keras_tl.data.splits import Split
+    from keras_tl.methods import regularizers
     from keras_tl.models import backbones, freezing, heads, splitting
-    from keras_tl.training import features, store
+    from keras_tl.training import features, optimizers, store
 
     assert keras.backend.backend() == "jax"
     keras.utils.set_random_seed(0)
@@ -51,11 +53,12 @@ def main():
     assert (first.made, again.found) == (60, 60)
     np.testing.assert_array_equal(kept.images, found.images)
 
-    tail.compile(
-        optimizer=keras.optimizers.Adam(0.01),
+    held = regularizers.l2_sp(alpha=0.01, beta=1e-4)(tail)
+    held.compile(
+        optimizer=optimizers.layerwise("adam", 0.02, {"logits": 0.5}),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    tail.fit(kept.images, kept.labels, epochs=20, verbose=0)
+    held.fit(kept.images, kept.labels, epochs=20, verbose=0)
     logits = evaluation.predict(model, split)
     result = evaluation.evaluate(labels, logits, ("red", "green", "blue"))
     assert result.accuracy > 0.9, result.accuracy

@@ -116,3 +116,12 @@ def nodes(
         for depth in sorted(model._nodes_by_depth, reverse=True)
         for node in model._nodes_by_depth[depth]
     ]
+
+
+def outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Give the output of each step by its name, in this model's own graph.
+
+    A layer that is shared between models has an output in each; `layer.output` is that
+    of the first.
+    """
+    return {operation.name: tensors[0] for operation, _, tensors in nodes(model)}

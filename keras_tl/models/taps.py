@@ -31,9 +31,7 @@ def pooled(
     >>> pooled(model, ["a", layers[1].name])[1]["a"]
     slice(0, 4, None)
     """
-    found = {
-        operation.name: outputs[0] for operation, _, outputs in splitting.nodes(model)
-    }
+    found = splitting.outputs(model)
     errors.check_at_least("len(names)", len(names), 1)
     if len(set(names)) < len(names):
         raise errors.expected("names", "name each layer once", list(names))

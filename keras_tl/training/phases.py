@@ -27,6 +27,7 @@ from keras_tl.training.progress import PhaseProgress, StopOnNonFinite
 
 History = dict[str, list[float]]
 Optimizer = Callable[[schedules.Rate], keras.optimizers.Optimizer]
+Regularizer = Callable[[keras.Model], keras.Model]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def fit_head(
     learning_rate: float = 1e-3,
     schedule: schedules.Schedule = schedules.cosine,
     optimizer: Optimizer = keras.optimizers.Adam,
+    regularizer: Regularizer | None = None,
     patience: int = 5,
     phase: str = "head",
 ) -> History:
@@ -98,6 +100,8 @@ def fit_head(
         schedule: How it goes over the phase.
         optimizer: Function from a rate, or a schedule of rates, to a Keras optimizer,
             such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`.
+        regularizer: Function from the part that trains to a model with the same layers
+            and another term in its loss, see `methods.regularizers`.
         patience: Epochs without a lower validation loss after which to stop.
         phase: Name of the phase, for the display and the files in `setup.state`.
 
@@ -120,6 +124,7 @@ def fit_head(
         learning_rate,
         schedule,
         optimizer,
+        regularizer,
         patience,
         phase,
         start_counts=False,
@@ -135,6 +140,7 @@ def fine_tune(
     learning_rate: float = 1e-4,
     schedule: schedules.Schedule = schedules.cosine,
     optimizer: Optimizer = keras.optimizers.Adam,
+    regularizer: Regularizer | None = None,
     patience: int = 3,
     phase: str = "fine-tuning",
 ) -> History:
@@ -151,6 +157,7 @@ def fine_tune(
         learning_rate,
         schedule,
         optimizer,
+        regularizer,
         patience,
         phase,
         start_counts=True,
@@ -165,6 +172,7 @@ def _fit(
     learning_rate,
     schedule,
     optimizer,
+    regularizer,
     patience,
     phase,
     *,
@@ -193,6 +201,9 @@ def _fit(
         train, batch_size, setup.seed, setup.augment, classes, setup.mix
     )
     with placement.scope():
+        if regularizer is not None:
+            # It shares the variables: what trains in it has trained in `model`.
+            part = regularizer(part)
         part.compile(
             optimizer=optimizer(schedule(learning_rate, epochs, training.steps)),
             loss=keras.losses.CategoricalCrossentropy(

@@ -1,0 +1,146 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_tl import errors
+from keras_tl.methods import regularizers
+from keras_tl.models import freezing, heads
+from keras_tl.training import phases
+
+
+@pytest.fixture
+def classifier(make_backbone):
+    keras.utils.set_random_seed(0)
+    backbone = make_backbone()
+    freezing.freeze(backbone)
+    model = heads.attach(backbone, 3, dropout=0.0)
+    freezing.unfreeze_from(model, "block2")
+    return model
+
+
+def terms(model, regularizer, images, labels):
+    """The loss of a training step, and the plain one."""
+    regularized = regularizer(model)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def both(change):
+        change()
+        found = []
+        for one in (regularized, model):
+            one.compile("sgd", loss)
+            y_pred = one(images)
+            found.append(
+                float(one.compute_loss(images, labels, y_pred, None, training=True))
+            )
+        y_pred = regularized(images)
+        plain = regularized.compute_loss(images, labels, y_pred, None, training=False)
+        assert float(plain) == pytest.approx(found[1], rel=1e-5)
+        return found[0] - found[1]
+
+    return both
+
+
+def batch(colours):
+    return colours.train.images[:6].astype("float32"), colours.train.labels[:6]
+
+
+def test_l2_sp_is_the_distance_from_the_start_and_the_size_of_the_head(
+    classifier, colours
+):
+    measure = terms(
+        classifier, regularizers.l2_sp(alpha=0.3, beta=0.2), *batch(colours)
+    )
+    kernel = classifier.get_layer("block2_conv").kernel
+    logits = classifier.get_layer("logits").kernel
+    bias = classifier.get_layer("logits").bias
+    head = (logits.numpy() ** 2).sum() + (bias.numpy() ** 2).sum()
+    assert measure(lambda: None) == pytest.approx(0.1 * head, rel=1e-3)
+    moved = measure(lambda: kernel.assign_add(np.full(kernel.shape, 0.5)))
+    wanted = 0.15 * 0.25 * np.prod(kernel.shape) + 0.1 * head
+    assert moved == pytest.approx(wanted, rel=1e-3)
+
+
+def test_delta_is_the_distance_of_the_maps(classifier, colours):
+    images, labels = batch(colours)
+    measure = terms(
+        classifier,
+        regularizers.delta(["block2_conv"], alpha=0.3, beta=0),
+        images,
+        labels,
+    )
+    assert measure(lambda: None) == pytest.approx(0, abs=1e-5)
+    bias = classifier.get_layer("block2_conv").bias
+    # Every cell of every map moves by 0.5: 8 x 8 cells, 4 channels.
+    moved = measure(lambda: bias.assign_add(np.full(4, 0.5)))
+    assert moved == pytest.approx(0.15 * 0.25 * 8 * 8 * 4, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_bss_is_the_smallest_squared_singular_values(classifier, colours, count):
+    images, labels = (part[:count] for part in batch(colours))
+    measure = terms(classifier, regularizers.bss(eta=2.0, k=2), images, labels)
+    pooled = keras.Model(classifier.inputs[0], classifier.get_layer("pool").output)
+    features = keras.ops.convert_to_numpy(pooled(images))
+    values = np.linalg.svd(features, compute_uv=False)
+    wanted = 2.0 * (np.sort(values)[:2] ** 2).sum()
+    assert measure(lambda: None) == pytest.approx(wanted, abs=1e-4)
+
+
+REGULARIZERS = {
+    "l2_sp": regularizers.l2_sp(alpha=100.0),
+    "delta": regularizers.delta(["block2_add"], alpha=1.0),
+    "bss": regularizers.bss(),
+}
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_a_phase_trains_with_it_and_saves_a_plain_model(
+    name, classifier, colours, here, tmp_path
+):
+    phases.fine_tune(
+        classifier,
+        colours,
+        here,
+        epochs=3,
+        learning_rate=0.01,
+        regularizer=REGULARIZERS[name],
+    )
+    classifier.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert type(again) is type(classifier)
+    images = colours.test.images
+    np.testing.assert_array_equal(again.predict(images), classifier.predict(images))
+
+
+def test_a_strong_l2_sp_keeps_the_weights_where_they_were(classifier, colours, here):
+    start = classifier.get_layer("block2_conv").get_weights()[0]
+    distance = {}
+    for name, regularizer in (("plain", None), ("held", REGULARIZERS["l2_sp"])):
+        classifier.get_layer("block2_conv").kernel.assign(start)
+        phases.fine_tune(
+            classifier,
+            colours,
+            here,
+            epochs=10,
+            learning_rate=0.01,
+            regularizer=regularizer,
+        )
+        kernel = classifier.get_layer("block2_conv").get_weights()[0]
+        distance[name] = abs(kernel - start).max()
+    assert distance["held"] < distance["plain"] / 2
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda model: regularizers.l2_sp(alpha=-1)(model), "alpha"),
+        (lambda model: regularizers.delta([])(model), "layers"),
+        (lambda model: regularizers.delta(["block9"])(model), "layers"),
+        (lambda model: regularizers.bss("pol")(model), "Did you mean pool"),
+        (lambda model: regularizers.bss("block2_add")(model), "batch, features"),
+        (lambda model: regularizers.bss(k=0)(model), "k=0"),
+    ],
+)
+def test_what_cannot_work_is_said(classifier, build, said):
+    with pytest.raises(errors.InputError, match=said):
+        build(classifier)
