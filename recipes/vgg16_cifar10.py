@@ -56,6 +56,7 @@ class Config:
     fine_tune_learning_rate: float = 1e-4  # Adam's rate for fine-tuning.
     augment: bool = False  # The article's random changes, new ones in every epoch.
     augmented_copies: int = 0  # With --augment: change each image this often, run once.
+    choose_by: Literal["loss", "accuracy"] = "loss"  # What of validation chooses.
     precision: placement.Precision = "float32"  # Of the layers; the logits are float32.
     batch_size: int = 64  # Images per step, over all devices.
     limit: int | None = None  # Keep at most this many images of each split.
@@ -145,6 +146,7 @@ def main(settings: Config) -> dict:
         seed=settings.seed,
         augment=augment.image_data_generator(**ARTICLE) if settings.augment else None,
         augmented_copies=settings.augmented_copies,
+        choose_by=settings.choose_by,
         cache=store.Cache() if settings.cache else None,
         state=run / "state",
         tensorboard=run / "tensorboard" if settings.tensorboard else None,

@@ -144,8 +144,8 @@ def _kept(histories: Histories) -> str:
         if 1.0 in kept:
             parts.append(f"epoch {kept.index(1.0) + 1} of {len(kept)} of {name}")
         elif kept:
-            parts.append(f"no epoch of {name}, since none lowered the validation loss")
-    said = "Kept are the weights with the lowest validation loss: "
+            parts.append(f"none of {name}, which was no better than what it began with")
+    said = "The weights that validation chose: "
     return f"{said}{'; '.join(parts)}." if parts else ""
 
 

@@ -8,6 +8,7 @@ model with the weights of its best epoch.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import keras
 
@@ -26,6 +27,9 @@ from keras_tl.training.placement import (
 from keras_tl.training.progress import PhaseProgress, StopOnNonFinite
 
 History = dict[str, list[float]]
+ChooseBy = Literal["loss", "accuracy"]
+# What a better epoch does to each, and what the best has.
+BETTER = {"loss": ("lowered", "lowest"), "accuracy": ("raised", "highest")}
 Optimizer = Callable[[schedules.Rate], keras.optimizers.Optimizer]
 Regularizer = Callable[[keras.Model], keras.Model]
 
@@ -43,6 +47,9 @@ class Setup:
             there is room.
         mix: See `pipeline.Training` and `data.random_layers`.
         label_smoothing: Share of each label, in [0, 1), that all classes get alike.
+        choose_by: What of validation chooses the epoch whose weights are kept. The loss
+            tells more where there are few images; with many, and long training, it can
+            rise while the accuracy still does.
         augmented_copies: With `augment`, run it once over this many changed copies of
             each training image; each epoch uses the next. 0 changes every image anew in
             every epoch, and runs the whole model on it.
@@ -57,12 +64,15 @@ class Setup:
     augment: pipeline.Augmentation | None = None
     mix: pipeline.Mixing | None = None
     label_smoothing: float = 0.0
+    choose_by: ChooseBy = "loss"
     augmented_copies: int = 0
     cache: store.Cache | None = None
     state: Path | None = None
     tensorboard: Path | None = None
 
     def __post_init__(self):
+        if self.choose_by not in BETTER:
+            raise errors.unknown("choose_by", self.choose_by, BETTER)
         if not 0 <= self.label_smoothing < 1:
             raise errors.expected(
                 "label_smoothing", "be in [0, 1)", self.label_smoothing
@@ -102,7 +112,7 @@ def fit_head(
             such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`.
         regularizer: Function from the part that trains to a model with the same layers
             and another term in its loss, see `methods.regularizers`.
-        patience: Epochs without a lower validation loss after which to stop.
+        patience: Epochs after which to stop that validation finds no better.
         phase: Name of the phase, for the display and the files in `setup.state`.
 
     Returns:
@@ -146,8 +156,8 @@ def fine_tune(
 ) -> History:
     """Train on, with pretrained layers among what trains.
 
-    As `fit_head`, but the weights at the start count as an epoch: where no epoch lowers
-    the validation loss, they stay. Unfreeze first, see `freezing`.
+    As `fit_head`, but the weights at the start count as an epoch: where validation
+    finds none better, they stay. Unfreeze first, see `freezing`.
     """
     return _fit(
         model,
@@ -217,7 +227,10 @@ def _fit(
 
     validation_batches = pipeline.evaluation(validation, batch_size, classes)
     stopper = keras.callbacks.EarlyStopping(
-        monitor="val_loss", mode="min", patience=patience, restore_best_weights=True
+        monitor=f"val_{setup.choose_by}",
+        mode="min" if setup.choose_by == "loss" else "max",
+        patience=patience,
+        restore_best_weights=True,
     )
     batches, go_to = training.epochs()
     callbacks = [
@@ -231,7 +244,7 @@ def _fit(
     checkpoint = Checkpoint(path, [stopper])
     if start_counts and not checkpoint.epoch:
         start = part.evaluate(validation_batches, verbose=0, return_dict=True)
-        callbacks.append(_StartCounts(stopper, start["loss"]))
+        callbacks.append(_StartCounts(stopper, start[setup.choose_by]))
     if setup.tensorboard is not None:
         errors.check_installed("tensorboard", extra="tensorboard")
         folder = Path(setup.tensorboard) / phase.replace(" ", "-")
@@ -266,17 +279,20 @@ def _fit(
     checkpoint.history["kept"] = [float(e == stopper.best_epoch) for e in kept]
     checkpoint.finished = True
     checkpoint.write()
-    print(f"{phase:>15}  {_kept(stopper, checkpoint, epochs)}", flush=True)
+    said = _kept(stopper, checkpoint, epochs, setup.choose_by)
+    print(f"{phase:>15}  {said}", flush=True)
     return checkpoint.history
 
 
-def _kept(stopper, checkpoint, epochs) -> str:
+def _kept(stopper, checkpoint, epochs, choose_by) -> str:
     """Say which weights a phase leaves, and why it ended."""
+    verb, best = BETTER[choose_by]
     if stopper.best_epoch < 0:
-        said = f"no epoch lowered the validation loss of {stopper.best:.3f}: kept the "
-        said += "weights from before"
+        said = f"no epoch {verb} the validation {choose_by} of {stopper.best:.3f}: "
+        said += "kept the weights from before"
     else:
-        said = f"kept epoch {stopper.best_epoch + 1}, with the lowest validation loss"
+        said = f"kept epoch {stopper.best_epoch + 1}, with the {best} validation "
+        said += choose_by
     if checkpoint.epoch < epochs:
         said += f"; ended early, {stopper.patience} epochs after it"
     return f"{said}."
@@ -304,12 +320,12 @@ def _told(stopped, phase, model, setup) -> BaseException:
 class _StartCounts(keras.callbacks.Callback):
     """Let early stopping count the weights at the start as its best so far."""
 
-    def __init__(self, stopper, loss):
+    def __init__(self, stopper, value):
         super().__init__()
-        self.stopper, self.loss = stopper, loss
+        self.stopper, self.value = stopper, value
 
     def on_train_begin(self, logs=None):
-        self.stopper.best = self.loss
+        self.stopper.best = self.value
         self.stopper.best_weights = self.model.get_weights()
         self.stopper.best_epoch = -1
 

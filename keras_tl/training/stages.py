@@ -27,8 +27,8 @@ def unfreeze_gradually(
 ) -> dict[str, phases.History]:
     """Unfreeze one block more in each stage, from the top, and train after each.
 
-    Fit the head before: its random weights would spoil the first block. A stage whose
-    epochs all raise the validation loss leaves the weights it began with.
+    Fit the head before: its random weights would spoil the first block. A stage in
+    which validation finds no epoch better leaves the weights it began with.
 
     Args:
         model: A classifier on a backbone.

@@ -268,9 +268,21 @@ def test_label_smoothing_reaches_the_loss(classifier, colours, here):
     assert history["val_loss"][0] == pytest.approx(by_hand, abs=1e-5)
 
 
+def test_accuracy_can_choose_the_epoch(classifier, colours, here):
+    setup = dataclasses.replace(here, choose_by="accuracy")
+    history = phases.fit_head(
+        classifier, colours, setup, epochs=12, learning_rate=1.0, patience=12
+    )
+    assert history["kept"].index(1) == np.argmax(history["val_accuracy"])
+    logits = keras.ops.convert_to_numpy(classifier(colours.validation.images))
+    accuracy = (logits.argmax(1) == colours.validation.labels).mean()
+    assert accuracy == pytest.approx(max(history["val_accuracy"]))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"choose_by": "f1"}, "choose_by"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
         ({"mix": random_layers.mix_up(), "augmented_copies": 2}, "augmented_copies"),
     ],
