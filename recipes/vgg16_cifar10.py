@@ -16,6 +16,11 @@ Expected:
       fine-tuned 0.873 ± 0.006 (0.871 to 0.875, 3 seeds)
       2620 s on 2 cores, AMD EPYC
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
+    vgg16, vgg16_torchvision_notop.weights.h5, 96 px, 45,000 train, 10,000 test:
+      frozen 0.833 ± 0.007
+      fine-tuned 0.912 ± 0.005
+      6382 s on 2 cores, AMD EPYC
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
 Run:
     keras-tl run vgg16_cifar10 --limit 10000
     keras-tl run vgg16_cifar10 --dataset cifar10_sample --augment
