@@ -119,14 +119,14 @@ BENCHMARKS = {
         {"Keras guide": 11, "keras_tl, cache on disk": 0.8},
         backbone="vgg16",
         size=32,
-        images=1000,
+        images=4000,
     ),
     "frozen_mobilenet_v2": _benchmark(
         "Head on a frozen MobileNetV2, 96 px",
         {"Keras guide": 8, "keras_tl, cache on disk": 0.8},
         backbone="mobilenet_v2",
         size=96,
-        images=1000,
+        images=4000,
     ),
     "last_block_vgg16": _benchmark(
         "Last block of VGG16, 32 px",

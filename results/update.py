@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_tl import files
+from keras_tl.analysis import study
 from keras_tl.analysis.evaluation import seed_summary
 
 ROOT = Path(__file__).parents[1]
@@ -50,8 +51,13 @@ def add(runs: list[Path]) -> None:
             "versions": manifest["versions"],
             "config": config,
             "data": manifest["data"],
-            "metrics": files.read_json(run / "metrics.json"),
         }
+        if "trials" in manifest:
+            # A study; what a killed one had done before is in its trials.
+            record["trials"] = manifest["trials"]
+            record["seconds"] = round(sum(t["seconds"] for t in manifest["trials"]), 1)
+        else:
+            record["metrics"] = files.read_json(run / "metrics.json")
         folder = RESULTS / record["recipe"]
         folder.mkdir(exist_ok=True)
         name = f"{variant(record)}-seed{record['seed']}.json"
@@ -77,6 +83,49 @@ def load() -> dict[str, list[list[dict]]]:
         config = {k: v for k, v in record["config"].items() if k not in PLACES}
         groups[record["recipe"]][json.dumps(config, sort_keys=True)].append(record)
     return {recipe: list(found.values()) for recipe, found in groups.items()}
+
+
+def rows(records: list[dict]) -> list[tuple[str, str]]:
+    """Give what a group of runs says: name of the model or setting, accuracy."""
+    if "trials" in records[0]:
+        return [row for record in records for row in highlights(record)]
+    baseline = records[0]["metrics"]["majority_baseline"]
+    return [
+        ("majority class", f"{baseline:.3f}"),
+        *((name, accuracy(records, name)) for name in records[0]["metrics"]["models"]),
+    ]
+
+
+def highlights(record: dict) -> list[tuple[str, str]]:
+    """Choose of a study, for each number of images: the ends, and validation's best."""
+    found = []
+    trials = record["trials"]
+    for images in sorted({trial["images"] for trial in trials}):
+        summaries = study.summarize(
+            [trial for trial in trials if trial["images"] == images], ["blocks"]
+        )
+        chosen = study.summarize(
+            [trial for trial in trials if trial["images"] == images],
+            ["blocks"],
+            "validation",
+        )
+        best = max(chosen, key=lambda row: row["mean"])["blocks"]
+        last = max(row["blocks"] for row in summaries)
+        for row in summaries:
+            blocks, what = row["blocks"], []
+            what += ["the head alone"] if not blocks else []
+            what += ["everything"] if blocks == last else []
+            what += [f"the last {blocks} blocks"] if 0 < blocks < last else []
+            what += ["chosen by validation"] if blocks == best else []
+            if blocks in (0, best, last):
+                found.append(
+                    (
+                        f"{images:,} images: {', '.join(what)}",
+                        f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f}, "
+                        f"{row['seeds']} seeds)",
+                    )
+                )
+    return found
 
 
 def accuracy(records: list[dict], model: str) -> str:
@@ -132,14 +181,8 @@ def table(results: dict[str, list[list[dict]]]) -> str:
                 f"{about['machine']}; {about['keras']}, {about['tensorflow']}; "
                 f"{about['date']}"
             )
-            baseline = records[0]["metrics"]["majority_baseline"]
-            rows = [("majority class", f"{baseline:.3f}")]
-            rows += [
-                (model, accuracy(records, model))
-                for model in records[0]["metrics"]["models"]
-            ]
             head = [f"`{recipe}`", about["settings"], about["images"]]
-            for index, (model, value) in enumerate(rows):
+            for index, (model, value) in enumerate(rows(records)):
                 first = head if index == 0 else ["", "", ""]
                 time = about["seconds"] if index == 0 else ""
                 lines.append(f"| {' | '.join([*first, model, value, time])} |")
@@ -152,8 +195,9 @@ def expected(groups: list[list[dict]]) -> str:
     for records in groups:
         about = facts(records)
         lines.append(f"{about['settings']}, {about['images']}:")
-        for model in records[0]["metrics"]["models"]:
-            lines.append(f"  {model} {accuracy(records, model)}")
+        for name, value in rows(records):
+            if name != "majority class":
+                lines.append(f"  {name} {value}")
         lines.append(f"  {about['seconds']} on {about['machine']}")
         lines.append(f"  {about['keras']}, {about['tensorflow']}, {about['date']}")
     return "\n".join(f"    {line}" for line in lines)
