@@ -147,11 +147,16 @@ def facts(records: list[dict]) -> dict[str, str]:
     # What a first run costs, one that found features of earlier runs does not say.
     first_runs = [r for r in records if not (r.get("features") or {}).get("found")]
     seconds = np.median([record["seconds"] for record in first_runs or records])
+    time = f"{seconds:.0f} s"
+    if not first_runs:
+        features = records[0]["features"]
+        share = features["found"] / (features["found"] + features["made"])
+        time += f", {share:.0%} of the features found"
     machine = first["machine"]
     return {
         "date": max(record["date"] for record in records)[:10],
         "machine": f"{machine['cores']} cores, {machine['processor']}",
-        "seconds": f"{seconds:.0f} s",
+        "seconds": time,
         "images": f"{counts['train']:,} train, {counts['test']:,} test",
         "keras": f"Keras {first['versions']['keras']}",
         "tensorflow": f"TensorFlow {first['versions']['tensorflow']}",
