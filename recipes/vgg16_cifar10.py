@@ -19,7 +19,7 @@ Expected:
     vgg16, vgg16_torchvision_notop.weights.h5, 96 px, 45,000 train, 10,000 test:
       frozen 0.833 ± 0.007
       fine-tuned 0.912 ± 0.005
-      6382 s, 69% of the features found on 2 cores, AMD EPYC
+      6382 s (69 % of the features found) on 2 cores, AMD EPYC
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
 Run:
     keras-tl run vgg16_cifar10 --limit 10000

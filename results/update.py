@@ -151,7 +151,7 @@ def facts(records: list[dict]) -> dict[str, str]:
     if not first_runs:
         features = records[0]["features"]
         share = features["found"] / (features["found"] + features["made"])
-        time += f", {share:.0%} of the features found"
+        time += f" ({100 * share:.0f} % of the features found)"
     machine = first["machine"]
     return {
         "date": max(record["date"] for record in records)[:10],
