@@ -29,17 +29,14 @@ def main() -> None:
         for name, module in known.items():
             print(f"{name:<22}{module.BENCHMARKS[name].title}")
         return
+    if arguments.backend != "tensorflow":
+        # The other benchmarks measure what only TensorFlow has.
+        known = {name: module for name, module in known.items() if module is core}
     with config.error_exit("python -m benchmarks"):
         for name in arguments.names:
             if name not in known:
                 raise errors.unknown("benchmark", name, known)
         errors.check_at_least("rounds", arguments.rounds, 7 if arguments.keep else 1)
-        if arguments.backend != "tensorflow":
-            # The other benchmarks measure what only TensorFlow has.
-            known = {n: module for n, module in known.items() if module is core}
-            for name in arguments.names:
-                if name not in known:
-                    raise errors.unknown("benchmark", name, known)
         os.environ["KERAS_BACKEND"] = arguments.backend
         suffix = "" if arguments.backend == "tensorflow" else f"-{arguments.backend}"
         for name in arguments.names or known:

@@ -1,5 +1,6 @@
 """What a result depends on besides its settings: versions and the machine."""
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -8,6 +9,26 @@ from pathlib import Path
 from keras_tl import __version__
 
 VERSIONS = ("keras", "tensorflow", "numpy", "scikit-learn", "pillow")
+
+
+def run(recipe: str, settings, seconds: float) -> dict:
+    """Give what the manifest of any run begins with.
+
+    Args:
+        recipe: Name of the recipe.
+        settings: The recipe's settings, with the fields `seed` and `resume`.
+        seconds: How long it took.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "recipe": recipe,
+        "date": now.isoformat(timespec="seconds"),
+        "seed": settings.seed,
+        "seconds": round(seconds, 1),
+        "resumed": settings.resume is not None,
+        "machine": machine(),
+        "versions": versions(),
+    }
 
 
 def versions() -> dict[str, str]:

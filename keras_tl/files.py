@@ -1,11 +1,12 @@
 """Run folders, atomic writes, fingerprints."""
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from keras_tl import errors
@@ -67,6 +68,22 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: object) -> None:
     """Write `value` as indented JSON to `path` in one step. See `atomic`."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_csv(path: Path | str, rows: Sequence[Mapping]) -> None:
+    """Write `rows` as CSV to `path` in one step. See `atomic`.
+
+    The columns are all names in the rows, in the order of their first appearance; what
+    a row lacks is empty.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with (
+        atomic(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_json(path: Path | str):

@@ -25,7 +25,6 @@ Run:
 """
 
 # %%
-import csv
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,13 +133,17 @@ def fit_probes(inputs: splits.Splits, columns: dict) -> list[dict]:
 
 def save_table(run: Path, rows: list[dict]) -> None:
     """Write `layers.csv` and `layers.png`: every classifier on every layer."""
-    with files.atomic(run / "layers.csv") as path, open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["layer", "classifier", "setting", "validation"])
-        for row in rows:
-            for kind in probe.KINDS:
-                one = row[kind]
-                writer.writerow([row["layer"], kind, one.setting, one.validation])
+    cells = [
+        {
+            "layer": row["layer"],
+            "classifier": kind,
+            "setting": row[kind].setting,
+            "validation": row[kind].validation,
+        }
+        for row in rows
+        for kind in probe.KINDS
+    ]
+    files.write_csv(run / "layers.csv", cells)
     series = {
         kind: [(place, *[row[kind].validation] * 3) for place, row in enumerate(rows)]
         for kind in probe.KINDS

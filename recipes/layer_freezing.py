@@ -161,14 +161,14 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     model = build_model(settings, len(data.class_names), 0)
     names = list(freezing.blocks(model, backbones.find(settings.backbone).block))
-    too_large = max(settings.sizes) > len(data.train)
-    if too_large:
+    if max(settings.sizes) > len(data.train):
         raise errors.expected(
             "sizes", f"be at most {len(data.train)}, all there are", settings.sizes
         )
     run = config.start_run("layer_freezing", settings)
     points = sorted({*range(0, len(names) + 1, settings.every), len(names) + 1})
-    print(f"Results go to {run}. {place.describe(settings.batch_size, 1e-3)}")
+    said = place.describe(settings.batch_size, settings.learning_rate)
+    print(f"Results go to {run}. {said}")
 
     trials = {
         f"{images}-images-{blocks}-blocks-seed-{seed}": functools.partial(

@@ -1,7 +1,5 @@
 """Studies: one question, many small trainings, each kept as soon as it ends."""
 
-import csv
-import datetime
 import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -119,22 +117,9 @@ def save(
     Raises:
         InputError: The disk is full, or the folder cannot be written to.
     """
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with (
-        files.atomic(folder / "trials.csv") as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    files.write_csv(folder / "trials.csv", rows)
     manifest = {
-        "recipe": recipe,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seed": settings.seed,
-        "seconds": round(seconds, 1),
-        "resumed": settings.resume is not None,
-        "machine": environment.machine(),
-        "versions": environment.versions(),
+        **environment.run(recipe, settings, seconds),
         "data": data,
         "trials": rows,
     }

@@ -1,7 +1,5 @@
 """What a run leaves behind, and how it is used again: the run folder."""
 
-import csv
-import datetime
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -152,17 +150,11 @@ def save(
     metrics = summary.metrics(results)
     files.write_json(folder / "metrics.json", metrics)
     if histories:
-        _write_history(folder / "history.csv", summary.history_rows(histories))
+        files.write_csv(folder / "history.csv", summary.history_rows(histories))
     summary.save_figures(folder, results, histories, data.test)
     manifest = {
-        "recipe": recipe,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seed": settings.seed,
-        "seconds": round(seconds, 1),
-        "resumed": settings.resume is not None,
+        **environment.run(recipe, settings, seconds),
         "features": {"made": cache.made, "found": cache.found} if cache else None,
-        "machine": environment.machine(),
-        "versions": environment.versions(),
         "data": splits.describe(data),
         "model_sha256": files.sha256(folder / "model.keras"),
         "input": {
@@ -190,17 +182,6 @@ def save(
         f"To classify images: keras-tl predict {folder} IMAGE..."
     )
     return metrics
-
-
-def _write_history(path, rows):
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with (
-        files.atomic(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def save_model(model: "keras.Model", path: Path) -> None:

@@ -30,7 +30,7 @@ def attach(
     """
     _check(num_classes, dropout)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone.outputs[0])
-    return _classify(backbone, x, num_classes, dropout)
+    return classify(backbone, x, num_classes, dropout)
 
 
 def attach_mlp(
@@ -69,7 +69,7 @@ def attach_mlp(
     for number, units in enumerate(hidden, start=1):
         errors.check_at_least("hidden", units, 1)
         x = keras.layers.Dense(units, activation="relu", name=f"hidden_{number}")(x)
-    return _classify(backbone, x, num_classes, dropout)
+    return classify(backbone, x, num_classes, dropout)
 
 
 def replace(
@@ -102,14 +102,11 @@ def replace(
     """
     _check(num_classes, dropout)
     model = _with_graph(classifier)
-    nodes = {
-        operation.name: (operation, inputs, outputs)
-        for operation, inputs, outputs in splitting.nodes(model)
-    }
+    outputs = splitting.outputs(model)
     if at is None:
         weighted = [
             inputs[0]
-            for operation, inputs, _ in nodes.values()
+            for operation, inputs, _ in splitting.nodes(model)
             if getattr(operation, "weights", None)
         ]
         if not weighted:
@@ -117,15 +114,25 @@ def replace(
                 "classifier", "have a layer with weights to replace", model.name
             )
         x = weighted[-1]
-    elif at in nodes:
-        x = nodes[at][2][0]
+    elif at in outputs:
+        x = outputs[at]
     else:
-        raise errors.unknown("at", at, nodes)
+        raise errors.unknown("at", at, outputs)
+    return classify(model, vector(x), num_classes, dropout)
+
+
+def vector(x: keras.KerasTensor, prefix: str = "") -> keras.KerasTensor:
+    """Make a vector of each example: average feature maps, flatten anything else.
+
+    Args:
+        x: What some layer gives, of any shape.
+        prefix: Of the name of the layer that is added, `pool` or `flatten`.
+    """
     if len(x.shape) == 4:
-        x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    elif len(x.shape) > 2:
-        x = keras.layers.Flatten(name="flatten")(x)
-    return _classify(model, x, num_classes, dropout)
+        return keras.layers.GlobalAveragePooling2D(name=f"{prefix}pool")(x)
+    if len(x.shape) > 2:
+        return keras.layers.Flatten(name=f"{prefix}flatten")(x)
+    return x
 
 
 def _with_graph(model):
@@ -152,7 +159,17 @@ def _with_graph(model):
     return model
 
 
-def _classify(backbone, x, num_classes, dropout):
+def classify(
+    backbone: keras.Model, x: keras.KerasTensor, num_classes: int, dropout: float
+) -> keras.Model:
+    """Build the model from the input of `backbone` to `logits` on a vector `x` in it.
+
+    Args:
+        backbone: Gives the input and the name.
+        x: `(batch, features)`.
+        num_classes: Width of the new output.
+        dropout: Fraction of the features dropped in training, in [0, 1).
+    """
     if dropout:
         # A model whose classifier is replaced may keep a layer of that name.
         taken = any(layer.name == "dropout" for layer in backbone.layers)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_tl import errors
-from keras_tl.models import splitting
+from keras_tl.models import heads, splitting
 
 
 def pooled(
@@ -39,11 +39,7 @@ def pooled(
     for name in names:
         if name not in found:
             raise errors.unknown("names", name, found)
-        x = found[name]
-        if len(x.shape) == 4:
-            x = keras.layers.GlobalAveragePooling2D(name=f"{name}_pooled")(x)
-        elif len(x.shape) > 2:
-            x = keras.layers.Flatten(name=f"{name}_flat")(x)
+        x = heads.vector(found[name], prefix=f"{name}_")
         columns[name] = slice(start, start + x.shape[-1])
         parts.append(x)
         start = columns[name].stop
@@ -72,7 +68,6 @@ def classifier(
     width = features.outputs[0].shape[-1]
     if kernel.shape != (width, len(bias)):
         raise errors.expected("kernel", f"be {(width, len(bias))}", kernel.shape)
-    logits = keras.layers.Dense(len(bias), name="logits", dtype="float32")
-    made = keras.Model(features.inputs[0], logits(features.outputs[0]), name=model.name)
-    logits.set_weights([kernel, bias])
+    made = heads.classify(model, features.outputs[0], len(bias), dropout=0.0)
+    made.get_layer("logits").set_weights([kernel, bias])
     return made

@@ -1,6 +1,7 @@
 """Find a learning rate: train some steps with rates that grow, and see the loss."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -113,7 +114,7 @@ def _losses(probe, optimizer, train, setup, num_classes, rates):
         train, setup.batch_size, setup.seed, setup.augment, num_classes, setup.mix
     )
     dataset, go_to = training.epochs()
-    losses, mean, smallest = [], 0.0, math.inf
+    losses = []
 
     def batches():
         for epoch in range(math.ceil(len(rates) / training.steps)):
@@ -128,15 +129,13 @@ def _losses(probe, optimizer, train, setup, num_classes, rates):
         if not math.isfinite(loss):
             break
         losses.append(loss)
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        current = mean / (1 - SMOOTHING ** len(losses))
-        smallest = min(smallest, current)
-        if current > DIVERGED * smallest:
+        smoothed = smooth(losses)
+        if smoothed[-1] > DIVERGED * smoothed.min():
             break
     return np.array(losses)
 
 
-def smooth(losses: np.ndarray) -> np.ndarray:
+def smooth(losses: Sequence[float]) -> np.ndarray:
     """Take the running mean of losses, corrected for its start at 0.
 
     >>> smooth(np.array([2.0, 2.0, 2.0]))
