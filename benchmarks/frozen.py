@@ -126,7 +126,7 @@ BENCHMARKS = {
         {"Keras guide": 8, "keras_tl, cache on disk": 0.8},
         backbone="mobilenet_v2",
         size=96,
-        images=4000,
+        images=2000,
     ),
     "last_block_vgg16": _benchmark(
         "Last block of VGG16, 32 px",

@@ -1,5 +1,7 @@
 """The notebooks are what notebooks/build.py makes of the recipes, and they run."""
 
+import dataclasses
+import importlib
 import importlib.util
 import json
 import os
@@ -15,7 +17,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Settings of the last cell at which a notebook is run here.
 SIZES = {
     "cnn_cifar10": {"dataset": "cifar10_sample"},
+    "cross_validation": {"folds": 2, "one_out": 20},
     "feature_extraction": {},
+    "few_labels": {"labels": (2,), "ways": ("linear probe",), "steps": 2, "seeds": 1},
     "layer_freezing": {"sizes": (20,), "every": 8, "seeds": 1},
     "quickstart": {"fine_tune_epochs": 1, "scratch_epochs": 1},
     "resnet50_ants_bees": {"data": "photos", "backbone": "mobilenet", "weights": None},
@@ -102,7 +106,9 @@ def test_every_notebook_is_run():
     [
         "cnn_cifar10",
         "vgg16_cifar10",
+        pytest.param("cross_validation", marks=pytest.mark.slow),
         pytest.param("feature_extraction", marks=pytest.mark.slow),
+        pytest.param("few_labels", marks=pytest.mark.slow),
         pytest.param("layer_freezing", marks=pytest.mark.slow),
         pytest.param("quickstart", marks=pytest.mark.slow),
         pytest.param("resnet50_ants_bees", marks=pytest.mark.slow),
@@ -116,8 +122,9 @@ def test_a_notebook_runs_from_the_first_cell_to_the_last(name, monkeypatch, tmp_
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     run = tmp_path / "run"
     sizes = {"limit": 40, "image_size": 32, "epochs": 1, "batch_size": 16}
-    if name == "feature_extraction":
-        del sizes["epochs"], sizes["batch_size"]
+    config = importlib.import_module(f"recipes.{name}").Config
+    known = {field.name for field in dataclasses.fields(config)}
+    sizes = {key: value for key, value in sizes.items() if key in known}
     sizes |= {"out": str(run), **SIZES[name]}
     notebook.cells[-1].source = f"metrics = main(Config(**{sizes!r}))\nprint(metrics)"
     for index in range(20):

@@ -66,6 +66,26 @@ PROBE_SIZES = {
     "feature_extraction": {"limit": 40, "image_size": 32, "layers": ("block2b_add",)},
 }
 STUDIES = {
+    "cross_validation": {
+        "limit": 40,
+        "image_size": 32,
+        "folds": 2,
+        "one_out": 20,
+        "fine_tune": True,
+        "blocks": 1,
+        "epochs": 1,
+        "batch_size": 16,
+    },
+    "few_labels": {
+        "labels": (2,),
+        "ways": ("from scratch", "linear probe", "LoRA"),
+        "blocks": 2,
+        "limit": 60,
+        "image_size": 32,
+        "steps": 2,
+        "seeds": 1,
+        "batch_size": 16,
+    },
     "layer_freezing": {
         "sizes": (20,),
         "limit": 40,
@@ -150,7 +170,8 @@ def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
     assert capsys.readouterr().out.count("Trial ") == 1
 
     def measured(row):
-        return {key: value for key, value in row.items() if key != "seconds"}
+        changes = ("seconds", "memory_mib")
+        return {key: value for key, value in row.items() if key not in changes}
 
     assert list(map(measured, again["trials"])) == list(
         map(measured, manifest["trials"])
@@ -239,6 +260,12 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("resnet50_ants_bees", {"data": None}, "hymenoptera_data"),
         ("resnet50_ants_bees", {"data": Path("absent")}, "a folder that exists"),
         ("feature_extraction", {"layers": ("block1",)}, "names"),
+        ("cross_validation", {"folds": 1}, "folds=1"),
+        ("cross_validation", {"folds": 9}, "at most 8, .*of class 0"),
+        ("cross_validation", {"one_out": 10}, "one fold only|Class"),
+        ("few_labels", {"labels": (7,)}, "at most 6"),
+        ("few_labels", {"labels": ()}, "labels=0"),
+        ("few_labels", {"ways": ("fine_tuning",)}, "Did you mean fine-tuning"),
         ("layer_freezing", {"sizes": (50,)}, "at most 40"),
         ("layer_freezing", {"sizes": ()}, "sizes=0"),
         ("layer_freezing", {"every": 0}, "every=0"),

@@ -20,6 +20,7 @@ from keras_tl.training.rate_finder import RateTest
 # Told apart with every kind of colour vision: M. Okabe, K. Ito, Color Universal
 # Design, 2008, https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, VERMILLION = "#0072B2", "#E69F00", "#D55E00"
+GREEN, PURPLE, SKY = "#009E73", "#CC79A7", "#56B4E9"
 INK, LINE = "#333333", "#DDDDDD"
 # Most classes for which a cell of the confusion matrix can hold a number, and for
 # which a row can have a name.
@@ -277,6 +278,9 @@ def lines(
             (ORANGE, "s", "--"),
             (VERMILLION, "^", "-."),
             (INK, "D", ":"),
+            (GREEN, "v", "-"),
+            (PURPLE, "P", "--"),
+            (SKY, "X", "-."),
         ]
     )
     for (name, points), (color, marker, line) in zip(
@@ -286,7 +290,7 @@ def lines(
         axes.fill_between(place, low, high, color=color, alpha=0.15, linewidth=0)
         axes.plot(place, mean, line, color=color, marker=marker, label=_short(name))
     figure.legend(
-        loc="outside lower center", ncols=len(series), frameon=False, fontsize=9
+        loc="outside lower center", ncols=min(len(series), 4), frameon=False, fontsize=9
     )
     return figure
 

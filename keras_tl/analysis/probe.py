@@ -6,7 +6,7 @@ its one setting.
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -16,6 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
 
 from keras_tl import errors
 from keras_tl.data.splits import Split
@@ -43,13 +44,13 @@ class Probe:
     Attributes:
         kind: A key of `KINDS`.
         setting: The value of its one setting that validation chose.
-        validation: Accuracy on validation, in [0, 1].
+        validation: Accuracy on validation, in [0, 1]; `None` where nothing was chosen.
         pipeline: The scaler and the classifier, of scikit-learn.
     """
 
     kind: str
     setting: float
-    validation: float
+    validation: float | None
     pipeline: ClassifierMixin
 
     def logits(self, features: np.ndarray) -> np.ndarray:
@@ -91,6 +92,30 @@ class Probe:
         return kernel.astype("float32"), bias.astype("float32")
 
 
+def fit_with(kind: str, setting: float, train: Split) -> Probe:
+    """Fit a classifier to features, with a setting that is given.
+
+    Args:
+        kind: See `fit`.
+        setting: The value of its one setting, see `KINDS`.
+        train: See `fit`.
+
+    Raises:
+        InputError: An unknown kind.
+    """
+    if kind not in KINDS:
+        raise errors.unknown("kind", kind, KINDS)
+    _, _, build = KINDS[kind]
+    pipeline = make_pipeline(StandardScaler(), build(setting))
+    # Problems of this size are solved faster by one thread; several, on a machine that
+    # has other work, wait for one another most of the time.
+    with threadpool_limits(1), warnings.catch_warnings():
+        # With little regularisation; the accuracy on validation decides.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        pipeline.fit(train.images, train.labels)
+    return Probe(kind, setting, None, pipeline)
+
+
 def fit(kind: str, train: Split, validation: Split) -> Probe:
     """Fit a classifier to features; validation chooses its setting.
 
@@ -107,17 +132,12 @@ def fit(kind: str, train: Split, validation: Split) -> Probe:
     """
     if kind not in KINDS:
         raise errors.unknown("kind", kind, KINDS)
-    _, values, build = KINDS[kind]
     best = None
-    for value in values:
+    for value in KINDS[kind][1]:
         if kind == "k-NN" and value > len(train):
             continue
-        pipeline = make_pipeline(StandardScaler(), build(value))
-        with warnings.catch_warnings():
-            # With little regularisation; the accuracy on validation decides.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            pipeline.fit(train.images, train.labels)
-        accuracy = float(pipeline.score(validation.images, validation.labels))
-        if best is None or accuracy > best.validation:
-            best = Probe(kind, value, accuracy, pipeline)
+        found = fit_with(kind, value, train)
+        score = found.pipeline.score(validation.images, validation.labels)
+        if best is None or score > best.validation:
+            best = replace(found, validation=float(score))
     return best

@@ -80,6 +80,63 @@ def summarize(
     return summaries
 
 
+def gains(
+    rows: Sequence[Row],
+    by: Sequence[str],
+    name: str,
+    base: str | int | float,
+    value: str = "accuracy",
+) -> list[Row]:
+    """Compare every way with one of them, seed by seed.
+
+    Args:
+        rows: What `run` gave.
+        by: Names of the settings under which ways are compared.
+        name: Name of the setting that says which way a trial went.
+        base: The way that others are compared with.
+        value: Name of what was measured.
+
+    Returns:
+        One row for each setting and way but `base`, in the order of `rows`: what was
+        set, `gain`, the mean of the differences between trials of one seed, `low` and
+        `high`, their 95 % t-interval (`None` for one seed), and `seeds`.
+
+    Raises:
+        InputError: A trial has no partner with its settings and seed that went `base`.
+
+    >>> trials = [("a", 0, 0.5), ("a", 1, 0.7), ("b", 0, 0.6), ("b", 1, 0.9)]
+    >>> rows = [{"way": w, "seed": s, "accuracy": a} for w, s, a in trials]
+    >>> round(gains(rows, [], "way", "a")[0]["gain"], 3)
+    0.15
+    """
+    plain = {
+        (*(row[setting] for setting in by), row["seed"]): row[value]
+        for row in rows
+        if row[name] == base
+    }
+    groups: dict[tuple, list[float]] = {}
+    for row in rows:
+        if row[name] == base:
+            continue
+        key = tuple(row[setting] for setting in by)
+        if (*key, row["seed"]) not in plain:
+            raise errors.InputError(
+                f"No trial went {name}={base!r} with "
+                f"{dict(zip([*by, 'seed'], [*key, row['seed']], strict=True))}."
+            )
+        found = groups.setdefault((*key, row[name]), [])
+        found.append(row[value] - plain[(*key, row["seed"])])
+    compared = []
+    for key, differences in groups.items():
+        over = seed_summary(differences)
+        low, high = over["interval"] or (None, None)
+        compared.append(
+            dict(zip([*by, name], key, strict=True))
+            | {"gain": over["mean"], "low": low, "high": high, "seeds": over["n"]}
+        )
+    return compared
+
+
 def show(title: str, summaries: Sequence[Row]) -> None:
     """Print summaries as a table."""
     table = Table(title=title, title_style="bold")
@@ -91,6 +148,12 @@ def show(title: str, summaries: Sequence[Row]) -> None:
         for name, cell in row.items():
             if name == "mean":
                 cells.append(f"{cell:.3f} ({row['low']:.3f} to {row['high']:.3f})")
+            elif name == "gain":
+                known = row["low"] is not None
+                interval = (
+                    f" ({row['low']:+.3f} to {row['high']:+.3f})" if known else ""
+                )
+                cells.append(f"{cell:+.3f}{interval}")
             elif name not in ("low", "high"):
                 cells.append(f"{cell:,}" if isinstance(cell, int) else str(cell))
         table.add_row(*cells)

@@ -183,6 +183,21 @@ def limit(splits: Splits, count: int | None, *, seed: int) -> Splits:
     return splits.map(lambda split: split.take(balanced(split.labels, count, seed)))
 
 
+def join(first: Split, second: Split) -> Split:
+    """Put the examples of two splits of one dataset behind one another.
+
+    >>> one = Split(np.zeros((2, 8, 8, 3), "uint8"), [0, 1])
+    >>> len(join(one, one))
+    4
+    """
+    if is_array(first.images):
+        images = np.concatenate([first.images, second.images])
+    else:
+        images = (*first.images, *second.images)
+    labels = np.concatenate([first.labels, second.labels])
+    return replace(first, images=images, labels=labels)
+
+
 def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Choose `count` examples, as evenly over the classes as it goes.
 

@@ -11,7 +11,7 @@ does: it then normalizes by its moving statistics and leaves them alone.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import keras
@@ -121,6 +121,25 @@ def unfreeze_blocks(
         last = found[list(found)[-1]][-1]
         start = 1 + next(i for i, layer in enumerate(layers) if layer.name == last)
     _train(model, layers[start:], batch_normalization)
+
+
+def train_only(model: keras.Model, names: Collection[str]) -> None:
+    """Let the named layers train and freeze all others.
+
+    Raises:
+        InputError: No layer has one of the names.
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="a")])
+    >>> train_only(model, ["a"])
+    >>> len(model.trainable_weights)
+    2
+    """
+    layers = leaves(model)
+    known = {layer.name for layer in layers}
+    for name in names:
+        if name not in known:
+            raise errors.unknown("names", name, known)
+    _apply(model, {id(layer): layer.name in names for layer in layers})
 
 
 def blocks(model: keras.Model, pattern: str) -> dict[str, list[str]]:
@@ -258,6 +277,11 @@ def _apply(model, flags):
             container.trainable = True
     for layer in leaves(model):
         layer.trainable = wanted[id(layer)]
+        if getattr(layer, "lora_enabled", False):
+            # The flag of a layer sets that of each of its weights, also of the kernel
+            # that LoRA leaves as it is.
+            for weight in layer.weights:
+                weight.trainable = layer.trainable and "lora_" in weight.name
     # Without this, `fit` would go on with the flags of the last compile.
     model.compiled = False
     model.train_function = None

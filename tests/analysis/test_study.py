@@ -49,6 +49,36 @@ def test_rows_that_differ_in_their_seed_alone_are_put_together(tmp_path, capsys)
     assert "0.600 (0.500 to 0.700)" in capsys.readouterr().out
 
 
+def test_ways_are_compared_seed_by_seed(capsys):
+    # Seeds differ much, the gain is the same in both.
+    accuracies = {"plain": (0.2, 0.8), "held": (0.25, 0.85), "worse": (0.1, 0.8)}
+    rows = [
+        {"labels": 10, "way": way, "seed": seed, "accuracy": accuracy}
+        for way, found in accuracies.items()
+        for seed, accuracy in enumerate(found)
+    ]
+    held, worse = study.gains(rows, ["labels"], "way", "plain")
+    assert (held["labels"], held["way"], held["seeds"]) == (10, "held", 2)
+    for key in ("gain", "low", "high"):
+        assert held[key] == pytest.approx(0.05)
+    # Mean -0.05, deviation 0.0707; t(0.975, 1) = 12.706.
+    assert worse["gain"] == pytest.approx(-0.05)
+    half = 12.706 * 0.0707107 / 2**0.5
+    assert worse["high"] - worse["gain"] == pytest.approx(half, rel=1e-3)
+    study.show("Gains", [held])
+    assert "+0.050 (+0.050 to +0.050)" in capsys.readouterr().out
+    with pytest.raises(errors.InputError, match="'seed': 0"):
+        study.gains(rows[1:], ["labels"], "way", "plain")
+
+
+def test_one_seed_has_a_gain_and_no_interval(capsys):
+    rows = [{"way": w, "seed": 0, "accuracy": a} for w, a in (("a", 0.5), ("b", 0.6))]
+    (found,) = study.gains(rows, [], "way", "a")
+    assert (found["low"], found["high"]) == (None, None)
+    study.show("Gains", [found])
+    assert "+0.100" in capsys.readouterr().out
+
+
 def test_what_is_saved_holds_every_trial(tmp_path):
     rows = study.run(tmp_path, trials([]))
     saved = study.save(

@@ -98,3 +98,17 @@ def test_description_changes_with_every_pixel_and_label():
     for test in (Split(pixels, [0, 1, 2]), Split(data.test.images, [0, 2, 1])):
         changed = splits.describe(dataclasses.replace(data, test=test))
         assert changed["sha256"] != before["sha256"]
+
+
+def test_join_keeps_images_with_their_labels_whether_arrays_or_files(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (5, 8, 8, 3)).astype("uint8")
+    files = []
+    for index, image in enumerate(pixels):
+        files.append(tmp_path / f"{index}.png")
+        Image.fromarray(image).save(files[-1])
+    for images in (pixels, files):
+        whole = splits.Split(images, np.arange(5), image_size=8)
+        joined = splits.join(whole.take([3, 4]), whole.take([0, 2]))
+        assert joined.labels.tolist() == [3, 4, 0, 2]
+        np.testing.assert_array_equal(joined.read(range(4)), pixels[[3, 4, 0, 2]])

@@ -86,7 +86,33 @@ def test_bss_is_the_smallest_squared_singular_values(classifier, colours, count)
     assert measure(lambda: None) == pytest.approx(wanted, abs=1e-4)
 
 
+def test_lwf_is_how_far_the_old_head_says_something_else(classifier, colours):
+    images, labels = batch(colours)
+    old_head = keras.layers.Dense(7)
+    pooled = keras.Model(classifier.inputs[0], classifier.get_layer("pool").output)
+
+    def softened():
+        logits = keras.ops.convert_to_numpy(old_head(pooled(images))) / 3.0
+        shares = np.exp(logits)
+        return shares / shares.sum(1, keepdims=True)
+
+    start = softened()
+    measure = terms(
+        classifier,
+        regularizers.lwf(old_head, alpha=0.5, temperature=3.0),
+        images,
+        labels,
+    )
+    assert measure(lambda: None) == pytest.approx(0, abs=1e-5)
+    kernel = classifier.get_layer("block2_conv").kernel
+    moved = measure(lambda: kernel.assign(kernel * -20.0))
+    divergence = (start * np.log(start / softened())).sum(1).mean()
+    assert divergence > 0.01
+    assert moved == pytest.approx(0.5 * 9.0 * divergence, rel=1e-3)
+
+
 REGULARIZERS = {
+    "lwf": regularizers.lwf(keras.layers.Dense(7)),
     "l2_sp": regularizers.l2_sp(alpha=100.0),
     "delta": regularizers.delta(["block2_add"], alpha=1.0),
     "bss": regularizers.bss(),
@@ -139,6 +165,7 @@ def test_a_strong_l2_sp_keeps_the_weights_where_they_were(classifier, colours, h
         (lambda model: regularizers.bss("pol")(model), "Did you mean pool"),
         (lambda model: regularizers.bss("block2_add")(model), "batch, features"),
         (lambda model: regularizers.bss(k=0)(model), "k=0"),
+        (lambda model: regularizers.lwf(None, temperature=0)(model), "temperature"),
     ],
 )
 def test_what_cannot_work_is_said(classifier, build, said):

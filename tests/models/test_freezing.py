@@ -51,6 +51,13 @@ def test_unfreezing_skips_batch_normalization_unless_asked(classifier):
     assert {"block1_bn", "block2_bn"} <= trains(classifier)
 
 
+def test_train_only_takes_the_named_layers(classifier):
+    freezing.train_only(classifier, ["block2_bn", "logits"])
+    assert trains(classifier) == {"block2_bn", "logits"}
+    with pytest.raises(errors.InputError, match="Did you mean block2_conv"):
+        freezing.train_only(classifier, ["block2_con"])
+
+
 @pytest.mark.parametrize(
     ("fraction", "expected"),
     [

@@ -1,0 +1,148 @@
+"""Cross-validation: every example is judged once, by a model that never saw it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn import model_selection
+
+from keras_tl import errors, progress
+from keras_tl.analysis import probe
+from keras_tl.data.splits import Split
+
+# Indices of the examples to learn from, and of those to judge.
+Fold = tuple[np.ndarray, np.ndarray]
+
+
+def split(
+    labels: np.ndarray,
+    count: int,
+    *,
+    groups: Sequence | None = None,
+    seed: int = 0,
+) -> list[Fold]:
+    """Divide examples into folds that have the same share of every class.
+
+    Args:
+        labels: Integers `(examples,)`.
+        count: Number of folds, at least 2.
+        groups: One value for each example, such as its patient or its camera; examples
+            of one group come into the same fold. `None` is a group for each.
+        seed: Seed of the drawing.
+
+    Returns:
+        For each fold, the indices to learn from and those to judge; each example is
+        judged in exactly one.
+
+    Raises:
+        InputError: More folds than examples of some class, or than groups; or groups so
+            uneven that a class is missing where a fold learns.
+
+    Reference:
+        https://scikit-learn.org/stable/modules/cross_validation.html
+
+    >>> [judged.tolist() for _, judged in split(np.array([0, 0, 1, 1]), 2)]
+    [[1, 2], [0, 3]]
+    """
+    labels = np.asarray(labels)
+    errors.check_at_least("count", count, 2)
+    classes, found = np.unique(labels, return_counts=True)
+    if found.min() < count:
+        raise errors.expected(
+            "count",
+            f"be at most {found.min()}, the number of examples of class "
+            f"{classes[found.argmin()]}",
+            count,
+            "Give fewer folds, or more examples of that class.",
+        )
+    if groups is None:
+        cut = model_selection.StratifiedKFold(count, shuffle=True, random_state=seed)
+        return list(cut.split(labels, labels))
+    groups = _checked(groups, labels)
+    if len(np.unique(groups)) < count:
+        raise errors.expected(
+            "count", f"be at most {len(np.unique(groups))}, the number of groups", count
+        )
+    cut = model_selection.StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    folds = list(cut.split(labels, labels, groups))
+    return _whole(folds, labels)
+
+
+def leave_one_out(labels: np.ndarray, *, groups: Sequence | None = None) -> list[Fold]:
+    """Make a fold of each example, or of each group.
+
+    Raises:
+        InputError: A class with one example, or in one group only: nothing is left to
+            learn it from.
+
+    >>> len(leave_one_out(np.array([0, 0, 1, 1])))
+    4
+    """
+    labels = np.asarray(labels)
+    if groups is None:
+        folds = list(model_selection.LeaveOneOut().split(labels))
+    else:
+        groups = _checked(groups, labels)
+        if len(np.unique(groups)) < 2:
+            raise errors.expected("groups", "be at least two", groups[:1].tolist())
+        cut = model_selection.LeaveOneGroupOut()
+        folds = list(cut.split(labels, labels, groups))
+    return _whole(folds, labels)
+
+
+def predict(
+    features: Split,
+    folds: Sequence[Fold],
+    *,
+    kind: str = "logistic regression",
+    setting: float = 0.01,
+) -> np.ndarray:
+    """Judge every example by a fresh classifier on features, one for each fold.
+
+    The features come from a frozen network that has learnt nothing from these labels;
+    made once, they serve all folds.
+
+    Args:
+        features: `(examples, features)` and labels.
+        folds: See `split`.
+        kind: A key of `probe.KINDS`.
+        setting: The value of its one setting. It is the same for all folds: chosen by
+            their own accuracy, it would make that too good.
+
+    Returns:
+        Logits, float32 `(examples, num_classes)`, each row by the classifier that did
+        not learn from it.
+
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.repeat([0, 1], 20)
+    >>> points = rng.normal(labels[:, None], 0.1, (40, 3))
+    >>> logits = predict(Split(points, labels), split(labels, 5))
+    >>> float((logits.argmax(1) == labels).mean())
+    1.0
+    """
+    found = np.full((len(features), int(features.labels.max()) + 1), np.nan, "float32")
+    for learnt, judged in progress.track(folds, "folds", len(folds)):
+        fitted = probe.fit_with(kind, setting, features.take(learnt))
+        found[judged] = fitted.logits(features.images[judged])
+    return found
+
+
+def _checked(groups, labels):
+    groups = np.asarray(groups)
+    if groups.shape != labels.shape:
+        raise errors.expected(
+            "groups", f"have one entry for each of {len(labels)} labels", groups.shape
+        )
+    return groups
+
+
+def _whole(folds, labels):
+    classes = np.unique(labels)
+    for learnt, judged in folds:
+        missing = np.setdiff1d(classes, labels[learnt])
+        if len(missing):
+            raise errors.InputError(
+                f"Class {missing[0]} has examples in one fold only, of "
+                f"{len(judged)} examples: nothing is left to learn it from. Give more "
+                "examples of it, or fewer folds."
+            )
+    return folds

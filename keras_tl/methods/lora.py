@@ -1,0 +1,142 @@
+"""LoRA: leave pretrained kernels as they are and train a low-rank change of each."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import keras
+
+from keras_tl import errors
+from keras_tl.models import freezing
+
+
+@dataclass(frozen=True)
+class Report:
+    """Which layers got a low-rank change, and which could not.
+
+    Attributes:
+        rank: Of the changes.
+        adapted: Names of the layers that have one now.
+        skipped: Name -> class of the layers that trained and are frozen now, since
+            Keras has no such change for them.
+        trainable: Number of parameters that train, those of the head among them.
+        total: Number of parameters of the model without the changes.
+    """
+
+    rank: int
+    adapted: tuple[str, ...]
+    skipped: dict[str, str]
+    trainable: int
+    total: int
+
+    def __str__(self) -> str:
+        said = (
+            f"LoRA of rank {self.rank} on {len(self.adapted)} layers; with the head, "
+            f"{self.trainable:,} parameters train beside {self.total:,} that are there."
+        )
+        if self.skipped:
+            kinds = Counter(self.skipped.values())
+            kinds = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            said += f" Left frozen, since Keras has no LoRA for them: {kinds}."
+        return said
+
+
+def enable(model: keras.Model, *, rank: int = 4, alpha: float | None = None) -> Report:
+    """Let low-rank changes train in the place of the kernels that train now.
+
+    A kernel W becomes W + alpha / rank * A B, where A has `rank` columns and B, all 0
+    at first, `rank` rows: a model just adapted gives what it gave before. The head
+    trains as it is; biases, and layers that cannot have such a change, are frozen.
+    Where the functions of `models.freezing` unfreeze such a layer later, its change
+    trains, and not its kernel.
+
+    Args:
+        model: A classifier on a backbone, whose layers are frozen as they are to train.
+        rank: At least 1.
+        alpha: Strength of the changes; `None` is `rank`, a factor of 1.
+
+    Returns:
+        What was done, to be printed.
+
+    Raises:
+        InputError: A value out of range, a layer that is adapted already, or nothing
+            behind the head trains that can be adapted: depthwise convolutions cannot.
+
+    Reference:
+        Hu et al., "LoRA: Low-rank adaptation of large language models", 2021,
+        arXiv:2106.09685; https://keras.io/api/layers/core_layers/dense/,
+        `enable_lora`.
+
+    >>> layers = [keras.layers.Dense(8), keras.layers.Dense(2, name="logits")]
+    >>> model = keras.Sequential([keras.Input((16,)), *layers])
+    >>> print(enable(model, rank=2))
+    LoRA of rank 2 on 1 layers; with the head, 66 parameters train beside 154 that \
+are there.
+    """
+    errors.check_at_least("rank", rank, 1)
+    if alpha is not None and alpha <= 0:
+        raise errors.expected("alpha", "be greater than 0", alpha)
+    training = [layer for layer in freezing.leaves(model) if layer.trainable_weights]
+    head = [layer for layer in training if re.match(freezing.HEAD_LAYERS, layer.name)]
+    total = model.count_params()
+    able = [layer for layer in training if layer not in head and _can(layer)]
+    if not able:
+        names = [layer.name for layer in freezing.leaves(model) if _can(layer)]
+        raise errors.InputError(
+            f"No layer of {model.name} that trains can have a low-rank change, besides "
+            f"the head. Unfreeze some that can: {', '.join(names[:20]) or 'none'}."
+        )
+    if any(layer.lora_enabled for layer in able):
+        raise errors.InputError(
+            f"{model.name} has low-rank changes already. Add them into its kernels "
+            "first: `merge`."
+        )
+    for layer in able:
+        layer.enable_lora(rank, lora_alpha=alpha)
+    freezing.train_only(model, [layer.name for layer in (*able, *head)])
+    return Report(
+        rank,
+        tuple(layer.name for layer in able),
+        {
+            layer.name: type(layer).__name__
+            for layer in training
+            if layer not in head and layer not in able
+        },
+        freezing.report(model).trainable,
+        total,
+    )
+
+
+def merge(model: keras.Model) -> keras.Model:
+    """Add the changes into the kernels, for a plain model without any.
+
+    Save what this gives: Keras saves the sums too, and makes new changes on loading
+    that can no longer learn, since both of their factors are 0.
+
+    Returns:
+        An uncompiled model of the same layers with the same predictions, up to
+        rounding.
+    """
+
+    def plain(layer):
+        config = layer.get_config()
+        config.pop("lora_rank", None)
+        config.pop("lora_alpha", None)
+        return type(layer).from_config(config)
+
+    merged = keras.models.clone_model(model, clone_function=plain, recursive=True)
+    for adapted, layer in zip(
+        freezing.leaves(model), freezing.leaves(merged), strict=True
+    ):
+        # What Keras would write to a file: with LoRA, the sum.
+        kept = {}
+        adapted.save_own_variables(kept)
+        layer.load_own_variables(kept)
+    return merged
+
+
+def _can(layer):
+    # Keras refuses a kernel with a constraint.
+    return hasattr(layer, "enable_lora") and not getattr(
+        layer, "kernel_constraint", None
+    )

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from keras_tl import errors
+from keras_tl.analysis import folds, probe
+from keras_tl.data.splits import Split
+
+
+@given(
+    counts=st.lists(st.integers(4, 12), min_size=2, max_size=4),
+    count=st.integers(2, 4),
+    seed=st.integers(0, 5),
+)
+def test_every_example_is_judged_once_by_a_fold_that_did_not_learn_it(
+    counts, count, seed
+):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    found = folds.split(labels, count, seed=seed)
+    assert len(found) == count
+    judged = np.concatenate([part for _, part in found])
+    assert sorted(judged) == list(range(len(labels)))
+    for learnt, part in found:
+        assert not set(learnt) & set(part)
+        assert len(learnt) + len(part) == len(labels)
+        assert set(labels[learnt]) == set(labels)
+        # The same share of each class, up to one example.
+        for label, size in enumerate(counts):
+            assert abs((labels[part] == label).sum() - size / count) < 1
+
+
+@given(seed=st.integers(0, 20))
+def test_no_group_is_learnt_and_judged_in_the_same_fold(seed):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(12), rng.integers(2, 5, 12))
+    labels = groups % 3
+    for found in (
+        folds.split(labels, 3, groups=groups, seed=seed),
+        folds.leave_one_out(labels, groups=groups),
+    ):
+        judged = np.concatenate([part for _, part in found])
+        assert sorted(judged) == list(range(len(labels)))
+        for learnt, part in found:
+            assert not set(groups[learnt]) & set(groups[part])
+
+
+def test_leaving_one_out_has_a_fold_for_each_example():
+    found = folds.leave_one_out(np.array([0, 1, 0, 1, 1]))
+    assert [part.tolist() for _, part in found] == [[0], [1], [2], [3], [4]]
+
+
+@pytest.fixture
+def features():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    return Split(rng.normal(labels[:, None], 1.5, (60, 5)).astype("float32"), labels)
+
+
+def test_the_logits_are_those_of_a_classifier_fitted_by_hand_on_the_rest(features):
+    found = folds.split(features.labels, 4)
+    logits = folds.predict(features, found, setting=0.1)
+    for learnt, judged in found:
+        scaler = StandardScaler().fit(features.images[learnt])
+        linear = LogisticRegression(C=0.1, max_iter=300)
+        linear.fit(scaler.transform(features.images[learnt]), features.labels[learnt])
+        wanted = linear.decision_function(scaler.transform(features.images[judged]))
+        np.testing.assert_allclose(logits[judged], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_features_without_meaning_score_no_better_than_chance():
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    noise = Split(rng.normal(size=(300, 200)).astype("float32"), labels)
+    logits = folds.predict(noise, folds.split(labels, 5), setting=1.0)
+    assert abs((logits.argmax(1) == labels).mean() - 1 / 3) < 0.1
+    # Learnt and judged on the same examples, it would look like a success.
+    fitted = probe.fit_with("logistic regression", 1.0, noise)
+    assert (fitted.logits(noise.images).argmax(1) == labels).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: folds.split([0, 0, 0, 1, 1], 3), "at most 2, .*class 1"),
+        (lambda: folds.split([0, 0, 1, 1], 1), "count=1"),
+        (lambda: folds.split([0, 1] * 4, 3, groups=[0, 1] * 4), "at most 2, .*groups"),
+        (lambda: folds.split([0, 1] * 4, 2, groups=[0]), "8 labels"),
+        (lambda: folds.split([0, 0, 1, 1], 2, groups=[0, 0, 1, 1]), "one fold only"),
+        (lambda: folds.leave_one_out([0, 0, 1]), "Class 1"),
+        (lambda: folds.leave_one_out([0, 1], groups=[0, 0]), "at least two"),
+    ],
+)
+def test_what_cannot_be_divided_is_said(make, said):
+    with pytest.raises(errors.InputError, match=said):
+        make()
+
+
+def test_an_unknown_kind_is_named(features):
+    with pytest.raises(errors.InputError, match="kind"):
+        folds.predict(features, folds.split(features.labels, 2), kind="forest")
