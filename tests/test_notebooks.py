@@ -16,6 +16,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SIZES = {
     "cnn_cifar10": {"dataset": "cifar10_sample"},
     "feature_extraction": {},
+    "hyperparameter_search": {"trials": 2},
     "layer_freezing": {"sizes": (20,), "every": 8, "seeds": 1},
     "quickstart": {"fine_tune_epochs": 1, "scratch_epochs": 1},
     "resnet50_ants_bees": {"data": "photos", "backbone": "mobilenet", "weights": None},
@@ -103,6 +104,7 @@ def test_every_notebook_is_run():
         "cnn_cifar10",
         "vgg16_cifar10",
         pytest.param("feature_extraction", marks=pytest.mark.slow),
+        pytest.param("hyperparameter_search", marks=pytest.mark.slow),
         pytest.param("layer_freezing", marks=pytest.mark.slow),
         pytest.param("quickstart", marks=pytest.mark.slow),
         pytest.param("resnet50_ants_bees", marks=pytest.mark.slow),
