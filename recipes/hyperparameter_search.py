@@ -29,10 +29,10 @@ import keras
 
 from keras_tl import config, errors, files
 from keras_tl.analysis import figures, search, summary
-from keras_tl.data import augment, sources, splits
+from keras_tl.data import augment, pipeline, sources, splits
 from keras_tl.deploy import artifact
 from keras_tl.models import backbones, freezing, heads, splitting
-from keras_tl.training import optimizers, phases, placement, store
+from keras_tl.training import features, optimizers, phases, placement, store
 
 SPACE = {
     "hidden": (0, 64, 256),  # Width of a hidden layer in the head; 0 has none.
@@ -129,12 +129,12 @@ def build_model(settings: Config, num_classes: int, values: dict) -> keras.Model
 
 
 # %%
-def share_stem(model, data, setup) -> dict[int, splits.Splits]:
-    shared = {}
-    for copies in SPACE["copies"]:
-        change = CHANGE if copies else None
-        changing = replace(setup, augment=change, augmented_copies=copies)
-        _, shared[copies] = phases.without_frozen_stem(model, data, changing)
+def share_stem(stem, data, cache, seed) -> dict[int, splits.Splits]:
+    shared = {0: features.extract_all(stem, data, cache=cache)}
+    for copies in filter(None, SPACE["copies"]):
+        changed = pipeline.Augmented(data.train, CHANGE, seed, copies)
+        train = features.extract(stem, changed, cache=cache, what="features, copies")
+        shared[copies] = replace(shared[0], train=train)
     return shared
 
 
@@ -171,14 +171,15 @@ def main(settings: Config) -> dict:
     most = DEFAULTS | {"blocks": SPACE["blocks"].high}
     with place.scope():
         model = build_model(settings, len(data.class_names), most)
-    name, _ = splitting.frozen_cut(model)
-    # By its number: Keras counts on in some names of a second model.
-    cut = [point for point, _ in splitting.cut_points(model)].index(name)
+    name, tensor = splitting.frozen_cut(model)
+    stem, _ = splitting.split_at(model, tensor)
+    # The number of the cut: Keras counts on in some names of another model.
+    cut = len(splitting.cut_points(stem))
     run = config.start_run("hyperparameter_search", settings)
     print(f"Results go to {run}. What is up to {name} runs once for all trials.")
     cache = store.Cache() if settings.cache else None
     setup = phases.Setup(place, batch_size=settings.batch_size, seed=settings.seed)
-    shared = share_stem(model, data, replace(setup, cache=cache))
+    shared = share_stem(stem, data, cache, settings.seed)
     fit = functools.partial(train, settings, shared, cut, setup)
 
     def objective(values: dict) -> dict:

@@ -173,6 +173,8 @@ def test_a_search_keeps_its_trials_and_saves_the_best_as_a_plain_model(
     recipe = importlib.import_module("recipes.hyperparameter_search")
     run = tmp_path / "run"
     settings = recipe.Config(out=run, **SEARCH_SIZES["hyperparameter_search"])
+    # The first trial, so that one trains on changed copies.
+    monkeypatch.setitem(recipe.DEFAULTS, "copies", 4)
 
     def killed(rows, space):
         raise KeyboardInterrupt
