@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keras_tl import __version__
 
-VERSIONS = ("keras", "tensorflow", "numpy", "scikit-learn", "pillow")
+VERSIONS = ("keras", "tensorflow", "numpy", "scikit-learn", "pillow", "optuna")
 
 
 def run(recipe: str, settings, seconds: float) -> dict:

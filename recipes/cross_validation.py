@@ -30,8 +30,6 @@ from typing import Literal
 import keras
 import numpy as np
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 from keras_tl import config, errors
 from keras_tl.analysis import evaluation, figures, folds, study
@@ -207,7 +205,10 @@ def main(settings: Config) -> dict:
                 fine_tune, settings, data, pool, place, fold, n
             )
     rows = study.run(run, trials)
-    show(rows)
+    found = study.summarize(rows, ["way"])
+    for row in found:
+        row["folds"] = row.pop("seeds")
+    study.show("Accuracy, mean and range of the folds", found)
     figure = figures.comparison(
         [
             (
@@ -227,31 +228,6 @@ def main(settings: Config) -> dict:
         rows=rows,
         seconds=time.perf_counter() - started,
     )
-
-
-def show(rows: list[study.Row]) -> None:
-    table = Table(title="Accuracy", title_style="bold")
-    for column in (
-        "way",
-        "mean of folds",
-        "lowest and highest",
-        "95 %, all images",
-        "s",
-    ):
-        table.add_column(column)
-    for way in dict.fromkeys(row["way"] for row in rows):
-        of_way = [row for row in rows if row["way"] == way]
-        values = [row["accuracy"] for row in of_way]
-        right, images = (sum(row[key] for row in of_way) for key in ("right", "images"))
-        low, high = evaluation.wilson_interval(right, images)
-        table.add_row(
-            way,
-            f"{np.mean(values):.3f}",
-            f"{min(values):.3f} to {max(values):.3f}" if len(values) > 1 else "",
-            f"{low:.3f} to {high:.3f}",
-            f"{sum(row['seconds'] for row in of_way):.1f}",
-        )
-    Console().print(table)
 
 
 # %% tags=["script"]

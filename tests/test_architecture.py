@@ -114,7 +114,8 @@ def test_recipes_have_the_same_shape(path):
     fields = [n.target.id for n in config.body if isinstance(n, ast.AnnAssign)]
     wanted = {"weights", "limit", "seed", "out", "resume"}
     if "keras_tl.training.phases" in {name for name, _ in imports(path)}:
-        wanted |= {"epochs", "batch_size"}
+        wanted |= {"batch_size"}
+        assert {"epochs", "steps"} & set(fields)
     assert wanted <= set(fields)
     assert ast.get_docstring(config) == docstring.splitlines()[0]
     assert len(path.read_text().splitlines()) <= 220

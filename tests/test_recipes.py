@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import importlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -64,6 +65,15 @@ FOLDER_SIZES = {
 }
 PROBE_SIZES = {
     "feature_extraction": {"limit": 40, "image_size": 32, "layers": ("block2b_add",)},
+}
+SEARCH_SIZES = {
+    "hyperparameter_search": {
+        "trials": 2,
+        "limit": 40,
+        "image_size": 32,
+        "epochs": 1,
+        "batch_size": 16,
+    },
 }
 STUDIES = {
     "cross_validation": {
@@ -178,8 +188,57 @@ def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
     )
 
 
+def test_a_search_keeps_its_trials_and_saves_the_best_as_a_plain_model(
+    tmp_path, capsys, monkeypatch
+):
+    recipe = importlib.import_module("recipes.hyperparameter_search")
+    run = tmp_path / "run"
+    settings = recipe.Config(out=run, **SEARCH_SIZES["hyperparameter_search"])
+    # The first trial, so that one trains on changed copies.
+    monkeypatch.setitem(recipe.DEFAULTS, "copies", 4)
+
+    def killed(rows, space):
+        raise KeyboardInterrupt
+
+    # When all trials have ended: what is left is done without any of them.
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe.figures, "trials", killed)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.main(settings)
+    assert len(re.findall("^Trial . of 2: 0", capsys.readouterr().out, re.M)) == 2
+    metrics = recipe.main(dataclasses.replace(settings, out=None, resume=run))
+    assert "Trial 1 of 2" not in capsys.readouterr().out
+
+    made = {path.name for path in run.iterdir()}
+    assert made == {*FILES, "trials", "trials.csv", "trials.png"}
+    with open(run / "trials.csv", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert {name: float(first[name]) for name in recipe.SPACE} == recipe.DEFAULTS
+    assert second["dropout"] != first["dropout"]
+    assert list(metrics["models"]) == ["defaults", "best of 2 trials"]
+    assert list(metrics["comparisons"]) == ["best of 2 trials against defaults"]
+    # Trained on features, saved as a whole: it says of the images what was measured.
+    loaded = artifact.load(run)
+    data = recipe.build_data(settings)
+    right = loaded.predict(data.test.images).argmax(1) == data.test.labels
+    measured = metrics["models"]["best of 2 trials"]["accuracy"]
+    assert right.mean() == pytest.approx(measured)
+
+
+def test_every_kind_of_trial_trains_what_its_settings_say():
+    recipe = importlib.import_module("recipes.hyperparameter_search")
+    settings = recipe.Config(**SEARCH_SIZES["hyperparameter_search"])
+    for values in ({"blocks": 0, "hidden": 64}, {"blocks": 1, "hidden": 0}):
+        model = recipe.build_model(settings, 10, recipe.DEFAULTS | values)
+        trains = {weight.path.split("/")[0] for weight in model.trainable_weights}
+        head = {"hidden_1", "logits"} if values["hidden"] else {"logits"}
+        assert head <= trains
+        pretrained = {name.partition("_")[0] for name in trains - head}
+        assert pretrained == ({"block7a", "top"} if values["blocks"] else set())
+
+
 def test_every_recipe_is_run():
-    assert {*SIZES, *FOLDER_SIZES, *PROBE_SIZES, *STUDIES} == {
+    assert {*SIZES, *FOLDER_SIZES, *PROBE_SIZES, *SEARCH_SIZES, *STUDIES} == {
         path.stem for path in __import__("pathlib").Path("recipes").glob("[!_]*.py")
     }
 
@@ -269,6 +328,7 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("layer_freezing", {"sizes": (50,)}, "at most 40"),
         ("layer_freezing", {"sizes": ()}, "sizes=0"),
         ("layer_freezing", {"every": 0}, "every=0"),
+        ("hyperparameter_search", {"trials": 0}, "trials=0"),
     ],
 )
 def test_bad_settings_are_named_and_nothing_is_written(
@@ -276,7 +336,8 @@ def test_bad_settings_are_named_and_nothing_is_written(
 ):
     monkeypatch.chdir(tmp_path)
     recipe = importlib.import_module(f"recipes.{name}")
-    sizes = {**SIZES, **FOLDER_SIZES, **PROBE_SIZES, **STUDIES}[name] | settings
+    known = {**SIZES, **FOLDER_SIZES, **PROBE_SIZES, **SEARCH_SIZES, **STUDIES}
+    sizes = known[name] | settings
     with pytest.raises(errors.InputError, match=message):
         recipe.main(recipe.Config(**sizes))
     assert not list(tmp_path.iterdir())

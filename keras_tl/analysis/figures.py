@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from keras_tl import errors, files
 from keras_tl.analysis.evaluation import Evaluation
+from keras_tl.analysis.search import Range, Space, best
 from keras_tl.training.rate_finder import RateTest
 
 # Told apart with every kind of colour vision: M. Okabe, K. Ito, Color Universal
@@ -293,6 +294,87 @@ def lines(
         loc="outside lower center", ncols=min(len(series), 4), frameon=False, fontsize=9
     )
     return figure
+
+
+def trials(rows: Sequence[Mapping], space: Space) -> Figure:
+    """Draw a search: what its trials gave, one after the other and by each setting.
+
+    A setting beside the accuracy shows what went together in these trials, in which
+    all others moved too, not what it does alone.
+
+    Args:
+        rows: What `search.run` gave. Trials that failed are crosses at the bottom.
+        space: What was tried.
+    """
+    errors.check_at_least("len(rows)", len(rows), 1)
+    columns = min(4, len(space))
+    lines = -(-len(space) // columns)
+    figure = _figure(9, 3 + 2.1 * lines)
+    grid = figure.add_gridspec(1 + lines, columns)
+    top = figure.add_subplot(grid[0, :])
+    _tidy(top, "Trial", "Validation accuracy")
+    _scatter(top, rows, [row["trial"] for row in rows])
+    values = [row.get("validation", 0) for row in rows]
+    so_far = list(itertools.accumulate(values, max))
+    style = {"color": INK, "linewidth": 1, "where": "post", "label": "best so far"}
+    top.step([row["trial"] for row in rows], so_far, **style)
+    top.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
+    for index, (name, tried) in enumerate(space.items()):
+        axes = figure.add_subplot(
+            grid[1 + index // columns, index % columns], sharey=top
+        )
+        _tidy(axes, _short(name))
+        axes.tick_params(labelleft=index % columns == 0)
+        places = [row[name] for row in rows]
+        if isinstance(tried, Range):
+            axes.set_xscale("log" if tried.log else "linear")
+            axes.set_xlim(tried.low, tried.high)
+            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+            if tried.whole:
+                axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        else:
+            places = [list(tried).index(place) for place in places]
+            names = [_short(str(value)) for value in tried]
+            axes.set_xticks(range(len(tried)), names, parse_math=False)
+            axes.set_xlim(-0.5, len(tried) - 0.5)
+        _scatter(axes, rows, places)
+    top.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    handles, labels = top.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9
+    )
+    return figure
+
+
+def _scatter(axes, rows, places):
+    """Draw the accuracy of each trial of a search at its place."""
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
+    found = best(rows)
+    points = {"trial": [], "start": [], "failed": []}
+    for index, (place, row) in enumerate(zip(places, rows, strict=True)):
+        if "failed" in row:
+            points["failed"].append((place, 0.03))
+            continue
+        points["start" if index == 0 else "trial"].append((place, row["validation"]))
+        if row is found:
+            ring = {
+                "mfc": "none",
+                "mec": VERMILLION,
+                "markersize": 11,
+                "clip_on": False,
+            }
+            axes.plot(place, row["validation"], "o", label="best", **ring)
+    for name, marker, color in (
+        ("trial", "o", BLUE),
+        ("start", "s", ORANGE),
+        ("failed", "x", INK),
+    ):
+        if points[name]:
+            # Failed trials have no accuracy: they stand on the lower edge.
+            edge = {"transform": axes.get_xaxis_transform()} if name == "failed" else {}
+            style = {"color": color, "markersize": 5, "alpha": 0.8, "clip_on": False}
+            place = zip(*points[name], strict=True)
+            axes.plot(*place, marker, label=name, **style, **edge)
 
 
 def save(figure: Figure, path: Path | str) -> None:

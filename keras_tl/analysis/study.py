@@ -1,6 +1,5 @@
 """Studies: one question, many small trainings, each kept as soon as it ends."""
 
-import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,21 +29,51 @@ def run(folder: Path, trials: Mapping[str, Callable[[], Row]]) -> list[Row]:
         What the trials gave, in their order, each with its `seconds`.
     """
     errors.check_at_least("len(trials)", len(trials), 1)
-    (folder / "trials").mkdir(exist_ok=True)
     rows = []
     for number, (name, trial) in enumerate(trials.items(), start=1):
-        path = folder / "trials" / f"{name}.json"
-        if not path.exists():
+        if not _kept(folder, name).exists():
             print(f"Trial {number} of {len(trials)}: {name}", flush=True)
-            started = time.perf_counter()
-            row = trial()
-            row["seconds"] = round(time.perf_counter() - started, 2)
-            files.write_json(path, row)
-            # Otherwise the graphs of all trials stay in memory.
-            keras.backend.clear_session()
-            gc.collect()
-        rows.append(files.read_json(path))
+        rows.append(run_once(folder, name, trial))
     return rows
+
+
+def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
+    """Run a trial whose result is not kept yet, and give what is kept.
+
+    Args:
+        folder: The run's folder.
+        name: The trial's, which can be a file's.
+        trial: Function that gives what was set and what was measured.
+
+    Returns:
+        What the trial gave, with its `seconds`.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the message says how to go on.
+    """
+    path = _kept(folder, name)
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        started = time.perf_counter()
+        try:
+            row = trial()
+        except KeyboardInterrupt:
+            # A phase would say where its weights are, which a trial does not keep.
+            raise KeyboardInterrupt(
+                f"What ended before is kept. Go on with --resume {folder}"
+            ) from None
+        row["seconds"] = round(time.perf_counter() - started, 2)
+        files.write_json(path, row)
+        # Otherwise the graphs of all trials stay in memory. The precision is forgotten
+        # with them.
+        policy = keras.config.dtype_policy()
+        keras.backend.clear_session()
+        keras.config.set_dtype_policy(policy)
+    return files.read_json(path)
+
+
+def _kept(folder, name):
+    return folder / "trials" / f"{name}.json"
 
 
 def summarize(

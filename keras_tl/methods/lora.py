@@ -1,6 +1,5 @@
 """LoRA: leave pretrained kernels as they are and train a low-rank change of each."""
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -77,7 +76,7 @@ are there.
     if alpha is not None and alpha <= 0:
         raise errors.expected("alpha", "be greater than 0", alpha)
     training = [layer for layer in freezing.leaves(model) if layer.trainable_weights]
-    head = [layer for layer in training if re.match(freezing.HEAD_LAYERS, layer.name)]
+    head = [layer for layer in freezing.head(model) if layer in training]
     total = model.count_params()
     able = [layer for layer in training if layer not in head and _can(layer)]
     if not able:

@@ -10,7 +10,6 @@ What they buy, in a published comparison with ResNet50 on CUB-200 (accuracy at 1
 56.7, 66.8, 73.4, 81.5.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -237,8 +236,7 @@ def _weights(model):
     """Give the weights that train: the head's, and the others."""
     head = {
         id(weight)
-        for layer in freezing.leaves(model)
-        if re.match(freezing.HEAD_LAYERS, layer.name)
+        for layer in freezing.head(model)
         for weight in layer.trainable_weights
     }
     training = model.trainable_weights

@@ -101,8 +101,8 @@ def unfreeze_blocks(
 
     Args:
         model: Any functional or sequential model.
-        count: Number of blocks, from the output back. 0 trains only what follows the
-            last block: the head, and layers between it and the last block.
+        count: Number of blocks, from the output back. 0 trains the head alone; layers
+            between it and the last block train with that block.
         pattern: Regular expression whose first group names a layer's block, such as
             `backbones.find("vgg16").block`.
         batch_normalization: Whether BatchNormalization among them trains as well.
@@ -117,10 +117,9 @@ def unfreeze_blocks(
     if count:
         first = found[list(found)[-count]][0]
         start = next(i for i, layer in enumerate(layers) if layer.name == first)
+        _train(model, layers[start:], batch_normalization)
     else:
-        last = found[list(found)[-1]][-1]
-        start = 1 + next(i for i, layer in enumerate(layers) if layer.name == last)
-    _train(model, layers[start:], batch_normalization)
+        _train(model, head(model), batch_normalization)
 
 
 def train_only(model: keras.Model, names: Collection[str]) -> None:
@@ -165,6 +164,29 @@ def blocks(model: keras.Model, pattern: str) -> dict[str, list[str]]:
     return found
 
 
+# Names that `models.heads` gives its layers.
+HEAD_LAYERS = r"(pool|flatten|hidden_\d+|(new_)?dropout|logits)$"
+
+
+def head(model: keras.Model) -> list[keras.Layer]:
+    """List the layers of a classifier's head.
+
+    Returns:
+        The layers named as `models.heads` names its own; where none of those has
+        weights, the last layer that has.
+
+    >>> names = ("body", "dropout", "logits")
+    >>> layers = [keras.layers.Dense(2, name=name) for name in names]
+    >>> [layer.name for layer in head(keras.Sequential([keras.Input((4,)), *layers]))]
+    ['dropout', 'logits']
+    """
+    layers = leaves(model)
+    found = [layer for layer in layers if re.match(HEAD_LAYERS, layer.name)]
+    if any(layer.weights for layer in found):
+        return found
+    return [layer for layer in layers if layer.weights][-1:]
+
+
 def leaves(model: keras.Model) -> list[keras.Layer]:
     """List the layers that hold no other layer of a nested model, input first."""
 
@@ -204,9 +226,6 @@ class Report:
         )
 
 
-HEAD_LAYERS = r"(pool|flatten|hidden_\d+|dropout|logits)$"
-
-
 def report(model: keras.Model) -> Report:
     """Say which layers train, from the flags that Keras itself goes by.
 
@@ -218,17 +237,16 @@ def report(model: keras.Model) -> Report:
 would move 10.
     """
     training = {id(weight) for weight in model.trainable_weights}
-    rows, head = [], 0
+    rows = []
     for layer in leaves(model):
         count = layer.count_params() if layer.weights else 0
-        if re.match(HEAD_LAYERS, layer.name):
-            head += count
         if count:
             trains = any(id(weight) in training for weight in layer.weights)
             rows.append((layer.name, type(layer).__name__, count, trains))
     trainable = sum(_size(weight) for weight in model.trainable_weights)
     total = sum(_size(weight) for weight in model.weights)
-    return Report(rows, trainable, total - trainable, head)
+    of_head = sum(layer.count_params() for layer in head(model) if layer.weights)
+    return Report(rows, trainable, total - trainable, of_head)
 
 
 def _size(weight):

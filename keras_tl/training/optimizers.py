@@ -142,9 +142,10 @@ def match(factors: Mapping[str, float], paths: Sequence[str]) -> dict[str, float
 def by_block(model: keras.Model, pattern: str, decay: float) -> dict[str, float]:
     """Let the rate fall from block to block, from the output back.
 
-    What follows the last block has factor 1, the last block `decay`, the one before it
-    `decay ** 2`, and so on; layers in front of the first block, the stem, one step
-    more. Blocks in which nothing trains are counted and left out.
+    The head has factor 1; the last block `decay`, with what lies between it and the
+    head; the block before it `decay ** 2`, and so on; layers in front of the first
+    block, the stem, one step more. Blocks in which nothing trains are counted and left
+    out.
 
     Args:
         model: A classifier whose layers are frozen as they are to train.
@@ -162,7 +163,8 @@ def by_block(model: keras.Model, pattern: str, decay: float) -> dict[str, float]
         Howard and Ruder, "Universal language model fine-tuning", 2018,
         arXiv:1801.06146, section 3.2, whose decay is 1 / 2.6.
 
-    >>> layers = [keras.layers.Dense(2, name=n) for n in ("b1_a", "b2_a", "b2_b", "c")]
+    >>> names = ("b1_a", "b2_a", "b2_b", "logits")
+    >>> layers = [keras.layers.Dense(2, name=name) for name in names]
     >>> model = keras.Sequential([keras.Input((2,)), *layers])
     >>> by_block(model, "(b[0-9])_", 0.5)
     {'(^|/)(b1_a)/': 0.25, '(^|/)(b2_a|b2_b)/': 0.5}
@@ -173,7 +175,10 @@ def by_block(model: keras.Model, pattern: str, decay: float) -> dict[str, float]
     layers = freezing.leaves(model)
     names = [layer.name for layer in layers]
     first = min(names.index(members[0]) for members in blocks.values())
-    groups = [names[:first], *blocks.values()]
+    *others, last = blocks.values()
+    of_head = {layer.name for layer in freezing.head(model)}
+    behind = [n for n in names[names.index(last[-1]) + 1 :] if n not in of_head]
+    groups = [names[:first], *others, [*last, *behind]]
     trains = {layer.name for layer in layers if layer.trainable_weights}
     factors = {}
     for depth, members in zip(range(len(groups), 0, -1), groups, strict=True):

@@ -2,6 +2,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import pytest
 
 from keras_tl import errors
@@ -69,6 +70,16 @@ def test_ways_are_compared_seed_by_seed(capsys):
     assert "+0.050 (+0.050 to +0.050)" in capsys.readouterr().out
     with pytest.raises(errors.InputError, match="'seed': 0"):
         study.gains(rows[1:], ["labels"], "way", "plain")
+
+
+def test_the_precision_outlives_a_trial(tmp_path):
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        study.run(tmp_path, trials([]))
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def test_one_seed_has_a_gain_and_no_interval(capsys):

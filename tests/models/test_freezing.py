@@ -87,6 +87,16 @@ def test_blocks_are_counted_from_the_output(classifier, count, expected):
     assert trains(classifier) == expected
 
 
+def test_what_lies_between_the_last_block_and_the_head_belongs_to_that_block():
+    names = ("block1_a", "block2_a", "top", "logits")
+    found = [keras.layers.Dense(4, name=name) for name in names]
+    model = keras.Sequential([keras.Input((4,)), *found])
+    freezing.unfreeze_blocks(model, 0, r"(block\d)_")
+    assert trains(model) == {"logits"}
+    freezing.unfreeze_blocks(model, 1, r"(block\d)_")
+    assert trains(model) == {"block2_a", "top", "logits"}
+
+
 def test_block1_is_not_block10():
     model = keras.Sequential([keras.Input((4,))])
     for number in (1, 2, 10):

@@ -121,6 +121,15 @@ def test_rates_fall_from_block_to_block():
     assert list(found.values()) == [0.25, 0.25, 0.5, 0.5, 1, 1]
 
 
+def test_what_lies_between_the_last_block_and_the_head_has_its_rate():
+    names = ("block1_a", "block2_a", "top", "logits")
+    found = [keras.layers.Dense(2, name=name) for name in names]
+    model = keras.Sequential([keras.Input((2,)), *found])
+    factors = optimizers.by_block(model, "(block[0-9])_", 0.5)
+    found = optimizers.match(factors, [w.path for w in model.trainable_weights])
+    assert list(found.values()) == [0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 1, 1]
+
+
 def test_frozen_blocks_are_counted_and_left_out():
     model = build()
     model.get_layer("block2_a").trainable = False
