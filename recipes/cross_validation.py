@@ -184,14 +184,17 @@ def main(settings: Config) -> dict:
 
     cache = store.Cache() if settings.cache else None
     stem = keras.Model(model.inputs[0], model.get_layer("pool").output)
-    inputs = features.extract(stem, pool, cache=cache)
-    inputs = replace(inputs, images=inputs.images[:])
+    inputs, test = (
+        features.extract(stem, split, cache=cache, what="features")
+        for split in (pool, at_size(settings, data.test))
+    )
+    # From the disk into memory, where they are not there already.
+    inputs, test = (replace(s, images=s.images[:]) for s in (inputs, test))
     trials = {
         f"head-fold-{n}": functools.partial(fit_heads, inputs, [fold], "head", n)
         for n, fold in enumerate(divided, start=1)
     }
     # What the folds stand for: a head on all of them, on images that they never saw.
-    test = features.extract(stem, at_size(settings, data.test), cache=cache)
     whole = splits.join(inputs, test)
     last = [(np.arange(len(pool)), np.arange(len(pool), len(whole)))]
     trials["head-test"] = functools.partial(fit_heads, whole, last, "head, test", 0)

@@ -24,19 +24,18 @@ Run:
 import functools
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import keras
-import numpy as np
 
 from keras_tl import config, errors
-from keras_tl.analysis import evaluation, figures, probe, study
+from keras_tl.analysis import evaluation, figures, study
 from keras_tl.data import augment, sources, splits
 from keras_tl.methods import lora, regularizers
 from keras_tl.models import backbones, freezing, heads, small_cnn
-from keras_tl.training import features, optimizers, phases, placement, store
+from keras_tl.training import optimizers, phases, placement, store
 
 WAYS = (
     *("from scratch", "linear probe", "fine-tuning"),
@@ -97,32 +96,19 @@ def build_data(settings: Config) -> splits.Splits:
         seed=settings.seed,
     )
     print(data)
-    fewest = min(np.bincount(data.train.labels, minlength=len(data.class_names)))
-    if max(settings.labels) > fewest:
-        raise errors.expected(
-            "labels",
-            f"be at most {fewest}, which the smallest class has for training",
-            settings.labels,
-        )
     return data
-
-
-def draw(data: splits.Splits, labels: int, seed: int):
-    count = labels * len(data.class_names)
-
-    def some(split):
-        return split.take(splits.balanced(split.labels, count, seed))
-
-    return replace(data, train=some(data.train), validation=some(data.validation))
 
 
 # %% [markdown]
 # ## Model
-# The same blocks train in every way; LoRA trains small changes of their kernels.
+# A linear probe trains the head alone. All other ways but the small network train the
+# same blocks; LoRA trains low-rank changes of their kernels.
 
 
 # %%
-def build_model(settings: Config, num_classes: int) -> keras.Model:
+def build_model(settings: Config, num_classes: int, way: str) -> keras.Model:
+    if way == "from scratch":
+        return heads.attach(small_cnn.small_cnn(image_size=32), num_classes)
     backbone = backbones.load(
         settings.backbone,
         weights=settings.weights,
@@ -130,79 +116,22 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
         image_size=settings.image_size,
     )
     freezing.freeze(backbone)
-    return heads.attach(backbone, num_classes)
-
-
-# %% [markdown]
-# ## Ways
-# Each gives what trained, the validation accuracy of the epoch it kept, and the logits
-# of the test images.
-
-
-# %%
-def from_scratch(settings, data, setup, way):
-    """A small network on images of 32 pixels, turned into their mirror images."""
-    with setup.placement.scope():
-        model = heads.attach(small_cnn.small_cnn(image_size=32), len(data.class_names))
-    setup = replace(setup, augment=augment.flip_and_crop)
-    return fit(settings, model, data.at_size(32).map(splits.in_memory), setup, way)
-
-
-def linear_probe(settings, data, setup, way):
-    """Logistic regression on the pooled features of the frozen backbone."""
-    model = build_model(settings, len(data.class_names))
-    stem = keras.Model(model.inputs[0], model.get_layer("pool").output)
-    inputs = features.extract_all(stem, at_size(settings, data), cache=setup.cache)
-    found = probe.fit("logistic regression", inputs.train, inputs.validation)
-    logits = found.logits(inputs.test.images[:])
-    return freezing.report(model).head, found.validation, logits
-
-
-def fine_tune(settings, data, setup, way):
-    """The last blocks and the head, held back by what `way` names."""
-    with setup.placement.scope():
-        model = build_model(settings, len(data.class_names))
-    pattern = backbones.find(settings.backbone).block
-    freezing.unfreeze_blocks(model, settings.blocks, pattern)
-    slow, regularizer = {r"^(?!.*logits/)": settings.backbone_rate}, None
+    model = heads.attach(backbone, num_classes)
+    blocks = 0 if way == "linear probe" else settings.blocks
+    freezing.unfreeze_blocks(model, blocks, backbones.find(settings.backbone).block)
     if way == "LoRA":
-        with setup.placement.scope():
-            print(lora.enable(model, rank=settings.rank))
-        # Its changes begin at 0: they have further to go than pretrained weights.
-        slow = {}
-    elif way != "fine-tuning":
-        ends = [names[-1] for names in freezing.blocks(model, pattern).values()]
-        regularizer = {
-            "L2-SP": regularizers.l2_sp(),
-            "DELTA": regularizers.delta(ends[-settings.blocks :]),
-            "BSS": regularizers.bss(),
-        }[way]
-    part, inputs = phases.without_frozen_stem(model, at_size(settings, data), setup)
-    return fit(settings, part, inputs, setup, way, slow, regularizer)
+        print(lora.enable(model, rank=settings.rank))
+    return model
 
 
-def fit(settings, model, inputs, setup, way, slow=None, regularizer=None):
-    steps = math.ceil(len(inputs.train) / settings.batch_size)
-    epochs = math.ceil(settings.steps / steps)
-    history = phases.fit_head(
-        model,
-        inputs,
-        setup,
-        epochs=epochs,
-        learning_rate=settings.learning_rate,
-        optimizer=functools.partial(optimizers.layerwise, "adam", factors=slow or {}),
-        regularizer=regularizer,
-        # The rate falls to 0 over all epochs: none ends before.
-        patience=epochs,
-        phase=way,
-    )
-    validation = history["val_accuracy"][history["kept"].index(1)]
-    logits = evaluation.predict(model, inputs.test)
-    return freezing.report(model).trainable, validation, logits
-
-
-def at_size(settings, data):
-    return data.at_size(settings.image_size).map(splits.in_memory)
+def build_regularizer(settings: Config, model: keras.Model, way: str):
+    if way == "L2-SP":
+        return regularizers.l2_sp()
+    if way == "DELTA":
+        blocks = freezing.blocks(model, backbones.find(settings.backbone).block)
+        ends = [layers[-1] for layers in blocks.values()]
+        return regularizers.delta(ends[-settings.blocks :])
+    return regularizers.bss() if way == "BSS" else None
 
 
 # %% [markdown]
@@ -212,23 +141,43 @@ def at_size(settings, data):
 # %%
 def trial(settings, data, place, labels: int, way: str, seed: int) -> study.Row:
     keras.utils.set_random_seed(seed)
-    drawn = draw(data, labels, seed)
+    data = splits.few(data, labels, seed=seed)
+    with place.scope():
+        model = build_model(settings, len(data.class_names), way)
     setup = phases.Setup(
         place,
         batch_size=settings.batch_size,
         seed=seed,
+        augment=augment.flip_and_crop if way == "from scratch" else None,
         cache=store.Cache() if settings.cache else None,
     )
-    own = {"from scratch": from_scratch, "linear probe": linear_probe}
-    trained = own.get(way, fine_tune)(settings, drawn, setup, way)
-    trainable, validation, logits = trained
+    size = 32 if way == "from scratch" else settings.image_size
+    part, inputs = phases.without_frozen_stem(model, data.at_size(size), setup)
+    # Pretrained weights move slowly; LoRA's changes begin at 0 and have further to go.
+    slow = way in ("fine-tuning", "L2-SP", "DELTA", "BSS")
+    factors = {r"^(?!.*logits/)": settings.backbone_rate} if slow else {}
+    epochs = math.ceil(
+        settings.steps / math.ceil(len(data.train) / settings.batch_size)
+    )
+    history = phases.fit_head(
+        part,
+        inputs,
+        setup,
+        epochs=epochs,
+        learning_rate=settings.learning_rate,
+        optimizer=functools.partial(optimizers.layerwise, "adam", factors=factors),
+        regularizer=build_regularizer(settings, model, way),
+        patience=epochs,
+        phase=way,
+    )
+    logits = evaluation.predict(part, inputs.test)
     return {
         "labels": labels,
         "way": way,
-        "trainable": trainable,
+        "trainable": freezing.report(model).trainable,
         "seed": seed,
-        "validation": validation,
-        "accuracy": float((logits.argmax(1) == drawn.test.labels).mean()),
+        "validation": history["val_accuracy"][history["kept"].index(1)],
+        "accuracy": float((logits.argmax(1) == data.test.labels).mean()),
     }
 
 
@@ -241,7 +190,7 @@ def main(settings: Config) -> dict:
     started = time.perf_counter()
     place = placement.choose()
     data = build_data(settings)
-    build_model(settings, len(data.class_names))
+    splits.few(data, max(settings.labels), seed=settings.seed)
     run = config.start_run("few_labels", settings)
     said = place.describe(settings.batch_size, settings.learning_rate)
     print(f"Results go to {run}. {said}")
@@ -263,19 +212,7 @@ def main(settings: Config) -> dict:
         study.show("Gain over plain fine-tuning on the same labels", gains)
 
     figure = figures.lines(
-        {
-            way: [
-                (
-                    settings.labels.index(row["labels"]),
-                    row["mean"],
-                    row["low"],
-                    row["high"],
-                )
-                for row in found
-                if row["way"] == way
-            ]
-            for way in ways
-        },
+        study.series(found, "labels", "way"),
         [str(labels) for labels in settings.labels],
         "Labels of each class",
         "Test accuracy",

@@ -185,12 +185,8 @@ def main(settings: Config) -> dict:
     labels = ["head", *(f"+ {name}" for name in reversed(names)), "all"]
     figure = figures.lines(
         {
-            f"{images:,} images": [
-                (points.index(row["blocks"]), row["mean"], row["low"], row["high"])
-                for row in found
-                if row["images"] == images
-            ]
-            for images in settings.sizes
+            f"{images} images": points
+            for images, points in study.series(found, "blocks", "images").items()
         },
         [labels[point] for point in points],
         "What trains",

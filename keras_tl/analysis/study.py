@@ -109,6 +109,27 @@ def summarize(
     return summaries
 
 
+def series(
+    summaries: Sequence[Row], along: str, of: str
+) -> dict[str, list[tuple[int, float, float, float]]]:
+    """Turn summaries into what `figures.lines` draws.
+
+    Args:
+        summaries: What `summarize` gave.
+        along: Name of the setting on the horizontal axis.
+        of: Name of the setting that has a line for each of its values.
+
+    Returns:
+        Value of `of` -> place among the values of `along`, mean, low and high.
+    """
+    places = list(dict.fromkeys(row[along] for row in summaries))
+    lines: dict[str, list] = {}
+    for row in summaries:
+        point = (places.index(row[along]), row["mean"], row["low"], row["high"])
+        lines.setdefault(str(row[of]), []).append(point)
+    return lines
+
+
 def gains(
     rows: Sequence[Row],
     by: Sequence[str],

@@ -198,6 +198,37 @@ def join(first: Split, second: Split) -> Split:
     return replace(first, images=images, labels=labels)
 
 
+def few(splits: Splits, labels: int, *, seed: int) -> Splits:
+    """Keep a number of labels of each class for training, and as many to choose by.
+
+    Validation keeps all that it has where that is less; test stays as it is.
+
+    Args:
+        splits: The data.
+        labels: Number of examples of each class, at least 1.
+        seed: Seed of the drawing.
+
+    Raises:
+        InputError: Some class has fewer training examples.
+    """
+    errors.check_at_least("labels", labels, 1)
+    counts = np.bincount(splits.train.labels, minlength=len(splits.class_names))
+    if labels > counts.min():
+        raise errors.expected(
+            "labels",
+            f"be at most {counts.min()}, the number of training examples of "
+            f"{splits.class_names[counts.argmin()]}",
+            labels,
+        )
+
+    def drawn(split):
+        return split.take(balanced(split.labels, labels * len(counts), seed))
+
+    return replace(
+        splits, train=drawn(splits.train), validation=drawn(splits.validation)
+    )
+
+
 def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Choose `count` examples, as evenly over the classes as it goes.
 
