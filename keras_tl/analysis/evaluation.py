@@ -10,6 +10,7 @@ from scipy import special, stats
 from sklearn import metrics
 
 from keras_tl import errors
+from keras_tl.data import pipeline
 from keras_tl.data.splits import Split
 from keras_tl.training import features
 
@@ -27,6 +28,42 @@ def predict(model: "keras.Model", split: Split, *, batch_size: int = 64) -> np.n
         InputError: Some logits are NaN or infinite.
     """
     return _checked_logits(features.run(model, split, batch_size))
+
+
+def predict_changed(
+    model: "keras.Model",
+    split: Split,
+    augment: pipeline.Augmentation,
+    *,
+    copies: int = 4,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Predict images and changed copies of them and average: test-time augmentation.
+
+    Args:
+        model: A classifier that takes images.
+        split: The images.
+        augment: See `pipeline.Training`.
+        copies: Number of changed copies of each image, at least 1.
+        seed: What, with the copy and the example, decides the changes.
+        batch_size: Examples per step.
+
+    Returns:
+        Logarithms of the mean probabilities of `copies + 1` versions, float32
+        `(len(split), num_classes)`.
+
+    Reference:
+        Krizhevsky et al., "ImageNet classification with deep convolutional neural
+        networks", NeurIPS 2012, section 4.1.
+    """
+    errors.check_at_least("copies", copies, 1)
+    changed = pipeline.Augmented(split, augment, seed, copies)
+    versions = predict(model, changed, batch_size=batch_size)
+    versions = versions.reshape(copies, len(split), -1)
+    alone = predict(model, split, batch_size=batch_size)[None]
+    shares = softmax(np.concatenate([alone, versions]).astype("float64")).mean(axis=0)
+    return np.log(np.maximum(shares, 1e-30)).astype("float32")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

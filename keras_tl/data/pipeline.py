@@ -51,6 +51,9 @@ class Training:
         num_classes: Makes labels one-hot, float32 `(batch, num_classes)`; `None` leaves
             them int32 `(batch,)`.
         mix: Mixes images and one-hot labels of a batch, after `augment`.
+        class_weights: How much an example of each class weighs, `(num_classes,)`, as
+            from `splits.class_weights`; mixed labels weigh what their parts do. `None`
+            is 1 for all.
     """
 
     split: Split
@@ -59,9 +62,12 @@ class Training:
     augment: Augmentation | None = None
     num_classes: int | None = None
     mix: Mixing | None = None
+    class_weights: Sequence[float] | None = None
 
     def __post_init__(self):
         errors.check_at_least("batch_size", self.batch_size, 1)
+        if self.class_weights is not None:
+            _check_weights(self.class_weights, self.num_classes)
         if self.mix is not None and self.num_classes is None:
             raise errors.InputError("`mix` needs `num_classes`: it mixes labels too.")
 
@@ -107,6 +113,11 @@ class Training:
         dataset = _read(
             batches, self.split, self.batch_size, self.num_classes, augment, self.mix
         )
+        if self.class_weights is not None:
+            by_class = tf.constant(self.class_weights, tf.float32)
+            dataset = dataset.map(
+                lambda x, y, weights: (x, y, weights * tf.linalg.matvec(y, by_class))
+            )
         known = tf.data.experimental.assert_cardinality(self.steps)
         return dataset.apply(known), number.assign
 
@@ -175,6 +186,15 @@ def evaluation(
         (order, np.zeros((rows, 0), "float32"), _weights(count, rows))
     ).batch(batch_size, drop_remainder=True)
     return _read(batches, split, batch_size, num_classes)
+
+
+def _check_weights(weights, num_classes):
+    if num_classes is None or len(weights) != num_classes:
+        raise errors.expected(
+            "class_weights", f"have one for each of {num_classes} classes", weights
+        )
+    if min(weights) < 0:
+        raise errors.expected("class_weights", "not be negative", weights)
 
 
 def _weights(count, rows):

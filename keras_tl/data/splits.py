@@ -229,6 +229,33 @@ def few(splits: Splits, labels: int, *, seed: int) -> Splits:
     )
 
 
+def class_weights(labels: np.ndarray, num_classes: int) -> list[float]:
+    """Weigh examples so that every class counts alike, and their mean is 1.
+
+    Args:
+        labels: int `(count,)`, of the training split.
+        num_classes: Number of classes.
+
+    Returns:
+        count / (num_classes * examples of the class), for each class.
+
+    Raises:
+        InputError: A class has no examples.
+
+    Reference:
+        https://scikit-learn.org/stable/modules/generated/sklearn.utils.class_weight.compute_class_weight.html
+
+    >>> class_weights(np.array([0, 0, 0, 1]), 2)
+    [0.6666666666666666, 2.0]
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    if not counts.all():
+        raise errors.expected(
+            "labels", "have examples of every class", f"none of class {counts.argmin()}"
+        )
+    return (len(labels) / (num_classes * counts)).tolist()
+
+
 def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Choose `count` examples, as evenly over the classes as it goes.
 

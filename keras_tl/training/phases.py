@@ -5,7 +5,7 @@ part that cannot change once, trains the rest with fresh callbacks, and leaves t
 model with the weights of its best epoch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -47,6 +47,8 @@ class Setup:
             there is room.
         mix: See `pipeline.Training` and `data.random_layers`.
         label_smoothing: Share of each label, in [0, 1), that all classes get alike.
+        class_weights: See `pipeline.Training`; they weigh the training loss and the
+            training accuracy, not those of validation.
         choose_by: What of validation chooses the epoch whose weights are kept. The loss
             tells more where there are few images; with many, and long training, it can
             rise while the accuracy still does.
@@ -64,6 +66,7 @@ class Setup:
     augment: pipeline.Augmentation | None = None
     mix: pipeline.Mixing | None = None
     label_smoothing: float = 0.0
+    class_weights: Sequence[float] | None = None
     choose_by: ChooseBy = "loss"
     augmented_copies: int = 0
     cache: store.Cache | None = None
@@ -109,7 +112,8 @@ def fit_head(
         learning_rate: The optimizer's largest rate.
         schedule: How it goes over the phase.
         optimizer: Function from a rate, or a schedule of rates, to a Keras optimizer,
-            such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`.
+            such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`. With its
+            `use_ema=True`, validation sees the averaged weights, and they are kept.
         regularizer: Function from the part that trains to a model with the same layers
             and another term in its loss, see `methods.regularizers`.
         patience: Epochs after which to stop that validation finds no better.
@@ -208,7 +212,13 @@ def _fit(
 
     part, train, validation = prepare(model, splits, setup)
     training = pipeline.Training(
-        train, batch_size, setup.seed, setup.augment, classes, setup.mix
+        train,
+        batch_size,
+        setup.seed,
+        setup.augment,
+        classes,
+        setup.mix,
+        setup.class_weights,
     )
     with placement.scope():
         if regularizer is not None:
@@ -234,7 +244,7 @@ def _fit(
     )
     batches, go_to = training.epochs()
     callbacks = [
-        stopper,
+        *_averaged(part.optimizer, stopper),
         keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: go_to(epoch)),
     ]
     path = None
@@ -315,6 +325,18 @@ def _told(stopped, phase, model, setup) -> BaseException:
     if setup.placement.precision != "float32":
         advice += ", or float32 precision"
     return errors.InputError(f"{phase}: {stopped} {kept} {advice}.")
+
+
+def _averaged(optimizer, stopper) -> list[keras.callbacks.Callback]:
+    """Let `stopper` see the averaged weights, where the optimizer keeps some."""
+    if not getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False):
+        return [stopper]
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    back = keras.callbacks.LambdaCallback(
+        # Before the state is written: a resumed run trains on from the others.
+        on_epoch_end=lambda epoch, logs: swap.on_epoch_begin(epoch + 1)
+    )
+    return [swap, stopper, back]
 
 
 class _StartCounts(keras.callbacks.Callback):

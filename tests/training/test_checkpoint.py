@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import functools
 import os
 import signal
 import subprocess
@@ -37,14 +38,15 @@ class KillAt(keras.callbacks.Callback):
             raise Kill
 
 
-def train(make_backbone, data, here, state, augment=None, patience=3):
+def train(make_backbone, data, here, state, augment=None, patience=3, **adam):
     """Both phases, with dropout and, if given, augmentation; the final weights."""
+    optimizer = functools.partial(keras.optimizers.Adam, **adam)
     keras.utils.set_random_seed(0)
     backbone = make_backbone()
     freezing.freeze(backbone)
     model = heads.attach(backbone, 3, dropout=0.4)
     setup = dataclasses.replace(here, batch_size=16, state=state)
-    options = {"epochs": EPOCHS, "patience": patience}
+    options = {"epochs": EPOCHS, "patience": patience, "optimizer": optimizer}
     head = phases.fit_head(model, data, setup, learning_rate=0.3, **options)
     freezing.unfreeze_from(model, "block2")
     setup = dataclasses.replace(setup, augment=augment)
@@ -52,10 +54,22 @@ def train(make_backbone, data, here, state, augment=None, patience=3):
     return model.get_weights(), head, tuned
 
 
-@pytest.mark.parametrize(("phase", "epoch"), [(1, 0), (1, 2), (2, 1), (2, 3)])
+@pytest.mark.parametrize(
+    ("phase", "epoch", "adam"),
+    [
+        (1, 0, {}),
+        (1, 2, {}),
+        (2, 1, {}),
+        (2, 3, {}),
+        # Validation sees other weights than training goes on from.
+        (2, 3, {"use_ema": True, "ema_momentum": 0.8}),
+    ],
+)
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
-    make_backbone, colours, here, tmp_path, monkeypatch, phase, epoch
+    make_backbone, colours, here, tmp_path, monkeypatch, phase, epoch, adam
 ):
+    adam = {"patience": EPOCHS, **adam}
+
     def flip(images, draws):
         import tensorflow as tf
 
@@ -63,7 +77,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
             (draws[:, 0] < 0.5)[:, None, None, None], images, images[:, ::-1]
         )
 
-    uninterrupted = train(make_backbone, colours, here, None, flip, patience=EPOCHS)
+    uninterrupted = train(make_backbone, colours, here, None, flip, **adam)
     fit, calls = keras.Model.fit, []
 
     def fit_until_killed(self, *args, callbacks, **options):
@@ -74,9 +88,9 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
 
     monkeypatch.setattr(keras.Model, "fit", fit_until_killed)
     with pytest.raises(Kill):
-        train(make_backbone, colours, here, tmp_path, flip, patience=EPOCHS)
+        train(make_backbone, colours, here, tmp_path, flip, **adam)
     monkeypatch.undo()
-    resumed = train(make_backbone, colours, here, tmp_path, flip, patience=EPOCHS)
+    resumed = train(make_backbone, colours, here, tmp_path, flip, **adam)
     for ours, theirs in zip(resumed[0], uninterrupted[0], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert resumed[1:] == uninterrupted[1:]

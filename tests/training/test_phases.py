@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -6,9 +7,9 @@ import pytest
 
 from keras_tl import errors
 from keras_tl.data import random_layers
-from keras_tl.data.splits import Split
+from keras_tl.data.splits import Split, Splits
 from keras_tl.models import freezing, heads
-from keras_tl.training import features, phases, placement
+from keras_tl.training import features, phases, placement, schedules
 
 
 @pytest.fixture
@@ -279,6 +280,87 @@ def test_accuracy_can_choose_the_epoch(classifier, colours, here):
     assert accuracy == pytest.approx(max(history["val_accuracy"]))
 
 
+def test_class_weights_reach_the_loss(classifier, colours, here):
+    weights = [0.5, 1.0, 3.0]
+    classifier.get_layer("dropout").rate = 0.0
+    # One step sees all examples with the weights at the start.
+    setup = dataclasses.replace(here, batch_size=50, class_weights=weights)
+    logits = keras.ops.convert_to_numpy(classifier(colours.train.images))
+    history = phases.fit_head(classifier, colours, setup, epochs=1)
+    labels = colours.train.labels
+    losses = keras.losses.sparse_categorical_crossentropy(labels, logits, True)
+    by_hand = np.mean(np.take(weights, labels) * np.asarray(losses))
+    assert history["loss"][0] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_a_rare_class_is_learned_with_class_weights(classifier, here):
+    # Without colours to tell them apart, the frequent class is always the better guess.
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (60, 8, 8, 3)).astype("uint8")
+    rare = Split(grey, np.arange(60) % 15 == 0)
+    data = Splits(rare, rare, rare, ["frequent", "rare"], "Grey noise.")
+    backbone = keras.Model(classifier.inputs[0], classifier.get_layer("pool").input)
+    shares = {}
+    for name, weights in (("plain", None), ("weighted", [1.0, 30.0])):
+        keras.utils.set_random_seed(0)
+        model = heads.attach(backbone, 2)
+        setup = dataclasses.replace(here, class_weights=weights)
+        phases.fit_head(model, data, setup, epochs=5, learning_rate=0.05)
+        shares[name] = model.predict(grey, verbose=0).argmax(1).mean()
+    assert shares["plain"] < 0.1
+    assert shares["weighted"] > 0.5
+
+
+def test_averaged_weights_are_validated_and_kept(classifier, colours, here):
+    classifier.get_layer("dropout").rate = 0.0
+    start = classifier.get_weights()
+    options = {
+        "epochs": 4,
+        "learning_rate": 0.5,
+        "schedule": schedules.constant,
+        "patience": 4,
+    }
+    # One step an epoch.
+    setup = dataclasses.replace(here, batch_size=50)
+    after_steps = []
+
+    class Note(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            after_steps.append(self.model.get_weights())
+
+    fit = keras.Model.fit
+
+    def noted(self, *args, callbacks, **others):
+        return fit(self, *args, callbacks=[*callbacks, Note()], **others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "fit", noted)
+        phases.fit_head(
+            classifier, colours, setup, optimizer=keras.optimizers.SGD, **options
+        )
+    averaged, wanted = after_steps[0], []
+    for weights in after_steps:
+        pairs = zip(averaged, weights, strict=True)
+        averaged = [0.7 * a + 0.3 * w for a, w in pairs]
+        classifier.get_layer("logits").set_weights(averaged[-2:])
+        logits = keras.ops.convert_to_numpy(classifier(colours.validation.images))
+        loss = keras.losses.sparse_categorical_crossentropy(
+            colours.validation.labels, logits, True
+        )
+        wanted.append((float(np.mean(loss)), averaged[-2:]))
+
+    classifier.set_weights(start)
+    ema = functools.partial(keras.optimizers.SGD, use_ema=True, ema_momentum=0.7)
+    history = phases.fit_head(classifier, colours, setup, optimizer=ema, **options)
+    losses = [loss for loss, _ in wanted]
+    np.testing.assert_allclose(history["val_loss"], losses, rtol=1e-4)
+    best = wanted[int(np.argmin(losses))][1]
+    for ours, theirs in zip(
+        classifier.get_layer("logits").get_weights(), best, strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -290,3 +372,14 @@ def test_accuracy_can_choose_the_epoch(classifier, colours, here):
 def test_settings_that_contradict_each_other_are_refused(here, options, said):
     with pytest.raises(errors.InputError, match=said):
         dataclasses.replace(here, **options)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"), [([1, 1], "3 classes"), ([1, 1, -1], "not be negative")]
+)
+def test_class_weights_that_do_not_fit_are_refused(
+    classifier, colours, here, weights, said
+):
+    setup = dataclasses.replace(here, class_weights=weights)
+    with pytest.raises(errors.InputError, match=said):
+        phases.fit_head(classifier, colours, setup, epochs=1)
