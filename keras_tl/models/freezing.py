@@ -10,6 +10,7 @@ BatchNormalization stays frozen unless it is asked for. Calling a backbone with
 does: it then normalizes by its moving statistics and leaves them alone.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,6 +68,32 @@ def unfreeze_from(
 def unfreeze(model: keras.Model, *, batch_normalization: bool = False) -> None:
     """Let everything train; BatchNormalization only when asked."""
     _train(model, leaves(model), batch_normalization)
+
+
+def unfreeze_head(model: keras.Model) -> None:
+    """Let what `heads` put on a backbone train, and freeze everything else.
+
+    Raises:
+        InputError: The model does not end in such a head.
+
+    >>> layers = [keras.layers.Dense(2, name=name) for name in ("top_conv", "logits")]
+    >>> model = keras.Sequential([keras.Input((4,)), *layers])
+    >>> unfreeze_head(model)
+    >>> report(model).trainable, report(model).frozen
+    (6, 10)
+    """
+    layers = leaves(model)
+    of_head = itertools.takewhile(
+        lambda layer: re.match(HEAD_LAYERS, layer.name), reversed(layers)
+    )
+    count = len(list(of_head))
+    if not count:
+        raise errors.InputError(
+            f"{model.name} must end in a head of `heads`, such as `logits`. Its last "
+            f"layer is {layers[-1].name}."
+        )
+    freeze(model)
+    _train(model, layers[-count:], batch_normalization=False)
 
 
 def unfreeze_fraction(
