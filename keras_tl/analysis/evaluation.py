@@ -29,6 +29,17 @@ def predict(model: "keras.Model", split: Split, *, batch_size: int = 64) -> np.n
     return _checked_logits(features.run(model, split, batch_size))
 
 
+def accuracy(model: "keras.Model", split: Split) -> float:
+    """Compute the share of a split's examples that `model` names rightly, in [0, 1].
+
+    `evaluate` says more of a result that is to be reported.
+
+    Raises:
+        InputError: Some logits are NaN or infinite.
+    """
+    return float((predict(model, split).argmax(1) == split.labels).mean())
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Turn logits into probabilities along the last axis, without overflow.
 
