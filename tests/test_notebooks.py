@@ -16,6 +16,15 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SIZES = {
     "cnn_cifar10": {"dataset": "cifar10_sample"},
     "feature_extraction": {},
+    "gradual_unfreezing": {
+        "ways": ("plain",),
+        "rates": (0.001,),
+        "small_size": 32,
+        "blocks": 1,
+        "head_epochs": 1,
+        "epochs": 2,
+        "seeds": 1,
+    },
     "layer_freezing": {"sizes": (20,), "every": 8, "seeds": 1},
     "quickstart": {"fine_tune_epochs": 1, "scratch_epochs": 1},
     "resnet50_ants_bees": {"data": "photos", "backbone": "mobilenet", "weights": None},
@@ -103,6 +112,7 @@ def test_every_notebook_is_run():
         "cnn_cifar10",
         "vgg16_cifar10",
         pytest.param("feature_extraction", marks=pytest.mark.slow),
+        pytest.param("gradual_unfreezing", marks=pytest.mark.slow),
         pytest.param("layer_freezing", marks=pytest.mark.slow),
         pytest.param("quickstart", marks=pytest.mark.slow),
         pytest.param("resnet50_ants_bees", marks=pytest.mark.slow),

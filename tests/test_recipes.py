@@ -66,6 +66,20 @@ PROBE_SIZES = {
     "feature_extraction": {"limit": 40, "image_size": 32, "layers": ("block2b_add",)},
 }
 STUDIES = {
+    "gradual_unfreezing": {
+        "backbone": "mobilenet",
+        "weights": None,
+        "ways": ("plain", "resizing"),
+        "rates": (0.001,),
+        "limit": 20,
+        "image_size": 64,
+        "small_size": 32,
+        "blocks": 1,
+        "head_epochs": 1,
+        "epochs": 3,
+        "seeds": 1,
+        "batch_size": 16,
+    },
     "layer_freezing": {
         "sizes": (20,),
         "limit": 40,
@@ -157,6 +171,15 @@ def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
     )
 
 
+def test_every_way_to_fine_tune_trains_as_long_and_as_much(tmp_path):
+    recipe = importlib.import_module("recipes.gradual_unfreezing")
+    settings = STUDIES["gradual_unfreezing"] | {"ways": recipe.Config.ways}
+    manifest = recipe.main(recipe.Config(out=tmp_path / "run", **settings))
+    assert [row["way"] for row in manifest["trials"]] == list(recipe.Config.ways)
+    assert {row["epochs"] for row in manifest["trials"]} == {4}
+    assert len({row["trainable"] for row in manifest["trials"]}) == 1
+
+
 def test_every_recipe_is_run():
     assert {*SIZES, *FOLDER_SIZES, *PROBE_SIZES, *STUDIES} == {
         path.stem for path in __import__("pathlib").Path("recipes").glob("[!_]*.py")
@@ -239,6 +262,14 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("resnet50_ants_bees", {"data": None}, "hymenoptera_data"),
         ("resnet50_ants_bees", {"data": Path("absent")}, "a folder that exists"),
         ("feature_extraction", {"layers": ("block1",)}, "names"),
+        ("gradual_unfreezing", {"ways": ("gradul",)}, "Did you mean gradual"),
+        ("gradual_unfreezing", {"ways": ()}, "ways"),
+        ("gradual_unfreezing", {"rates": ()}, "rates"),
+        ("gradual_unfreezing", {"rates": (0.0,)}, "greater than 0"),
+        ("gradual_unfreezing", {"small_size": 31}, "at least 32"),
+        ("gradual_unfreezing", {"ways": ("gradual",), "blocks": 3}, "at least 4"),
+        ("gradual_unfreezing", {"ways": ("resizing",), "epochs": 1}, "at least 2"),
+        ("gradual_unfreezing", {"blocks": 17, "epochs": 18}, r"in \[0, 13\]"),
         ("layer_freezing", {"sizes": (50,)}, "at most 40"),
         ("layer_freezing", {"sizes": ()}, "sizes=0"),
         ("layer_freezing", {"every": 0}, "every=0"),
