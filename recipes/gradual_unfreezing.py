@@ -17,7 +17,7 @@ Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, o
 Expected: not measured
 Run:
     keras-tl run gradual_unfreezing
-    keras-tl run gradual_unfreezing --ways plain resizing --blocks 16 --images 2000
+    keras-tl run gradual_unfreezing --ways plain resizing --blocks 16 --rates 1e-4 3e-4
 """
 
 # %%
