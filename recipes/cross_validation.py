@@ -8,10 +8,8 @@ in.
 What to learn from it: how far apart the folds are, which is how lucky a single split of
 that size can be; and how near their mean comes to images that nobody had touched.
 
-Source: the chapter on evaluation of many articles; scikit-learn's user guide,
-https://scikit-learn.org/stable/modules/cross_validation.html. The interval over
-all images treats their judgements as independent, which they are not quite, since folds
-learn from the same images: no honest variance can be had from one cross-validation
+Source: https://scikit-learn.org/stable/modules/cross_validation.html. Folds learn from
+the same images, so that no unbiased variance can be had from one cross-validation
 (Bengio and Grandvalet, 2004, https://www.jmlr.org/papers/v5/grandvalet04a.html).
 Data: the CIFAR-10 sample inside the package, any of TFDS, or `--data FOLDER`.
 Expected: not measured
@@ -212,17 +210,10 @@ def main(settings: Config) -> dict:
     for row in found:
         row["folds"] = row.pop("seeds")
     study.show("Accuracy, mean and range of the folds", found)
-    figure = figures.comparison(
-        [
-            (
-                f"{row['way']}, fold {row['fold']}" if row["fold"] else row["way"],
-                row["accuracy"],
-                evaluation.wilson_interval(row["right"], row["images"]),
-            )
-            for row in rows
-        ]
-    )
-    figures.save(figure, run / "folds.png")
+    names = [f"{row['way']} {row['fold'] or ''}" for row in rows]
+    around = [evaluation.wilson_interval(row["right"], row["images"]) for row in rows]
+    bars = zip(names, [row["accuracy"] for row in rows], around, strict=True)
+    figures.save(figures.comparison(list(bars)), run / "folds.png")
     return study.save(
         run,
         recipe="cross_validation",

@@ -68,7 +68,10 @@ def add(runs: list[Path]) -> None:
 def variant(record: dict) -> str:
     """Name what sets a run apart from others of its recipe, for its file's name."""
     parts = []
-    for name in ("backbone", "dataset", "data", "weights", "image_size", "limit"):
+    for name in (
+        *("backbone", "dataset", "data", "weights", "image_size"),
+        *("images", "blocks", "limit"),
+    ):
         value = record["config"].get(name)
         if value not in (None, "imagenet"):
             parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", str(value)))
@@ -97,19 +100,34 @@ def rows(records: list[dict]) -> list[tuple[str, str]]:
 
 
 def highlights(record: dict) -> list[tuple[str, str]]:
-    """Choose of a study, for each number of images: the ends, and validation's best."""
-    found = []
+    """Choose what to say of a study."""
     trials = record["trials"]
+    return compared_ways(trials) if "way" in trials[0] else freeze_points(trials)
+
+
+# What a trial measures; all else in its row was set.
+MEASURED = ("seed", "trainable", "epochs", "validation", "accuracy", "seconds")
+
+
+def compared_ways(trials: list[dict]) -> list[tuple[str, str]]:
+    """Give each way of a study, at the other settings that validation chose."""
+    others = [name for name in trials[0] if name not in ("way", *MEASURED)]
+    chosen = study.choose(trials, ["way"], others)
+    found = []
+    for row in study.summarize(chosen, ["way", *others]):
+        values = ", ".join(f"{name} {row[name]}" for name in others)
+        name = f"{row['way']} ({values})" if values else row["way"]
+        found.append((name, f"{over_seeds(row)}, {row['seconds']:.0f} s each"))
+    return found
+
+
+def freeze_points(trials: list[dict]) -> list[tuple[str, str]]:
+    """Give for each number of images the ends, and what validation chose."""
+    found = []
     for images in sorted({trial["images"] for trial in trials}):
-        summaries = study.summarize(
-            [trial for trial in trials if trial["images"] == images], ["blocks"]
-        )
-        chosen = study.summarize(
-            [trial for trial in trials if trial["images"] == images],
-            ["blocks"],
-            "validation",
-        )
-        best = max(chosen, key=lambda row: row["mean"])["blocks"]
+        of_size = [trial for trial in trials if trial["images"] == images]
+        best = study.choose(of_size, ["images"], ["blocks"])[0]["blocks"]
+        summaries = study.summarize(of_size, ["blocks"])
         last = max(row["blocks"] for row in summaries)
         for row in summaries:
             blocks, what = row["blocks"], []
@@ -118,14 +136,17 @@ def highlights(record: dict) -> list[tuple[str, str]]:
             what += [f"the last {blocks} blocks"] if 0 < blocks < last else []
             what += ["chosen by validation"] if blocks == best else []
             if blocks in (0, best, last):
-                found.append(
-                    (
-                        f"{images:,} images: {', '.join(what)}",
-                        f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f}, "
-                        f"{row['seeds']} seeds)",
-                    )
-                )
+                name = f"{images:,} images: {', '.join(what)}"
+                found.append((name, over_seeds(row)))
     return found
+
+
+def over_seeds(row: dict) -> str:
+    """Say a row of `study.summarize`: mean, and range over its seeds."""
+    said = f"{row['mean']:.3f}"
+    if row["seeds"] == 1:
+        return said
+    return f"{said} ({row['low']:.3f} to {row['high']:.3f}, {row['seeds']} seeds)"
 
 
 def accuracy(records: list[dict], model: str) -> str:

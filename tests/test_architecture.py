@@ -118,4 +118,7 @@ def test_recipes_have_the_same_shape(path):
         assert {"epochs", "steps"} & set(fields)
     assert wanted <= set(fields)
     assert ast.get_docstring(config) == docstring.splitlines()[0]
-    assert len(path.read_text().splitlines()) <= 240
+    # What results/update.py fills in is not for the writer to shorten.
+    measured = docstring.partition("\nExpected:")[2].partition("\nRun:")[0]
+    written = path.read_text().replace(measured, "")
+    assert len(written.splitlines()) <= 230

@@ -96,6 +96,20 @@ STUDIES = {
         "seeds": 1,
         "batch_size": 16,
     },
+    "gradual_unfreezing": {
+        "backbone": "mobilenet",
+        "weights": None,
+        "ways": ("plain", "resizing"),
+        "rates": (0.001,),
+        "limit": 20,
+        "image_size": 64,
+        "small_size": 32,
+        "blocks": 1,
+        "head_epochs": 1,
+        "epochs": 3,
+        "seeds": 1,
+        "batch_size": 16,
+    },
     "layer_freezing": {
         "sizes": (20,),
         "limit": 40,
@@ -237,6 +251,15 @@ def test_every_kind_of_trial_trains_what_its_settings_say():
         assert pretrained == ({"block7a", "top"} if values["blocks"] else set())
 
 
+def test_every_way_to_fine_tune_trains_as_long_and_as_much(tmp_path):
+    recipe = importlib.import_module("recipes.gradual_unfreezing")
+    settings = STUDIES["gradual_unfreezing"] | {"ways": recipe.Config.ways}
+    manifest = recipe.main(recipe.Config(out=tmp_path / "run", **settings))
+    assert [row["way"] for row in manifest["trials"]] == list(recipe.Config.ways)
+    assert {row["epochs"] for row in manifest["trials"]} == {4}
+    assert len({row["trainable"] for row in manifest["trials"]}) == 1
+
+
 def test_every_recipe_is_run():
     assert {*SIZES, *FOLDER_SIZES, *PROBE_SIZES, *SEARCH_SIZES, *STUDIES} == {
         path.stem for path in __import__("pathlib").Path("recipes").glob("[!_]*.py")
@@ -325,6 +348,14 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("few_labels", {"labels": (7,)}, "at most 6"),
         ("few_labels", {"labels": ()}, "labels=0"),
         ("few_labels", {"ways": ("fine_tuning",)}, "Did you mean fine-tuning"),
+        ("gradual_unfreezing", {"ways": ("gradul",)}, "Did you mean gradual"),
+        ("gradual_unfreezing", {"ways": ()}, "ways"),
+        ("gradual_unfreezing", {"rates": ()}, "rates"),
+        ("gradual_unfreezing", {"rates": (0.0,)}, "greater than 0"),
+        ("gradual_unfreezing", {"small_size": 31}, "at least 32"),
+        ("gradual_unfreezing", {"ways": ("gradual",), "blocks": 3}, "at least 4"),
+        ("gradual_unfreezing", {"ways": ("resizing",), "epochs": 1}, "at least 2"),
+        ("gradual_unfreezing", {"blocks": 17, "epochs": 18}, r"in \[0, 13\]"),
         ("layer_freezing", {"sizes": (50,)}, "at most 40"),
         ("layer_freezing", {"sizes": ()}, "sizes=0"),
         ("layer_freezing", {"every": 0}, "every=0"),

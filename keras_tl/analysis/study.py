@@ -187,6 +187,39 @@ def gains(
     return compared
 
 
+def choose(
+    rows: Sequence[Row],
+    by: Sequence[str],
+    over: Sequence[str],
+    value: str = "validation",
+) -> list[Row]:
+    """Keep the setting that did best on average over its seeds.
+
+    Args:
+        rows: What `run` gave.
+        by: Names of what is compared: one setting is kept for each.
+        over: Names of the settings to choose from.
+        value: Name of what chooses, not of what is reported; more is better.
+
+    Returns:
+        Those of `rows` with the chosen settings, in their order.
+
+    >>> rows = [{"way": "a", "rate": r, "validation": r, "seconds": 1} for r in (1, 2)]
+    >>> [row["rate"] for row in choose(rows, ["way"], ["rate"])]
+    [2]
+    """
+    best: dict[tuple, Row] = {}
+    for row in summarize(rows, [*by, *over], value):
+        key = tuple(row[name] for name in by)
+        if key not in best or row["mean"] > best[key]["mean"]:
+            best[key] = row
+    return [
+        row
+        for row in rows
+        if all(row[n] == best[tuple(row[m] for m in by)][n] for n in over)
+    ]
+
+
 def show(title: str, summaries: Sequence[Row]) -> None:
     """Print summaries as a table."""
     table = Table(title=title, title_style="bold")

@@ -69,6 +69,18 @@ def unfreeze(model: keras.Model, *, batch_normalization: bool = False) -> None:
     _train(model, leaves(model), batch_normalization)
 
 
+def unfreeze_head(model: keras.Model) -> None:
+    """Let the head train, see `head`, and freeze everything else.
+
+    >>> layers = [keras.layers.Dense(2, name=name) for name in ("top_conv", "logits")]
+    >>> model = keras.Sequential([keras.Input((4,)), *layers])
+    >>> unfreeze_head(model)
+    >>> report(model).trainable, report(model).frozen
+    (6, 10)
+    """
+    _train_alone(model, head(model), False)
+
+
 def unfreeze_fraction(
     model: keras.Model, fraction: float, *, batch_normalization: bool = False
 ) -> None:
@@ -88,10 +100,9 @@ def unfreeze_fraction(
         for index, layer in enumerate(layers)
         if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)
     ]
-    freeze(model)
     count = round(fraction * len(weighted))
-    if count:
-        _train(model, layers[weighted[-count] :], batch_normalization)
+    wanted = layers[weighted[-count] :] if count else []
+    _train_alone(model, wanted, batch_normalization)
 
 
 def unfreeze_blocks(
@@ -112,14 +123,13 @@ def unfreeze_blocks(
         raise errors.expected(
             "count", f"be in [0, {len(found)}], the number of blocks", count
         )
+    if not count:
+        unfreeze_head(model)
+        return
     layers = leaves(model)
-    freeze(model)
-    if count:
-        first = found[list(found)[-count]][0]
-        start = next(i for i, layer in enumerate(layers) if layer.name == first)
-        _train(model, layers[start:], batch_normalization)
-    else:
-        _train(model, head(model), batch_normalization)
+    first = found[list(found)[-count]][0]
+    start = next(i for i, layer in enumerate(layers) if layer.name == first)
+    _train_alone(model, layers[start:], batch_normalization)
 
 
 def train_only(model: keras.Model, names: Collection[str]) -> None:
@@ -279,6 +289,11 @@ def _train(model, layers, batch_normalization):
             for layer in layers
         },
     )
+
+
+def _train_alone(model, layers, batch_normalization):
+    freeze(model)
+    _train(model, layers, batch_normalization)
 
 
 def _apply(model, flags):

@@ -56,9 +56,9 @@ def split_at(
         raise errors.expected(
             "tensor", f"be one that `cut_points({model.name})` gives", tensor
         )
-    functional = _functional(model)
-    stem = keras.Model(functional.inputs[0], tensor, name=f"{model.name}_stem")
-    tail = keras.Model(tensor, functional.outputs[0], name=f"{model.name}_tail")
+    graph = functional(model)
+    stem = keras.Model(graph.inputs[0], tensor, name=f"{model.name}_stem")
+    tail = keras.Model(tensor, graph.outputs[0], name=f"{model.name}_tail")
     return stem, tail
 
 
@@ -91,13 +91,18 @@ def _is_fixed(operation):
     return not operation.trainable_weights and not random
 
 
-def _functional(model):
-    # A built sequential model is a functional one underneath.
+def functional(model: keras.Model) -> keras.Model:
+    """Give the graph of `model`: a built sequential one has it underneath.
+
+    Raises:
+        InputError: There is none.
+    """
     model = getattr(model, "_functional", None) or model
     if not hasattr(model, "_nodes_by_depth"):
         raise errors.InputError(
-            f"{model.name} has no graph to cut: it must be a functional model, or a "
-            "sequential one that was called once or begins with `keras.Input`."
+            f"{model.name} has no graph to cut or resize: it must be a functional "
+            "model, or a sequential one that was called once or begins with "
+            "`keras.Input`."
         )
     return model
 
@@ -106,7 +111,7 @@ def nodes(
     model: keras.Model,
 ) -> list[tuple[keras.Operation, list[keras.KerasTensor], list[keras.KerasTensor]]]:
     """List operation, inputs and outputs of each step, in the order they run."""
-    model = _functional(model)
+    model = functional(model)
     return [
         (
             node.operation,

@@ -1,4 +1,4 @@
-"""Fine-tuning in stages: block by block from the top, or in one call as fastai does it.
+"""Fine-tuning by blocks: one more in each stage, at rates that fall, or as fastai does.
 
 BatchNormalization stays frozen throughout, see `models.freezing`.
 """
@@ -27,8 +27,10 @@ def unfreeze_gradually(
 ) -> dict[str, phases.History]:
     """Unfreeze one block more in each stage, from the top, and train after each.
 
-    Fit the head before: its random weights would spoil the first block. A stage in
-    which validation finds no epoch better leaves the weights it began with.
+    Fit the head before: its random weights would spoil the first block. A stage leaves
+    the weights of its best epoch, also where those it began with were better: a block
+    that begins to train often costs a little before it pays. To train on with all of
+    them, until validation finds no better, call `fine_tune_blocks` behind it.
 
     Args:
         model: A classifier on a backbone.
@@ -46,7 +48,7 @@ def unfreeze_gradually(
         Name of the stage -> history.
 
     Raises:
-        InputError: A value out of range, or what `phases.fine_tune` raises.
+        InputError: A value out of range, or what `phases.fit_head` raises.
 
     Reference:
         Howard and Ruder, "Universal language model fine-tuning", 2018,
@@ -56,20 +58,68 @@ def unfreeze_gradually(
     histories = {}
     for count in range(1, blocks + 1):
         freezing.unfreeze_blocks(model, count, pattern)
-        factors = optimizers.by_block(model, pattern, decay)
         name = "last block" if count == 1 else f"last {count} blocks"
-        histories[name] = phases.fine_tune(
+        # Not `fine_tune`, which would take back what a stage of one epoch has learned.
+        histories[name] = phases.fit_head(
             model,
             splits,
             setup,
             epochs=epochs,
             learning_rate=learning_rate,
-            optimizer=functools.partial(
-                optimizers.layerwise, optimizer, factors=factors
-            ),
+            optimizer=_falling(model, pattern, decay, optimizer),
             phase=name,
         )
     return histories
+
+
+def fine_tune_blocks(
+    model: keras.Model,
+    splits: Splits,
+    setup: phases.Setup,
+    pattern: str,
+    *,
+    blocks: int,
+    epochs: int,
+    learning_rate: float = 1e-4,
+    decay: float = 1 / 2.6,
+    optimizer: str = "adam",
+    patience: int = 3,
+) -> phases.History:
+    """Train the last blocks together, with rates that fall towards the input.
+
+    Args:
+        model: A classifier on a backbone, whose head is fitted.
+        splits: Its data.
+        setup: What the phases have in common.
+        pattern: See `unfreeze_gradually`.
+        blocks: Number of blocks that train, from the output back.
+        epochs: Most epochs.
+        learning_rate: Largest rate of the head.
+        decay: Factor of the rate from block to block, in (0, 1]; 1 is one rate for all.
+        optimizer: A name that `optimizers.layerwise` takes.
+        patience: See `phases.fit_head`.
+
+    Raises:
+        InputError: A value out of range, or what `phases.fine_tune` raises.
+
+    Reference:
+        Howard and Ruder, 2018, arXiv:1801.06146, section 3.2.
+    """
+    freezing.unfreeze_blocks(model, blocks, pattern)
+    return phases.fine_tune(
+        model,
+        splits,
+        setup,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        optimizer=_falling(model, pattern, decay, optimizer),
+        patience=patience,
+    )
+
+
+def _falling(model, pattern, decay, name):
+    factors = optimizers.by_block(model, pattern, decay)
+    return functools.partial(optimizers.layerwise, name, factors=factors)
 
 
 def fit_and_fine_tune(
@@ -90,7 +140,7 @@ def fit_and_fine_tune(
     blocks between in equal factors.
 
     Args:
-        model: A classifier on a backbone, of which nothing else has to be frozen.
+        model: A backbone with a head of `heads`; nothing has to be frozen before.
         splits: Its data.
         setup: What the phases have in common.
         pattern: See `unfreeze_gradually`.
@@ -109,7 +159,7 @@ def fit_and_fine_tune(
         https://docs.fast.ai/callback.schedule.html, `Learner.fine_tune`.
     """
     errors.check_at_least("spread", spread, 1)
-    freezing.unfreeze_blocks(model, 0, pattern)
+    freezing.unfreeze_head(model)
     head = phases.fit_head(
         model,
         splits,
@@ -120,7 +170,7 @@ def fit_and_fine_tune(
     )
     freezing.unfreeze(model)
     steps = len(freezing.blocks(model, pattern))
-    factors = optimizers.by_block(model, pattern, spread ** (-1 / steps))
+    decay = spread ** (-1 / steps)
     tuned = phases.fine_tune(
         model,
         splits,
@@ -128,6 +178,6 @@ def fit_and_fine_tune(
         epochs=epochs,
         learning_rate=learning_rate / 2,
         schedule=schedules.one_cycle(rise=0.3, start=5.0),
-        optimizer=functools.partial(optimizers.layerwise, "adam", factors=factors),
+        optimizer=_falling(model, pattern, decay, "adam"),
     )
     return {"head": head, "fine-tuning": tuned}

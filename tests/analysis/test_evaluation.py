@@ -61,6 +61,12 @@ def test_metrics_equal_slow_loops(answer):
     assert result.top_k(2) == pytest.approx(np.mean(hits))
 
 
+def test_accuracy_is_the_share_of_examples_named_rightly():
+    vectors = np.eye(3, dtype="float32")[[0, 1, 2, 2]]
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Activation("linear")])
+    assert evaluation.accuracy(model, Split(vectors, [0, 1, 2, 0])) == 0.75
+
+
 @given(answers())
 def test_softmax_and_cross_entropy_equal_their_definitions(answer):
     labels, logits = answer

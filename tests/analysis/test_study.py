@@ -90,6 +90,25 @@ def test_one_seed_has_a_gain_and_no_interval(capsys):
     assert "+0.100" in capsys.readouterr().out
 
 
+def test_validation_chooses_a_setting_for_each_way_on_average_over_seeds():
+    def row(way, rate, seed, validation):
+        # Where validation is low the test accuracy is high: it must not choose.
+        measured = {"validation": validation, "accuracy": 1 - validation, "seconds": 1}
+        return {"way": way, "rate": rate, "seed": seed} | measured
+
+    rows = [
+        row("plain", 0.1, 0, 0.5),
+        row("plain", 0.1, 1, 0.5),
+        row("plain", 0.2, 0, 0.9),
+        row("plain", 0.2, 1, 0.0),
+        row("gradual", 0.1, 0, 0.3),
+        row("gradual", 0.2, 0, 0.4),
+    ]
+    assert study.choose(rows, ["way"], ["rate"]) == [rows[0], rows[1], rows[5]]
+    assert study.choose(rows, ["way"], []) == rows
+    assert study.choose(rows, [], ["way", "rate"]) == rows[:2]
+
+
 def test_what_is_saved_holds_every_trial(tmp_path):
     rows = study.run(tmp_path, trials([]))
     saved = study.save(

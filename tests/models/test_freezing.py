@@ -41,6 +41,18 @@ def test_freeze_up_to_takes_a_block_or_a_layer(classifier):
     assert trains(classifier) == {"block2_bn", "logits"}
 
 
+def test_the_head_alone_is_what_heads_put_there(make_backbone):
+    backbone = make_backbone()
+    top = keras.layers.Conv2D(4, 1, name="top_conv")(backbone.output)
+    backbone = keras.Model(backbone.input, top)
+    model = heads.attach_mlp(backbone, 3, hidden=[5, 4])
+    freezing.unfreeze_head(model)
+    assert trains(model) == {"hidden_1", "hidden_2", "logits"}
+    # A model of somebody else's: the last layer that has weights.
+    freezing.unfreeze_head(backbone)
+    assert trains(backbone) == {"top_conv"}
+
+
 def test_unfreezing_skips_batch_normalization_unless_asked(classifier):
     freezing.freeze(classifier)
     freezing.unfreeze_from(classifier, "block2")

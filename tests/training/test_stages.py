@@ -6,7 +6,7 @@ import pytest
 
 from keras_tl import errors
 from keras_tl.models import freezing, heads
-from keras_tl.training import stages
+from keras_tl.training import optimizers, phases, stages
 
 BLOCK = r"(block\d+)_"
 
@@ -55,6 +55,66 @@ def test_each_stage_trains_one_block_more(classifier, colours, small_batches):
     assert not any("bn" in path for path in moved(classifier, before))
 
 
+def test_blocks_train_together_at_rates_that_fall(
+    make_backbone, colours, small_batches
+):
+    # Without dropout, whose masks are new in each phase.
+    classifier = heads.attach(make_backbone(), 3, dropout=0)
+    start = values(classifier)
+    settings = {"epochs": 2, "learning_rate": 0.01}
+    stages.fine_tune_blocks(
+        classifier, colours, small_batches, BLOCK, blocks=2, decay=0.5, **settings
+    )
+    found = values(classifier)
+    classifier.set_weights(list(start.values()))
+    freezing.unfreeze_blocks(classifier, 2, BLOCK)
+    by_hand = {"block2_": 0.5, "block1_": 0.25}
+    phases.fine_tune(
+        classifier,
+        colours,
+        small_batches,
+        optimizer=lambda rate: optimizers.layerwise("adam", rate, by_hand),
+        **settings,
+    )
+    assert "block1_conv/kernel" in moved(classifier, start)
+    for path, value in values(classifier).items():
+        np.testing.assert_array_equal(value, found[path])
+
+
+def test_a_stage_that_made_it_worse_is_not_taken_back(
+    classifier, colours, small_batches
+):
+    head = {"epochs": 20, "learning_rate": 0.05}
+    before = phases.fit_head(classifier, colours, small_batches, **head)["val_loss"]
+    fitted = classifier.get_layer("logits").kernel.numpy()
+    found = stages.unfreeze_gradually(
+        classifier, colours, small_batches, BLOCK, blocks=1, learning_rate=10.0
+    )
+    (stage,) = found.values()
+    assert stage["val_loss"][0] > min(before)
+    assert stage["kept"] == [1.0]
+    assert not np.array_equal(classifier.get_layer("logits").kernel.numpy(), fitted)
+
+
+def test_the_head_is_fitted_before_anything_of_the_backbone_moves(
+    make_backbone, colours, small_batches, monkeypatch
+):
+    backbone = make_backbone()
+    # As the last convolution of EfficientNet, it is in no block.
+    top = keras.layers.Conv2D(4, 1, name="top_conv")(backbone.output)
+    model = heads.attach(keras.Model(backbone.input, top), 3)
+    before, moved_in_head = values(model), []
+    fine_tune = phases.fine_tune
+
+    def then(*arguments, **options):
+        moved_in_head.extend(moved(model, before))
+        return fine_tune(*arguments, **options)
+
+    monkeypatch.setattr(phases, "fine_tune", then)
+    stages.fit_and_fine_tune(model, colours, small_batches, BLOCK, epochs=1)
+    assert set(moved_in_head) == {"logits/kernel", "logits/bias"}
+
+
 def test_one_call_fits_the_head_and_then_everything(classifier, colours, small_batches):
     before = values(classifier)
     found = stages.fit_and_fine_tune(
@@ -79,5 +139,7 @@ def test_wrong_numbers_are_refused(classifier, colours, here):
         stages.unfreeze_gradually(classifier, colours, here, BLOCK, blocks=0)
     with pytest.raises(errors.InputError, match="number of blocks"):
         stages.unfreeze_gradually(classifier, colours, here, BLOCK, blocks=3)
+    with pytest.raises(errors.InputError, match="number of blocks"):
+        stages.fine_tune_blocks(classifier, colours, here, BLOCK, blocks=3, epochs=1)
     with pytest.raises(errors.InputError, match="spread"):
         stages.fit_and_fine_tune(classifier, colours, here, BLOCK, epochs=1, spread=0.5)

@@ -1,0 +1,76 @@
+"""results/update.py says what the files in results/ hold, no more and no less."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def update():
+    """The script results/update.py, as a module."""
+    spec = importlib.util.spec_from_file_location("update", ROOT / "results/update.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def trial(validation, accuracy, **settings):
+    measured = {"validation": validation, "accuracy": accuracy, "seconds": 20.4}
+    return settings | {"trainable": 7, "epochs": 3} | measured
+
+
+def test_a_study_of_ways_has_a_row_for_each(update):
+    trials = [
+        trial(0.5, 0.40, way="plain", seed=0),
+        trial(0.5, 0.60, way="plain", seed=1),
+        trial(0.9, 0.55, way="gradual", seed=0),
+    ]
+    assert update.rows([{"trials": trials}]) == [
+        ("plain", "0.500 (0.400 to 0.600, 2 seeds), 20 s each"),
+        ("gradual", "0.550, 20 s each"),
+    ]
+
+
+def test_validation_chooses_the_other_settings_of_a_way(update):
+    trials = [
+        trial(0.5, 0.9, way="plain", rate=0.001, seed=0),
+        trial(0.6, 0.8, way="plain", rate=0.01, seed=0),
+        trial(0.7, 0.7, way="gradual", rate=0.001, seed=0),
+        trial(0.6, 0.6, way="gradual", rate=0.01, seed=0),
+    ]
+    assert update.rows([{"trials": trials}]) == [
+        ("plain (rate 0.01)", "0.800, 20 s each"),
+        ("gradual (rate 0.001)", "0.700, 20 s each"),
+    ]
+
+
+def test_a_study_of_freeze_points_has_its_ends_and_what_validation_chose(update):
+    trials = [
+        trial(validation, accuracy, images=1000, blocks=blocks, seed=seed)
+        for seed in (0, 1)
+        for blocks, validation, accuracy in [
+            (0, 0.5, 0.50),
+            (1, 0.6, 0.61),
+            (2, 0.9, 0.62),
+            (3, 0.7, 0.63),
+        ]
+    ]
+    assert update.rows([{"trials": trials}]) == [
+        ("1,000 images: the head alone", "0.500 (0.500 to 0.500, 2 seeds)"),
+        (
+            "1,000 images: the last 2 blocks, chosen by validation",
+            "0.620 (0.620 to 0.620, 2 seeds)",
+        ),
+        ("1,000 images: everything", "0.630 (0.630 to 0.630, 2 seeds)"),
+    ]
+
+
+def test_runs_of_different_sizes_have_files_of_their_own(update):
+    names = {
+        update.variant({"config": {"backbone": "vgg16", "images": images}})
+        for images in (500, 2000)
+    }
+    assert names == {"vgg16-500", "vgg16-2000"}
