@@ -119,7 +119,7 @@ BENCHMARKS = {
         {"Keras guide": 11, "keras_tl, cache on disk": 0.8},
         backbone="vgg16",
         size=32,
-        images=4000,
+        images=2000,
     ),
     "frozen_mobilenet_v2": _benchmark(
         "Head on a frozen MobileNetV2, 96 px",
