@@ -198,7 +198,7 @@ def main(settings: Config) -> dict:
     trials["head-test"] = functools.partial(fit_heads, whole, last, "head, test", 0)
     if alone:
         few = inputs.take(one_out)
-        name = f"head, one of {len(one_out)} out"
+        name = f"head, leaving out 1 of {len(one_out)}"
         trials["head-one-out"] = functools.partial(fit_heads, few, alone, name, 0)
     if settings.fine_tune:
         for n, fold in enumerate(divided, start=1):
@@ -220,6 +220,7 @@ def main(settings: Config) -> dict:
         settings=settings,
         data=splits.describe(data),
         rows=rows,
+        by=["way"],
         seconds=time.perf_counter() - started,
     )
 

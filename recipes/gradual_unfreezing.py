@@ -210,6 +210,8 @@ def main(settings: Config) -> dict:
         settings=settings,
         data=splits.describe(data),
         rows=rows,
+        by=["way"],
+        over=["rate"],
         seconds=time.perf_counter() - started,
     )
 

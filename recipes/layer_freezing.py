@@ -198,6 +198,7 @@ def main(settings: Config) -> dict:
         settings=settings,
         data=splits.describe(data),
         rows=rows,
+        by=["images", "blocks"],
         seconds=time.perf_counter() - started,
     )
 

@@ -10,6 +10,7 @@ their seed are one row. No number is typed by hand.
 """
 
 import argparse
+import ast
 import json
 import re
 import sys
@@ -54,7 +55,8 @@ def add(runs: list[Path]) -> None:
         }
         if "trials" in manifest:
             # A study; what a killed one had done before is in its trials.
-            record["trials"] = manifest["trials"]
+            for name in ("by", "over", "trials"):
+                record[name] = manifest[name]
             record["seconds"] = round(sum(t["seconds"] for t in manifest["trials"]), 1)
         else:
             record["metrics"] = files.read_json(run / "metrics.json")
@@ -101,24 +103,36 @@ def rows(records: list[dict]) -> list[tuple[str, str]]:
 
 def highlights(record: dict) -> list[tuple[str, str]]:
     """Choose what to say of a study."""
-    trials = record["trials"]
-    return compared_ways(trials) if "way" in trials[0] else freeze_points(trials)
+    if record["by"] == ["images", "blocks"]:
+        return freeze_points(record["trials"])
+    return compared(record["trials"], record["by"], record["over"])
 
 
-# What a trial measures; all else in its row was set.
-MEASURED = ("seed", "trainable", "epochs", "validation", "accuracy", "seconds")
+def compared(
+    trials: list[dict], by: list[str], over: list[str]
+) -> list[tuple[str, str]]:
+    """Give each way of a study, at the settings that validation chose.
+
+    Ways that are compared under several settings stand in one row for each of these.
+    """
+    chosen = study.choose(trials, by, over) if over else trials
+    of = "folds" if "fold" in trials[0] else "seeds"
+    settings = [name for name in by if name != "way"]
+    found = {}
+    for row in study.summarize(chosen, [*by, *over]):
+        if settings:
+            name = ", ".join(setting(name, row[name]) for name in settings)
+            found.setdefault(name, []).append(f"{row['way']} {row['mean']:.3f}")
+        else:
+            values = ", ".join(f"{name} {row[name]}" for name in over)
+            name = f"{row['way']} ({values})" if values else row["way"]
+            found[name] = [over_seeds(row, of), f"{row['seconds']:.0f} s each"]
+    return [(name, ", ".join(said)) for name, said in found.items()]
 
 
-def compared_ways(trials: list[dict]) -> list[tuple[str, str]]:
-    """Give each way of a study, at the other settings that validation chose."""
-    others = [name for name in trials[0] if name not in ("way", *MEASURED)]
-    chosen = study.choose(trials, ["way"], others)
-    found = []
-    for row in study.summarize(chosen, ["way", *others]):
-        values = ", ".join(f"{name} {row[name]}" for name in others)
-        name = f"{row['way']} ({values})" if values else row["way"]
-        found.append((name, f"{over_seeds(row)}, {row['seconds']:.0f} s each"))
-    return found
+def setting(name: str, value: str | int) -> str:
+    """Say the value of a setting, with its name where it is a number."""
+    return value if isinstance(value, str) else f"{value:,} {name}"
 
 
 def freeze_points(trials: list[dict]) -> list[tuple[str, str]]:
@@ -141,12 +155,12 @@ def freeze_points(trials: list[dict]) -> list[tuple[str, str]]:
     return found
 
 
-def over_seeds(row: dict) -> str:
-    """Say a row of `study.summarize`: mean, and range over its seeds."""
+def over_seeds(row: dict, of: str = "seeds") -> str:
+    """Say a row of `study.summarize`: mean, and range over its seeds or folds."""
     said = f"{row['mean']:.3f}"
     if row["seeds"] == 1:
         return said
-    return f"{said} ({row['low']:.3f} to {row['high']:.3f}, {row['seeds']} seeds)"
+    return f"{said} ({row['low']:.3f} to {row['high']:.3f}, {row['seeds']} {of})"
 
 
 def accuracy(records: list[dict], model: str) -> str:
@@ -215,6 +229,47 @@ def table(results: dict[str, list[list[dict]]]) -> str:
     return "\n".join([*lines, "", f"Measured on {'; '.join(sorted(machines))}."])
 
 
+def curves(groups: list[list[dict]]) -> str:
+    """Make a table of every freeze point for each group of runs of layer_freezing."""
+    lines = [] if groups else ["Not measured yet."]
+    for (record,) in groups:
+        about = facts([record])
+        found = study.summarize(record["trials"], ["blocks", "trainable", "images"])
+        sizes = sorted({row["images"] for row in found})
+        data = record["config"]["data"] or record["config"]["dataset"]
+        lines += [
+            f"`{data}`, {about['settings']}, {about['images']}; {about['seconds']} on "
+            f"{about['machine']}, {about['keras']}, {about['date']}:",
+            "",
+            "| blocks that train | parameters that train | "
+            + " | ".join(f"{size:,} images | s" for size in sizes)
+            + " |",
+            "| --- | --- |" + " --- | --- |" * len(sizes),
+        ]
+        for blocks, trainable in dict.fromkeys(
+            (row["blocks"], row["trainable"]) for row in found
+        ):
+            cells = [
+                f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f}) | "
+                f"{row['seconds']:.0f}"
+                for row in found
+                if row["blocks"] == blocks
+            ]
+            what = blocks or "0, the head alone"
+            lines.append(f"| {what} | {trainable:,} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def recipes() -> str:
+    """Make the README's list of recipes, from the first line of each."""
+    lines = ["| recipe | what it does |", "| --- | --- |"]
+    for path in sorted((ROOT / "recipes").glob("[!_]*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text()))
+        lines.append(f"| `{path.stem}` | {docstring.splitlines()[0]} |")
+    return "\n".join(lines)
+
+
 def expected(groups: list[list[dict]]) -> str:
     """Make the lines behind "Expected:" in a recipe's docstring."""
     lines = []
@@ -243,11 +298,11 @@ def wanted() -> dict[Path, str]:
     results = load()
     texts = {}
     readme = ROOT / "README.md"
+    named = between(
+        readme.read_text(), "<!-- recipes -->\n", "\n<!-- /recipes -->", recipes()
+    )
     texts[readme] = between(
-        readme.read_text(),
-        "<!-- results -->\n",
-        "\n<!-- /results -->",
-        table(results),
+        named, "<!-- results -->\n", "\n<!-- /results -->", table(results)
     )
     article = ROOT / "docs/vgg16_cifar10.md"
     compared = {
@@ -260,6 +315,13 @@ def wanted() -> dict[Path, str]:
         "<!-- results -->\n",
         "<!-- /results -->",
         table(compared) + "\n",
+    )
+    freezing = ROOT / "docs/layer_freezing.md"
+    texts[freezing] = between(
+        freezing.read_text(),
+        "<!-- results -->\n",
+        "<!-- /results -->",
+        curves(results.get("layer_freezing", [])),
     )
     for path in sorted((ROOT / "recipes").glob("[!_]*.py")):
         groups = results.get(path.stem)

@@ -54,6 +54,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
 
 
 FOLDER_SIZES = {
+    "multi_task": {
+        "image_size": 32,
+        "blocks": 1,
+        "epochs": 1,
+        "seeds": 1,
+        "batch_size": 16,
+    },
     "resnet50_ants_bees": {
         "backbone": "mobilenet",
         "weights": None,
@@ -76,6 +83,16 @@ SEARCH_SIZES = {
     },
 }
 STUDIES = {
+    "distillation": {
+        "limit": 40,
+        "image_size": 32,
+        "blocks": 1,
+        "teacher_epochs": 1,
+        "copies": 2,
+        "epochs": 1,
+        "seeds": 1,
+        "batch_size": 16,
+    },
     "cross_validation": {
         "limit": 40,
         "image_size": 32,
@@ -303,6 +320,36 @@ def test_ants_and_bees_are_reported_on_images_that_chose_nothing(
     assert (counts[given], counts[drawn]) == (3, 6)
 
 
+def test_two_tasks_are_learned_together_and_apart(photographs, tmp_path, capsys):
+    recipe = importlib.import_module("recipes.multi_task")
+    for name in ("paintings", "photos"):
+        shutil.copytree(photographs, tmp_path / "data" / name)
+    for path in (tmp_path / "data" / "paintings").rglob("*.png"):
+        Image.open(path).rotate(180).save(path)
+    run, sizes = tmp_path / "run", FOLDER_SIZES["multi_task"]
+    settings = recipe.Config(data=tmp_path / "data", out=run, **sizes)
+    manifest = recipe.main(settings)
+    assert {(row["task"], row["way"]) for row in manifest["trials"]} == {
+        (task, way) for task in ("class", "domain") for way in ("alone", "together")
+    }
+    assert manifest["data"]["domains"] == ["paintings", "photos"]
+    model = keras.models.load_model(run / "model.keras")
+    said = model.predict(np.zeros((1, 32, 32, 3)), verbose=0)
+    assert {name: part.shape for name, part in said.items()} == {
+        "logits": (1, 3),
+        "domain": (1, 2),
+    }
+    # As if it had been killed in its first trial.
+    (run / "trials" / "class-alone-seed-0.json").unlink()
+    (run / "manifest.json").unlink()
+    capsys.readouterr()
+    recipe.main(dataclasses.replace(settings, out=None, resume=run))
+    assert capsys.readouterr().out.count("Trial ") == 1
+    shutil.rmtree(tmp_path / "data" / "photos" / "red")
+    with pytest.raises(errors.InputError, match="the same classes in each"):
+        recipe.build_data(settings)
+
+
 def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path):
     quickstart = importlib.import_module("recipes.quickstart")
     sizes = SIZES["quickstart"] | {"limit": None, "epochs": 30, "image_size": 64}
@@ -339,12 +386,15 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("vgg16_cifar10", {"backbone": "vgg61"}, "Did you mean .*vgg16"),
         ("vgg16_cifar10", {"dataset": "cifar_10"}, "Did you mean"),
         ("vgg16_cifar10", {"preprocessing": "touch"}, "Did you mean torch"),
+        ("multi_task", {"data": None}, "a folder that exists"),
         ("resnet50_ants_bees", {"data": None}, "hymenoptera_data"),
         ("resnet50_ants_bees", {"data": Path("absent")}, "a folder that exists"),
         ("feature_extraction", {"layers": ("block1",)}, "names"),
         ("cross_validation", {"folds": 1}, "folds=1"),
         ("cross_validation", {"folds": 9}, "at most 8, .*of class 0"),
         ("cross_validation", {"one_out": 10}, "one fold only|Class"),
+        ("distillation", {"label_weight": 2.0}, "student_loss_weight"),
+        ("distillation", {"copies": 0}, "copies=0"),
         ("few_labels", {"labels": (7,)}, "at most 6"),
         ("few_labels", {"labels": ()}, "labels=0"),
         ("few_labels", {"ways": ("fine_tuning",)}, "Did you mean fine-tuning"),

@@ -28,7 +28,7 @@ def test_a_study_of_ways_has_a_row_for_each(update):
         trial(0.5, 0.60, way="plain", seed=1),
         trial(0.9, 0.55, way="gradual", seed=0),
     ]
-    assert update.rows([{"trials": trials}]) == [
+    assert update.rows([{"trials": trials, "by": ["way"], "over": []}]) == [
         ("plain", "0.500 (0.400 to 0.600, 2 seeds), 20 s each"),
         ("gradual", "0.550, 20 s each"),
     ]
@@ -41,9 +41,38 @@ def test_validation_chooses_the_other_settings_of_a_way(update):
         trial(0.7, 0.7, way="gradual", rate=0.001, seed=0),
         trial(0.6, 0.6, way="gradual", rate=0.01, seed=0),
     ]
-    assert update.rows([{"trials": trials}]) == [
+    assert update.rows([{"trials": trials, "by": ["way"], "over": ["rate"]}]) == [
         ("plain (rate 0.01)", "0.800, 20 s each"),
         ("gradual (rate 0.001)", "0.700, 20 s each"),
+    ]
+
+
+def test_ways_under_several_settings_have_a_row_for_each_setting(update):
+    trials = [
+        trial(0.5, 0.25 * number, labels=labels, way=way, seed=0)
+        for number, (labels, way) in enumerate(
+            (labels, way) for labels in (10, 1000) for way in ("probe", "tuned")
+        )
+    ]
+    by = ["labels", "way"]
+    assert update.rows([{"trials": trials, "by": by, "over": []}]) == [
+        ("10 labels", "probe 0.000, tuned 0.250"),
+        ("1,000 labels", "probe 0.500, tuned 0.750"),
+    ]
+
+
+def test_settings_that_are_words_stand_alone(update):
+    trials = [trial(0.5, 0.5, task="domain", way="alone", seed=0)]
+    by = ["task", "way"]
+    assert update.rows([{"trials": trials, "by": by, "over": []}]) == [
+        ("domain", "alone 0.500")
+    ]
+
+
+def test_folds_are_not_called_seeds(update):
+    trials = [trial(None, value, way="head", fold=value) for value in (0.5, 0.7)]
+    assert update.rows([{"trials": trials, "by": ["way"], "over": []}]) == [
+        ("head", "0.600 (0.500 to 0.700, 2 folds), 20 s each"),
     ]
 
 
@@ -58,7 +87,8 @@ def test_a_study_of_freeze_points_has_its_ends_and_what_validation_chose(update)
             (3, 0.7, 0.63),
         ]
     ]
-    assert update.rows([{"trials": trials}]) == [
+    by = ["images", "blocks"]
+    assert update.rows([{"trials": trials, "by": by, "over": []}]) == [
         ("1,000 images: the head alone", "0.500 (0.500 to 0.500, 2 seeds)"),
         (
             "1,000 images: the last 2 blocks, chosen by validation",

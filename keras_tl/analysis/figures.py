@@ -226,6 +226,7 @@ def comparison(
     _tidy(axes, "Accuracy")
     axes.grid(axis="x", color=LINE, linewidth=0.8)
     axes.xaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
     names = [_short(name, 32) for name, _, _ in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=9, parse_math=False)
     axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -230,7 +230,9 @@ def show(title: str, summaries: Sequence[Row]) -> None:
         cells = []
         for name, cell in row.items():
             if name == "mean":
-                cells.append(f"{cell:.3f} ({row['low']:.3f} to {row['high']:.3f})")
+                several = row["low"] != row["high"]
+                among = f" ({row['low']:.3f} to {row['high']:.3f})" if several else ""
+                cells.append(f"{cell:.3f}{among}")
             elif name == "gain":
                 known = row["low"] is not None
                 interval = (
@@ -244,7 +246,15 @@ def show(title: str, summaries: Sequence[Row]) -> None:
 
 
 def save(
-    folder: Path, *, recipe: str, settings, data: dict, rows: list[Row], seconds: float
+    folder: Path,
+    *,
+    recipe: str,
+    settings,
+    data: dict,
+    rows: list[Row],
+    by: Sequence[str],
+    over: Sequence[str] = (),
+    seconds: float,
 ) -> dict:
     """Write what a study found: `trials.csv`, and last `manifest.json`.
 
@@ -254,6 +264,8 @@ def save(
         settings: The recipe's settings.
         data: What `splits.describe` says of the data.
         rows: What `run` gave.
+        by: Names of the settings that the study compares.
+        over: Names of those that validation chooses from, see `choose`.
         seconds: How long the study took in this run; what had been done before a kill
             is in the rows.
 
@@ -267,6 +279,8 @@ def save(
     manifest = {
         **environment.run(recipe, settings, seconds),
         "data": data,
+        "by": list(by),
+        "over": list(over),
         "trials": rows,
     }
     files.write_json(folder / "manifest.json", manifest)

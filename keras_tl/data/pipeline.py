@@ -49,7 +49,8 @@ class Training:
             `(batch, DRAWS)` in [0, 1) to a batch of images of the same shape. Not asked
             where the split holds `augmented_copies`: each epoch reads the next of them.
         num_classes: Makes labels one-hot, float32 `(batch, num_classes)`; `None` leaves
-            them int32 `(batch,)`.
+            them int32 `(batch,)`. The targets of `split`, where it has some, stand
+            behind them in columns of their own.
         mix: Mixes images and one-hot labels of a batch, after `augment`.
         class_weights: How much an example of each class weighs, `(num_classes,)`, as
             from `splits.class_weights`; mixed labels weigh what their parts do. `None`
@@ -70,6 +71,11 @@ class Training:
             _check_weights(self.class_weights, self.num_classes)
         if self.mix is not None and self.num_classes is None:
             raise errors.InputError("`mix` needs `num_classes`: it mixes labels too.")
+        if self.mix is not None and self.split.targets is not None:
+            raise errors.InputError(
+                "`mix` must be None where there is more to learn than the labels: it "
+                "knows nothing of the other targets."
+            )
 
     @property
     def steps(self) -> int:
@@ -116,7 +122,11 @@ class Training:
         if self.class_weights is not None:
             by_class = tf.constant(self.class_weights, tf.float32)
             dataset = dataset.map(
-                lambda x, y, weights: (x, y, weights * tf.linalg.matvec(y, by_class))
+                lambda x, y, weights: (
+                    x,
+                    y,
+                    weights * tf.linalg.matvec(y[:, : self.num_classes], by_class),
+                )
             )
         known = tf.data.experimental.assert_cardinality(self.steps)
         return dataset.apply(known), number.assign
@@ -208,6 +218,7 @@ def _read(batches, split, batch_size, num_classes, augment=None, mix=None):
 
     example = split.read([0])
     labels = tf.constant(split.labels)
+    targets = None if split.targets is None else tf.constant(split.targets)
     in_graph = None
     if split.image_size is None and getattr(split.images, "nbytes", 2**63) <= IN_GRAPH:
         in_graph = tf.constant(split.images)
@@ -225,6 +236,8 @@ def _read(batches, split, batch_size, num_classes, augment=None, mix=None):
             y = tf.one_hot(y, num_classes)
         if mix is not None:
             x, y = mix(x, y, draws)
+        if targets is not None and num_classes is not None:
+            y = tf.concat([y, tf.gather(targets, order)], axis=-1)
         return x, y, weights
 
     return batches.map(read, tf.data.AUTOTUNE, deterministic=True).prefetch(

@@ -25,6 +25,9 @@ class Split:
             the rows of an array as they are.
         augmented_copies: Where above 0, `images` and `labels` hold every example this
             many times, each copy changed already, one copy behind the other.
+        targets: What else there is to learn of each example, float32 `(count, n)`, for
+            `methods.distillation` and `methods.multi_task`: they know what the columns
+            mean. `None` is nothing.
 
     >>> split = Split(np.zeros((5, 8, 8, 3), "uint8"), [0, 1, 0, 1, 0], image_size=4)
     >>> split.read([0, 3]).shape
@@ -35,6 +38,7 @@ class Split:
     labels: np.ndarray = field(repr=False)
     image_size: int | None = None
     augmented_copies: int = 0
+    targets: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self):
         object.__setattr__(self, "labels", np.asarray(self.labels, "int32").reshape(-1))
@@ -75,7 +79,8 @@ class Split:
             kept = self.images[indices]
         else:
             kept = tuple(self.images[index] for index in indices)
-        return replace(self, images=kept, labels=self.labels[indices])
+        targets = None if self.targets is None else self.targets[indices]
+        return replace(self, images=kept, labels=self.labels[indices], targets=targets)
 
 
 def is_array(images) -> bool:
@@ -195,7 +200,10 @@ def join(first: Split, second: Split) -> Split:
     else:
         images = (*first.images, *second.images)
     labels = np.concatenate([first.labels, second.labels])
-    return replace(first, images=images, labels=labels)
+    targets = first.targets
+    if targets is not None:
+        targets = np.concatenate([targets, second.targets])
+    return replace(first, images=images, labels=labels, targets=targets)
 
 
 def few(splits: Splits, labels: int, *, seed: int) -> Splits:

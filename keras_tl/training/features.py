@@ -224,7 +224,8 @@ def _size(stem, count):
 
 
 def _with_labels(features, split):
-    return Split(features, split.labels, augmented_copies=split.augmented_copies)
+    targets = getattr(split, "targets", None)
+    return Split(features, split.labels, None, split.augmented_copies, targets)
 
 
 def _no_room(stem, count):

@@ -210,6 +210,13 @@ def _fit(
             f"num_classes={len(splits.class_names)}."
         )
 
+    if splits.train.targets is not None and regularizer is None:
+        raise errors.InputError(
+            "`regularizer` must be one of `methods.distillation` or "
+            "`methods.multi_task`, where there is more to learn than the labels. "
+            "Received: regularizer=None."
+        )
+
     part, train, validation = prepare(model, splits, setup)
     training = pipeline.Training(
         train,

@@ -112,10 +112,16 @@ def test_validation_chooses_a_setting_for_each_way_on_average_over_seeds():
 def test_what_is_saved_holds_every_trial(tmp_path):
     rows = study.run(tmp_path, trials([]))
     saved = study.save(
-        tmp_path, recipe="a", settings=Settings(), data={}, rows=rows, seconds=1.23
+        tmp_path,
+        recipe="a",
+        settings=Settings(),
+        data={},
+        rows=rows,
+        by=["blocks"],
+        seconds=1.23,
     )
     assert json.loads((tmp_path / "manifest.json").read_text()) == saved
-    assert saved["trials"] == rows
+    assert (saved["trials"], saved["by"], saved["over"]) == (rows, ["blocks"], [])
     lines = (tmp_path / "trials.csv").read_text().splitlines()
     assert lines[0] == "blocks,accuracy,seconds"
     assert len(lines) == 4

@@ -1,0 +1,178 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from keras.distillation import LogitsDistillation
+
+from keras_tl import errors
+from keras_tl.data import images, pipeline
+from keras_tl.methods import distillation
+from keras_tl.models import heads
+from keras_tl.training import features, phases, store
+
+
+@pytest.fixture
+def teacher(make_backbone):
+    keras.utils.set_random_seed(0)
+    return heads.attach(make_backbone(16), 3)
+
+
+@pytest.fixture
+def student(make_backbone):
+    keras.utils.set_random_seed(1)
+    return heads.attach(make_backbone(), 3, dropout=0.0)
+
+
+def flip(pixels, draws):
+    import tensorflow as tf
+
+    return tf.where((draws[:, 0] < 0.5)[:, None, None, None], pixels, pixels[:, ::-1])
+
+
+def test_the_loss_is_that_of_keras_distillation():
+    rng = np.random.default_rng(0)
+    taught, logits = rng.normal(size=(2, 8, 3)).astype("float32")
+    labels = np.eye(3, dtype="float32")[rng.integers(0, 3, 8)]
+    image = keras.Input((2,))
+    model = keras.Model(image, keras.layers.Dense(3)(image))
+    own = distillation.from_teacher(temperature=2.5, student_loss_weight=0.3)(model)
+    hard = keras.losses.CategoricalCrossentropy(from_logits=True)
+    own.compile("sgd", hard)
+    # By its name, "kl_divergence", Keras 3.15 takes logits for probabilities.
+    divergence = LogitsDistillation(2.5, loss=keras.losses.KLDivergence())
+    both = np.concatenate([labels, taught], axis=1)
+    found = own.compute_loss(None, both, keras.ops.convert_to_tensor(logits), None)
+    soft = divergence.compute_loss(taught, logits)
+    wanted = 0.3 * float(hard(labels, logits)) + 0.7 * float(soft)
+    assert float(found) == pytest.approx(wanted, rel=1e-4)
+    # Rows of weight 0, with which a batch is filled up, count for nothing.
+    weights = np.array([2, 2, 2, 2, 0, 0, 0, 0], "float32")
+    found = own.compute_loss(
+        None, both, keras.ops.convert_to_tensor(logits), keras.ops.array(weights)
+    )
+    soft = divergence.compute_loss(taught[:4], logits[:4])
+    wanted = 0.3 * float(hard(labels[:4], logits[:4])) + 0.7 * float(soft)
+    assert float(found) == pytest.approx(wanted, rel=1e-4)
+    # Validation has labels alone.
+    found = own.compute_loss(None, labels, keras.ops.array(logits), training=False)
+    assert float(found) == pytest.approx(float(hard(labels, logits)), rel=1e-5)
+
+
+def test_the_teacher_says_of_each_image_what_it_predicts(teacher, colours):
+    taught = distillation.teach(teacher, colours, 8)
+    large = images.resize(colours.train.images, 16)
+    wanted = teacher.predict(large, verbose=0)
+    np.testing.assert_allclose(taught.train.targets, wanted, atol=1e-5)
+    np.testing.assert_array_equal(taught.train.images, colours.train.images)
+    np.testing.assert_array_equal(taught.test.images, colours.test.images)
+
+
+def test_each_epoch_shows_other_copies_with_what_the_teacher_said_of_those(
+    teacher, colours
+):
+    taught = distillation.teach(teacher, colours, 8, augment=flip, copies=2, seed=3)
+    large = dataclasses.replace(colours.train, image_size=16)
+    changed = pipeline.Augmented(large, flip, 3, 2).read(range(100))
+    assert (changed[:50] != changed[50:]).any()
+    wanted = teacher.predict(changed, verbose=0)
+    np.testing.assert_allclose(taught.train.targets, wanted, atol=1e-5)
+    small = images.resize(changed, 8)
+    np.testing.assert_array_equal(taught.train.images, small)
+    said = {small[i].tobytes(): wanted[i] for i in range(100)}
+    training = pipeline.Training(taught.train, 10, seed=0, num_classes=3)
+    for epoch in range(2):
+        for x, y, _ in training.epoch(epoch):
+            for pixels, both in zip(x.numpy(), y.numpy(), strict=True):
+                np.testing.assert_allclose(both[3:], said[pixels.tobytes()], atol=1e-5)
+                assert pixels.tobytes() in {
+                    row.tobytes() for row in small[50 * epoch : 50 * epoch + 50]
+                }
+
+
+def test_a_second_run_asks_the_teacher_nothing(teacher, colours, tmp_path):
+    first, again = store.Cache(tmp_path), store.Cache(tmp_path)
+    one = distillation.teach(teacher, colours, 8, cache=first)
+    other = distillation.teach(teacher, colours, 8, cache=again)
+    assert (first.made, again.made, again.found) == (50, 0, 50)
+    np.testing.assert_array_equal(one.train.targets, other.train.targets)
+
+
+def test_a_student_follows_its_teacher_against_the_labels(student, colours, here):
+    wrong = (colours.train.labels + 1) % 3
+    train = dataclasses.replace(
+        colours.train,
+        labels=wrong,
+        targets=10 * np.eye(3, dtype="float32")[colours.train.labels],
+    )
+    data = dataclasses.replace(colours, train=train)
+    phases.fit_head(
+        student,
+        data,
+        here,
+        epochs=40,
+        learning_rate=0.02,
+        patience=40,
+        regularizer=distillation.from_teacher(student_loss_weight=0.0),
+    )
+    right = student.predict(colours.test.images, verbose=0).argmax(1)
+    assert (right == colours.test.labels).mean() > 0.9
+
+
+def test_what_is_saved_is_a_plain_model(student, teacher, colours, here, tmp_path):
+    taught = distillation.teach(teacher, colours, 8)
+    taught_by = distillation.from_teacher()
+    phases.fit_head(student, taught, here, epochs=1, regularizer=taught_by)
+    student.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert type(again) is type(student)
+    pixels = colours.test.images
+    np.testing.assert_array_equal(
+        again.predict(pixels, verbose=0), student.predict(pixels, verbose=0)
+    )
+
+
+def test_examples_keep_what_was_said_of_them(teacher, student, colours):
+    taught = distillation.teach(teacher, colours, 8).train
+    some = taught.take([4, 1])
+    np.testing.assert_array_equal(some.targets, taught.targets[[4, 1]])
+    stem = keras.Model(student.inputs[0], student.get_layer("pool").output)
+    through = features.extract(stem, some)
+    np.testing.assert_array_equal(through.targets, some.targets)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: distillation.from_teacher(temperature=0), "temperature"),
+        (lambda: distillation.from_teacher(student_loss_weight=1.5), r"in \[0, 1\]"),
+    ],
+)
+def test_values_out_of_range_are_named(call, said):
+    with pytest.raises(errors.InputError, match=said):
+        call()
+
+
+def test_what_does_not_fit_together_is_said(student, teacher, colours, here):
+    with pytest.raises(errors.InputError, match="copies=0"):
+        distillation.teach(teacher, colours, 8, copies=0)
+    two = dataclasses.replace(colours, class_names=["a", "b", "c", "d"])
+    with pytest.raises(errors.InputError, match="3 classes, the data 4"):
+        distillation.teach(teacher, two, 8)
+    any_size = keras.Input((None, None, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(any_size)
+    with pytest.raises(errors.InputError, match="fixed size"):
+        distillation.teach(keras.Model(any_size, pooled), colours, 8)
+    taught = distillation.teach(teacher, colours, 8)
+    with pytest.raises(errors.InputError, match="methods.distillation"):
+        phases.fit_head(student, taught, here, epochs=1)
+    with pytest.raises(errors.InputError, match="No teacher"):
+        phases.fit_head(
+            student,
+            colours,
+            here,
+            epochs=1,
+            regularizer=distillation.from_teacher(),
+        )
+    with pytest.raises(errors.InputError, match="knows nothing of"):
+        pipeline.Training(taught.train, 8, 0, None, 3, lambda x, y, draws: (x, y))
