@@ -15,10 +15,11 @@ from benchmarks import (
     pages,
     prediction,
     start_up,
+    step,
 )
 from keras_tl import config, errors, files
 
-MODULES = (frozen, augmentation, folders, prediction, core, start_up)
+MODULES = (frozen, step, augmentation, folders, prediction, core, start_up)
 
 
 def main() -> None:

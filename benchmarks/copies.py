@@ -63,7 +63,7 @@ def main() -> None:
     """Measure every way with every seed, one seed of all ways after the other."""
     from keras_tl.data import sources, splits
 
-    data = sources.load().at_size(96).map(splits.in_memory)
+    data = sources.load().at_size(96).map(splits.read_once)
     ways = {"none": None, **{f"{k} copies": k for k in COPIES}, "new every epoch": 0}
     found = {name: [] for name in ways}
     for seed in SEEDS:

@@ -56,7 +56,7 @@ def ours(sides, count, *, read_once):
     labels = [int(path.parent.name) for path in paths]
     split = splits.Split(paths, labels, image_size=SIZE)
     if read_once:
-        split = splits.in_memory(split)
+        split = splits.read_once(split)
     dataset, go_to = pipeline.Training(split, BATCH, seed=0).epochs()
     return _epochs(dataset, count, go_to)
 

@@ -34,6 +34,14 @@ class MissingError(Exception):
     """A case that cannot run here, and why."""
 
 
+def check_bfloat16() -> None:
+    """Raise `MissingError` where the processor does not compute with bfloat16."""
+    from keras_tl.training import placement
+
+    if placement.choose(precision="auto").precision != "mixed_bfloat16":
+        raise MissingError("this processor has no bfloat16")
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """Cases that do the same work, of which one is ours.

@@ -175,7 +175,7 @@ def _execute(source: ast.Module, path: Path) -> dict:
 def _settings_alone(source: ast.Module) -> ast.Module | None:
     """Take `Config` out of a recipe, with what its fields need, without its methods.
 
-    `None` where that is more than imports.
+    `None` where that is more than imports and constants.
     """
     found = [n for n in source.body if getattr(n, "name", None) == "Config"]
     if len(found) != 1 or not isinstance(found[0], ast.ClassDef):
@@ -186,12 +186,24 @@ def _settings_alone(source: ast.Module) -> ast.Module | None:
     needed -= {*dir(builtins), *(n.target.id for n in _fields(settings))}
     body = []
     for node in source.body:
+        if isinstance(node, ast.Assign) and _is_constant(node):
+            named = {target.id for target in node.targets}
+            body += [node] if named & needed else []
+            needed -= named
         if isinstance(node, ast.Import | ast.ImportFrom):
             node = copies.copy(node)
             node.names = [n for n in node.names if (n.asname or n.name) in needed]
             needed -= {n.asname or n.name for n in node.names}
             body += [node] if node.names else []
     return None if needed else ast.Module([*body, settings], type_ignores=[])
+
+
+def _is_constant(node: ast.Assign) -> bool:
+    """Say whether names get values that are written out, such as a tuple of words."""
+    plain = ast.Constant | ast.Tuple | ast.List | ast.Load
+    return all(isinstance(target, ast.Name) for target in node.targets) and all(
+        isinstance(part, plain) for part in ast.walk(node.value)
+    )
 
 
 def _fields(settings: ast.ClassDef) -> list[ast.AnnAssign]:

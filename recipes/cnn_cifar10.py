@@ -76,7 +76,7 @@ def build_data(settings: Config) -> splits.Splits:
         seed=settings.seed,
     )
     print(data)
-    return data.at_size(settings.image_size).map(splits.in_memory)
+    return data.at_size(settings.image_size).map(splits.read_once)
 
 
 # %%

@@ -90,7 +90,7 @@ def build_data(settings: Config) -> tuple[splits.Splits, splits.Split]:
 
 
 def at_size(settings: Config, split: splits.Split) -> splits.Split:
-    return splits.in_memory(split.at_size(settings.image_size))
+    return splits.read_once(split.at_size(settings.image_size))
 
 
 # %% [markdown]

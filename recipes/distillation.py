@@ -126,7 +126,7 @@ def fit_teacher(settings, data, setup, run: Path) -> study.Row:
         model = build_model(settings, len(data.class_names))
     pattern = backbones.find(settings.backbone).block
     freezing.unfreeze_blocks(model, settings.blocks, pattern)
-    sized = data.at_size(settings.image_size).map(splits.in_memory)
+    sized = data.at_size(settings.image_size).map(splits.read_once)
     part, inputs = phases.without_frozen_stem(model, sized, setup)
     epochs = settings.teacher_epochs
     freezing.unfreeze_head(part)

@@ -35,10 +35,7 @@ from keras_tl.methods import lora, regularizers
 from keras_tl.models import backbones, freezing, heads, small_cnn
 from keras_tl.training import optimizers, phases, placement, store
 
-WAYS = (
-    *("from scratch", "linear probe", "fine-tuning"),
-    *("L2-SP", "DELTA", "BSS", "LoRA"),
-)
+WAYS = ("from scratch", "linear probe", "fine-tuning", "L2-SP", "DELTA", "BSS", "LoRA")
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ def main(settings: Config) -> dict:
     said = place.describe(settings.batch_size, max(settings.rates))
     print(f"Results go to {run}. {said} {freezing.report(model)}")
     sizes = (settings.small_size, settings.image_size)
-    at_size = {size: data.at_size(size).map(splits.in_memory) for size in sizes}
+    at_size = {size: data.at_size(size).map(splits.read_once) for size in sizes}
     one = functools.partial(trial, settings, at_size, place)
     trials = {
         f"{way}-rate-{rate}-seed-{seed}": functools.partial(one, way, rate, seed)

@@ -100,7 +100,7 @@ def build_data(settings: Config) -> tuple[splits.Splits, list[str]]:
     origin = f"Domains: {', '.join(place.name for place in places)}. In each: "
     data = replace(found[0], origin=origin + found[0].origin, **whole)
     print(data)
-    sized = data.at_size(settings.image_size).map(splits.in_memory)
+    sized = data.at_size(settings.image_size).map(splits.read_once)
     return sized, [place.name for place in places]
 
 

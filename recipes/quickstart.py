@@ -110,7 +110,7 @@ def train_from_scratch(settings, data, setup):
         model = heads.attach_mlp(convolutions, len(data.class_names), hidden=(128,))
     phases.fit_head(
         model,
-        data.at_size(32).map(splits.in_memory),
+        data.at_size(32).map(splits.read_once),
         replace(setup, augment=augment.flip_and_crop),
         epochs=settings.scratch_epochs,
         phase="from scratch",
@@ -144,7 +144,7 @@ def main(settings: Config) -> dict:
     )
     scratch = train_from_scratch(settings, data, setup)
 
-    sized = data.at_size(settings.image_size).map(splits.in_memory)
+    sized = data.at_size(settings.image_size).map(splits.read_once)
     head = phases.fit_head(model, sized, setup, epochs=settings.epochs)
     frozen = keras.models.clone_model(model)
     frozen.set_weights(model.get_weights())

@@ -87,7 +87,7 @@ def build_data(settings: Config) -> splits.Splits:
         data = replace(data, validation=data.test, test=data.validation)
     data = splits.limit(data, settings.limit, seed=settings.seed)
     print(data)
-    return data.at_size(settings.image_size).map(splits.in_memory)
+    return data.at_size(settings.image_size).map(splits.read_once)
 
 
 # %% [markdown]

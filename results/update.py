@@ -46,6 +46,7 @@ def add(runs: list[Path]) -> None:
             "date": manifest["date"],
             "seed": manifest["seed"],
             "seconds": manifest["seconds"],
+            "seconds_of_parts": manifest.get("seconds_of_parts"),
             # What was found in the cache took no time.
             "features": manifest.get("features"),
             "machine": manifest["machine"],

@@ -113,14 +113,14 @@ assert not heavy, heavy
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_recipe_whose_settings_need_more_than_imports_still_runs(
+def test_a_recipe_whose_settings_need_more_than_constants_still_runs(
     monkeypatch, capsys, tmp_path
 ):
     (tmp_path / "own.py").write_text(
         "import argparse\n"
         "from dataclasses import dataclass\n"
         "from keras_tl import config\n"
-        "EPOCHS = 3\n"
+        "EPOCHS = int('3')\n"
         "@dataclass(frozen=True)\n"
         "class Config:\n"
         '    """Own."""\n'

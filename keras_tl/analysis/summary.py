@@ -96,10 +96,13 @@ def show_predictions(probabilities: np.ndarray, splits: Splits) -> None:
 
 
 def history_rows(histories: Histories) -> list[dict[str, str | int | float]]:
-    """Merge the histories of several phases into one row for each epoch."""
+    """Merge the histories of several phases into one row for each epoch.
+
+    Without its seconds: a run that is done again has the same rows.
+    """
     return [
         {"phase": phase, "epoch": epoch + 1}
-        | {name: values[epoch] for name, values in history.items()}
+        | {name: values[epoch] for name, values in history.items() if name != "seconds"}
         for phase, history in histories.items()
         for epoch in range(len(next(iter(history.values()), [])))
     ]

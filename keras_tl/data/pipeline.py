@@ -1,6 +1,6 @@
 """From examples to batches: shuffled, augmented, padded, weighted, prefetched.
 
-The order is fixed: cache (`splits.in_memory`) -> shuffle -> batch -> augment ->
+The order is fixed: cache (`splits.read_once`) -> shuffle -> batch -> augment ->
 prefetch. Everything random is computed from (seed, epoch, example index) alone, so
 that an epoch can be made again at any time: a resumed run sees what the uninterrupted
 one would have seen.

@@ -1,6 +1,8 @@
 """Labelled examples that are read by index, and the three splits they come in."""
 
 import hashlib
+import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -283,31 +285,44 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(by_rank[:count])
 
 
-def in_memory(split: Split, *, share: float = 0.5) -> Split:
-    """Decode and resize every image once and keep the result, where RAM allows.
+def read_once(split: Split, *, share: float = 0.5) -> Split:
+    """Decode and resize every image once and keep the result, as long as it is used.
 
-    The size is estimated before anything is read: when it would take more than
-    `share` of the memory that is free now, the split is given back as it is and
-    goes on reading its files in every epoch.
+    In memory, or, where that would take more than `share` of what is free now, in a
+    temporary file (`TMPDIR` says where) that is gone when the program ends. Where the
+    disk has no such share free either, the split is given back as it is, with a
+    warning, and goes on reading its files in every epoch. Room is looked for before
+    anything is read.
 
     Returns:
         A split whose images are one uint8 array, or `split` itself.
+
+    Raises:
+        InputError: An image cannot be used.
     """
     if split.image_size is None or (
         is_array(split.images)
         and split.images.shape[1:3] == (split.image_size, split.image_size)
     ):
         return split
-    needed = len(split) * split.image_size**2 * 3
-    free = psutil.virtual_memory().available
-    if needed > share * free:
+    shape = (len(split), split.image_size, split.image_size, 3)
+    needed = math.prod(shape)
+    memory = psutil.virtual_memory().available
+    disk = psutil.disk_usage(tempfile.gettempdir()).free
+    if needed <= share * memory:
+        decoded = np.empty(shape, "uint8")
+    elif needed <= share * disk:
+        # Without a name in any folder: nothing is left behind, however it ends.
+        with tempfile.TemporaryFile() as file:
+            decoded = np.memmap(file, "uint8", "w+", shape=shape)
+    else:
         errors.warn(
             f"{len(split):,} images of {split.image_size} pixels take "
-            f"{needed / 2**30:.1f} GiB, of {free / 2**30:.1f} GiB that are free: they "
-            "are read and resized again in every epoch."
+            f"{needed / 2**30:.1f} GiB, of {memory / 2**30:.1f} GiB free in memory and "
+            f"{disk / 2**30:.1f} GiB in {tempfile.gettempdir()}: they are read and "
+            "resized again in every epoch."
         )
         return split
-    decoded = np.empty((len(split), split.image_size, split.image_size, 3), "uint8")
     blocks = range(0, len(split), 256)
     for start in progress.track(blocks, "reading images", len(blocks)):
         rows = np.arange(start, min(start + 256, len(split)))

@@ -152,9 +152,19 @@ def save(
     if histories:
         files.write_csv(folder / "history.csv", summary.history_rows(histories))
     summary.save_figures(folder, results, histories, data.test)
+    parts = {
+        name: round(sum(history["seconds"]), 1)
+        for name, history in histories.items()
+        if "seconds" in history
+    }
+    features = None
+    if cache:
+        features = {"made": cache.made, "found": cache.found}
+        parts = {"features": round(cache.seconds, 1), **parts}
     manifest = {
         **environment.run(recipe, settings, seconds),
-        "features": {"made": cache.made, "found": cache.found} if cache else None,
+        "seconds_of_parts": parts,
+        "features": features,
         "data": splits.describe(data),
         "model_sha256": files.sha256(folder / "model.keras"),
         "input": {

@@ -16,7 +16,7 @@ from keras import ops
 
 from keras_tl import errors, progress
 from keras_tl.data import images, pipeline
-from keras_tl.data.splits import Splits, in_memory
+from keras_tl.data.splits import Splits, read_once
 from keras_tl.training import features, store
 
 
@@ -61,11 +61,11 @@ def teach(
         raise errors.expected(
             "teacher", "take images of a fixed size", teacher.input_shape
         )
-    shown = in_memory(splits.train.at_size(size))
+    shown = read_once(splits.train.at_size(size))
     if augment is not None:
         shown = pipeline.Augmented(shown, augment, seed, copies)
     said = features.extract(teacher, shown, cache=cache, what="teacher")
-    small = splits.map(lambda split: in_memory(split.at_size(image_size)))
+    small = splits.map(lambda split: read_once(split.at_size(image_size)))
     train = replace(small.train, targets=np.asarray(said.images[:], "float32"))
     if augment is not None:
         pixels = np.empty((len(shown), image_size, image_size, 3), "uint8")

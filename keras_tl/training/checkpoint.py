@@ -1,6 +1,7 @@
 """What a killed phase of training needs to go on as if nothing had happened."""
 
 import json
+import time
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -31,7 +32,8 @@ class Checkpoint(keras.callbacks.Callback):
         others: The callbacks whose plain attributes and `best_weights` are kept.
 
     Attributes:
-        history: Metric name -> one value for each epoch of the phase.
+        history: Metric name -> one value for each epoch of the phase; also `seconds`,
+            what the epoch took with its validation.
         epoch: Number of epochs that are done.
         stopped: Whether a callback has asked to stop.
         finished: Whether the phase is over and its best weights are the model's.
@@ -99,8 +101,12 @@ class Checkpoint(keras.callbacks.Callback):
         # The others have just been reset by their own on_train_begin.
         self.restore_callbacks()
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.perf_counter()
+
     def on_epoch_end(self, epoch, logs=None):
-        for name, value in (logs or {}).items():
+        seconds = time.perf_counter() - self._started
+        for name, value in {**(logs or {}), "seconds": seconds}.items():
             self.history.setdefault(name, []).append(float(value))
         self.epoch = epoch + 1
         self.stopped = self.model.stop_training

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import sys
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -64,11 +65,13 @@ def extract(
         stem.outputs[0].dtype,
         about=f"{stem.name} to {stem.layers[-1].name}",
     )
-    before = len(kept)
+    before, started = len(kept), time.perf_counter()
     rows = kept.rows(_run_new(stem, split, kept, batch_size, what))
     cache.made += len(kept) - before
     cache.found += len(split) - (len(kept) - before)
-    return _with_labels(rows[:] if in_memory else rows, split)
+    found = rows[:] if in_memory else rows
+    cache.seconds += time.perf_counter() - started
+    return _with_labels(found, split)
 
 
 def extract_all(

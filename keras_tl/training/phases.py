@@ -14,7 +14,7 @@ import keras
 
 from keras_tl import errors, files
 from keras_tl.data import pipeline
-from keras_tl.data.splits import Split, Splits, in_memory
+from keras_tl.data.splits import Split, Splits, read_once
 from keras_tl.models import splitting
 from keras_tl.training import features, schedules, store
 from keras_tl.training.checkpoint import Checkpoint
@@ -121,8 +121,8 @@ def fit_head(
 
     Returns:
         Metric name -> one value per epoch: `loss`, `accuracy`, `val_loss`,
-        `val_accuracy`, means over the examples of a split; and `kept`, 1 for the epoch
-        whose weights the model has.
+        `val_accuracy`, means over the examples of a split; `kept`, 1 for the epoch
+        whose weights the model has; and `seconds`, what each epoch took.
 
     Raises:
         InputError: A value out of range, a model the placement cannot train, or a loss
@@ -382,7 +382,7 @@ def without_frozen_stem(
     """
     parts = _cut(model, splits, setup)
     if parts is None:
-        return model, splits.map(in_memory)
+        return model, splits.map(read_once)
     stem, tail = parts
     splits = _with_copies(splits, setup)
     return tail, features.extract_all(stem, splits, cache=setup.cache)

@@ -44,11 +44,13 @@ class Cache:
         folder: Made when something is written to it.
         found: Number of images whose features were there.
         made: Number of images whose features had to be made.
+        seconds: How long it took to make and find them.
     """
 
     folder: Path = field(default_factory=default_folder)
     found: int = 0
     made: int = 0
+    seconds: float = 0.0
 
 
 def hash_rows(array: np.ndarray) -> list[bytes]:

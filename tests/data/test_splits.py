@@ -66,27 +66,47 @@ def test_labels_must_be_as_many_as_images():
         Split(np.zeros((3, 2, 2, 3)), [0, 1])
 
 
-def test_in_memory_gives_what_reading_gives(tmp_path):
+@pytest.fixture
+def free(monkeypatch):
+    """Say how much is free, in memory and on disk."""
+
+    def say(memory, disk):
+        found = psutil.virtual_memory()._replace(available=memory)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: found)
+        there = psutil.disk_usage("/")._replace(free=disk)
+        monkeypatch.setattr(psutil, "disk_usage", lambda path: there)
+
+    return say
+
+
+@pytest.mark.parametrize("memory", [2**30, 0])
+def test_images_read_once_are_what_reading_gives(tmp_path, free, memory):
     paths = []
     for index in range(3):
         pixels = np.random.default_rng(index).integers(0, 256, (9, 7, 3), dtype="uint8")
         paths.append(tmp_path / f"{index}.png")
         Image.fromarray(pixels).save(paths[-1])
     split = Split(tuple(paths), [0, 1, 0], image_size=4)
-    kept = splits.in_memory(split)
+    free(memory, disk=2**30)
+    kept = splits.read_once(split)
     assert isinstance(kept.images, np.ndarray)
-    np.testing.assert_array_equal(kept.read([2, 0]), split.read([2, 0]))
+    assert isinstance(kept.images, np.memmap) == (not memory)
+    before = split.read([2, 0])
+    for path in paths:
+        path.unlink()
+    np.testing.assert_array_equal(kept.read([2, 0]), before)
 
 
-def test_in_memory_estimates_before_it_takes(monkeypatch):
+def test_reading_once_looks_for_room_before_it_takes_any(free):
     split = Split(np.zeros((10, 8, 8, 3), "uint8"), np.zeros(10), image_size=16)
     needed = 10 * 16 * 16 * 3
-    free = psutil.virtual_memory()._replace(available=2 * needed - 1)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    free(memory=2 * needed - 1, disk=2 * needed - 1)
     with pytest.warns(errors.InputWarning, match="again in every epoch"):
-        assert splits.in_memory(split) is split
-    free = free._replace(available=2 * needed)
-    assert splits.in_memory(split).images.nbytes == needed
+        assert splits.read_once(split) is split
+    free(memory=2 * needed - 1, disk=2 * needed)
+    assert isinstance(splits.read_once(split).images, np.memmap)
+    free(memory=2 * needed, disk=0)
+    assert not isinstance(splits.read_once(split).images, np.memmap)
 
 
 def test_description_changes_with_every_pixel_and_label():
