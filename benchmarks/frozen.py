@@ -191,35 +191,45 @@ def _epochs(title, at_least, **options):
     )
 
 
-VGG16 = {"backbone": "vgg16", "size": 32, "images": 4000}
-MOBILENET_V2 = {"backbone": "mobilenet_v2", "size": 96, "images": 4000}
+VGG16 = {"backbone": "vgg16", "size": 32}
+MOBILENET_V2 = {"backbone": "mobilenet_v2", "size": 96}
 
 BENCHMARKS = {
     "frozen_vgg16": _benchmark(
         "Head on a frozen VGG16, 32 px",
         {"Keras guide": 11, "keras_tl, cache on disk": 0.8},
         **VGG16,
+        images=4000,
     ),
     "frozen_vgg16_bfloat16": _in_bfloat16(
-        "Head on a frozen VGG16, 32 px", {"Keras guide, float32": 16}, **VGG16
+        "Head on a frozen VGG16, 32 px",
+        {"Keras guide, float32": 16},
+        **VGG16,
+        images=4000,
     ),
     "head_vgg16": _epochs(
-        "The head alone, VGG16, 32 px", {"Keras guide, an epoch": 90}, **VGG16
+        "The head alone, VGG16, 32 px",
+        {"Keras guide, an epoch": 90},
+        **VGG16,
+        images=10_000,
     ),
     "frozen_mobilenet_v2": _benchmark(
         "Head on a frozen MobileNetV2, 96 px",
         {"Keras guide": 8, "keras_tl, cache on disk": 0.8},
         **MOBILENET_V2,
+        images=4000,
     ),
     "head_mobilenet_v2": _epochs(
         "The head alone, MobileNetV2, 96 px",
         {"Keras guide, an epoch": 40},
         **MOBILENET_V2,
+        images=10_000,
     ),
     "last_block_vgg16": _benchmark(
         "Last block of VGG16, 32 px",
         {"Keras guide": 2},
-        **{**VGG16, "images": 1000},
+        **VGG16,
+        images=1000,
         unfreeze_from="block5",
     ),
 }

@@ -1,8 +1,9 @@
 """Whether time and memory of one image depend on how many there are.
 
-Features of a frozen EfficientNet-Lite0, 32 px, made into a cache on disk and read back
-in training order. Each number of images has a process of its own; memory is what the
-process cannot give back (`RssAnon`): pages of files can be dropped at any time.
+Features of a frozen EfficientNet-Lite0, 96 px, made into a cache on disk and read back
+in training order, as often as a short training does. Each number of images has a
+process of its own; memory is what the process cannot give back (`RssAnon`): pages of
+files can be dropped at any time.
 
     python -m benchmarks.growth            # measure and show, some minutes
     python -m benchmarks.growth --keep     # and write results/growth/growth.json
@@ -21,7 +22,8 @@ import numpy as np
 from benchmarks import harness, pages
 from keras_tl import files
 
-COUNTS, ROUNDS, SIZE, BATCH = (1000, 5000, 20000, 50000), 3, 32, 64
+COUNTS, ROUNDS, SIZE, BATCH = (1000, 5000, 20000, 50000), 3, 96, 64
+EPOCHS = 10
 
 
 class Made:
@@ -83,8 +85,11 @@ def one(count: int) -> dict:
                 stem, split, cache=store.Cache(Path(folder)), batch_size=BATCH
             )
             made = time.process_time()
-            for _ in pipeline.Training(kept, BATCH, seed=0).epoch(0):
-                pass
+            batches, go_to = pipeline.Training(kept, BATCH, seed=0).epochs()
+            for epoch in range(EPOCHS):
+                go_to(epoch)
+                for _ in batches:
+                    pass
             read = time.process_time()
     return {
         "made_ms": (made - before) / count * 1000,

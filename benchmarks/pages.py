@@ -83,8 +83,8 @@ def page() -> str:
                     *(f"| {' | '.join(row)} |" for row in rows),
                     "",
                     *(f"Skipped: {c}, {why}." for c, why in found["missing"].items()),
-                    f"{found['rounds']} rounds on {about['cores']} cores, "
-                    f"{about['processor']}, with a load of {found['load']:.1f}; Keras "
+                    f"{found['rounds']} rounds on {_processor(about)}, with a load of "
+                    f"{found['load']:.1f}; Keras "
                     f"{versions['keras']}, {_backend(found)}.",
                     "",
                 ]
@@ -92,6 +92,12 @@ def page() -> str:
         )
     parts = [part.rstrip() + "\n" for part in (*parts, copies(), growth()) if part]
     return "\n".join(parts)
+
+
+def _processor(machine):
+    instructions = machine.get("instructions")
+    extra = f" with {instructions}" if instructions else ""
+    return f"{machine['cores']} cores, {machine['processor']}{extra}"
 
 
 def _backend(found):
@@ -129,9 +135,8 @@ def copies() -> str:
             "| --- | --- | --- |",
             *lines,
             "",
-            f"On {about['cores']} cores, {about['processor']}, with a load of "
-            f"{found['load']:.1f}; Keras {versions['keras']}, TensorFlow "
-            f"{versions['tensorflow']}.",
+            f"On {_processor(about)}, with a load of {found['load']:.1f}; Keras "
+            f"{versions['keras']}, TensorFlow {versions['tensorflow']}.",
             "",
         ]
     )
@@ -149,24 +154,27 @@ def growth() -> str:
             statistics.median(one[name] for one in rounds)
             for name in ("made_ms", "read_ms", "peak_mib")
         )
-        lines.append(f"| {int(count):,} | {made:.2f} | {read:.3f} | {peak:,.0f} |")
+        lines.append(
+            f"| {int(count):,} | {made:.2f} | {read:.2f} | {made + read:.2f} | "
+            f"{peak:,.0f} |"
+        )
     about, versions = found["machine"], found["versions"]
     return "\n".join(
         [
             "## growth",
             "",
             "Whether time and memory of one image depend on how many there are: "
-            "features of a frozen EfficientNet-Lite0, 32 px, made into a cache on disk "
-            "and read back in training order. Memory is what the process cannot give "
-            "back. `python -m benchmarks.growth --keep`.",
+            "features of a frozen EfficientNet-Lite0, 96 px, made into a cache on disk "
+            "and read back in training order, ten epochs. Memory is what the process "
+            "cannot give back. `python -m benchmarks.growth --keep`.",
             "",
-            "| images | CPU ms an image, making | CPU ms an image, reading | "
+            "| images | CPU ms an image, making | reading ten times | both | "
             "peak MiB |",
-            "| --- | --- | --- | --- |",
+            "| --- | --- | --- | --- | --- |",
             *lines,
             "",
-            f"Medians of {len(rounds)} rounds on {about['cores']} cores, "
-            f"{about['processor']}, with a load of {found['load']:.1f}; Keras "
+            f"Medians of {len(rounds)} rounds on {_processor(about)}, with a load of "
+            f"{found['load']:.1f}; Keras "
             f"{versions['keras']}, TensorFlow {versions['tensorflow']}.",
             "",
         ]

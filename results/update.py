@@ -73,10 +73,10 @@ def variant(record: dict) -> str:
     parts = []
     for name in (
         *("backbone", "dataset", "data", "weights", "image_size"),
-        *("images", "blocks", "limit"),
+        *("images", "blocks", "limit", "precision", "augment"),
     ):
         value = record["config"].get(name)
-        if value not in (None, "imagenet"):
+        if value not in (None, False, "imagenet", "float32"):
             parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", str(value)))
     return "-".join(parts)
 
@@ -182,16 +182,24 @@ def facts(records: list[dict]) -> dict[str, str]:
     counts = first["data"]["counts"]
     # What a first run costs, one that found features of earlier runs does not say.
     first_runs = [r for r in records if not (r.get("features") or {}).get("found")]
-    seconds = np.median([record["seconds"] for record in first_runs or records])
-    time = f"{seconds:.0f} s"
+    by_time = sorted(first_runs or records, key=lambda record: record["seconds"])
+    median = by_time[len(by_time) // 2]
+    time = f"{median['seconds']:.0f} s"
+    parts = median.get("seconds_of_parts") or {}
+    said = [f"{name} {seconds:.0f} s" for name, seconds in parts.items()]
     if not first_runs:
-        features = records[0]["features"]
+        features = median["features"]
         share = features["found"] / (features["found"] + features["made"])
-        time += f" ({100 * share:.0f} % of the features found)"
+        said.append(f"{100 * share:.0f} % of the features found")
+    if said:
+        time += f" ({', '.join(said)})"
     machine = first["machine"]
+    processor = machine["processor"]
+    if machine.get("instructions"):
+        processor += f" with {machine['instructions']}"
     return {
         "date": max(record["date"] for record in records)[:10],
-        "machine": f"{machine['cores']} cores, {machine['processor']}",
+        "machine": f"{machine['cores']} cores, {processor}",
         "seconds": time,
         "images": f"{counts['train']:,} train, {counts['test']:,} test",
         "keras": f"Keras {first['versions']['keras']}",
@@ -204,8 +212,14 @@ def settings(recipe: str, config: dict) -> str:
     """Name backbone, weights and image size of a run."""
     backbone = config.get("backbone") or OWN_BACKBONES[recipe]
     weights = config.get("weights")
-    own = f", {weights}" if weights not in (None, "imagenet") else ""
-    return f"{backbone}{own}, {config['image_size']} px"
+    said = [backbone, *([weights] if weights not in (None, "imagenet") else [])]
+    said.append(f"{config['image_size']} px")
+    if config.get("precision", "float32") != "float32":
+        said.append(config["precision"])
+    if config.get("augment"):
+        copies = config.get("augmented_copies")
+        said.append(f"augmented, {copies} copies" if copies else "augmented")
+    return ", ".join(said)
 
 
 def table(results: dict[str, list[list[dict]]]) -> str:
