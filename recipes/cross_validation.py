@@ -61,11 +61,9 @@ class Config:
 
     def __post_init__(self):
         backbones.check(self.backbone, self.weights, self.image_size)
-        errors.check_at_least("folds", self.folds, 2)
-        for name in ("one_out", "blocks"):
-            errors.check_at_least(name, getattr(self, name), 0)
-        for name in ("epochs", "batch_size"):
-            errors.check_at_least(name, getattr(self, name), 1)
+        least = {"folds": 2, "one_out": 0, "blocks": 0, "epochs": 1, "batch_size": 1}
+        for name, minimum in least.items():
+            errors.check_at_least(name, getattr(self, name), minimum)
 
 
 # %% [markdown]
@@ -105,8 +103,10 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
         preprocessing=settings.preprocessing,
         image_size=settings.image_size,
     )
-    freezing.freeze(backbone)
-    return heads.attach(backbone, num_classes)
+    model = heads.attach(backbone, num_classes)
+    pattern = backbones.find(settings.backbone).block
+    freezing.unfreeze_blocks(model, settings.blocks, pattern)
+    return model
 
 
 # %% [markdown]
@@ -147,8 +147,6 @@ def fine_tune(settings, data, pool, place, found: folds.Fold, fold: int) -> stud
     )
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    pattern = backbones.find(settings.backbone).block
-    freezing.unfreeze_blocks(model, settings.blocks, pattern)
     setup = phases.Setup(
         place,
         batch_size=settings.batch_size,
@@ -156,8 +154,9 @@ def fine_tune(settings, data, pool, place, found: folds.Fold, fold: int) -> stud
         cache=store.Cache() if settings.cache else None,
     )
     part, inputs = phases.without_frozen_stem(model, parts, setup)
-    freezing.train_only(model, ["logits"])
+    freezing.unfreeze_head(model)
     phases.fit_head(part, inputs, setup, epochs=settings.epochs)
+    pattern = backbones.find(settings.backbone).block
     freezing.unfreeze_blocks(model, settings.blocks, pattern)
     phases.fine_tune(part, inputs, setup, epochs=settings.epochs)
     logits = evaluation.predict(part, inputs.test)
@@ -174,12 +173,13 @@ def main(settings: Config) -> dict:
     place = placement.choose()
     data, pool = build_data(settings)
     divided = folds.split(pool.labels, settings.folds, seed=settings.seed)
-    one_out = splits.balanced(pool.labels, settings.one_out, settings.seed)
-    alone = folds.leave_one_out(pool.labels[one_out]) if settings.one_out else []
+    # Two of each class: one to leave out, and another to learn from.
+    least = 2 * len(np.unique(pool.labels))
+    errors.check_at_least("one_out", settings.one_out or least, least)
+    keras.utils.set_random_seed(settings.seed)
     model = build_model(settings, len(data.class_names))
     run = config.start_run("cross_validation", settings)
     print(f"Results go to {run}.")
-
     cache = store.Cache() if settings.cache else None
     stem = keras.Model(model.inputs[0], model.get_layer("pool").output)
     inputs, test = (
@@ -196,15 +196,15 @@ def main(settings: Config) -> dict:
     whole = splits.join(inputs, test)
     last = [(np.arange(len(pool)), np.arange(len(pool), len(whole)))]
     trials["head-test"] = functools.partial(fit_heads, whole, last, "head, test", 0)
-    if alone:
-        few = inputs.take(one_out)
-        name = f"head, leaving out 1 of {len(one_out)}"
+    if settings.one_out:
+        few = inputs.take(splits.balanced(pool.labels, settings.one_out, settings.seed))
+        alone = folds.leave_one_out(few.labels)
+        name = f"head, leaving out 1 of {len(few)}"
         trials["head-one-out"] = functools.partial(fit_heads, few, alone, name, 0)
     if settings.fine_tune:
+        one = functools.partial(fine_tune, settings, data, pool, place)
         for n, fold in enumerate(divided, start=1):
-            trials[f"fine-tuned-fold-{n}"] = functools.partial(
-                fine_tune, settings, data, pool, place, fold, n
-            )
+            trials[f"fine-tuned-fold-{n}"] = functools.partial(one, fold, n)
     rows = study.run(run, trials)
     found = study.summarize(rows, ["way"])
     for row in found:

@@ -64,9 +64,13 @@ class Config:
 
     def __post_init__(self):
         backbones.check(self.backbone, self.weights, self.image_size)
-        for name in ("teacher_epochs", "copies", "epochs", "batch_size", "seeds"):
+        counts = ("blocks", "teacher_epochs", "copies", "epochs", "batch_size", "seeds")
+        for name in counts:
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("student_size", self.student_size, 32)
+        rate = self.learning_rate
+        if rate <= 0:
+            raise errors.expected("learning_rate", "be greater than 0", rate)
         taught(self)
 
 
@@ -105,13 +109,15 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
         preprocessing=settings.preprocessing,
         image_size=settings.image_size,
     )
-    return heads.attach(backbone, num_classes)
+    model = heads.attach(backbone, num_classes)
+    pattern = backbones.find(settings.backbone).block
+    freezing.unfreeze_blocks(model, settings.blocks, pattern)
+    return model
 
 
 def build_student(settings: Config, num_classes: int) -> keras.Model:
-    return heads.attach(
-        small_cnn.small_cnn(image_size=settings.student_size), num_classes
-    )
+    backbone = small_cnn.small_cnn(image_size=settings.student_size)
+    return heads.attach(backbone, num_classes)
 
 
 # %% [markdown]
@@ -124,13 +130,12 @@ def fit_teacher(settings, data, setup, run: Path) -> study.Row:
     keras.utils.set_random_seed(settings.seed)
     with setup.placement.scope():
         model = build_model(settings, len(data.class_names))
-    pattern = backbones.find(settings.backbone).block
-    freezing.unfreeze_blocks(model, settings.blocks, pattern)
     sized = data.at_size(settings.image_size).map(splits.read_once)
     part, inputs = phases.without_frozen_stem(model, sized, setup)
     epochs = settings.teacher_epochs
     freezing.unfreeze_head(part)
     phases.fit_head(part, inputs, setup, epochs=epochs)
+    pattern = backbones.find(settings.backbone).block
     freezing.unfreeze_blocks(part, settings.blocks, pattern)
     phases.fine_tune(part, inputs, setup, epochs=epochs, learning_rate=2e-4)
     with files.atomic(run / "teacher.keras") as temporary:
@@ -180,27 +185,21 @@ def main(settings: Config) -> dict:
     started = time.perf_counter()
     place = placement.choose()
     data = build_data(settings)
+    build_model(settings, len(data.class_names))  # Raises now rather than in a trial.
     run = config.start_run("distillation", settings)
     said = place.describe(settings.batch_size, settings.learning_rate)
     print(f"Results go to {run}. {said}")
+    cache = store.Cache() if settings.cache else None
     setup = phases.Setup(
-        place,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        cache=store.Cache() if settings.cache else None,
+        place, batch_size=settings.batch_size, seed=settings.seed, cache=cache
     )
     first = functools.partial(fit_teacher, settings, data, setup, run)
     rows = study.run(run, {"teacher": first})
-    eighth = settings.image_size // 8
-    change = functools.partial(augment.flip_and_crop, padding=eighth)
+    teacher = keras.models.load_model(run / "teacher.keras")
+    change = functools.partial(augment.flip_and_crop, padding=settings.image_size // 8)
+    how = {"augment": change, "copies": settings.copies, "seed": settings.seed}
     shown = distillation.teach(
-        keras.models.load_model(run / "teacher.keras"),
-        data,
-        settings.student_size,
-        augment=change,
-        copies=settings.copies,
-        seed=settings.seed,
-        cache=setup.cache,
+        teacher, data, settings.student_size, cache=setup.cache, **how
     )
     one = functools.partial(fit_student, settings, shown, setup, run)
     students = {

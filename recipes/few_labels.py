@@ -1,12 +1,13 @@
 """Few labels: what holds fine-tuning back, and when that pays.
 
-Workflow: 10, 25 or 100 labels a class, drawn anew with every seed; on each draw a
-linear probe, plain fine-tuning, fine-tuning held back by L2-SP, DELTA, BSS or LoRA, and
-a small network from scratch. All fine-tune the same blocks for the same number of
-steps; as many labels again choose the epoch. A killed study goes on where it was.
+Workflow: 10 or 25 labels a class, drawn anew with every seed; on each draw a linear
+probe, plain fine-tuning, fine-tuning held back by L2-SP, DELTA, BSS or LoRA, and a
+small network from scratch. All fine-tune the same blocks for the same number of steps;
+as many labels again choose the epoch. A killed study goes on where it was.
 What to learn from it: how far a linear probe goes with few labels, and what holding
 back adds to fine-tuning with few and with many. A way is compared with plain
-fine-tuning on the same labels, so that the draw does not hide the gain.
+fine-tuning on the same labels, so that the draw does not hide the gain. All ways share
+one rate, chosen for none of them: with another, a small gain may be a loss.
 
 Source: the comparison of https://github.com/thuml/Transfer-Learning-Library with
 ResNet50 on birds (CUB-200), all of it trainable, at 15, 30, 50 and 100 % of the labels:
@@ -68,8 +69,11 @@ class Config:
         backbones.check(self.backbone, self.weights, self.image_size)
         for name in ("blocks", "rank", "steps", "batch_size", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
-        for count in self.labels or (0,):
-            errors.check_at_least("labels", count, 1)
+        errors.check_at_least("backbone_rate", self.backbone_rate, 0)
+        rate = self.learning_rate
+        if rate <= 0:
+            raise errors.expected("learning_rate", "be greater than 0", rate)
+        errors.check_at_least("labels", min(self.labels, default=0), 1)
         for way in self.ways:
             if way not in WAYS:
                 raise errors.unknown("ways", way, WAYS)
@@ -110,7 +114,6 @@ def build_model(settings: Config, num_classes: int, way: str) -> keras.Model:
         preprocessing=settings.preprocessing,
         image_size=settings.image_size,
     )
-    freezing.freeze(backbone)
     model = heads.attach(backbone, num_classes)
     blocks = 0 if way == "linear probe" else settings.blocks
     freezing.unfreeze_blocks(model, blocks, backbones.find(settings.backbone).block)
@@ -151,9 +154,8 @@ def trial(settings, data, place, labels: int, way: str, seed: int) -> study.Row:
     # Pretrained weights move slowly; LoRA's changes begin at 0 and have further to go.
     slow = way in ("fine-tuning", "L2-SP", "DELTA", "BSS")
     factors = {r"^(?!.*logits/)": settings.backbone_rate} if slow else {}
-    epochs = math.ceil(
-        settings.steps / math.ceil(len(data.train) / settings.batch_size)
-    )
+    steps = math.ceil(len(data.train) / settings.batch_size)
+    epochs = math.ceil(settings.steps / steps)
     history = phases.fit_head(
         part,
         inputs,
@@ -184,11 +186,12 @@ def main(settings: Config) -> dict:
     started = time.perf_counter()
     place = placement.choose()
     data = build_data(settings)
+    # Both raise now rather than in a trial.
     splits.few(data, max(settings.labels), seed=settings.seed)
+    build_model(settings, len(data.class_names), "fine-tuning")
     run = config.start_run("few_labels", settings)
     said = place.describe(settings.batch_size, settings.learning_rate)
     print(f"Results go to {run}. {said}")
-
     ways = [way for way in WAYS if way in (*settings.ways, "fine-tuning")]
     trials = {
         f"{labels}-labels-{way.replace(' ', '-')}-seed-{seed}": functools.partial(

@@ -115,19 +115,22 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 # %% [markdown]
 # ## Ways to fine-tune
 # A decay of 1 is one rate for all. Once all blocks train, `gradual` goes on as the
-# others do.
+# others do. Epochs are counted on from phase to phase: each has an order of its own.
 
 
 # %%
-def fine_tune(settings, model, data, setup, way, rate, epochs) -> list[phases.History]:
+def fine_tune(
+    settings, model, data, setup, way, rate, epochs, done
+) -> list[phases.History]:
     what = (model, data, setup, backbones.find(settings.backbone).block)
     decay = settings.decay if "discriminative" in way else 1.0
     how = {"blocks": settings.blocks, "learning_rate": rate, "decay": decay}
     found = []
     if "gradual" in way:
-        found += stages.unfreeze_gradually(*what, **how).values()
-    epochs -= len(found)
-    last = stages.fine_tune_blocks(*what, **how, epochs=epochs, patience=epochs)
+        found += stages.unfreeze_gradually(*what, **how, first_epoch=done).values()
+    left, done = epochs - len(found), done + len(found)
+    named = {"phase": f"after {done} epochs", "first_epoch": done}
+    last = stages.fine_tune_blocks(*what, **how, **named, epochs=left, patience=left)
     return [*found, last]
 
 
@@ -161,7 +164,8 @@ def trial(settings, data, place, way: str, rate: float, seed: int) -> study.Row:
         if not found:
             freezing.unfreeze_head(part)
             found += [phases.fit_head(part, inputs, setup, epochs=settings.head_epochs)]
-        found += fine_tune(settings, part, inputs, setup, way, rate, epochs)
+        done = sum(len(history["loss"]) for history in found)
+        found += fine_tune(settings, part, inputs, setup, way, rate, epochs, done)
     return {
         "way": way,
         "rate": rate,
@@ -199,6 +203,9 @@ def main(settings: Config) -> dict:
     rows = study.run(run, trials)
     study.show("Test accuracy of each way", study.summarize(rows, ["way", "rate"]))
     chosen = study.choose(rows, ["way"], ["rate"])
+    if "plain" in settings.ways and len(settings.ways) > 1:
+        gains = study.gains(chosen, [], "way", "plain")
+        study.show("Gain over plain fine-tuning, each way at its own rate", gains)
     bars = [
         (f"{row['way']}, {row['rate']:g}", row["mean"], (row["low"], row["high"]))
         for row in study.summarize(chosen, ["way", "rate"])

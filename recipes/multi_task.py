@@ -65,7 +65,11 @@ class Config:
             raise errors.expected("data", "be a folder that exists", self.data)
         for name in ("blocks", "epochs", "batch_size", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
-        errors.check_at_least("domain_weight", self.domain_weight, 0)
+        for name in ("domain_weight", "backbone_rate"):
+            errors.check_at_least(name, getattr(self, name), 0)
+        rate = self.learning_rate
+        if rate <= 0:
+            raise errors.expected("learning_rate", "be greater than 0", rate)
 
 
 # %% [markdown]
@@ -75,20 +79,14 @@ class Config:
 
 # %%
 def build_data(settings: Config) -> tuple[splits.Splits, list[str]]:
-    places = sorted(path for path in Path(settings.data).iterdir() if path.is_dir())
-    found = []
-    for place in places:
-        domain = folders.from_folder(
-            place, seed=settings.seed, bad_images=settings.bad_images
-        )
-        found.append(splits.limit(domain, settings.limit, seed=settings.seed))
-    names = {domain.class_names for domain in found}
-    if len(found) < 2 or len(names) > 1:
-        raise errors.expected(
-            "data",
-            "hold two domains or more, with the same classes in each",
-            f"domains {[place.name for place in places]}, classes {sorted(names)}",
-        )
+    found = folders.domains_from_folder(
+        settings.data, seed=settings.seed, bad_images=settings.bad_images
+    )
+    names = list(found)
+    found = [
+        splits.limit(domain, settings.limit, seed=settings.seed)
+        for domain in found.values()
+    ]
 
     def joined(name):
         parts = [getattr(domain, name) for domain in found]
@@ -97,11 +95,11 @@ def build_data(settings: Config) -> tuple[splits.Splits, list[str]]:
         return multi_task.label(whole, {"domain": (domains, len(found))})
 
     whole = {name: joined(name) for name in ("train", "validation", "test")}
-    origin = f"Domains: {', '.join(place.name for place in places)}. In each: "
+    origin = f"Domains: {', '.join(names)}. In each: "
     data = replace(found[0], origin=origin + found[0].origin, **whole)
     print(data)
     sized = data.at_size(settings.image_size).map(splits.read_once)
-    return sized, [place.name for place in places]
+    return sized, names
 
 
 def of_domains(data: splits.Splits, domains: list[str]) -> splits.Splits:
@@ -169,6 +167,7 @@ def trial(settings, data, domains, place, run: Path, way: str, seed: int) -> stu
     row = {"way": way, "seed": seed, "parameters": model.count_params()}
     if way != "together":
         return row | {way.split()[0]: own}
+    row["parameters"] += tasks["domain"].count_params()
     both = multi_task.attach(part, tasks)
     domain = keras.Model(both.inputs[0], both.output["domain"])
     of_domain = replace(inputs.test, labels=inputs.test.targets.argmax(1))
@@ -187,6 +186,7 @@ def main(settings: Config) -> dict:
     started = time.perf_counter()
     place = placement.choose()
     data, domains = build_data(settings)
+    build_model(settings, len(data.class_names))  # Raises now rather than in a trial.
     run = config.start_run("multi_task", settings)
     said = place.describe(settings.batch_size, settings.learning_rate)
     print(f"Results go to {run}. {said}")

@@ -15,6 +15,7 @@ from PIL import Image
 
 from keras_tl import errors
 from keras_tl.deploy import artifact, prediction
+from keras_tl.training import placement
 
 ROOT = Path(__file__).parents[1]
 SIZES = {
@@ -268,13 +269,41 @@ def test_every_kind_of_trial_trains_what_its_settings_say():
         assert pretrained == ({"block7a", "top"} if values["blocks"] else set())
 
 
-def test_every_way_to_fine_tune_trains_as_long_and_as_much(tmp_path):
+@pytest.mark.parametrize("way", ["L2-SP", "DELTA", "BSS"])
+def test_every_way_to_hold_fine_tuning_back_trains(way):
+    recipe = importlib.import_module("recipes.few_labels")
+    settings = recipe.Config(**STUDIES["few_labels"])
+    data = recipe.build_data(settings)
+    row = recipe.trial(settings, data, placement.choose(["CPU:0"]), 2, way, 0)
+    assert row["way"] == way
+    assert 0 <= row["accuracy"] <= 1
+
+
+def test_random_weights_are_the_same_when_cross_validation_goes_on(
+    tmp_path, monkeypatch
+):
+    recipe = importlib.import_module("recipes.cross_validation")
+    known, fit_heads = [], recipe.fit_heads
+
+    def noted(inputs, *rest):
+        known.append(inputs.images[:5])
+        return fit_heads(inputs, *rest)
+
+    monkeypatch.setattr(recipe, "fit_heads", noted)
+    settings = STUDIES["cross_validation"] | {"weights": None, "fine_tune": False}
+    for name in ("one", "other"):
+        recipe.main(recipe.Config(out=tmp_path / name, **settings | {"one_out": 0}))
+    np.testing.assert_array_equal(known[0], known[-2])
+
+
+def test_every_way_to_fine_tune_trains_as_long_and_as_much(tmp_path, capsys):
     recipe = importlib.import_module("recipes.gradual_unfreezing")
     settings = STUDIES["gradual_unfreezing"] | {"ways": recipe.Config.ways}
     manifest = recipe.main(recipe.Config(out=tmp_path / "run", **settings))
     assert [row["way"] for row in manifest["trials"]] == list(recipe.Config.ways)
     assert {row["epochs"] for row in manifest["trials"]} == {4}
     assert len({row["trainable"] for row in manifest["trials"]}) == 1
+    assert "Gain over plain fine-tuning" in capsys.readouterr().out
 
 
 def test_every_recipe_is_run():
@@ -326,6 +355,8 @@ def test_two_tasks_are_learned_together_and_apart(photographs, tmp_path, capsys)
         shutil.copytree(photographs, tmp_path / "data" / name)
     for path in (tmp_path / "data" / "paintings").rglob("*.png"):
         Image.open(path).rotate(180).save(path)
+    for name in (".cache", "__MACOSX"):
+        (tmp_path / "data" / name).mkdir()
     run, sizes = tmp_path / "run", FOLDER_SIZES["multi_task"]
     settings = recipe.Config(data=tmp_path / "data", out=run, **sizes)
     manifest = recipe.main(settings)
@@ -339,12 +370,23 @@ def test_two_tasks_are_learned_together_and_apart(photographs, tmp_path, capsys)
         "logits": (1, 3),
         "domain": (1, 2),
     }
+    size = {row["way"]: row["parameters"] for row in manifest["trials"]}
+    assert size["together"] == model.count_params()
+    too_many = dataclasses.replace(settings, blocks=99, out=tmp_path / "other")
+    with pytest.raises(errors.InputError, match="number of blocks"):
+        recipe.main(too_many)
+    assert not (tmp_path / "other").exists()
     # As if it had been killed in its first trial.
     (run / "trials" / "class-alone-seed-0.json").unlink()
     (run / "manifest.json").unlink()
     capsys.readouterr()
     recipe.main(dataclasses.replace(settings, out=None, resume=run))
     assert capsys.readouterr().out.count("Trial ") == 1
+    photo, copy = (tmp_path / "data" / name / "red" for name in ("photos", "paintings"))
+    shutil.copy(photo / "0.png", copy / "copy.png")
+    with pytest.raises(errors.InputError, match=r"0\.png is the same image as.*copy"):
+        recipe.build_data(settings)
+    (copy / "copy.png").unlink()
     shutil.rmtree(tmp_path / "data" / "photos" / "red")
     with pytest.raises(errors.InputError, match="the same classes in each"):
         recipe.build_data(settings)
@@ -387,17 +429,27 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("vgg16_cifar10", {"dataset": "cifar_10"}, "Did you mean"),
         ("vgg16_cifar10", {"preprocessing": "touch"}, "Did you mean torch"),
         ("multi_task", {"data": None}, "a folder that exists"),
+        ("multi_task", {"data": Path("."), "learning_rate": 0.0}, "learning_rate=0"),
+        ("multi_task", {"data": Path("."), "backbone_rate": -1.0}, "backbone_rate=-1"),
         ("resnet50_ants_bees", {"data": None}, "hymenoptera_data"),
         ("resnet50_ants_bees", {"data": Path("absent")}, "a folder that exists"),
         ("feature_extraction", {"layers": ("block1",)}, "names"),
         ("cross_validation", {"folds": 1}, "folds=1"),
         ("cross_validation", {"folds": 9}, "at most 8, .*of class 0"),
-        ("cross_validation", {"one_out": 10}, "one fold only|Class"),
+        ("cross_validation", {"one_out": 1}, "`one_out`.*at least 20"),
+        ("cross_validation", {"one_out": 19}, "`one_out`.*at least 20"),
+        ("cross_validation", {"blocks": 99}, "number of blocks"),
         ("distillation", {"label_weight": 2.0}, "student_loss_weight"),
         ("distillation", {"copies": 0}, "copies=0"),
+        ("distillation", {"blocks": 99}, "number of blocks"),
+        ("distillation", {"blocks": 0}, "blocks=0"),
+        ("distillation", {"learning_rate": 0.0}, "learning_rate=0"),
         ("few_labels", {"labels": (7,)}, "at most 6"),
         ("few_labels", {"labels": ()}, "labels=0"),
         ("few_labels", {"ways": ("fine_tuning",)}, "Did you mean fine-tuning"),
+        ("few_labels", {"blocks": 99}, "number of blocks"),
+        ("few_labels", {"learning_rate": 0.0}, "learning_rate=0"),
+        ("few_labels", {"backbone_rate": -0.1}, "backbone_rate=-0.1"),
         ("gradual_unfreezing", {"ways": ("gradul",)}, "Did you mean gradual"),
         ("gradual_unfreezing", {"ways": ()}, "ways"),
         ("gradual_unfreezing", {"rates": ()}, "rates"),

@@ -79,6 +79,7 @@ def leave_one_out(labels: np.ndarray, *, groups: Sequence | None = None) -> list
     """
     labels = np.asarray(labels)
     if groups is None:
+        errors.check_at_least("len(labels)", len(labels), 2)
         folds = list(model_selection.LeaveOneOut().split(labels))
     else:
         groups = _checked(groups, labels)
@@ -110,7 +111,10 @@ def predict(
 
     Returns:
         Logits, float32 `(examples, num_classes)`, each row by the classifier that did
-        not learn from it.
+        not learn from it; -inf for a class of which that saw no example.
+
+    Raises:
+        InputError: A fold that learns from one class only, or an unknown kind.
 
     >>> rng = np.random.default_rng(0)
     >>> labels = np.repeat([0, 1], 20)
@@ -121,8 +125,14 @@ def predict(
     """
     found = np.full((len(features), int(features.labels.max()) + 1), np.nan, "float32")
     for learnt, judged in progress.track(folds, "folds", len(folds)):
+        known = np.unique(features.labels[learnt])
+        if len(known) < 2:
+            raise errors.expected(
+                "folds", "each learn from several classes", f"class {known[0]} alone"
+            )
         fitted = probe.fit_with(kind, setting, features.take(learnt))
-        found[judged] = fitted.logits(features.images[judged])
+        found[judged] = -np.inf
+        found[np.ix_(judged, known)] = fitted.logits(features.images[judged])
     return found
 
 

@@ -111,6 +111,55 @@ def from_folder(
     )
 
 
+def domains_from_folder(
+    path: Path | str,
+    *,
+    seed: int = 0,
+    bad_images: Literal["error", "skip"] = "error",
+) -> dict[str, Splits]:
+    """Read a folder of domains, each with the same classes and split on its own.
+
+    Args:
+        path: The folder; each folder in it is a domain, laid out as for `from_folder`.
+        seed: See `from_folder`.
+        bad_images: See `from_folder`.
+
+    Returns:
+        Name of the domain -> its splits, sorted by name.
+
+    Raises:
+        InputError: Fewer than two domains, other classes in one than in another, one
+            image in two, or what `from_folder` refuses.
+    """
+    found = {
+        place.name: from_folder(place, seed=seed, bad_images=bad_images)
+        for place in _folders(Path(path))
+    }
+    classes = {domain.class_names for domain in found.values()}
+    if len(found) < 2 or len(classes) > 1:
+        raise errors.expected(
+            "data",
+            "hold two domains or more, with the same classes in each",
+            f"domains {list(found)}, classes {sorted(classes)}",
+        )
+    _check_apart(found)
+    return found
+
+
+def _check_apart(domains):
+    """Refuse an image in two domains: it has no right one, and could be tested on."""
+    seen = {}
+    for name, domain in domains.items():
+        for path in [path for _, split in domain.items() for path in split.images]:
+            digest = hashlib.sha256(path.read_bytes()).digest()
+            other, first = seen.setdefault(digest, (name, path))
+            if other != name:
+                raise errors.InputError(
+                    f"{path} is the same image as {first}, in another domain. Remove "
+                    "one of them, or both."
+                )
+
+
 def _find(folder):
     """List path, split and class of each image file, sorted."""
     if not folder.exists():

@@ -155,6 +155,13 @@ class Augmented:
         """Labels of the examples, once for each copy."""
         return np.tile(self.split.labels, self.augmented_copies)
 
+    @property
+    def targets(self) -> np.ndarray | None:
+        """What else there is to learn of each, once for each copy."""
+        if self.split.targets is None:
+            return None
+        return np.tile(self.split.targets, (self.augmented_copies, 1))
+
     def __len__(self) -> int:
         return len(self.split) * self.augmented_copies
 
@@ -169,6 +176,17 @@ class Augmented:
             draws[epochs == epoch] = of_epoch[examples[epochs == epoch]]
         images = tf.constant(self.split.read(examples))
         return self.augment(images, tf.constant(draws)).numpy()
+
+
+def in_whole_numbers(augment: Augmentation) -> Augmentation:
+    """Round what an augmentation gives, and clip it to [0, 255], as uint8."""
+
+    def rounded(images, draws):
+        import tensorflow as tf
+
+        return tf.saturate_cast(tf.round(augment(images, draws)), tf.uint8)
+
+    return rounded
 
 
 def _draws(count, seed, epoch):

@@ -50,6 +50,12 @@ class Split:
                 f"have one entry for each of the {len(self.images)} images",
                 len(self.labels),
             )
+        if self.targets is not None and len(self.targets) != len(self.labels):
+            raise errors.expected(
+                "targets",
+                f"have one row for each of the {len(self.labels)} examples",
+                len(self.targets),
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -160,11 +166,13 @@ def describe(splits: Splits) -> dict:
     """Say what a manifest has to know of the data: sizes, classes, origin, content.
 
     Returns:
-        JSON-ready; `sha256` changes with any pixel, file or label of any split.
+        JSON-ready; `sha256` changes with any pixel, file, label or target of any split.
     """
     digest = hashlib.sha256()
     for _, split in splits.items():
         digest.update(split.labels.tobytes())
+        if split.targets is not None:
+            digest.update(np.ascontiguousarray(split.targets).data)
         if is_array(split.images):
             digest.update(np.ascontiguousarray(split.images[:]).data)
         else:
@@ -193,6 +201,9 @@ def limit(splits: Splits, count: int | None, *, seed: int) -> Splits:
 def join(first: Split, second: Split) -> Split:
     """Put the examples of two splits of one dataset behind one another.
 
+    Raises:
+        InputError: Their targets do not go together.
+
     >>> one = Split(np.zeros((2, 8, 8, 3), "uint8"), [0, 1])
     >>> len(join(one, one))
     4
@@ -202,9 +213,15 @@ def join(first: Split, second: Split) -> Split:
     else:
         images = (*first.images, *second.images)
     labels = np.concatenate([first.labels, second.labels])
-    targets = first.targets
+    targets, others = first.targets, second.targets
+    shapes = [None if t is None else t.shape[1:] for t in (targets, others)]
+    if shapes[0] != shapes[1]:
+        raise errors.InputError(
+            "Two splits can be joined where both have the same targets, or none. "
+            f"Received targets of shapes: {shapes[0]}, {shapes[1]}."
+        )
     if targets is not None:
-        targets = np.concatenate([targets, second.targets])
+        targets = np.concatenate([targets, others])
     return replace(first, images=images, labels=labels, targets=targets)
 
 

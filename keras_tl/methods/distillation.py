@@ -16,7 +16,8 @@ from keras import ops
 
 from keras_tl import errors, progress
 from keras_tl.data import images, pipeline
-from keras_tl.data.splits import Splits, read_once
+from keras_tl.data.splits import Split, Splits, read_once
+from keras_tl.methods.regularizers import mean_over_rows
 from keras_tl.training import features, store
 
 
@@ -35,10 +36,13 @@ def teach(
     Args:
         teacher: A functional classifier that takes images and gives logits.
         splits: The data, of which the training split is shown.
-        image_size: Side in pixels of the images that the student sees.
-        augment: Changes the images, in the teacher's size, before both see them; the
-            best students see many changed copies, labelled as what they are then
-            (Beyer et al., 2021, arXiv:2106.05237).
+        image_size: Side in pixels of the images that the student sees. Those of all
+            three splits are resized to the teacher's size first, changed there where
+            they are to be, and from there to this one: the student is judged on
+            images that are as sharp, or blurred, as those it learns from.
+        augment: Changes the images, in the teacher's size, before both see them, as
+            whole numbers in [0, 255]; the best students see many changed copies,
+            labelled as what they are then (Beyer et al., 2021, arXiv:2106.05237).
         copies: Number of changed copies of each image, at least 1; each epoch uses the
             next.
         seed: What, with the copy and the example, decides the changes.
@@ -61,26 +65,30 @@ def teach(
         raise errors.expected(
             "teacher", "take images of a fixed size", teacher.input_shape
         )
-    shown = read_once(splits.train.at_size(size))
+    shown = splits.at_size(size)
+    train = read_once(shown.train)
     if augment is not None:
-        shown = pipeline.Augmented(shown, augment, seed, copies)
-    said = features.extract(teacher, shown, cache=cache, what="teacher")
-    small = splits.map(lambda split: read_once(split.at_size(image_size)))
-    train = replace(small.train, targets=np.asarray(said.images[:], "float32"))
-    if augment is not None:
-        pixels = np.empty((len(shown), image_size, image_size, 3), "uint8")
-        blocks = range(0, len(shown), 256)
-        for start in progress.track(blocks, "changed copies", len(blocks)):
-            rows = np.arange(start, min(start + 256, len(shown)))
-            pixels[rows] = images.resize(shown.read(rows), image_size)
-        train = replace(
-            train,
-            images=pixels,
-            labels=shown.labels,
-            targets=np.asarray(said.images[:], "float32"),
-            augmented_copies=copies,
-        )
-    return replace(small, train=train)
+        whole = pipeline.in_whole_numbers(augment)
+        train = pipeline.Augmented(train, whole, seed, copies)
+    said = features.extract(teacher, train, cache=cache, what="teacher")
+    small = replace(shown, train=train).map(lambda split: _resized(split, image_size))
+    targets = np.asarray(said.images[:], "float32")
+    return replace(small, train=replace(small.train, targets=targets))
+
+
+def _resized(split, image_size) -> Split:
+    """Resize what a split gives, once more, into memory."""
+    pixels = np.empty((len(split), image_size, image_size, 3), "uint8")
+    blocks = range(0, len(split), 256)
+    for start in progress.track(blocks, "student's images", len(blocks)):
+        rows = np.arange(start, min(start + 256, len(split)))
+        pixels[rows] = images.resize(split.read(rows), image_size)
+    return Split(
+        pixels,
+        split.labels,
+        augmented_copies=split.augmented_copies,
+        targets=split.targets,
+    )
 
 
 def from_teacher(
@@ -148,9 +156,9 @@ class Student(keras.Model):
             for logits in (y[:, classes:], y_pred)
         )
         apart = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
-        if sample_weight is not None:
-            apart = apart * ops.cast(ops.reshape(sample_weight, (-1,)), apart.dtype)
-        soft = self._temperature**2 * ops.mean(apart)
+        soft = self._temperature**2 * mean_over_rows(apart, sample_weight)
+        # As Keras's own: divided by the number of devices, which are added up.
+        soft = self._aggregate_additional_loss(soft)
         return self._share * loss + (1 - self._share) * soft
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):

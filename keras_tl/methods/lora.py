@@ -127,11 +127,18 @@ def merge(model: keras.Model) -> keras.Model:
     for adapted, layer in zip(
         freezing.leaves(model), freezing.leaves(merged), strict=True
     ):
+        _copy(adapted, layer)
+    return merged
+
+
+def _copy(adapted, plain):
+    """Copy the weights of a layer, and of those it holds, as attention holds some."""
+    pairs = zip(adapted._flatten_layers(), plain._flatten_layers(), strict=True)
+    for one, other in pairs:
         # What Keras would write to a file: with LoRA, the sum.
         kept = {}
-        adapted.save_own_variables(kept)
-        layer.load_own_variables(kept)
-    return merged
+        one.save_own_variables(kept)
+        other.load_own_variables(kept)
 
 
 def _can(layer):

@@ -15,6 +15,7 @@ from keras import ops
 
 from keras_tl import errors
 from keras_tl.data.splits import Split
+from keras_tl.methods.regularizers import mean_over_rows
 from keras_tl.models import splitting
 
 # Name of the classifier's own task.
@@ -149,7 +150,7 @@ class Joint(keras.Model):
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        parts = _parts(y, y_pred)
+        parts = self._parts(y, y_pred)
         loss = self._weights_of[OWN] * super().compute_loss(
             x, parts[OWN], y_pred[OWN], sample_weight, training
         )
@@ -157,13 +158,13 @@ class Joint(keras.Model):
             # An unknown label is a row of zeros, and costs nothing.
             likely = ops.log_softmax(ops.cast(y_pred[name], "float32"))
             costs = -ops.sum(parts[name] * likely, axis=-1)
-            if sample_weight is not None:
-                costs = costs * ops.reshape(sample_weight, (-1,))
-            loss = loss + self._weights_of[name] * ops.mean(costs)
+            cost = self._weights_of[name] * mean_over_rows(costs, sample_weight)
+            # As Keras's own: divided by the number of devices, which are added up.
+            loss = loss + self._aggregate_additional_loss(cost)
         return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        parts = _parts(y, y_pred)
+        parts = self._parts(y, y_pred)
         for name, accuracy in self._accuracies.items():
             known = ops.sum(parts[name], axis=-1)
             if sample_weight is not None:
@@ -172,6 +173,24 @@ class Joint(keras.Model):
         logs = super().compute_metrics(x, parts[OWN], y_pred[OWN], sample_weight)
         # Keras has put those of `self.metrics` among them, these too.
         return logs | {m.name: m.result() for m in self._accuracies.values()}
+
+    def _parts(self, y, y_pred):
+        """Take apart the columns of the labels, by task."""
+        # JAX gives `y_pred` in the order of the alphabet.
+        widths = {name: y_pred[name].shape[-1] for name in self._weights_of}
+        wanted = sum(widths.values())
+        if y.shape[-1] != wanted:
+            raise errors.InputError(
+                f"The labels must have {wanted} columns, {widths}. Received: "
+                f"{y.shape[-1]}. Give the training and validation splits the labels of "
+                "all tasks: see `multi_task.label`."
+            )
+        ends = np.cumsum(list(widths.values()))
+        starts = ends - list(widths.values())
+        return {
+            name: y[:, start:end]
+            for name, start, end in zip(widths, starts, ends, strict=True)
+        }
 
 
 def attach(
@@ -202,25 +221,14 @@ def attach(
 
 
 def _outputs(model, tasks, layer):
+    found = splitting.outputs(model)
     # Where all below the heads is frozen, what trains begins with the features.
-    features = splitting.outputs(model).get(layer, model.inputs[0])
+    features = found.get(layer, model.inputs[0])
+    if layer not in found and not all(_takes(h, features) for h in tasks.values()):
+        raise errors.unknown("layer", layer, found)
     outputs = {name: head(features) for name, head in tasks.items()}
     return {OWN: model.outputs[0], **outputs}
 
 
-def _parts(y, y_pred):
-    """Take apart the columns of the labels, by task."""
-    widths = {name: logits.shape[-1] for name, logits in y_pred.items()}
-    wanted = sum(widths.values())
-    if y.shape[-1] != wanted:
-        raise errors.InputError(
-            f"The labels must have {wanted} columns, {widths}. Received: "
-            f"{y.shape[-1]}. Give the training and validation splits the labels of all "
-            "tasks: see `multi_task.label`."
-        )
-    ends = np.cumsum(list(widths.values()))
-    starts = ends - list(widths.values())
-    return {
-        name: y[:, start:end]
-        for name, start, end in zip(widths, starts, ends, strict=True)
-    }
+def _takes(head, features):
+    return head.get_build_config()["input_shape"][1:] == features.shape[1:]

@@ -19,7 +19,10 @@ from keras_tl import errors
 from keras_tl.models import freezing, splitting
 from keras_tl.training.phases import Regularizer
 
-Penalty = Callable[[keras.KerasTensor, Mapping[str, keras.KerasTensor]], float]
+Penalty = Callable[
+    [keras.KerasTensor, Mapping[str, keras.KerasTensor], keras.KerasTensor | None],
+    keras.KerasTensor,
+]
 
 
 class Regularized(keras.Model):
@@ -28,8 +31,9 @@ class Regularized(keras.Model):
     Args:
         model: Functional classifier; its layers are shared.
         taps: Names of layers whose outputs the term needs.
-        penalty: Function from a batch as `model` takes it and the outputs of `taps`, by
-            name, to a number.
+        penalty: Function from a batch as `model` takes it, the outputs of `taps`, by
+            name, and the weights of the rows, or `None`, to a number. Rows of weight 0
+            fill up a batch and must not count.
 
     Raises:
         InputError: An unknown layer.
@@ -48,7 +52,11 @@ class Regularized(keras.Model):
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         loss = super().compute_loss(x, y, y_pred[_LOGITS], sample_weight, training)
-        return loss + self._penalty(x, y_pred) if training else loss
+        if not training:
+            return loss
+        term = self._penalty(x, y_pred, sample_weight)
+        # As Keras's own: divided by the number of devices, which are added up.
+        return loss + self._aggregate_additional_loss(term)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return super().compute_metrics(x, y, y_pred[_LOGITS], sample_weight)
@@ -56,6 +64,24 @@ class Regularized(keras.Model):
 
 # No layer can have this name.
 _LOGITS = "/logits"
+
+
+def mean_over_rows(
+    costs: keras.KerasTensor, sample_weight: keras.KerasTensor | None
+) -> keras.KerasTensor:
+    """Average over a batch as Keras's losses do: a row of weight 0 counts for nothing.
+
+    Args:
+        costs: One number for each row, `(batch,)`.
+        sample_weight: Weight of each row, or `None` for 1.
+
+    >>> float(mean_over_rows(ops.array([3.0, 5.0]), ops.array([2.0, 0.0])))
+    3.0
+    """
+    costs = ops.cast(costs, "float32")
+    if sample_weight is not None:
+        costs = costs * ops.cast(ops.reshape(sample_weight, (-1,)), "float32")
+    return ops.mean(costs)
 
 
 def l2_sp(*, alpha: float = 0.01, beta: float = 0.01) -> Regularizer:
@@ -82,7 +108,7 @@ def l2_sp(*, alpha: float = 0.01, beta: float = 0.01) -> Regularizer:
         head, pretrained = _weights(model)
         start = [ops.copy(weight) for weight in pretrained]
 
-        def penalty(x, outputs):
+        def penalty(x, outputs, sample_weight):
             moved = [w - s for w, s in zip(pretrained, start, strict=True)]
             return alpha / 2 * _squares(moved) + beta / 2 * _squares(head)
 
@@ -120,10 +146,11 @@ def delta(
         before = _as_it_is(model, layers)
         head, _ = _weights(model)
 
-        def penalty(x, outputs):
+        def penalty(x, outputs, sample_weight):
             then = before(x, training=False)
             apart = [outputs[name] - ops.stop_gradient(then[name]) for name in layers]
-            return alpha / 2 * _squares(apart) / _rows(x) + beta / 2 * _squares(head)
+            maps = mean_over_rows(sum(map(_squares_of_rows, apart)), sample_weight)
+            return alpha / 2 * maps + beta / 2 * _squares(head)
 
         return Regularized(model, layers, penalty)
 
@@ -134,12 +161,15 @@ def bss(layer: str = "pool", *, eta: float = 1e-3, k: int = 1) -> Regularizer:
     """Shrink the smallest singular values of a batch's features.
 
     eta * sum of the k smallest squared singular values of the matrix `(batch,
-    features)`: directions with little in them transfer badly.
+    features)`: directions with little in them transfer badly. Rows of weight 0, which
+    fill up a batch, are left out; the others count alike, whatever they weigh. On
+    several devices, each looks at the matrix of its own rows.
 
     Args:
         layer: Name of the layer that gives the features, `(batch, features)`.
         eta: Strength, at least 0.
-        k: Number of values, at least 1 and at most the smaller side of the matrix.
+        k: Number of values, at least 1; where the smaller side of the matrix has
+            fewer, all.
 
     Raises:
         InputError: An unknown layer, one whose output is no vector, or a value out of
@@ -160,14 +190,22 @@ def bss(layer: str = "pool", *, eta: float = 1e-3, k: int = 1) -> Regularizer:
         if len(shape) != 2:
             raise errors.expected("layer", "give (batch, features)", f"{layer} {shape}")
 
-        def penalty(x, outputs):
+        def penalty(x, outputs, sample_weight):
             features = ops.cast(outputs[layer], "float32")
-            if features.shape[0] is not None and features.shape[0] > features.shape[1]:
+            count, width = ops.shape(features)[0], shape[1]
+            if sample_weight is not None:
+                seen = ops.reshape(sample_weight, (-1, 1)) != 0
+                features = ops.where(seen, features, 0.0)
+                count = ops.sum(ops.cast(seen, "int32"))
+            if features.shape[0] is not None and features.shape[0] > width:
                 features = ops.transpose(features)
-            # Squared singular values are the eigenvalues of F F', the smallest first.
+            # Squared singular values are the eigenvalues of F F', the smallest first;
+            # before them come zeros, as many as it has rows too many.
             squares = ops.matmul(features, ops.transpose(features))
             values, _ = ops.linalg.eigh(squares)
-            return eta * ops.sum(values[:k])
+            side = ops.shape(values)[0]
+            place = ops.arange(side) - (side - ops.minimum(count, width))
+            return eta * ops.sum(ops.where((place >= 0) & (place < k), values, 0.0))
 
         return Regularized(model, [layer], penalty)
 
@@ -208,12 +246,13 @@ def lwf(
     def regularize(model):
         before = _as_it_is(model, [layer])
 
-        def penalty(x, outputs):
-            then = old_head(before(x, training=False)[layer]) / temperature
-            now = old_head(outputs[layer]) / temperature
-            apart = ops.log_softmax(then) - ops.log_softmax(now)
-            divergence = ops.sum(ops.softmax(then) * apart, axis=-1)
-            return alpha * temperature**2 * ops.mean(divergence)
+        def penalty(x, outputs, sample_weight):
+            then, now = (
+                ops.log_softmax(ops.cast(old_head(seen), "float32") / temperature)
+                for seen in (before(x, training=False)[layer], outputs[layer])
+            )
+            divergence = ops.sum(ops.exp(then) * (then - now), axis=-1)
+            return alpha * temperature**2 * mean_over_rows(divergence, sample_weight)
 
         return Regularized(model, [layer], penalty)
 
@@ -226,10 +265,6 @@ def _as_it_is(model, layers):
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     return Regularized(copy, layers, None)
-
-
-def _rows(x):
-    return ops.cast(ops.shape(x)[0], "float32")
 
 
 def _weights(model):
@@ -247,4 +282,11 @@ def _weights(model):
 
 
 def _squares(tensors):
-    return sum((ops.sum(ops.square(t)) for t in tensors), start=0.0)
+    # In half precision, sums of many lose most of them, or overflow.
+    squares = (ops.sum(ops.square(ops.cast(t, "float32"))) for t in tensors)
+    return sum(squares, start=0.0)
+
+
+def _squares_of_rows(tensor):
+    squares = ops.square(ops.cast(tensor, "float32"))
+    return ops.sum(squares, axis=tuple(range(1, len(tensor.shape))))

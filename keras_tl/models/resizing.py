@@ -83,7 +83,7 @@ def _rebuilt(model, image):
         return layer
 
     # Not `graph` itself: a compiled model would give a compiled one.
-    plain = keras.Model(graph.inputs[0], graph.outputs[0], name=model.name)
+    plain = keras.Model(graph.inputs[0], graph.output, name=model.name)
     rebuilt = keras.models.clone_model(plain, image, clone_function=share)
     _check_padding(graph, rebuilt)
     return rebuilt

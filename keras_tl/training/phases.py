@@ -100,6 +100,7 @@ def fit_head(
     regularizer: Regularizer | None = None,
     patience: int = 5,
     phase: str = "head",
+    first_epoch: int = 0,
 ) -> History:
     """Train what is not frozen, from a random head.
 
@@ -118,6 +119,9 @@ def fit_head(
             and another term in its loss, see `methods.regularizers`.
         patience: Epochs after which to stop that validation finds no better.
         phase: Name of the phase, for the display and the files in `setup.state`.
+        first_epoch: Number of the first epoch, for order and augmentation alone: a
+            phase that goes on where another of n epochs ended takes n, and sees what
+            that has not.
 
     Returns:
         Metric name -> one value per epoch: `loss`, `accuracy`, `val_loss`,
@@ -141,6 +145,7 @@ def fit_head(
         regularizer,
         patience,
         phase,
+        first_epoch,
         start_counts=False,
     )
 
@@ -157,6 +162,7 @@ def fine_tune(
     regularizer: Regularizer | None = None,
     patience: int = 3,
     phase: str = "fine-tuning",
+    first_epoch: int = 0,
 ) -> History:
     """Train on, with pretrained layers among what trains.
 
@@ -174,6 +180,7 @@ def fine_tune(
         regularizer,
         patience,
         phase,
+        first_epoch,
         start_counts=True,
     )
 
@@ -189,11 +196,13 @@ def _fit(
     regularizer,
     patience,
     phase,
+    first_epoch,
     *,
     start_counts,
 ):
     placement, batch_size, state = setup.placement, setup.batch_size, setup.state
     errors.check_at_least("epochs", epochs, 1)
+    errors.check_at_least("first_epoch", first_epoch, 0)
     check_batch_size(placement, batch_size)
     if learning_rate <= 0:
         raise errors.expected("learning_rate", "be greater than 0", learning_rate)
@@ -252,7 +261,9 @@ def _fit(
     batches, go_to = training.epochs()
     callbacks = [
         *_averaged(part.optimizer, stopper),
-        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: go_to(epoch)),
+        keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: go_to(first_epoch + epoch)
+        ),
     ]
     path = None
     if state is not None:

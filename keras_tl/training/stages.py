@@ -24,6 +24,8 @@ def unfreeze_gradually(
     learning_rate: float = 1e-4,
     decay: float = 1 / 2.6,
     optimizer: str = "adam",
+    phase: str = "",
+    first_epoch: int = 0,
 ) -> dict[str, phases.History]:
     """Unfreeze one block more in each stage, from the top, and train after each.
 
@@ -43,6 +45,10 @@ def unfreeze_gradually(
         learning_rate: Largest rate of the head, in each stage.
         decay: Factor of the rate from block to block, in (0, 1].
         optimizer: A name that `optimizers.layerwise` takes.
+        phase: What the names of the stages begin with. A second call with the same
+            `setup.state` needs another, or it finds the first one's stages finished.
+        first_epoch: See `phases.fit_head`. Each stage goes on where the one before it
+            would have ended.
 
     Returns:
         Name of the stage -> history.
@@ -58,7 +64,8 @@ def unfreeze_gradually(
     histories = {}
     for count in range(1, blocks + 1):
         freezing.unfreeze_blocks(model, count, pattern)
-        name = "last block" if count == 1 else f"last {count} blocks"
+        last = "last block" if count == 1 else f"last {count} blocks"
+        name = f"{phase} {last}".strip()
         # Not `fine_tune`, which would take back what a stage of one epoch has learned.
         histories[name] = phases.fit_head(
             model,
@@ -68,6 +75,7 @@ def unfreeze_gradually(
             learning_rate=learning_rate,
             optimizer=_falling(model, pattern, decay, optimizer),
             phase=name,
+            first_epoch=first_epoch + (count - 1) * epochs,
         )
     return histories
 
@@ -84,6 +92,8 @@ def fine_tune_blocks(
     decay: float = 1 / 2.6,
     optimizer: str = "adam",
     patience: int = 3,
+    phase: str = "fine-tuning",
+    first_epoch: int = 0,
 ) -> phases.History:
     """Train the last blocks together, with rates that fall towards the input.
 
@@ -98,6 +108,9 @@ def fine_tune_blocks(
         decay: Factor of the rate from block to block, in (0, 1]; 1 is one rate for all.
         optimizer: A name that `optimizers.layerwise` takes.
         patience: See `phases.fit_head`.
+        phase: Name of the phase. A second call with the same `setup.state` needs
+            another, or it finds the first one finished.
+        first_epoch: See `phases.fit_head`.
 
     Raises:
         InputError: A value out of range, or what `phases.fine_tune` raises.
@@ -114,6 +127,8 @@ def fine_tune_blocks(
         learning_rate=learning_rate,
         optimizer=_falling(model, pattern, decay, optimizer),
         patience=patience,
+        phase=phase,
+        first_epoch=first_epoch,
     )
 
 
@@ -179,5 +194,6 @@ def fit_and_fine_tune(
         learning_rate=learning_rate / 2,
         schedule=schedules.one_cycle(rise=0.3, start=5.0),
         optimizer=_falling(model, pattern, decay, "adam"),
+        first_epoch=head_epochs,
     )
     return {"head": head, "fine-tuning": tuned}

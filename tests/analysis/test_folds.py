@@ -70,6 +70,22 @@ def test_the_logits_are_those_of_a_classifier_fitted_by_hand_on_the_rest(feature
         np.testing.assert_allclose(logits[judged], wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", probe.KINDS)
+def test_labels_may_have_gaps_and_folds_may_lack_a_class(features, kind):
+    # Classes 0, 2 and 5; no fold learns 5, which is judged all the same.
+    labels = np.array([0, 2, 5])[features.labels]
+    moved = Split(features.images, labels)
+    seen, new = np.flatnonzero(labels < 5), np.flatnonzero(labels == 5)
+    setting = probe.KINDS[kind][1][0]
+    logits = folds.predict(moved, [(seen, new)], kind=kind, setting=setting)
+    assert logits.shape == (60, 6)
+    assert np.isnan(logits[seen]).all()
+    assert np.isneginf(logits[new][:, [1, 3, 4, 5]]).all()
+    fitted = probe.fit_with(kind, setting, moved.take(seen))
+    wanted = fitted.logits(moved.images[new])
+    np.testing.assert_array_equal(logits[new][:, [0, 2]], wanted)
+
+
 def test_features_without_meaning_score_no_better_than_chance():
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 3
@@ -90,12 +106,18 @@ def test_features_without_meaning_score_no_better_than_chance():
         (lambda: folds.split([0, 1] * 4, 2, groups=[0]), "8 labels"),
         (lambda: folds.split([0, 0, 1, 1], 2, groups=[0, 0, 1, 1]), "one fold only"),
         (lambda: folds.leave_one_out([0, 0, 1]), "Class 1"),
+        (lambda: folds.leave_one_out([0]), "len.labels.=1"),
         (lambda: folds.leave_one_out([0, 1], groups=[0, 0]), "at least two"),
     ],
 )
 def test_what_cannot_be_divided_is_said(make, said):
     with pytest.raises(errors.InputError, match=said):
         make()
+
+
+def test_a_fold_of_one_class_is_said(features):
+    with pytest.raises(errors.InputError, match="class 0 alone"):
+        folds.predict(features, [([0, 3, 6], [1])])
 
 
 def test_an_unknown_kind_is_named(features):

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import numpy as np
@@ -91,6 +92,16 @@ def test_augmentation_of_an_example_does_not_depend_on_batch_size():
         }
 
     assert seen(4) == seen(5)
+
+
+def test_changed_copies_keep_their_targets():
+    split = numbered(3)
+    copies = pipeline.Augmented(split, flip_and_crop, 0, 2)
+    assert copies.targets is None
+    split = dataclasses.replace(split, targets=np.arange(6.0).reshape(3, 2))
+    copies = pipeline.Augmented(split, flip_and_crop, 0, 2)
+    np.testing.assert_array_equal(copies.targets[3:], split.targets)
+    assert len(copies.targets) == len(copies)
 
 
 def test_evaluation_is_in_order_and_never_changed():

@@ -66,6 +66,11 @@ def test_labels_must_be_as_many_as_images():
         Split(np.zeros((3, 2, 2, 3)), [0, 1])
 
 
+def test_targets_must_be_as_many_as_examples():
+    with pytest.raises(errors.InputError, match="each of the 3 examples.*targets=2"):
+        Split(np.zeros((3, 2, 2, 3)), [0, 1, 1], targets=np.zeros((2, 4)))
+
+
 @pytest.fixture
 def free(monkeypatch):
     """Say how much is free, in memory and on disk."""
@@ -118,6 +123,12 @@ def test_description_changes_with_every_pixel_and_label():
     for test in (Split(pixels, [0, 1, 2]), Split(data.test.images, [0, 2, 1])):
         changed = splits.describe(dataclasses.replace(data, test=test))
         assert changed["sha256"] != before["sha256"]
+    seen = {before["sha256"]}
+    for value in (0, 1):
+        targets = np.full((3, 2), value, "float32")
+        test = dataclasses.replace(data.test, targets=targets)
+        seen.add(splits.describe(dataclasses.replace(data, test=test))["sha256"])
+    assert len(seen) == 3
 
 
 def test_join_keeps_images_with_their_labels_whether_arrays_or_files(tmp_path):
@@ -132,3 +143,13 @@ def test_join_keeps_images_with_their_labels_whether_arrays_or_files(tmp_path):
         joined = splits.join(whole.take([3, 4]), whole.take([0, 2]))
         assert joined.labels.tolist() == [3, 4, 0, 2]
         np.testing.assert_array_equal(joined.read(range(4)), pixels[[3, 4, 0, 2]])
+
+
+def test_join_keeps_the_targets_of_both_or_refuses():
+    plain = Split(np.zeros((2, 2, 2, 3)), [0, 1])
+    one = dataclasses.replace(plain, targets=np.array([[1.0], [2.0]]))
+    assert splits.join(one, one).targets.ravel().tolist() == [1, 2, 1, 2]
+    wide = dataclasses.replace(plain, targets=np.zeros((2, 3)))
+    for first, second in ((one, plain), (plain, one), (one, wide)):
+        with pytest.raises(errors.InputError, match="same targets, or none"):
+            splits.join(first, second)

@@ -6,7 +6,7 @@ import pytest
 from keras.distillation import LogitsDistillation
 
 from keras_tl import errors
-from keras_tl.data import images, pipeline
+from keras_tl.data import augment, images, pipeline
 from keras_tl.methods import distillation
 from keras_tl.models import heads
 from keras_tl.training import features, phases, store
@@ -64,8 +64,37 @@ def test_the_teacher_says_of_each_image_what_it_predicts(teacher, colours):
     large = images.resize(colours.train.images, 16)
     wanted = teacher.predict(large, verbose=0)
     np.testing.assert_allclose(taught.train.targets, wanted, atol=1e-5)
-    np.testing.assert_array_equal(taught.train.images, colours.train.images)
-    np.testing.assert_array_equal(taught.test.images, colours.test.images)
+
+
+def test_what_the_student_is_judged_on_went_the_way_of_what_it_learns_from(
+    teacher, colours
+):
+    def same(pixels, draws):
+        return pixels
+
+    for change in (None, same):
+        taught = distillation.teach(teacher, colours, 8, augment=change)
+        for name, split in taught.items():
+            there = images.resize(dict(colours.items())[name].images, 16)
+            np.testing.assert_array_equal(split.images, images.resize(there, 8))
+            assert not np.array_equal(split.images, dict(colours.items())[name].images)
+
+
+def test_copies_in_floats_are_rounded_for_teacher_and_student_alike(teacher, colours):
+    crop = augment.random_resized_crop(scale=(0.3, 1.0))
+
+    def bright(pixels, draws):
+        return 1.5 * crop(pixels, draws) - 20
+
+    taught = distillation.teach(teacher, colours, 8, augment=bright, copies=2, seed=3)
+    large = dataclasses.replace(colours.train, image_size=16)
+    floats = pipeline.Augmented(large, bright, 3, 2).read(range(100))
+    assert floats.min() < 0
+    assert floats.max() > 255
+    whole = np.clip(np.rint(floats), 0, 255).astype("uint8")
+    wanted = teacher.predict(whole, verbose=0)
+    np.testing.assert_allclose(taught.train.targets, wanted, atol=1e-5)
+    np.testing.assert_array_equal(taught.train.images, images.resize(whole, 8))
 
 
 def test_each_epoch_shows_other_copies_with_what_the_teacher_said_of_those(

@@ -93,6 +93,27 @@ def test_merged_is_a_plain_model_that_predicts_the_same(
     )
 
 
+@pytest.mark.parametrize(
+    "holder",
+    [
+        lambda x: layers.MultiHeadAttention(2, 3, name="attention")(x, x),
+        lambda x: layers.Bidirectional(layers.LSTM(3, return_sequences=True))(x),
+    ],
+)
+def test_layers_that_hold_layers_are_merged_with_their_weights(holder):
+    sequence = keras.Input((5, 4))
+    x = layers.Dense(6, name="body")(holder(sequence))
+    x = layers.GlobalAveragePooling1D(name="pool")(x)
+    model = keras.Model(sequence, layers.Dense(3, name="logits")(x))
+    assert "body" in lora.enable(model, rank=2).adapted
+    body = model.get_layer("body")
+    body.lora_kernel_b.assign(np.ones(body.lora_kernel_b.shape))
+    data = np.random.default_rng(0).normal(size=(2, 5, 4))
+    wanted = model.predict(data, verbose=0)
+    merged = lora.merge(model)
+    np.testing.assert_allclose(merged.predict(data, verbose=0), wanted, atol=1e-5)
+
+
 def test_a_layer_without_lora_is_reported():
     image = keras.Input((8, 8, 3))
     x = layers.DepthwiseConv2D(3, name="depthwise")(image)

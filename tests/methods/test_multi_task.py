@@ -167,6 +167,39 @@ def test_a_head_added_later_leaves_the_others_as_they_are(
     assert set(without.output) == {"logits"}
 
 
+def test_changed_copies_keep_the_labels_of_all_tasks(classifier, bright, here):
+    freezing.unfreeze_head(classifier)
+    tasks = multi_task.heads(classifier, {"bright": 2})
+    setup = dataclasses.replace(here, augment=lambda x, draws: x, augmented_copies=2)
+    _, train, _ = phases.prepare(classifier, bright, setup)
+    np.testing.assert_array_equal(train.targets, np.tile(bright.train.targets, (2, 1)))
+    learn = multi_task.learn(tasks)
+    history = phases.fit_head(classifier, bright, setup, epochs=2, regularizer=learn)
+    assert len(history["bright_accuracy"]) == 2
+
+
+def test_columns_are_the_models_in_whatever_order_predictions_come(classifier):
+    # As under JAX, which sorts by name.
+    tasks = multi_task.heads(classifier, {"b": 2, "a": 3})
+    joint = multi_task.learn(tasks)(classifier)
+    joint.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    eyes = {"logits": np.eye(3), "b": np.eye(2)[[0, 1, 1]], "a": np.eye(3)[[2, 0, 1]]}
+    y = np.concatenate(list(eyes.values()), axis=1).astype("float32")
+    right = {name: keras.ops.array(9 * eyes[name], "float32") for name in sorted(eyes)}
+    logs = joint.compute_metrics(None, y, right)
+    assert float(logs["a_accuracy"]) == float(logs["b_accuracy"]) == 1
+    assert float(joint.compute_loss(None, y, right)) < 0.01
+
+
+def test_a_layer_that_does_not_exist_is_named(classifier, bright, here):
+    tasks = multi_task.heads(classifier, {"bright": 2})
+    learn = multi_task.learn(tasks, layer="pol")
+    with pytest.raises(errors.InputError, match="Did you mean pool"):
+        phases.fit_head(classifier, bright, here, epochs=1, regularizer=learn)
+    with pytest.raises(errors.InputError, match="Did you mean pool"):
+        multi_task.attach(classifier, tasks, layer="pol")
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [

@@ -119,6 +119,45 @@ REGULARIZERS = {
 }
 
 
+@pytest.mark.parametrize(
+    "regularizer",
+    [
+        regularizers.l2_sp(),
+        regularizers.delta(["block2_add"], alpha=1.0),
+        regularizers.lwf(keras.layers.Dense(7)),
+        regularizers.bss(eta=1.0, k=2),
+        regularizers.bss(eta=1.0, k=9),
+    ],
+)
+@pytest.mark.parametrize("count", [3, 5])
+def test_copies_that_fill_up_a_batch_count_for_nothing(
+    regularizer, count, classifier, colours
+):
+    # Four features: with 3 rows they are more than those, with 5 fewer.
+    images, labels = (part[:count] for part in batch(colours))
+    model = regularizer(classifier)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    kernel = classifier.get_layer("block2_conv").kernel
+    kernel.assign(kernel * -3.0)
+
+    def loss(rows, weights):
+        x, y = images[rows], labels[rows]
+        return float(model.compute_loss(x, y, model(x), weights))
+
+    alone = loss(np.arange(count), None)
+    rows = np.minimum(np.arange(8), count - 1)
+    weights = np.where(np.arange(8) < count, 8 / count, 0).astype("float32")
+    filled = loss(rows, keras.ops.array(weights))
+    assert filled == pytest.approx(alone, rel=1e-4)
+
+
+def test_squares_are_added_in_single_precision():
+    # 2,048 is where float16 stops to count by ones.
+    many = keras.ops.ones((70_000,), "float16")
+    assert float(regularizers._squares([many])) == 70_000
+    assert regularizers._squares([many]).dtype == "float32"
+
+
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_a_phase_trains_with_it_and_saves_a_plain_model(
     name, classifier, colours, here, tmp_path

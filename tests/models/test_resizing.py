@@ -81,6 +81,23 @@ def test_layers_of_ones_own_and_models_within_are_shared_too():
     np.testing.assert_allclose(large(pixels), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_all_outputs_are_kept(nested):
+    image = keras.Input((8, 8, 3))
+    maps = layers.Conv2D(4, 3)(image)
+    pooled = layers.GlobalAveragePooling2D()(maps)
+    model = keras.Model(image, {"maps": maps, "pooled": pooled})
+    if nested:
+        outer = keras.Input((8, 8, 3))
+        found = model(outer)
+        model = keras.Model(outer, [found["pooled"], found["maps"] * 2])
+    shapes = keras.tree.map_structure(
+        lambda tensor: tensor.shape, resizing.at_size(model, 10)(images(10))
+    )
+    maps, pooled = (2, 8, 8, 4), (2, 4)
+    assert shapes == ([pooled, maps] if nested else {"maps": maps, "pooled": pooled})
+
+
 def test_a_head_on_a_flattened_map_is_refused(make_backbone):
     model = heads.attach_mlp(make_backbone(8), 3, hidden=[4])
     with pytest.raises(errors.InputError, match=r"12 pixels.*`heads.attach` pools"):

@@ -51,6 +51,8 @@ def train(make_backbone, data, here, state, augment=None, patience=3, **adam):
     freezing.unfreeze_from(model, "block2")
     setup = dataclasses.replace(setup, augment=augment)
     tuned = phases.fine_tune(model, data, setup, learning_rate=0.03, **options)
+    for history in (head, tuned):
+        del history["seconds"]  # The only thing that may differ.
     return model.get_weights(), head, tuned
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
+from keras_tl.data.splits import Split
 from keras_tl.models import freezing, heads
 from keras_tl.training import optimizers, phases, stages
 
@@ -94,6 +95,66 @@ def test_a_stage_that_made_it_worse_is_not_taken_back(
     assert stage["val_loss"][0] > min(before)
     assert stage["kept"] == [1.0]
     assert not np.array_equal(classifier.get_layer("logits").kernel.numpy(), fitted)
+
+
+@pytest.fixture
+def orders(colours, here):
+    """Data and setup, and what an epoch of training reads, one list for each."""
+    seen = []
+
+    class Watched(Split):
+        def read(self, indices):
+            if len(indices) == len(self):
+                seen.append(np.asarray(indices).tolist())
+            return super().read(indices)
+
+    # Not from TensorFlow's memory, and not through features.
+    train = Watched(colours.train.images, colours.train.labels, image_size=8)
+    return (
+        dataclasses.replace(colours, train=train),
+        dataclasses.replace(
+            here, batch_size=len(train), augment=lambda images, draws: images
+        ),
+        seen,
+    )
+
+
+def test_a_stage_goes_on_in_the_order_of_the_one_before(classifier, orders):
+    data, setup, seen = orders
+    phases.fit_head(classifier, data, setup, epochs=5)
+    one_phase = seen.copy()
+    assert len({tuple(order) for order in one_phase}) == 5
+    seen.clear()
+    stages.unfreeze_gradually(classifier, data, setup, BLOCK, blocks=2, epochs=2)
+    stages.fine_tune_blocks(
+        classifier, data, setup, BLOCK, blocks=2, epochs=1, first_epoch=4
+    )
+    assert seen == one_phase
+    seen.clear()
+    stages.fit_and_fine_tune(classifier, data, setup, BLOCK, epochs=2, head_epochs=3)
+    assert seen == one_phase
+
+
+def test_a_second_call_trains_on_under_a_name_of_its_own(
+    classifier, colours, small_batches, tmp_path
+):
+    setup = dataclasses.replace(small_batches, state=tmp_path)
+    for call in ("small", "large"):
+        before = values(classifier)
+        found = stages.unfreeze_gradually(
+            classifier, colours, setup, BLOCK, blocks=1, phase=call
+        )
+        assert list(found) == [f"{call} last block"]
+        assert moved(classifier, before)
+        before = values(classifier)
+        stages.fine_tune_blocks(
+            *(classifier, colours, setup, BLOCK),
+            **{"blocks": 2, "epochs": 1, "learning_rate": 0.01, "phase": call},
+        )
+        assert moved(classifier, before)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("small-last-block.npz", "large-last-block.npz", "small.npz", "large.npz")
+    }
 
 
 def test_the_head_is_fitted_before_anything_of_the_backbone_moves(
