@@ -77,7 +77,8 @@ def variant(record: dict) -> str:
     ):
         value = record["config"].get(name)
         if value not in (None, False, "imagenet", "float32"):
-            parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", str(value)))
+            said = name if value is True else str(value)
+            parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", said))
     return "-".join(parts)
 
 
