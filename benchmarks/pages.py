@@ -40,23 +40,48 @@ def table(found: dict) -> tuple[list[str], list[list[str]]]:
     for case, measured in found["cases"].items():
         rate = measured["items_per_second"]["median"]
         ratio = found["ratios"].get(case)
-        wanted = ""
-        if case in found["at_least"]:
-            wanted = f"at least {found['at_least'][case]:g}"
-        if case in found["at_most"]:
-            wanted = f"at most {found['at_most'][case]:g}"
         rows.append(
             [
                 case,
                 f"{rate:,.3g}" if rate < 100 else f"{rate:,.0f}",
                 _ratio(ratio["wall"]) if ratio else "",
                 _ratio(ratio["cpu"]) if ratio else "",
-                wanted,
+                _wanted(found, case),
                 f"{measured['peak_mib']:,.0f}",
             ]
         )
     rows += [[case, "skipped", "", "", "", ""] for case in found["missing"]]
     return head, rows
+
+
+def _wanted(found: dict, case: str) -> str:
+    for name in ("at_least", "at_most"):
+        if case in found[name]:
+            return f"{name.replace('_', ' ')} {found[name][case]:g}"
+    return ""
+
+
+def goals(results: dict[str, dict]) -> str:
+    """Make the table of all ratios that are wanted, and what was measured."""
+    lines = [
+        "| benchmark | beside | measured | wanted | reached |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, found in results.items():
+        for case in [*found["at_least"], *found["at_most"]]:
+            if case not in found["ratios"]:
+                continue
+            ratio = found["ratios"][case]["wall"]["median"]
+            reached = ratio >= found["at_least"].get(case, 0) and ratio <= (
+                found["at_most"].get(case, float("inf"))
+            )
+            # A time as a share of another is of the other way round.
+            beside = case if found["at_least"] else f"{case}, {found['ours']}"
+            lines.append(
+                f"| [{name}](#{name}) | {beside} | {ratio:.3g} | "
+                f"{_wanted(found, case)} | {'yes' if reached else '**no**'} |"
+            )
+    return "\n".join(lines) + "\n"
 
 
 def _ratio(spread: dict) -> str:
@@ -66,15 +91,18 @@ def _ratio(spread: dict) -> str:
 
 def page() -> str:
     """Make the text of benchmarks/README.md."""
-    parts = [HEAD]
-    for path in sorted(RESULTS.glob("*.json")):
-        found = json.loads(path.read_text(encoding="utf-8"))
+    results = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(RESULTS.glob("*.json"))
+    }
+    parts = [HEAD, goals(results)]
+    for name, found in results.items():
         head, rows = table(found)
         about, versions = found["machine"], found["versions"]
         parts.append(
             "\n".join(
                 [
-                    f"## {path.stem}",
+                    f"## {name}",
                     "",
                     f"{found['title']}. Limit: {found['limit']}.",
                     "",

@@ -11,9 +11,11 @@ their seed are one row. No number is typed by hand.
 
 import argparse
 import ast
+import functools
 import json
 import re
 import sys
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 
@@ -297,7 +299,10 @@ def expected(groups: list[list[dict]]) -> str:
                 lines.append(f"  {name} {value}")
         lines.append(f"  {about['seconds']} on {about['machine']}")
         lines.append(f"  {about['keras']}, {about['tensorflow']}, {about['date']}")
-    return "\n".join(f"    {line}" for line in lines)
+    wrap = functools.partial(
+        textwrap.wrap, width=88, initial_indent=" " * 4, subsequent_indent=" " * 8
+    )
+    return "\n".join(part for line in lines for part in wrap(line))
 
 
 def between(text: str, start: str, end: str, new: str) -> str:

@@ -238,7 +238,9 @@ def _read(batches, split, batch_size, num_classes, augment=None, mix=None):
     labels = tf.constant(split.labels)
     targets = None if split.targets is None else tf.constant(split.targets)
     in_graph = None
-    if split.image_size is None and getattr(split.images, "nbytes", 2**63) <= IN_GRAPH:
+    # Rows that are read as they are: features, or images of the wanted size.
+    as_they_are = getattr(split.images, "shape", ())[1:] == example.shape[1:]
+    if as_they_are and getattr(split.images, "nbytes", 2**63) <= IN_GRAPH:
         in_graph = tf.constant(split.images)
 
     def read(order, draws, weights):

@@ -140,9 +140,14 @@ def test_flip_and_crop_equals_a_slow_loop():
     np.testing.assert_array_equal(flip_and_crop(images, draws), expected)
 
 
-def test_rows_come_from_the_graph_as_they_come_from_python(monkeypatch):
-    rows = np.random.default_rng(0).normal(size=(23, 5)).astype("float32")
-    training = pipeline.Training(Split(rows, np.arange(23)), 4, 1)
+@pytest.mark.parametrize(
+    ("shape", "image_size"), [((5,), None), ((8, 8, 3), 8), ((8, 8, 3), 4)]
+)
+def test_rows_come_from_the_graph_as_they_come_from_python(
+    monkeypatch, shape, image_size
+):
+    rows = np.random.default_rng(0).integers(0, 256, (23, *shape), dtype="uint8")
+    training = pipeline.Training(Split(rows, np.arange(23), image_size), 4, 1)
     in_graph = batches(training.epoch(3))
     monkeypatch.setattr(pipeline, "IN_GRAPH", 0)
     for ours, theirs in zip(in_graph, batches(training.epoch(3)), strict=True):
