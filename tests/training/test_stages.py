@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
+from keras_tl.data import pipeline
 from keras_tl.data.splits import Split
 from keras_tl.models import freezing, heads
 from keras_tl.training import optimizers, phases, stages
@@ -98,7 +99,7 @@ def test_a_stage_that_made_it_worse_is_not_taken_back(
 
 
 @pytest.fixture
-def orders(colours, here):
+def orders(colours, here, monkeypatch):
     """Data and setup, and what an epoch of training reads, one list for each."""
     seen = []
 
@@ -109,6 +110,7 @@ def orders(colours, here):
             return super().read(indices)
 
     # Not from TensorFlow's memory, and not through features.
+    monkeypatch.setattr(pipeline, "IN_GRAPH", 0)
     train = Watched(colours.train.images, colours.train.labels, image_size=8)
     return (
         dataclasses.replace(colours, train=train),

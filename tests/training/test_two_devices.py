@@ -56,6 +56,7 @@ def train(devices, crop):
     slow = partial(optimizers.layerwise, "adamw", factors=factors)
     tuned = phases.fine_tune(model, data, setup, epochs=3, learning_rate=0.01,
                              patience=9, optimizer=slow)
+    del head["seconds"], tuned["seconds"]
     logits = evaluation.predict(model, data.test, batch_size=4)
     return model.get_weights(), head, tuned, logits
 
