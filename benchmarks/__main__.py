@@ -43,9 +43,13 @@ def main() -> None:
         for name in arguments.names or known:
             benchmark = known[name].BENCHMARKS[name]
             print(f"{name}: {benchmark.title}", flush=True)
-            found = harness.measure(
-                known[name].__name__, name, benchmark, arguments.rounds
-            )
+            try:
+                found = harness.measure(
+                    known[name].__name__, name, benchmark, arguments.rounds
+                )
+            except harness.MissingError:
+                # Said already: without ours there is nothing to compare.
+                continue
             show(found)
             if arguments.keep:
                 found |= {"rounds": arguments.rounds, **harness.machine()}

@@ -85,6 +85,10 @@ class Config:
         for name in ("epochs", "fine_tune_epochs", "batch_size"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("augmented_copies", self.augmented_copies, 0)
+        if self.augmented_copies and not self.augment:
+            raise errors.expected(
+                "augmented_copies", "be 0 without --augment", self.augmented_copies
+            )
 
 
 # %% [markdown]

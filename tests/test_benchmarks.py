@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import pytest
+
 from benchmarks import __main__ as command
 from benchmarks import harness, pages, start_up
 
@@ -44,6 +46,20 @@ def test_cases_run_side_by_side_and_ratios_are_formed_in_a_round(capsys):
     assert {len(row) for row in rows} == {len(head)}
     assert rows[0][4] == "at most 100"
     assert "round 2 of 2" in capsys.readouterr().out
+
+
+def test_a_process_says_why_its_case_cannot_run(monkeypatch, tmp_path, capsys):
+    (tmp_path / "absent.py").write_text(
+        "from benchmarks.harness import Benchmark, MissingError\n"
+        "def absent():\n"
+        "    raise MissingError('needs another library')\n"
+        "BENCHMARKS = {'one': Benchmark('One', 'image', {'ours': absent}, 'ours')}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    whole = harness.Benchmark("One", "image", {"ours": None}, "ours")
+    with pytest.raises(harness.MissingError, match="needs another library"):
+        harness.measure("absent", "one", whole, rounds=1)
+    assert "ours: skipped, needs another library" in capsys.readouterr().out
 
 
 def test_a_case_that_cannot_run_is_skipped_with_its_reason(monkeypatch):

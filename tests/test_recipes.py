@@ -427,6 +427,7 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("quickstart", {"weights": "absent.h5"}, "weights='absent.h5'"),
         ("vgg16_cifar10", {"backbone": "vgg61"}, "Did you mean .*vgg16"),
         ("vgg16_cifar10", {"dataset": "cifar_10"}, "Did you mean"),
+        ("vgg16_cifar10", {"augmented_copies": 2}, "0 without --augment"),
         ("vgg16_cifar10", {"preprocessing": "touch"}, "Did you mean torch"),
         ("multi_task", {"data": None}, "a folder that exists"),
         ("multi_task", {"data": Path("."), "learning_rate": 0.0}, "learning_rate=0"),

@@ -215,6 +215,13 @@ def load(folder: Path | str) -> Artifact:
             str(folder),
         )
     manifest = files.read_json(manifest_path)
+    if "trials" in manifest:
+        raise errors.expected(
+            "run",
+            "name a run that saved one classifier",
+            str(folder),
+            "This is a study, whose trials are in trials.csv.",
+        )
     path = folder / "model.keras"
     if not path.is_file() or files.sha256(path) != manifest.get("model_sha256"):
         # What is wrong with it is said where it can be.

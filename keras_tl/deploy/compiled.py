@@ -46,15 +46,32 @@ def converted(folder: Path, model_sha256: str) -> bool:
 def convert(model: "keras.Model", folder: Path, model_sha256: str) -> None:
     """Write the LiteRT model of a run into its folder; takes some seconds.
 
-    Weights stay float32: its logits are those of `model` but for rounding.
+    Weights and computations are float32: its logits are those of `model` but for
+    rounding, which is larger where that computes with 16 bits. LiteRT has no 16-bit
+    operations of its own on a CPU.
 
     Raises:
         InputError: The folder cannot be written to.
     """
     with files.atomic(folder / LITERT) as temporary:
-        model.export(temporary, format="litert", verbose=False)
+        _in_float32(model).export(temporary, format="litert", verbose=False)
     about = {"model_sha256": model_sha256, "sha256": files.sha256(folder / LITERT)}
     files.write_json(folder / f"{LITERT}.json", about)
+
+
+def _in_float32(model):
+    """Give a model whose layers all compute in float32, with the same weights."""
+    import keras
+
+    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
+        return model
+
+    def plain(layer):
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=plain)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def litert(folder: Path) -> Logits:

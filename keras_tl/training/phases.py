@@ -80,6 +80,12 @@ class Setup:
             raise errors.expected(
                 "label_smoothing", "be in [0, 1)", self.label_smoothing
             )
+        if self.augment is None and self.augmented_copies:
+            raise errors.expected(
+                "augmented_copies",
+                "be 0 without `augment`, which changes the copies",
+                self.augmented_copies,
+            )
         if self.mix is not None and self.augmented_copies:
             raise errors.expected(
                 "augmented_copies",

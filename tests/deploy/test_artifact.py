@@ -11,6 +11,12 @@ from keras_tl.deploy import artifact
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype="uint8")
 
 
+def test_a_study_is_no_classifier(tmp_path):
+    files.write_json(tmp_path / "manifest.json", {"recipe": "few_labels", "trials": []})
+    with pytest.raises(errors.InputError, match=r"study.*trials\.csv"):
+        artifact.load(tmp_path)
+
+
 def test_loaded_model_predicts_bit_equal(run):
     folder, model = run
     loaded = artifact.load(folder)

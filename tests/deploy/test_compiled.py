@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_tl import errors, files
 from keras_tl.deploy import artifact, compiled
+from keras_tl.models import backbones, heads
 
 ROOT = Path(__file__).parents[2]
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype="uint8")
@@ -28,6 +30,25 @@ def test_litert_gives_the_models_logits(run):
     compiled.convert(model, folder, "hash")
     found = compiled.litert(folder)(PIXELS)
     np.testing.assert_allclose(found, model.predict_on_batch(PIXELS), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_model_of_16_bits_is_converted_to_one_of_32(precision, tmp_path):
+    # With what is odd in backbones: depthwise kernels, relu6, preprocessing.
+    keras.utils.set_random_seed(0)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        backbone = backbones.load("mobilenet_v2", weights=None, image_size=32)
+        model = heads.attach(backbone, 3)
+    finally:
+        keras.config.set_dtype_policy(before)
+    compiled.convert(model, tmp_path, "hash")
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype="uint8")
+    found = compiled.litert(tmp_path)(images)
+    wanted = model.predict_on_batch(images)
+    assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max() + 0.01
 
 
 def test_a_converted_run_is_used_without_tensorflow_and_keras(run, tmp_path):
