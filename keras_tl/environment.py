@@ -47,7 +47,7 @@ INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 
 
 def machine() -> dict[str, str | int]:
-    """Describe the machine: system, processor and its instructions, cores."""
+    """Describe the machine: system, processor, its instructions, usable cores."""
     flags = ""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -57,9 +57,12 @@ def machine() -> dict[str, str | int]:
         name = models[0].partition(":")[2].strip() if models else name
         flags = next((line for line in lines if line.startswith("flags")), "")
     instructions = [name for name in INSTRUCTIONS if name in flags.split()]
+    # A process may be kept to some of the cores, by `taskset` or a batch system.
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 0
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": name,
         "instructions": instructions[0] if instructions else "",
-        "cores": os.cpu_count() or 0,
+        "cores": cores,
     }

@@ -1,15 +1,18 @@
 """Distillation: a small network learns from a large one's answers.
 
-Workflow: a pretrained backbone is fine-tuned; it says what it sees in every training
-image and in changed copies of each, once; a small network learns from its answers and
-from the labels. Beside it the same network learns from the labels alone, on the same
-copies in the same order. A killed study goes on where it was.
-What to learn from it: how far a student of a few per cent of its teacher's size comes.
+Workflow: a pretrained backbone is fine-tuned on changed copies of the training images;
+it says what it sees in each copy, once; a student, the backbone's first blocks with a
+head of their own, learns from its answers and from the labels, on smaller images.
+Beside it the same student learns from the labels alone, on the same copies in the same
+order. A killed study goes on where it was.
+What to learn from it: how far a student of a few per cent of its teacher's size comes,
+and that a teacher is worth what it knows of the copies that it labels.
 
 Source: Hinton et al., "Distilling the knowledge in a neural network", 2015,
 arXiv:1503.02531; that the student should see many copies, labelled as what they are
 then: Beyer et al., "Knowledge distillation: a good teacher is patient and consistent",
-2021, arXiv:2106.05237.
+2021, arXiv:2106.05237; a student that begins as a part of its teacher: Sanh et al.,
+"DistilBERT", 2019, arXiv:1910.01108.
 Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, or
 `--data FOLDER`.
 Expected: not measured
@@ -31,7 +34,7 @@ from keras_tl import config, errors, files
 from keras_tl.analysis import evaluation, figures, study
 from keras_tl.data import augment, sources, splits
 from keras_tl.methods import distillation
-from keras_tl.models import backbones, freezing, heads, small_cnn
+from keras_tl.models import backbones, freezing, heads, resizing
 from keras_tl.training import phases, placement, store
 
 
@@ -45,15 +48,18 @@ class Config:
     backbone: str = "efficientnet_lite0"  # Name of the teacher's pretrained backbone.
     weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
     preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
-    image_size: int = 96  # Side of the teacher's square images, in pixels.
-    blocks: int = 3  # Blocks of the teacher that are fine-tuned.
-    teacher_epochs: int = 10  # Most epochs of each of the teacher's two phases.
+    image_size: int = 128  # Side of the teacher's square images, in pixels.
+    blocks: int = 8  # Blocks of the teacher that are fine-tuned, from the output back.
+    teacher_epochs: int = 5  # Most epochs of each of the teacher's two phases.
+    student_blocks: int = (
+        8  # Blocks of the backbone, from the input on, of the student.
+    )
     student_size: int = 32  # Side of the student's images, in pixels.
-    copies: int = 8  # Changed copies of each image that the teacher sees.
-    epochs: int = 40  # Most epochs of the student.
+    copies: int = 4  # Changed copies of each image that the teacher sees.
+    epochs: int = 20  # Most epochs of the student.
     learning_rate: float = 1e-3  # Adam's rate for the student.
-    temperature: float = 4.0  # Divides the logits; the higher, the softer.
-    label_weight: float = 0.1  # Weight of the labels, in [0, 1]; the rest is taught.
+    temperature: float = 2.0  # Divides the logits; the higher, the softer.
+    label_weight: float = 0.5  # Weight of the labels, in [0, 1]; the rest is taught.
     batch_size: int = 32  # Images per step, over all devices.
     seeds: int = 3  # Students of each kind, with seeds one after the other.
     limit: int | None = None  # Keep at most this many images of each split.
@@ -64,8 +70,10 @@ class Config:
 
     def __post_init__(self):
         backbones.check(self.backbone, self.weights, self.image_size)
-        counts = ("blocks", "teacher_epochs", "copies", "epochs", "batch_size", "seeds")
-        for name in counts:
+        for name in (
+            *("blocks", "teacher_epochs", "student_blocks", "copies", "epochs"),
+            *("batch_size", "seeds"),
+        ):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("student_size", self.student_size, 32)
         rate = self.learning_rate
@@ -99,37 +107,61 @@ def build_data(settings: Config) -> splits.Splits:
 
 # %% [markdown]
 # ## Models
+# The student is what the backbone begins with, pretrained as that is, and all of it
+# trains.
 
 
 # %%
-def build_model(settings: Config, num_classes: int) -> keras.Model:
-    backbone = backbones.load(
+def build_backbone(settings: Config) -> keras.Model:
+    return backbones.load(
         settings.backbone,
         weights=settings.weights,
         preprocessing=settings.preprocessing,
         image_size=settings.image_size,
     )
-    model = heads.attach(backbone, num_classes)
+
+
+def build_teacher(settings: Config, num_classes: int) -> keras.Model:
+    model = heads.attach(build_backbone(settings), num_classes)
     pattern = backbones.find(settings.backbone).block
     freezing.unfreeze_blocks(model, settings.blocks, pattern)
     return model
 
 
 def build_student(settings: Config, num_classes: int) -> keras.Model:
-    backbone = small_cnn.small_cnn(image_size=settings.student_size)
-    return heads.attach(backbone, num_classes)
+    backbone = build_backbone(settings)
+    pattern = backbones.find(settings.backbone).block
+    blocks = list(freezing.blocks(backbone, pattern).values())
+    if settings.student_blocks > len(blocks):
+        raise errors.expected(
+            "student_blocks",
+            f"be at most {len(blocks)}, the number of blocks",
+            settings.student_blocks,
+        )
+    last = backbone.get_layer(blocks[settings.student_blocks - 1][-1])
+    student = heads.attach(keras.Model(backbone.input, last.output), num_classes)
+    freezing.unfreeze(student)
+    return resizing.at_size(student, settings.student_size)
 
 
 # %% [markdown]
 # ## Trials
-# The teacher is the first; it is kept in the run's folder.
+# The teacher is the first; it is kept in the run's folder. It learns from the copies
+# that it is going to label.
+
+
+# %%
+def copied(settings: Config, setup: phases.Setup) -> phases.Setup:
+    change = functools.partial(augment.flip_and_crop, padding=settings.image_size // 8)
+    return replace(setup, augment=change, augmented_copies=settings.copies)
 
 
 # %%
 def fit_teacher(settings, data, setup, run: Path) -> study.Row:
     keras.utils.set_random_seed(settings.seed)
     with setup.placement.scope():
-        model = build_model(settings, len(data.class_names))
+        model = build_teacher(settings, len(data.class_names))
+    setup = copied(settings, setup)
     sized = data.at_size(settings.image_size).map(splits.read_once)
     part, inputs = phases.without_frozen_stem(model, sized, setup)
     epochs = settings.teacher_epochs
@@ -185,21 +217,31 @@ def main(settings: Config) -> dict:
     started = time.perf_counter()
     place = placement.choose()
     data = build_data(settings)
-    build_model(settings, len(data.class_names))  # Raises now rather than in a trial.
+    # Both raise now rather than in a trial.
+    build_teacher(settings, len(data.class_names))
+    build_student(settings, len(data.class_names))
     run = config.start_run("distillation", settings)
     said = place.describe(settings.batch_size, settings.learning_rate)
     print(f"Results go to {run}. {said}")
     cache = store.Cache() if settings.cache else None
     setup = phases.Setup(
-        place, batch_size=settings.batch_size, seed=settings.seed, cache=cache
+        place,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        choose_by="accuracy",
+        cache=cache,
     )
     first = functools.partial(fit_teacher, settings, data, setup, run)
     rows = study.run(run, {"teacher": first})
     teacher = keras.models.load_model(run / "teacher.keras")
-    change = functools.partial(augment.flip_and_crop, padding=settings.image_size // 8)
-    how = {"augment": change, "copies": settings.copies, "seed": settings.seed}
     shown = distillation.teach(
-        teacher, data, settings.student_size, cache=setup.cache, **how
+        teacher,
+        data,
+        settings.student_size,
+        augment=copied(settings, setup).augment,
+        copies=settings.copies,
+        seed=settings.seed,
+        cache=setup.cache,
     )
     one = functools.partial(fit_student, settings, shown, setup, run)
     students = {

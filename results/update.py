@@ -197,12 +197,12 @@ def facts(records: list[dict]) -> dict[str, str]:
     if said:
         time += f" ({', '.join(said)})"
     machine = first["machine"]
-    processor = machine["processor"]
+    processor, cores = machine["processor"], machine["cores"]
     if machine.get("instructions"):
         processor += f" with {machine['instructions']}"
     return {
         "date": max(record["date"] for record in records)[:10],
-        "machine": f"{machine['cores']} cores, {processor}",
+        "machine": f"{cores} core{'s' * (cores != 1)}, {processor}",
         "seconds": time,
         "images": f"{counts['train']:,} train, {counts['test']:,} test",
         "keras": f"Keras {first['versions']['keras']}",
