@@ -4,7 +4,8 @@ Workflow: every trial fits a new head on a frozen backbone, then trains its last
 for the same number of epochs. Plain: all at once, at one rate. Gradual: one block more
 in each epoch, from the top. Discriminative: rates that fall from block to block.
 Resizing: the head and half of the epochs on small images. Validation chooses the rate
-of each way. A study that was killed goes on with the trial it was killed in.
+of each way, and the epoch; the stages of `gradual` have one each, so that it has fewer
+to choose from. A study that was killed goes on with the trial it was killed in.
 What to learn from it: what each technique adds to plain fine-tuning at a rate that
 suits that, which of them minds another rate less, and what time small images save: most
 where many layers train on many images, since frozen layers run once anyhow.

@@ -11,7 +11,14 @@ Source: Caruana, "Multitask learning", 1997, https://doi.org/10.1023/A:100737960
 Data: `--data FOLDER`, folders of folders of images, FOLDER/DOMAIN/CLASS/image.jpg, with
 the same classes in every domain, such as PACS (Li et al., 2017, arXiv:1710.03077):
 photos, paintings, cartoons and sketches of seven kinds of things.
-Expected: not measured
+Expected:
+    efficientnet_lite0, 96 px, 2,324 train, 498 test:
+      class, alone 0.794 (0.775 to 0.819, 3 seeds), 24 s each
+      domain, alone 0.954 (0.950 to 0.960, 3 seeds), 24 s each
+      class, together 0.788 (0.783 to 0.799, 3 seeds), 24 s each
+      domain, together 0.942 (0.936 to 0.946, 3 seeds), 24 s each
+      287 s on 2 cores, AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
 Run:
     keras-tl run multi_task --data pacs
 """

@@ -115,23 +115,19 @@ def highlights(record: dict) -> list[tuple[str, str]]:
 def compared(
     trials: list[dict], by: list[str], over: list[str]
 ) -> list[tuple[str, str]]:
-    """Give each way of a study, at the settings that validation chose.
-
-    Ways that are compared under several settings stand in one row for each of these.
-    """
+    """Give each way of a study, at the settings that validation chose for it."""
     chosen = study.choose(trials, by, over) if over else trials
     of = "folds" if "fold" in trials[0] else "seeds"
     settings = [name for name in by if name != "way"]
-    found = {}
+    found = []
     for row in study.summarize(chosen, [*by, *over]):
-        if settings:
-            name = ", ".join(setting(name, row[name]) for name in settings)
-            found.setdefault(name, []).append(f"{row['way']} {row['mean']:.3f}")
-        else:
-            values = ", ".join(f"{name} {row[name]}" for name in over)
-            name = f"{row['way']} ({values})" if values else row["way"]
-            found[name] = [over_seeds(row, of), f"{row['seconds']:.0f} s each"]
-    return [(name, ", ".join(said)) for name, said in found.items()]
+        name = ", ".join([*(setting(name, row[name]) for name in settings), row["way"]])
+        values = ", ".join(f"{name} {row[name]}" for name in over)
+        name += f" ({values})" if values else ""
+        digits = 0 if row["seconds"] >= 10 else 1
+        said = f"{over_seeds(row, of)}, {row['seconds']:.{digits}f} s each"
+        found.append((name, said))
+    return found
 
 
 def setting(name: str, value: str | int) -> str:

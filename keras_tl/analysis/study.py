@@ -32,9 +32,18 @@ def run(folder: Path, trials: Mapping[str, Callable[[], Row]]) -> list[Row]:
     rows = []
     for number, (name, trial) in enumerate(trials.items(), start=1):
         if not _kept(folder, name).exists():
-            print(f"Trial {number} of {len(trials)}: {name}", flush=True)
+            left = _left(rows, len(trials) - len(rows))
+            print(f"Trial {number} of {len(trials)}{left}: {name}", flush=True)
         rows.append(run_once(folder, name, trial))
     return rows
+
+
+def _left(rows: Sequence[Row], remaining: int) -> str:
+    """Say how long the remaining trials may take, going by those that ended."""
+    if not rows:
+        return ""
+    minutes = remaining * sum(row["seconds"] for row in rows) / len(rows) / 60
+    return f", about {minutes:.0f} min left" if minutes >= 1.5 else ""
 
 
 def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
@@ -220,8 +229,15 @@ def choose(
     ]
 
 
+# What the brackets behind a number are.
+CAPTIONS = {
+    "mean": "In brackets: the lowest and the highest.",
+    "gain": "In brackets: 95 % t-interval over seeds.",
+}
+
+
 def show(title: str, summaries: Sequence[Row]) -> None:
-    """Print summaries as a table."""
+    """Print summaries as a table, which says what its brackets are."""
     table = Table(title=title, title_style="bold")
     for name in summaries[0]:
         if name not in ("low", "high"):
@@ -232,12 +248,14 @@ def show(title: str, summaries: Sequence[Row]) -> None:
             if name == "mean":
                 several = row["low"] != row["high"]
                 among = f" ({row['low']:.3f} to {row['high']:.3f})" if several else ""
+                table.caption = CAPTIONS[name] if several else table.caption
                 cells.append(f"{cell:.3f}{among}")
             elif name == "gain":
                 known = row["low"] is not None
                 interval = (
                     f" ({row['low']:+.3f} to {row['high']:+.3f})" if known else ""
                 )
+                table.caption = CAPTIONS[name] if known else table.caption
                 cells.append(f"{cell:+.3f}{interval}")
             elif name not in ("low", "high"):
                 cells.append(f"{cell:,}" if isinstance(cell, int) else str(cell))

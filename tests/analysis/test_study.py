@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from keras_tl import errors
+from keras_tl import errors, files
 from keras_tl.analysis import figures, study
 
 
@@ -39,6 +39,16 @@ def test_a_killed_study_goes_on_with_the_trial_it_was_killed_in(tmp_path):
     assert all(row["seconds"] >= 0 for row in rows)
 
 
+def test_a_study_says_how_long_it_may_still_take(tmp_path, capsys):
+    (tmp_path / "trials").mkdir()
+    files.write_json(tmp_path / "trials" / "slow.json", {"seconds": 600})
+    slow = dict.fromkeys(("slow", "again", "last"), dict)
+    study.run(tmp_path, slow)
+    said = capsys.readouterr().out
+    assert "Trial 2 of 3, about 20 min left: again" in said
+    assert "Trial 3 of 3, about 5 min left: last" in said
+
+
 def test_rows_that_differ_in_their_seed_alone_are_put_together(tmp_path, capsys):
     rows = study.run(tmp_path, trials([]))
     first, second = study.summarize(rows, ["blocks"])
@@ -47,7 +57,9 @@ def test_rows_that_differ_in_their_seed_alone_are_put_together(tmp_path, capsys)
     assert first["mean"] == pytest.approx(0.6)
     assert second["mean"] == 0.9
     study.show("A title", [first, second])
-    assert "0.600 (0.500 to 0.700)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "0.600 (0.500 to 0.700)" in said
+    assert "the lowest and the highest" in said
 
 
 def test_ways_are_compared_seed_by_seed(capsys):
@@ -67,7 +79,9 @@ def test_ways_are_compared_seed_by_seed(capsys):
     half = 12.706 * 0.0707107 / 2**0.5
     assert worse["high"] - worse["gain"] == pytest.approx(half, rel=1e-3)
     study.show("Gains", [held])
-    assert "+0.050 (+0.050 to +0.050)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "+0.050 (+0.050 to +0.050)" in said
+    assert "t-interval" in said
     with pytest.raises(errors.InputError, match="'seed': 0"):
         study.gains(rows[1:], ["labels"], "way", "plain")
 
@@ -87,7 +101,9 @@ def test_one_seed_has_a_gain_and_no_interval(capsys):
     (found,) = study.gains(rows, [], "way", "a")
     assert (found["low"], found["high"]) == (None, None)
     study.show("Gains", [found])
-    assert "+0.100" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "+0.100" in said
+    assert "brackets" not in said
 
 
 def test_validation_chooses_a_setting_for_each_way_on_average_over_seeds():
