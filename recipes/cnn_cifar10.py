@@ -8,7 +8,7 @@ learning; nothing in it is pretrained. Crops as in He et al., arXiv:1512.03385.
 Data: CIFAR-10 from `tensorflow_datasets` (60,000 images of 32x32, 160 MB download), or
 `--dataset cifar10_sample`, or `--data FOLDER`.
 Expected:
-    small CNN, 32 px, 10,000 train, 10,000 test:
+    small CNN, 32 px, cifar10, 10,000 train, 10,000 test:
       from scratch 0.704 ± 0.009 (0.694 to 0.721, 3 seeds)
       2384 s on 2 cores, AMD EPYC
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21

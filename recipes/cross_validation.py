@@ -13,7 +13,7 @@ the same images, so that no unbiased variance can be had from one cross-validati
 (Bengio and Grandvalet, 2004, https://www.jmlr.org/papers/v5/grandvalet04a.html).
 Data: the CIFAR-10 sample inside the package, any of TFDS, or `--data FOLDER`.
 Expected:
-    efficientnet_lite0, 96 px, 2,000 train, 1,500 test:
+    efficientnet_lite0, 96 px, cifar10_sample, 2,000 train, 1,500 test:
       head 0.782 (0.740 to 0.808, 10 folds), 0.2 s each
       head, test 0.784, 0.2 s each
       head, leaving out 1 of 200 0.720, 4.8 s each
@@ -46,7 +46,7 @@ from keras_tl.training import features, phases, placement, store
 class Config:
     """Cross-validation: use every labelled image to learn from and to judge."""
 
-    dataset: str = "cifar10_sample"  # That, digits, or a name that TFDS knows.
+    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
     data: Path | None = None  # Folder of your own images, in place of the dataset.
     bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
     backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.

@@ -42,7 +42,7 @@ from keras_tl.training import phases, placement, store
 class Config:
     """Distillation: a small network learns from a large one's answers."""
 
-    dataset: str = "cifar10_sample"  # That, digits, or a name that TFDS knows.
+    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
     data: Path | None = None  # Folder of your own images, in place of the dataset.
     bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
     backbone: str = "efficientnet_lite0"  # Name of the teacher's pretrained backbone.

@@ -13,7 +13,7 @@ al., 2014, arXiv:1411.1792.
 Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, or
 `--data FOLDER`.
 Expected:
-    efficientnet_lite0, 128 px, 2,000 train, 1,500 test:
+    efficientnet_lite0, 128 px, cifar10_sample, 2,000 train, 1,500 test:
       k-NN 0.801 ± 0.020
       SVM 0.823 ± 0.019
       logistic regression 0.837 ± 0.019
@@ -48,7 +48,7 @@ TOGETHER = "all together"
 class Config:
     """Use a frozen network for features: which layer, and which simple classifier."""
 
-    dataset: str = "cifar10_sample"  # That, digits, or a name that TFDS knows.
+    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
     data: Path | None = None  # Folder of your own images, in place of the dataset.
     bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
     backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.

@@ -41,7 +41,7 @@ from keras_tl.training import phases, placement, stages, store
 class Config:
     """Compare gradual unfreezing, discriminative rates and progressive resizing."""
 
-    dataset: str = "cifar10_sample"  # That, digits, or a name that TFDS knows.
+    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
     data: Path | None = None  # Folder of your own images, in place of the dataset.
     bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
     backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.

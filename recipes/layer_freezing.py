@@ -13,7 +13,18 @@ arXiv:1411.1792. They train on half of ImageNet and transfer to the other half; 
 ImageNet transfers to the images at hand.
 Data: the CIFAR-10 sample inside the package, `--dataset digits` for images far from
 photographs (scikit-learn's, 8x8 pixels), any of TFDS, or `--data FOLDER`.
-Expected: not measured
+Expected:
+    efficientnet_lite0, 96 px, cifar10_sample, 2,000 train, 1,500 test:
+      200 images: the head alone 0.580 (0.565 to 0.594, 3 seeds)
+      200 images: the last 4 blocks, chosen by validation 0.648 (0.643 to 0.653, 3
+        seeds)
+      200 images: everything 0.640 (0.596 to 0.664, 3 seeds)
+      2,000 images: the head alone 0.759 (0.755 to 0.763, 3 seeds)
+      2,000 images: the last 16 blocks, chosen by validation 0.851 (0.837 to 0.859, 3
+        seeds)
+      2,000 images: everything 0.853 (0.849 to 0.858, 3 seeds)
+      5103 s on 1 core, AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
 Run:
     keras-tl run layer_freezing
     keras-tl run layer_freezing --dataset digits --sizes 100 1000
@@ -39,7 +50,7 @@ from keras_tl.training import optimizers, phases, placement, store
 class Config:
     """Which layers to freeze: accuracy and time of every freeze point."""
 
-    dataset: str = "cifar10_sample"  # That, digits, or a name that TFDS knows.
+    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
     data: Path | None = None  # Folder of your own images, in place of the dataset.
     bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
     backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.

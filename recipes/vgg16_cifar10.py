@@ -11,19 +11,21 @@ Data: CIFAR-10 from `tensorflow_datasets` (60,000 images of 32x32, 160 MB downlo
 `--dataset cifar10_sample` without a download, or `--data FOLDER`. Keras downloads the
 ImageNet weights of VGG16, 59 MB, unless `--weights` names a file.
 Expected:
-    vgg16, vgg16_torchvision_notop.weights.h5, 96 px, 10,000 train, 10,000 test:
+    vgg16, vgg16_torchvision_notop.weights.h5, 96 px, cifar10, 10,000 train, 10,000
+        test:
       frozen 0.818 ± 0.007 (0.817 to 0.820, 3 seeds)
       fine-tuned 0.873 ± 0.006 (0.871 to 0.875, 3 seeds)
       2620 s on 2 cores, AMD EPYC
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
     vgg16, vgg16_torchvision_notop.weights.h5, 96 px, mixed_bfloat16, augmented, 4
-        copies, 45,000 train, 10,000 test:
+        copies, cifar10, 45,000 train, 10,000 test:
       frozen 0.831 ± 0.007
       fine-tuned 0.929 ± 0.005
       2566 s (features 1195 s, head 11 s, fine-tuning 1314 s) on 2 cores, AMD EPYC with
         avx512_bf16
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
-    vgg16, vgg16_torchvision_notop.weights.h5, 96 px, 45,000 train, 10,000 test:
+    vgg16, vgg16_torchvision_notop.weights.h5, 96 px, cifar10, 45,000 train, 10,000
+        test:
       frozen 0.833 ± 0.007
       fine-tuned 0.912 ± 0.005
       6382 s (69 % of the features found) on 2 cores, AMD EPYC

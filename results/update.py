@@ -179,6 +179,8 @@ def facts(records: list[dict]) -> dict[str, str]:
     """Give date, machine, time and sizes of a group of runs, for people."""
     first = records[0]
     counts = first["data"]["counts"]
+    config = first["config"]
+    name = config.get("data") or config.get("dataset") or "cifar10_sample"
     # What a first run costs, one that found features of earlier runs does not say.
     first_runs = [r for r in records if not (r.get("features") or {}).get("found")]
     by_time = sorted(first_runs or records, key=lambda record: record["seconds"])
@@ -200,7 +202,7 @@ def facts(records: list[dict]) -> dict[str, str]:
         "date": max(record["date"] for record in records)[:10],
         "machine": f"{cores} core{'s' * (cores != 1)}, {processor}",
         "seconds": time,
-        "images": f"{counts['train']:,} train, {counts['test']:,} test",
+        "images": f"{name}, {counts['train']:,} train, {counts['test']:,} test",
         "keras": f"Keras {first['versions']['keras']}",
         "tensorflow": f"TensorFlow {first['versions']['tensorflow']}",
         "settings": settings(first["recipe"], first["config"]),
@@ -250,9 +252,8 @@ def curves(groups: list[list[dict]]) -> str:
         about = facts([record])
         found = study.summarize(record["trials"], ["blocks", "trainable", "images"])
         sizes = sorted({row["images"] for row in found})
-        data = record["config"]["data"] or record["config"]["dataset"]
         lines += [
-            f"`{data}`, {about['settings']}, {about['images']}; {about['seconds']} on "
+            f"{about['images']}; {about['settings']}; {about['seconds']} on "
             f"{about['machine']}, {about['keras']}, {about['date']}:",
             "",
             "| blocks that train | parameters that train | "
@@ -273,6 +274,36 @@ def curves(groups: list[list[dict]]) -> str:
             lines.append(f"| {what} | {trainable:,} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+# The way that a study compares the others with.
+BASES = {
+    "distillation": "labels alone",
+    "few_labels": "fine-tuning",
+    "gradual_unfreezing": "plain",
+    "multi_task": "alone",
+}
+
+
+def gains(recipe: str, groups: list[list[dict]]) -> str:
+    """Make a table of what each way of a study gains, seed by seed."""
+    lines = [] if groups else ["Not measured yet."]
+    for (record,) in groups:
+        by = [name for name in record["by"] if name != "way"]
+        over = record["over"]
+        trials = record["trials"]
+        chosen = study.choose(trials, record["by"], over) if over else trials
+        found = study.gains(chosen, by, "way", BASES[recipe])
+        lines += [
+            f"| {' | '.join([*by, 'way'])} | gain | 95 % interval |",
+            f"|{' --- |' * (len(by) + 3)}",
+        ]
+        for row in found:
+            if row["low"] is not None:
+                set_to = " | ".join(str(row[name]) for name in [*by, "way"])
+                interval = f"{row['low']:+.3f} to {row['high']:+.3f}"
+                lines.append(f"| {set_to} | {row['gain']:+.3f} | {interval} |")
+    return "\n".join(lines) + "\n"
 
 
 def recipes() -> str:
@@ -340,6 +371,12 @@ def wanted() -> dict[Path, str]:
         "<!-- /results -->",
         curves(results.get("layer_freezing", [])),
     )
+    studies = ROOT / "docs/studies.md"
+    text = studies.read_text()
+    for recipe in BASES:
+        new = gains(recipe, results.get(recipe, []))
+        text = between(text, f"<!-- {recipe} -->\n", f"<!-- /{recipe} -->", new)
+    texts[studies] = text
     for path in sorted((ROOT / "recipes").glob("[!_]*.py")):
         groups = results.get(path.stem)
         said = "\n" + expected(groups) if groups else " not measured"

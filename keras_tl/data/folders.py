@@ -102,7 +102,8 @@ def from_folder(
             f"{' and '.join(drawn)} drawn from the training images by content hash, "
             f"class by class, seed {seed}"
         )
-    bad_said = f" {len(skipped)} bad images skipped." if skipped else ""
+    count = len(skipped)
+    bad_said = f" {count} bad image{'s' * (count > 1)} skipped." if skipped else ""
     splits = {name: _split(files, name, class_names) for name in NAMES}
     return Splits(
         **splits,
