@@ -15,7 +15,15 @@ arXiv:1801.06146; Tan and Le, "EfficientNetV2", 2021, arXiv:2104.00298 (resizing
 https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html.
 Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, or
 `--data FOLDER`.
-Expected: not measured
+Expected:
+    efficientnet_lite0, 96 px, cifar10_sample, 500 train, 1,500 test:
+      plain (rate 0.0003) 0.751 (0.745 to 0.757, 3 seeds), 25 s each
+      gradual (rate 0.0003) 0.742 (0.734 to 0.751, 3 seeds), 26 s each
+      discriminative (rate 0.001) 0.749 (0.741 to 0.757, 3 seeds), 25 s each
+      gradual+discriminative (rate 0.001) 0.742 (0.739 to 0.746, 3 seeds), 28 s each
+      resizing (rate 0.0003) 0.731 (0.711 to 0.745, 3 seeds), 25 s each
+      718 s on 1 core, AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
 Run:
     keras-tl run gradual_unfreezing
     keras-tl run gradual_unfreezing --ways plain resizing --blocks 16 --rates 1e-4 3e-4

@@ -27,7 +27,7 @@ Expected:
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
 Run:
     keras-tl run layer_freezing
-    keras-tl run layer_freezing --dataset digits --sizes 100 1000
+    keras-tl run layer_freezing --dataset digits --sizes 100 800
 """
 
 # %%
