@@ -16,7 +16,31 @@ https://github.com/thuml/Transfer-Learning-Library with ResNet50 on birds (CUB-2
 of it trainable, at 15, 30, 50 and 100 % of the labels: plain 51.2, 64.6, 74.6, 81.8;
 DELTA 54.8, 67.3, 76.3, 82.3.
 Data: the CIFAR-10 sample inside the package, any of TFDS, or `--data FOLDER`.
-Expected: not measured
+Expected:
+    efficientnet_lite0, 96 px, cifar10_sample, 2,000 train, 1,500 test:
+      10 labels, from scratch 0.206 (0.193 to 0.220, 5 seeds), 20 s each
+      10 labels, linear probe 0.590 (0.552 to 0.611, 5 seeds), 10 s each
+      10 labels, fine-tuning 0.631 (0.610 to 0.663, 5 seeds), 69 s each
+      10 labels, L2-SP 0.632 (0.611 to 0.652, 5 seeds), 65 s each
+      10 labels, DELTA 0.625 (0.603 to 0.643, 5 seeds), 78 s each
+      10 labels, BSS 0.606 (0.552 to 0.632, 5 seeds), 70 s each
+      10 labels, LoRA 0.633 (0.616 to 0.655, 5 seeds), 53 s each
+      25 labels, from scratch 0.229 (0.211 to 0.254, 5 seeds), 19 s each
+      25 labels, linear probe 0.664 (0.651 to 0.687, 5 seeds), 6.3 s each
+      25 labels, fine-tuning 0.719 (0.703 to 0.734, 5 seeds), 64 s each
+      25 labels, L2-SP 0.720 (0.706 to 0.733, 5 seeds), 56 s each
+      25 labels, DELTA 0.689 (0.681 to 0.699, 5 seeds), 63 s each
+      25 labels, BSS 0.722 (0.713 to 0.728, 5 seeds), 59 s each
+      25 labels, LoRA 0.715 (0.703 to 0.725, 5 seeds), 47 s each
+      100 labels, from scratch 0.242 (0.234 to 0.251, 5 seeds), 17 s each
+      100 labels, linear probe 0.723 (0.703 to 0.737, 5 seeds), 3.1 s each
+      100 labels, fine-tuning 0.805 (0.799 to 0.814, 5 seeds), 69 s each
+      100 labels, L2-SP 0.808 (0.797 to 0.814, 5 seeds), 59 s each
+      100 labels, DELTA 0.754 (0.744 to 0.759, 5 seeds), 71 s each
+      100 labels, BSS 0.813 (0.808 to 0.817, 5 seeds), 66 s each
+      100 labels, LoRA 0.779 (0.769 to 0.785, 5 seeds), 42 s each
+      4955 s on 1 core, AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
 Run:
     keras-tl run few_labels
     keras-tl run few_labels --labels 10 25 100 200 --seeds 5
@@ -56,6 +80,7 @@ class Config:
     labels: tuple[int, ...] = (10, 25)  # Numbers of labels of each class to try.
     ways: tuple[str, ...] = WAYS  # What to compare; fine-tuning is always among them.
     blocks: int = 8  # Blocks of the backbone that are fine-tuned, from the output back.
+    strength: float = 1.0  # Factor of what L2-SP, DELTA and BSS hold back with.
     rank: int = 4  # Of LoRA's changes.
     steps: int = 200  # Steps of the head, and as many of fine-tuning.
     learning_rate: float = 1e-3  # Adam's rate for the head, and for LoRA.
@@ -72,7 +97,8 @@ class Config:
         backbones.check(self.backbone, self.weights, self.image_size)
         for name in ("blocks", "rank", "steps", "batch_size", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
-        errors.check_at_least("backbone_rate", self.backbone_rate, 0)
+        for name in ("strength", "backbone_rate"):
+            errors.check_at_least(name, getattr(self, name), 0)
         rate = self.learning_rate
         if rate <= 0:
             raise errors.expected("learning_rate", "be greater than 0", rate)
@@ -125,12 +151,14 @@ def build_model(settings: Config, num_classes: int, way: str) -> keras.Model:
 
 def build_regularizer(settings: Config, model: keras.Model, way: str):
     if way == "L2-SP":
-        return regularizers.l2_sp()
+        return regularizers.l2_sp(alpha=0.01 * settings.strength)
     if way == "DELTA":
         blocks = freezing.blocks(model, backbones.find(settings.backbone).block)
         ends = [layers[-1] for layers in blocks.values()]
-        return regularizers.delta(ends[-settings.blocks :])
-    return regularizers.bss() if way == "BSS" else None
+        return regularizers.delta(
+            ends[-settings.blocks :], alpha=0.01 * settings.strength
+        )
+    return regularizers.bss(eta=1e-3 * settings.strength) if way == "BSS" else None
 
 
 # %% [markdown]

@@ -75,9 +75,11 @@ def variant(record: dict) -> str:
     parts = []
     for name in (
         *("backbone", "dataset", "data", "weights", "image_size"),
-        *("images", "blocks", "limit", "precision", "augment"),
+        *("images", "blocks", "limit", "precision", "augment", "strength"),
     ):
         value = record["config"].get(name)
+        if name == "strength" and value == 1.0:
+            continue
         if value not in (None, False, "imagenet", "float32"):
             said = name if value is True else str(value)
             parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", said))
@@ -217,6 +219,8 @@ def settings(recipe: str, config: dict) -> str:
     said.append(f"{config['image_size']} px")
     if config.get("precision", "float32") != "float32":
         said.append(config["precision"])
+    if config.get("strength", 1.0) != 1.0:
+        said.append(f"strength {config['strength']:g}")
     if config.get("augment"):
         copies = config.get("augmented_copies")
         said.append(f"augmented, {copies} copies" if copies else "augmented")
@@ -289,12 +293,16 @@ def gains(recipe: str, groups: list[list[dict]]) -> str:
     """Make a table of what each way of a study gains, seed by seed."""
     lines = [] if groups else ["Not measured yet."]
     for (record,) in groups:
+        about = facts([record])
         by = [name for name in record["by"] if name != "way"]
         over = record["over"]
         trials = record["trials"]
         chosen = study.choose(trials, record["by"], over) if over else trials
         found = study.gains(chosen, by, "way", BASES[recipe])
         lines += [
+            "",
+            f"{about['images']}; {about['settings']}; beside {BASES[recipe]}:",
+            "",
             f"| {' | '.join([*by, 'way'])} | gain | 95 % interval |",
             f"|{' --- |' * (len(by) + 3)}",
         ]
@@ -303,7 +311,7 @@ def gains(recipe: str, groups: list[list[dict]]) -> str:
                 set_to = " | ".join(str(row[name]) for name in [*by, "way"])
                 interval = f"{row['low']:+.3f} to {row['high']:+.3f}"
                 lines.append(f"| {set_to} | {row['gain']:+.3f} | {interval} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).strip("\n") + "\n"
 
 
 def recipes() -> str:
