@@ -47,7 +47,7 @@ def test_validation_chooses_the_other_settings_of_a_way(update):
     ]
 
 
-def test_ways_under_several_settings_have_a_row_for_each_setting(update):
+def test_ways_under_several_settings_have_a_row_for_each(update):
     trials = [
         trial(0.5, 0.25 * number, labels=labels, way=way, seed=0)
         for number, (labels, way) in enumerate(
@@ -56,8 +56,10 @@ def test_ways_under_several_settings_have_a_row_for_each_setting(update):
     ]
     by = ["labels", "way"]
     assert update.rows([{"trials": trials, "by": by, "over": []}]) == [
-        ("10 labels", "probe 0.000, tuned 0.250"),
-        ("1,000 labels", "probe 0.500, tuned 0.750"),
+        ("10 labels, probe", "0.000, 20 s each"),
+        ("10 labels, tuned", "0.250, 20 s each"),
+        ("1,000 labels, probe", "0.500, 20 s each"),
+        ("1,000 labels, tuned", "0.750, 20 s each"),
     ]
 
 
@@ -65,8 +67,46 @@ def test_settings_that_are_words_stand_alone(update):
     trials = [trial(0.5, 0.5, task="domain", way="alone", seed=0)]
     by = ["task", "way"]
     assert update.rows([{"trials": trials, "by": by, "over": []}]) == [
-        ("domain", "alone 0.500")
+        ("domain, alone", "0.500, 20 s each")
     ]
+
+
+def test_gains_are_over_the_base_of_the_study_and_have_intervals(update):
+    found = {"alone": (0.50, 0.60), "together": (0.55, 0.65)}
+    trials = [
+        trial(0.5, accuracy, task="class", way=way, seed=seed)
+        for way, accuracies in found.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    # One seed has no interval: it says nothing.
+    trials.append(trial(0.5, 0.9, task="class", way="other", seed=0))
+    record = {
+        "trials": trials,
+        "by": ["task", "way"],
+        "over": [],
+        "recipe": "multi_task",
+        "config": {"data": "pacs", "backbone": "vgg16", "image_size": 96},
+        "data": {"counts": {"train": 8, "test": 4}},
+        "seconds": 1.0,
+        "date": "2026-01-01",
+        "machine": {"cores": 1, "processor": "a processor"},
+        "versions": {"keras": "3", "tensorflow": "2"},
+    }
+    table = update.gains("multi_task", [[record]])
+    assert table.splitlines()[0] == "pacs, 8 train, 4 test; vgg16, 96 px; beside alone:"
+    assert table.splitlines()[2:] == [
+        "| task | way | gain | 95 % interval |",
+        "| --- | --- | --- | --- |",
+        "| class | together | +0.050 | +0.050 to +0.050 |",
+    ]
+    assert update.gains("multi_task", []) == "Not measured yet.\n"
+
+
+def test_a_result_names_its_data_and_the_cores_it_had(update):
+    (record,) = update.load()["multi_task"][0]
+    assert update.facts([record])["images"].startswith("pacs, ")
+    one = record | {"machine": {"cores": 1, "processor": "a processor"}}
+    assert update.facts([one])["machine"] == "1 core, a processor"
 
 
 def test_folds_are_not_called_seeds(update):
