@@ -17,13 +17,6 @@ of it trainable, at 15, 30, 50 and 100 % of the labels: plain 51.2, 64.6, 74.6, 
 DELTA 54.8, 67.3, 76.3, 82.3.
 Data: the CIFAR-10 sample inside the package, any of TFDS, or `--data FOLDER`.
 Expected:
-    efficientnet_lite0, 96 px, strength 0.1, cifar10_sample, 2,000 train, 1,500 test:
-      10 labels, fine-tuning 0.631 (0.610 to 0.663, 5 seeds), 74 s each
-      10 labels, DELTA 0.626 (0.601 to 0.645, 5 seeds), 91 s each
-      25 labels, fine-tuning 0.719 (0.703 to 0.734, 5 seeds), 72 s each
-      25 labels, DELTA 0.693 (0.679 to 0.705, 5 seeds), 77 s each
-      1870 s on 1 core, AMD EPYC with avx512_bf16
-      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
     efficientnet_lite0, 96 px, cifar10_sample, 2,000 train, 1,500 test:
       10 labels, from scratch 0.206 (0.193 to 0.220, 5 seeds), 20 s each
       10 labels, linear probe 0.590 (0.552 to 0.611, 5 seeds), 10 s each
@@ -47,6 +40,13 @@ Expected:
       100 labels, BSS 0.813 (0.808 to 0.817, 5 seeds), 66 s each
       100 labels, LoRA 0.779 (0.769 to 0.785, 5 seeds), 42 s each
       4955 s on 1 core, AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
+    efficientnet_lite0, 96 px, strength 0.1, cifar10_sample, 2,000 train, 1,500 test:
+      10 labels, fine-tuning 0.631 (0.610 to 0.663, 5 seeds), 74 s each
+      10 labels, DELTA 0.626 (0.601 to 0.645, 5 seeds), 91 s each
+      25 labels, fine-tuning 0.719 (0.703 to 0.734, 5 seeds), 72 s each
+      25 labels, DELTA 0.693 (0.679 to 0.705, 5 seeds), 77 s each
+      1870 s on 1 core, AMD EPYC with avx512_bf16
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
 Run:
     keras-tl run few_labels

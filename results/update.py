@@ -75,14 +75,14 @@ def variant(record: dict) -> str:
     parts = []
     for name in (
         *("backbone", "dataset", "data", "weights", "image_size"),
-        *("images", "blocks", "limit", "precision", "augment", "strength"),
+        *("images", "blocks", "limit", "precision", "augment"),
     ):
         value = record["config"].get(name)
-        if name == "strength" and value == 1.0:
-            continue
         if value not in (None, False, "imagenet", "float32"):
             said = name if value is True else str(value)
             parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", said))
+    if record["config"].get("strength", 1.0) != 1.0:
+        parts.append(f"strength_{record['config']['strength']:g}".replace(".", "_"))
     return "-".join(parts)
 
 
