@@ -1,10 +1,10 @@
 """Few labels: what holds fine-tuning back, and when that pays.
 
-Workflow: 10 or 25 labels a class, drawn anew with every seed; on each draw a linear
-probe; from its head, plain fine-tuning, and fine-tuning held back by L2-SP, DELTA, BSS
-or LoRA; and a small network from scratch. All fine-tune the same blocks for the same
-number of steps; as many labels again choose the epoch. A killed study goes on where it
-was.
+Workflow: few labels a class, drawn anew with every seed; on each draw a linear probe;
+from its head, plain fine-tuning, and fine-tuning held back by L2-SP, DELTA (without its
+attention), BSS or LoRA; and a small network from scratch. All fine-tune the same blocks
+for the same number of steps; as many labels again choose the epoch. A killed study goes
+on where it was.
 What to learn from it: how far a linear probe goes with few labels, and what holding
 back adds to fine-tuning with few and with many. A way is compared with plain
 fine-tuning on the same labels, so that the draw does not hide the gain. All ways share
@@ -50,7 +50,7 @@ Expected:
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
 Run:
     keras-tl run few_labels
-    keras-tl run few_labels --labels 10 25 100 200 --seeds 5
+    keras-tl run few_labels --labels 10 25 100 --seeds 5
 """
 
 # %%
@@ -87,8 +87,8 @@ class Config:
     labels: tuple[int, ...] = (10, 25)  # Numbers of labels of each class to try.
     ways: tuple[str, ...] = WAYS  # What to compare; fine-tuning is always among them.
     blocks: int = 8  # Blocks of the backbone that are fine-tuned, from the output back.
-    strength: float = 1.0  # Factor of what L2-SP, DELTA and BSS hold back with.
-    rank: int = 4  # Of LoRA's changes.
+    strength: float = 1.0  # Factor of the published weights of L2-SP, DELTA and BSS.
+    rank: int = 4  # Rank of LoRA's low-rank changes of the kernels.
     steps: int = 200  # Steps of the head, and as many of fine-tuning.
     learning_rate: float = 1e-3  # Adam's rate for the head, and for LoRA.
     backbone_rate: float = 0.1  # Factor of the rate for pretrained layers.

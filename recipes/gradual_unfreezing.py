@@ -138,7 +138,7 @@ def fine_tune(
     if "gradual" in way:
         found += stages.unfreeze_gradually(*what, **how, first_epoch=done).values()
     left, done = epochs - len(found), done + len(found)
-    named = {"phase": f"after {done} epochs", "first_epoch": done}
+    named = {"phase": f"{way} from epoch {done + 1}", "first_epoch": done}
     last = stages.fine_tune_blocks(*what, **how, **named, epochs=left, patience=left)
     return [*found, last]
 

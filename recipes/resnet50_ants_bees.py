@@ -93,7 +93,8 @@ def build_data(settings: Config) -> splits.Splits:
         settings.data, seed=settings.seed, bad_images=settings.bad_images
     )
     if settings.report_on == "validation":
-        data = replace(data, validation=data.test, test=data.validation)
+        origin = f"{data.origin} Here validation and test have changed places."
+        data = replace(data, validation=data.test, test=data.validation, origin=origin)
     data = splits.limit(data, settings.limit, seed=settings.seed)
     print(data)
     return data.at_size(settings.image_size).map(splits.read_once)

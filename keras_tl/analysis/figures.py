@@ -177,14 +177,14 @@ def predictions(
     labels: np.ndarray | None = None,
     count: int = 12,
 ) -> Figure:
-    """Draw the first images with the predicted class and its probability.
+    """Draw images with the predicted class and its probability.
 
     Args:
         images: uint8 `(n, height, width, 3)`, RGB.
         probabilities: `(n, num_classes)`.
         class_names: One per class.
         labels: `(n,)`. Wrong predictions get a thick dashed frame and the true name.
-        count: Most images to show.
+        count: Most images to show, of the first.
     """
     count = min(count, len(images))
     errors.check_at_least("count", count, 1)
@@ -218,7 +218,8 @@ def comparison(
     """Draw the accuracy of several models, each with its interval.
 
     Args:
-        rows: Name, accuracy in [0, 1] and interval, or `None`; drawn top down.
+        rows: Name, accuracy in [0, 1] and interval, or `None`; drawn top down. An
+            interval that is one value is none.
     """
     errors.check_at_least("len(rows)", len(rows), 1)
     figure = _figure(7, 0.9 + 0.36 * len(rows))
@@ -232,7 +233,7 @@ def comparison(
     axes.set_ylim(len(rows) - 0.5, -0.5)
     for row, (_, value, interval) in enumerate(rows):
         text = f"{value:.1%}"
-        if interval is not None:
+        if interval is not None and interval[0] < interval[1]:
             axes.hlines(row, *interval, color=BLUE, linewidth=2)
             text += f"  [{interval[0]:.1%}, {interval[1]:.1%}]"
         axes.plot(value, row, "o", color=BLUE, markersize=6)

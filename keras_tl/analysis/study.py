@@ -59,6 +59,7 @@ def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the message says how to go on.
+        InputError: The trial raises it; the message names the trial.
     """
     path = _kept(folder, name)
     if not path.exists():
@@ -70,6 +71,11 @@ def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
             # A phase would say where its weights are, which a trial does not keep.
             raise KeyboardInterrupt(
                 f"What ended before is kept. Go on with --resume {folder}"
+            ) from None
+        except errors.InputError as error:
+            raise errors.InputError(
+                f"The trial {name} cannot be done. {error} The trials before it are in "
+                f"{path.parent}; run the study anew with other settings."
             ) from None
         row["seconds"] = round(time.perf_counter() - started, 2)
         files.write_json(path, row)

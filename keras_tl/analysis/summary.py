@@ -133,7 +133,9 @@ def save_figures(
         (name, result.accuracy, result.accuracy_interval)
         for name, result in results.items()
     ]
-    shown = np.arange(min(12, len(test_split)))
+    # From all over it: folders come sorted by class.
+    count = len(test_split)
+    shown = np.unique(np.linspace(0, count - 1, min(12, count)).astype(int))
     images = replace(test_split, image_size=test_split.image_size or 128).read(shown)
     curves = {"curves": figures.curves(merged, phases)} if phases else {}
     for name, figure in {
