@@ -83,8 +83,13 @@ class Config:
         for way in self.ways or ("",):
             if way not in Config.ways:
                 raise errors.unknown("ways", way, Config.ways)
+        errors.check_at_least("epochs", self.epochs, 2)
         gradual = any("gradual" in way for way in self.ways)
-        errors.check_at_least("epochs", self.epochs, self.blocks + 1 if gradual else 2)
+        if gradual and self.epochs <= self.blocks:
+            wanted = (
+                f"be at least {self.blocks + 1} for gradual, one more than `blocks`"
+            )
+            raise errors.expected("epochs", wanted, self.epochs)
         if min(self.rates, default=0) <= 0:
             raise errors.expected("rates", "be greater than 0", self.rates)
 

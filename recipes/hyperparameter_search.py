@@ -197,6 +197,7 @@ def main(settings: Config) -> dict:
     files.write_csv(run / "trials.csv", rows)
     figures.save(figures.trials(rows, SPACE), run / "trials.png")
 
+    print("The defaults and the best are trained once more, to read the test images.")
     best, tested = search.best(rows), {}
     chosen = {"defaults": DEFAULTS, f"best of {settings.trials} trials": best}
     for name, values in chosen.items():

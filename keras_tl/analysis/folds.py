@@ -15,7 +15,7 @@ Fold = tuple[np.ndarray, np.ndarray]
 
 def split(
     labels: np.ndarray,
-    count: int,
+    folds: int,
     *,
     groups: Sequence | None = None,
     seed: int = 0,
@@ -24,7 +24,7 @@ def split(
 
     Args:
         labels: Integers `(examples,)`.
-        count: Number of folds, at least 2.
+        folds: Number of folds, at least 2.
         groups: One value for each example, such as its patient or its camera; examples
             of one group come into the same fold. `None` is a group for each.
         seed: Seed of the drawing.
@@ -44,27 +44,26 @@ def split(
     [[1, 2], [0, 3]]
     """
     labels = np.asarray(labels)
-    errors.check_at_least("count", count, 2)
+    errors.check_at_least("folds", folds, 2)
     classes, found = np.unique(labels, return_counts=True)
-    if found.min() < count:
+    if found.min() < folds:
         raise errors.expected(
-            "count",
+            "folds",
             f"be at most {found.min()}, the number of examples of class "
             f"{classes[found.argmin()]}",
-            count,
+            folds,
             "Give fewer folds, or more examples of that class.",
         )
     if groups is None:
-        cut = model_selection.StratifiedKFold(count, shuffle=True, random_state=seed)
+        cut = model_selection.StratifiedKFold(folds, shuffle=True, random_state=seed)
         return list(cut.split(labels, labels))
     groups = _checked(groups, labels)
-    if len(np.unique(groups)) < count:
+    if len(np.unique(groups)) < folds:
         raise errors.expected(
-            "count", f"be at most {len(np.unique(groups))}, the number of groups", count
+            "folds", f"be at most {len(np.unique(groups))}, the number of groups", folds
         )
-    cut = model_selection.StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    folds = list(cut.split(labels, labels, groups))
-    return _whole(folds, labels)
+    cut = model_selection.StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return _whole(list(cut.split(labels, labels, groups)), labels)
 
 
 def leave_one_out(labels: np.ndarray, *, groups: Sequence | None = None) -> list[Fold]:

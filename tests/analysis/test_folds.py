@@ -101,7 +101,7 @@ def test_features_without_meaning_score_no_better_than_chance():
     ("make", "said"),
     [
         (lambda: folds.split([0, 0, 0, 1, 1], 3), "at most 2, .*class 1"),
-        (lambda: folds.split([0, 0, 1, 1], 1), "count=1"),
+        (lambda: folds.split([0, 0, 1, 1], 1), "folds=1"),
         (lambda: folds.split([0, 1] * 4, 3, groups=[0, 1] * 4), "at most 2, .*groups"),
         (lambda: folds.split([0, 1] * 4, 2, groups=[0]), "8 labels"),
         (lambda: folds.split([0, 0, 1, 1], 2, groups=[0, 0, 1, 1]), "one fold only"),

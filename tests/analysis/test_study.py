@@ -39,6 +39,16 @@ def test_a_killed_study_goes_on_with_the_trial_it_was_killed_in(tmp_path):
     assert all(row["seconds"] >= 0 for row in rows)
 
 
+def test_a_trial_that_cannot_be_done_is_named_and_the_others_are_kept(tmp_path):
+    def diverges():
+        raise errors.InputError("The loss was nan.")
+
+    first = next(iter(trials([]).values()))
+    with pytest.raises(errors.InputError, match="trial wild .* The loss was nan"):
+        study.run(tmp_path, {"0-a": first, "wild": diverges})
+    assert [path.name for path in (tmp_path / "trials").iterdir()] == ["0-a.json"]
+
+
 def test_a_study_says_how_long_it_may_still_take(tmp_path, capsys):
     (tmp_path / "trials").mkdir()
     files.write_json(tmp_path / "trials" / "slow.json", {"seconds": 600})
