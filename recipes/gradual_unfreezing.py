@@ -90,6 +90,8 @@ class Config:
                 f"be at least {self.blocks + 1} for gradual, one more than `blocks`"
             )
             raise errors.expected("epochs", wanted, self.epochs)
+        if not 0 < self.decay <= 1:
+            raise errors.expected("decay", "be in (0, 1]", self.decay)
         if min(self.rates, default=0) <= 0:
             raise errors.expected("rates", "be greater than 0", self.rates)
 

@@ -4,8 +4,8 @@ Workflow: the PyTorch tutorial's, which many articles copy: ResNet pretrained on
 ImageNet, once with all layers training on random parts of the images, once with a new
 head on frozen features; SGD with momentum, a rate of 0.001 that falls to a tenth every
 7 epochs, 25 epochs. Here weights of the best epoch are kept, BatchNormalization keeps
-its statistics, and pretrained layers move at a tenth of the rate: with statistics that
-stay, the full one spoils them, up to a loss of NaN.
+its statistics, and pretrained layers move at a tenth of the rate: at the full one, and
+with statistics that stay, training can end in a loss of NaN.
 What to learn from it: how little 153 images tell. The published .935, .948 and .961 are
 143, 145 and 147 of them, each the best epoch on the images it was chosen with.
 
@@ -78,6 +78,8 @@ class Config:
         backbones.check(self.backbone, self.weights, self.image_size)
         for name in ("epochs", "decay_every", "batch_size"):
             errors.check_at_least(name, getattr(self, name), 1)
+        if self.learning_rate <= 0:
+            raise errors.expected("learning_rate", "be above 0", self.learning_rate)
         errors.check_at_least("backbone_rate", self.backbone_rate, 0)
 
 

@@ -455,6 +455,8 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("few_labels", {"backbone_rate": -0.1}, "backbone_rate=-0.1"),
         ("gradual_unfreezing", {"ways": ("gradul",)}, "Did you mean gradual"),
         ("gradual_unfreezing", {"ways": ()}, "ways"),
+        ("gradual_unfreezing", {"decay": 0.0}, r"in \(0, 1\]"),
+        ("layer_freezing", {"learning_rate": 0.0}, "learning_rate=0"),
         ("gradual_unfreezing", {"rates": ()}, "rates"),
         ("gradual_unfreezing", {"rates": (0.0,)}, "greater than 0"),
         ("gradual_unfreezing", {"small_size": 31}, "at least 32"),
