@@ -69,6 +69,12 @@ def check_at_least(argument: str, value: float, minimum: float) -> None:
         raise expected(argument, f"be at least {minimum}", value)
 
 
+def check_above(argument: str, value: float, bound: float) -> None:
+    """Raise `InputError` when `value` is not greater than `bound`."""
+    if value <= bound:
+        raise expected(argument, f"be greater than {bound}", value)
+
+
 def check_installed(module: str, *, extra: str) -> None:
     """Raise `InputError` when a module of an extra is not installed."""
     if importlib.util.find_spec(module) is None:

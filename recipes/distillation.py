@@ -82,9 +82,7 @@ class Config:
         ):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("student_size", self.student_size, 32)
-        rate = self.learning_rate
-        if rate <= 0:
-            raise errors.expected("learning_rate", "be greater than 0", rate)
+        errors.check_above("learning_rate", self.learning_rate, 0)
         taught(self)
 
 
@@ -157,9 +155,8 @@ def build_student(settings: Config, num_classes: int) -> keras.Model:
 
 
 # %%
-def copied(settings: Config, setup: phases.Setup) -> phases.Setup:
-    change = functools.partial(augment.flip_and_crop, padding=settings.image_size // 8)
-    return replace(setup, augment=change, augmented_copies=settings.copies)
+def change(settings: Config):
+    return functools.partial(augment.flip_and_crop, padding=settings.image_size // 8)
 
 
 # %%
@@ -167,7 +164,8 @@ def fit_teacher(settings, data, setup, run: Path) -> study.Row:
     keras.utils.set_random_seed(settings.seed)
     with setup.placement.scope():
         model = build_model(settings, len(data.class_names))
-    setup = copied(settings, setup)
+    copies = settings.copies
+    setup = replace(setup, augment=change(settings), augmented_copies=copies)
     sized = data.at_size(settings.image_size).map(splits.read_once)
     part, inputs = phases.without_frozen_stem(model, sized, setup)
     epochs = settings.teacher_epochs
@@ -244,7 +242,7 @@ def main(settings: Config) -> dict:
         teacher,
         data,
         settings.student_size,
-        augment=copied(settings, setup).augment,
+        augment=change(settings),
         copies=settings.copies,
         seed=settings.seed,
         cache=setup.cache,

@@ -106,9 +106,7 @@ class Config:
             errors.check_at_least(name, getattr(self, name), 1)
         for name in ("strength", "backbone_rate"):
             errors.check_at_least(name, getattr(self, name), 0)
-        rate = self.learning_rate
-        if rate <= 0:
-            raise errors.expected("learning_rate", "be greater than 0", rate)
+        errors.check_above("learning_rate", self.learning_rate, 0)
         errors.check_at_least("labels", min(self.labels, default=0), 1)
         for way in self.ways:
             if way not in WAYS:

@@ -85,8 +85,7 @@ class Config:
         backbones.check(self.backbone, self.weights, self.image_size)
         for name in ("every", "seeds", "epochs", "batch_size"):
             errors.check_at_least(name, getattr(self, name), 1)
-        if self.learning_rate <= 0:
-            raise errors.expected("learning_rate", "be above 0", self.learning_rate)
+        errors.check_above("learning_rate", self.learning_rate, 0)
         for size in self.sizes or (0,):
             errors.check_at_least("sizes", size, 1)
 

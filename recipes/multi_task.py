@@ -74,9 +74,7 @@ class Config:
             errors.check_at_least(name, getattr(self, name), 1)
         for name in ("domain_weight", "backbone_rate"):
             errors.check_at_least(name, getattr(self, name), 0)
-        rate = self.learning_rate
-        if rate <= 0:
-            raise errors.expected("learning_rate", "be greater than 0", rate)
+        errors.check_above("learning_rate", self.learning_rate, 0)
 
 
 # %% [markdown]

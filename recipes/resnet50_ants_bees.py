@@ -78,8 +78,7 @@ class Config:
         backbones.check(self.backbone, self.weights, self.image_size)
         for name in ("epochs", "decay_every", "batch_size"):
             errors.check_at_least(name, getattr(self, name), 1)
-        if self.learning_rate <= 0:
-            raise errors.expected("learning_rate", "be above 0", self.learning_rate)
+        errors.check_above("learning_rate", self.learning_rate, 0)
         errors.check_at_least("backbone_rate", self.backbone_rate, 0)
 
 

@@ -118,7 +118,7 @@ def compared(
     trials: list[dict], by: list[str], over: list[str]
 ) -> list[tuple[str, str]]:
     """Give each way of a study, at the settings that validation chose for it."""
-    chosen = study.choose(trials, by, over) if over else trials
+    chosen = study.choose(trials, by, over)
     of = "folds" if "fold" in trials[0] else "seeds"
     settings = [name for name in by if name != "way"]
     found = []
@@ -295,9 +295,7 @@ def gains(recipe: str, groups: list[list[dict]]) -> str:
     for (record,) in groups:
         about = facts([record])
         by = [name for name in record["by"] if name != "way"]
-        over = record["over"]
-        trials = record["trials"]
-        chosen = study.choose(trials, record["by"], over) if over else trials
+        chosen = study.choose(record["trials"], record["by"], record["over"])
         found = study.gains(chosen, by, "way", BASES[recipe])
         lines += [
             "",

@@ -213,7 +213,7 @@ def choose(
     Args:
         rows: What `run` gave.
         by: Names of what is compared: one setting is kept for each.
-        over: Names of the settings to choose from.
+        over: Names of the settings to choose from; with none, all rows are kept.
         value: Name of what chooses, not of what is reported; more is better.
 
     Returns:
@@ -223,6 +223,8 @@ def choose(
     >>> [row["rate"] for row in choose(rows, ["way"], ["rate"])]
     [2]
     """
+    if not over:
+        return list(rows)
     best: dict[tuple, Row] = {}
     for row in summarize(rows, [*by, *over], value):
         key = tuple(row[name] for name in by)

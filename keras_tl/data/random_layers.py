@@ -71,8 +71,7 @@ def mix_up(*, alpha: float = 0.2) -> Mixing:
     Reference:
         Zhang et al., "mixup", 2017, arXiv:1710.09412; `keras.layers.MixUp`.
     """
-    if alpha <= 0:
-        raise errors.expected("alpha", "be greater than 0", alpha)
+    errors.check_above("alpha", alpha, 0)
     return _mixing(keras.layers.MixUp(alpha=alpha))
 
 

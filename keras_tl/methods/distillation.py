@@ -114,8 +114,7 @@ def from_teacher(
         Hinton et al., "Distilling the knowledge in a neural network", 2015,
         arXiv:1503.02531; the loss is that of `keras.distillation`.
     """
-    if temperature <= 0:
-        raise errors.expected("temperature", "be greater than 0", temperature)
+    errors.check_above("temperature", temperature, 0)
     if not 0 <= student_loss_weight <= 1:
         raise errors.expected(
             "student_loss_weight", "be in [0, 1]", student_loss_weight

@@ -240,8 +240,7 @@ def lwf(
         Li and Hoiem, "Learning without forgetting", 2016, arXiv:1606.09282.
     """
     errors.check_at_least("alpha", alpha, 0)
-    if temperature <= 0:
-        raise errors.expected("temperature", "be greater than 0", temperature)
+    errors.check_above("temperature", temperature, 0)
 
     def regularize(model):
         before = _as_it_is(model, [layer])

@@ -210,8 +210,7 @@ def _fit(
     errors.check_at_least("epochs", epochs, 1)
     errors.check_at_least("first_epoch", first_epoch, 0)
     check_batch_size(placement, batch_size)
-    if learning_rate <= 0:
-        raise errors.expected("learning_rate", "be greater than 0", learning_rate)
+    errors.check_above("learning_rate", learning_rate, 0)
     if not model.trainable_weights:
         raise errors.InputError(
             f"Nothing in {model.name} trains: every layer is frozen. Attach a head, or "
