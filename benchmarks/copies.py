@@ -53,7 +53,7 @@ def fit(data, seed: int, copies: int | None) -> tuple[float, float]:
         augmented_copies=copies or 0,
     )
     started = time.perf_counter()
-    phases.fit_head(model, data, setup, epochs=EPOCHS, patience=EPOCHS)
+    phases.fit(model, data, setup, phases.Phase(epochs=EPOCHS, patience=EPOCHS))
     seconds = time.perf_counter() - started
     logits = evaluation.predict(model, data.test)
     return float((logits.argmax(1) == data.test.labels).mean()), seconds
@@ -61,9 +61,9 @@ def fit(data, seed: int, copies: int | None) -> tuple[float, float]:
 
 def main() -> None:
     """Measure every way with every seed, one seed of all ways after the other."""
-    from keras_tl.data import sources, splits
+    from keras_tl.data import datasets, splits
 
-    data = sources.load().at_size(96).map(splits.read_once)
+    data = datasets.load().at_size(96).map(splits.read_once)
     ways = {"none": None, **{f"{k} copies": k for k in COPIES}, "new every epoch": 0}
     found = {name: [] for name in ways}
     for seed in SEEDS:

@@ -17,9 +17,9 @@ def _folder(sides, count):
     """Write photos, scaled up from the CIFAR-10 sample, with some noise."""
     from PIL import Image
 
-    from keras_tl.data import sources
+    from keras_tl.data import datasets
 
-    sample = sources.load().train
+    sample = datasets.load().train
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 6, (sides[1], sides[0], 1))
     folder = Path(tempfile.mkdtemp(prefix="photos-"))

@@ -38,7 +38,7 @@ def _guide(backbone, size, images, unfreeze_from=None, batch=BATCH):
     data = _data(size, images)
 
     def dataset(split):
-        return tf.data.Dataset.from_tensor_slices((split.images, split.labels))
+        return tf.data.Dataset.from_tensor_slices((split.inputs.pixels, split.labels))
 
     train = dataset(data.train).shuffle(images).batch(batch).prefetch(tf.data.AUTOTUNE)
     validation = dataset(data.validation).batch(batch).prefetch(tf.data.AUTOTUNE)
@@ -90,7 +90,7 @@ def ours(
     on_disk=False,
     precision="float32",
 ):
-    """The same with `fit_head` or `fine_tune`, from an empty cache every time."""
+    """The same with `phases.fit`, from an empty cache every time."""
     import keras
 
     from keras_tl.models import backbones, freezing, heads
@@ -102,8 +102,9 @@ def ours(
     place = placement.choose(["CPU:0"], precision=precision)
     setup = phases.Setup(place, batch_size=batch)
     if on_disk:
-        features._fit_in_memory = lambda stem, count: False
-    fit = phases.fine_tune if unfreeze_from else phases.fit_head
+        features._fits_in_memory = lambda stem, count: False
+    build = phases.fine_tuning if unfreeze_from else phases.Phase
+    phase = build(EPOCHS, 1e-4, patience=EPOCHS)
 
     def run():
         keras.utils.set_random_seed(0)
@@ -114,21 +115,14 @@ def ours(
             freezing.unfreeze_from(model, unfreeze_from)
         with tempfile.TemporaryDirectory() as folder:
             cache = store.Cache(Path(folder)) if on_disk else None
-            fit(
-                model,
-                data,
-                dataclasses.replace(setup, cache=cache),
-                epochs=EPOCHS,
-                learning_rate=1e-4,
-                patience=EPOCHS,
-            )
+            phases.fit(model, data, dataclasses.replace(setup, cache=cache), phase)
         return images * EPOCHS
 
     return run
 
 
 def head_epochs(backbone, size, images):
-    """Epochs of `fit_head` on features that were extracted before."""
+    """Epochs of `phases.fit` on features that were extracted before."""
     import keras
 
     from keras_tl.models import backbones, freezing, heads
@@ -139,12 +133,12 @@ def head_epochs(backbone, size, images):
     freezing.freeze(base)
     model = heads.attach(base, CLASSES)
     setup = phases.Setup(placement.choose(["CPU:0"]), batch_size=BATCH)
-    part, features = phases.without_frozen_stem(model, _data(size, images), setup)
+    part, features = phases.precompute_frozen(model, _data(size, images), setup)
     # As many as make what a phase sets up once small, as it is in a long training.
     epochs = 10 * EPOCHS
 
     def run():
-        phases.fit_head(part, features, setup, epochs=epochs, patience=epochs)
+        phases.fit(part, features, setup, phases.Phase(epochs=epochs, patience=epochs))
         return images * epochs
 
     return run

@@ -173,41 +173,78 @@ def _execute(source: ast.Module, path: Path) -> dict:
 
 
 def _settings_alone(source: ast.Module) -> ast.Module | None:
-    """Take `Config` out of a recipe, with what its fields need, without its methods.
+    """Take `Config` out of a recipe, with what it needs, so that no Keras is loaded.
 
-    `None` where that is more than imports and constants.
+    Its checks are kept where they need light modules alone. `None` where its fields
+    need more than imports and constants.
     """
-    found = [n for n in source.body if getattr(n, "name", None) == "Config"]
-    if len(found) != 1 or not isinstance(found[0], ast.ClassDef):
+    classes = [n for n in source.body if getattr(n, "name", None) == "Config"]
+    if len(classes) != 1 or not isinstance(classes[0], ast.ClassDef):
         return None
-    settings = copies.deepcopy(found[0])
-    settings.body = [n for n in settings.body if not isinstance(n, ast.FunctionDef)]
-    needed = {n.id for n in ast.walk(settings) if isinstance(n, ast.Name)}
-    needed -= {*dir(builtins), *(n.target.id for n in _fields(settings))}
+    (config_class,) = classes
+    for keep_checks in (True, False):
+        settings = copies.deepcopy(config_class)
+        if not keep_checks:
+            settings.body = [
+                n for n in settings.body if not isinstance(n, ast.FunctionDef)
+            ]
+        body = _definitions(source, _names(settings))
+        if body is not None and (not keep_checks or all(map(_is_light, body))):
+            return ast.Module([*body, settings], type_ignores=[])
+    return None
+
+
+def _names(node: ast.AST) -> set[str]:
+    """Collect the names that a class uses and does not define itself."""
+    names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+    own = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+    own |= {n.arg for n in ast.walk(node) if isinstance(n, ast.arg)}
+    return {n.id for n in names} - own - set(dir(builtins)) - {node.name}
+
+
+def _definitions(source: ast.Module, needed: set[str]) -> list[ast.stmt] | None:
+    """Select imports and constants of a module; `None` where others are needed."""
     body = []
     for node in source.body:
         if isinstance(node, ast.Assign) and _is_constant(node):
             named = {target.id for target in node.targets}
             body += [node] if named & needed else []
-            needed -= named
+            needed = needed - named
         if isinstance(node, ast.Import | ast.ImportFrom):
             node = copies.copy(node)
             node.names = [n for n in node.names if (n.asname or n.name) in needed]
-            needed -= {n.asname or n.name for n in node.names}
+            needed = needed - {n.asname or n.name for n in node.names}
             body += [node] if node.names else []
-    return None if needed else ast.Module([*body, settings], type_ignores=[])
+    return None if needed else body
+
+
+# Modules that load neither Keras nor TensorFlow, besides those called `settings`.
+LIGHT = {
+    *("dataclasses", "math", "pathlib", "typing", "keras_tl.config", "keras_tl.errors"),
+    *("keras_tl.files", "keras_tl.models.catalog"),
+}
+
+
+def _is_light(node: ast.stmt) -> bool:
+    """Return whether a statement loads neither Keras nor TensorFlow."""
+    if isinstance(node, ast.Import):
+        return all(name.name in LIGHT for name in node.names)
+    if isinstance(node, ast.ImportFrom):
+        return all(
+            node.module in LIGHT
+            or node.module.endswith(".settings")
+            or f"{node.module}.{name.name}" in LIGHT
+            for name in node.names
+        )
+    return True
 
 
 def _is_constant(node: ast.Assign) -> bool:
-    """Say whether names get values that are written out, such as a tuple of words."""
-    plain = ast.Constant | ast.Tuple | ast.List | ast.Load
+    """Return whether the value is written out, such as a tuple of words."""
+    plain = ast.Constant | ast.Tuple | ast.List | ast.Starred | ast.Load
     return all(isinstance(target, ast.Name) for target in node.targets) and all(
         isinstance(part, plain) for part in ast.walk(node.value)
     )
-
-
-def _fields(settings: ast.ClassDef) -> list[ast.AnnAssign]:
-    return [n for n in settings.body if isinstance(n, ast.AnnAssign)]
 
 
 def predict(arguments: list[str]) -> None:

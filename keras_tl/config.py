@@ -1,20 +1,88 @@
-"""A recipe's settings: a frozen dataclass, its command line, and `config.json`."""
+"""Settings of a recipe: a frozen dataclass, its command line, and `config.json`."""
 
 import dataclasses
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import tyro
 
-from keras_tl import errors, files
+from keras_tl import environment, errors, files
 
 CONFIG_HELP = (
     "Besides: `--config FILE` starts from the settings in the config.json of a run; "
     "flags given as well win."
 )
+
+# Settings of earlier versions: old name -> name now. Files that were saved with them
+# are read as before.
+RENAMED = {
+    "one_out": "leave_one_out",
+    "strength": "penalty_scale",
+    "ways": "methods",
+}
+# Old value of a setting -> value now.
+NEW_VALUES = {"augment": {True: "image_data_generator", False: "none"}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Base of all groups of settings.
+
+    A group checks its values when it is made, without loading Keras; a recipe's
+    `Config` inherits from the groups that it has, and adds settings of its own.
+    """
+
+    def __post_init__(self):
+        """Raise `InputError` for values that cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings(Settings):
+    """Settings of every run."""
+
+    seed: int = 0  # Seed of weights, shuffling, augmentation and splits.
+    out: Path | None = None  # New folder for the results; runs/NAME if None.
+    resume: Path | None = None  # Folder of an interrupted run to go on with.
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run of a recipe: its folder, and what its manifest begins with.
+
+    Attributes:
+        recipe: Name of the recipe.
+        settings: The recipe's settings.
+        folder: The run's folder, which holds its `config.json`.
+        started: Time of `time.perf_counter` when it began.
+    """
+
+    recipe: str
+    settings: Settings
+    folder: Path
+    started: float
+
+    @property
+    def state(self) -> Path:
+        """Folder of the checkpoints that `--resume` needs."""
+        return self.folder / "state"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's event files."""
+        return self.folder / "tensorboard"
+
+    def provenance(self) -> dict:
+        """Return where a result comes from: recipe, date, machine, versions, time."""
+        seconds = time.perf_counter() - self.started
+        title = type(self.settings).__doc__.strip().splitlines()[0]
+        return {
+            **environment.provenance(self.recipe, self.settings, seconds),
+            "title": title,
+        }
 
 
 def run(main: Callable, config: type) -> None:
@@ -147,7 +215,7 @@ def to_arguments(config: type, saved: dict) -> list[str]:
         raise errors.InputError("The saved settings must be a JSON object.")
     known = {field.name for field in dataclasses.fields(config)}
     arguments = []
-    for name, value in saved.items():
+    for name, value in current(saved).items():
         if name not in known:
             raise errors.InputError(
                 f"The saved settings have `{name}`, which this recipe does not: they "
@@ -163,8 +231,22 @@ def to_arguments(config: type, saved: dict) -> list[str]:
     return arguments
 
 
+def current(saved: dict) -> dict:
+    """Return saved settings under the names and with the values they have now.
+
+    >>> current({"strength": 0.5, "augment": True})
+    {'penalty_scale': 0.5, 'augment': 'image_data_generator'}
+    """
+    renamed = {RENAMED.get(name, name): value for name, value in saved.items()}
+    return {
+        # Lists, which a setting can have too, are no keys.
+        name: NEW_VALUES[name].get(value, value) if name in NEW_VALUES else value
+        for name, value in renamed.items()
+    }
+
+
 def to_json(settings) -> dict:
-    """Give the settings as JSON has them: paths as text, tuples as lists."""
+    """Return the settings as JSON has them: paths as text, tuples as lists."""
 
     def plain(value):
         if isinstance(value, tuple):
@@ -174,29 +256,34 @@ def to_json(settings) -> dict:
     return {n: plain(value) for n, value in dataclasses.asdict(settings).items()}
 
 
-def start_run(name: str, settings) -> Path:
+def start_run(recipe: str, settings: RunSettings, started: float) -> Run:
     """Make the folder of a run and write its `config.json`, or open it again.
 
+    Call it when data and models have been built: what raises before leaves no folder.
+
     Args:
-        name: The recipe's name. Without `settings.out` the folder is the first of
-            `runs/name`, `runs/name-2`, ... that is free.
-        settings: A recipe's settings, with the fields `out` and `resume`.
+        recipe: Name of the recipe. Without `settings.out` the folder is the first of
+            `runs/NAME`, `runs/NAME-2`, ... that is free.
+        settings: The recipe's settings.
+        started: Time of `time.perf_counter` when the recipe began.
 
     Raises:
         InputError: `out` exists, nothing is to be resumed, or the settings differ.
     """
     if settings.resume is not None:
         folder = Path(settings.resume)
-        saved = files.read_json(folder / "config.json")
+        saved = current(files.read_json(folder / "config.json"))
         wanted = to_json(dataclasses.replace(settings, resume=None, out=folder))
-        if {**saved, "out": str(folder)} != wanted:
+        # A setting that is newer than the run has its default.
+        if {**wanted, **saved, "out": str(folder)} != wanted:
             raise errors.InputError(f"{folder} was started with other settings.")
         _check_interrupted(folder)
-        return folder
-    if settings.out is None:
-        folder = files.next_folder("runs", name)
     else:
-        folder = files.new_folder(settings.out)
-    settings = dataclasses.replace(settings, out=folder)
-    files.write_json(folder / "config.json", to_json(settings))
-    return folder
+        if settings.out is None:
+            folder = files.next_folder("runs", recipe)
+        else:
+            folder = files.new_folder(settings.out)
+        saved = to_json(dataclasses.replace(settings, out=folder))
+        files.write_json(folder / "config.json", saved)
+    print(f"Results go to {folder}.")
+    return Run(recipe, settings, folder, started)

@@ -1,4 +1,4 @@
-"""What a result depends on besides its settings: versions and the machine."""
+"""Versions and machine, on which a result depends besides its settings."""
 
 import datetime
 import importlib.metadata
@@ -11,13 +11,13 @@ from keras_tl import __version__
 VERSIONS = ("keras", "tensorflow", "numpy", "scikit-learn", "pillow", "optuna")
 
 
-def run(recipe: str, settings, seconds: float) -> dict:
-    """Give what the manifest of any run begins with.
+def provenance(recipe: str, settings, seconds: float) -> dict:
+    """Return where a result comes from: recipe, date, machine, versions, time.
 
     Args:
         recipe: Name of the recipe.
         settings: The recipe's settings, with the fields `seed` and `resume`.
-        seconds: How long it took.
+        seconds: Duration of the run.
     """
     now = datetime.datetime.now(datetime.UTC)
     return {
@@ -32,17 +32,17 @@ def run(recipe: str, settings, seconds: float) -> dict:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions that a result depends on."""
-    found = {"python": platform.python_version(), "keras_tl": __version__}
+    """Return the versions that a result depends on."""
+    known = {"python": platform.python_version(), "keras_tl": __version__}
     for name in VERSIONS:
         try:
-            found[name] = importlib.metadata.version(name)
+            known[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return known
 
 
-# What processors say of the widest numbers they compute with, the fastest first.
+# Instruction sets by which processors compute with wide vectors, the fastest first.
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 
 

@@ -18,47 +18,42 @@ Run:
 """
 
 # %%
-import shutil
+import functools
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import keras
 
 from keras_tl import config, errors
 from keras_tl.analysis import summary
-from keras_tl.data import augment, sources, splits
-from keras_tl.deploy import artifact
+from keras_tl.config import RunSettings
+from keras_tl.data import augment, datasets, splits
+from keras_tl.data.settings import Augment, AugmentSettings, DataSettings
+from keras_tl.deploy import run_folder
 from keras_tl.models import backbones, freezing, heads, small_cnn
 from keras_tl.training import phases, placement
+from keras_tl.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RunSettings, TrainingSettings, AugmentSettings, DataSettings):
     """Train a small CNN on CIFAR-10 from scratch: the baseline of every transfer."""
 
     dataset: str = "cifar10"  # A name that TFDS knows, or cifar10_sample.
-    data: Path | None = None  # Folder of your own images, in place of the dataset.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
     weights: Path | None = None  # A file of weights to begin with, .weights.h5.
     image_size: int = 32  # Side of the square images, in pixels.
     epochs: int = 30  # Most epochs.
-    learning_rate: float = 1e-3  # Adam's rate at the start.
-    precision: placement.Precision = "float32"  # Of the layers; the logits are float32.
+    learning_rate: float = 1e-3  # Adam's learning rate at the start.
+    augment: Augment = "flip_and_crop"  # Random changes of the training images.
+    average_weights: bool = False  # Keep the running average of the weights (EMA).
     batch_size: int = 64  # Images per step, over all devices.
-    limit: int | None = None  # Keep at most this many images of each split.
-    seed: int = 0  # Seed of weights, shuffling, dropout and splits.
-    tensorboard: bool = False  # Write event files for TensorBoard.
-    out: Path | None = None  # New folder for the results; runs/cnn_cifar10 if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
-        if self.tensorboard:
-            errors.check_installed("tensorboard", extra="tensorboard")
+        super().__post_init__()
         errors.check_at_least("image_size", self.image_size, 8)
         errors.check_at_least("epochs", self.epochs, 1)
-        errors.check_at_least("batch_size", self.batch_size, 1)
+        errors.check_above("learning_rate", self.learning_rate, 0)
 
 
 # %% [markdown]
@@ -68,13 +63,7 @@ class Config:
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    data = sources.load(
-        settings.dataset,
-        folder=settings.data,
-        bad_images=settings.bad_images,
-        count=settings.limit,
-        seed=settings.seed,
-    )
+    data = datasets.from_settings(settings)
     print(data)
     return data.at_size(settings.image_size).map(splits.read_once)
 
@@ -96,47 +85,28 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
-    keras.utils.set_random_seed(settings.seed)
-    place = placement.choose(precision=settings.precision)
-    settings = replace(settings, precision=place.precision)
+    place, settings = placement.from_settings(settings)
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
     print(freezing.report(model))
-    run = config.start_run("cnn_cifar10", settings)
-    said = place.describe(settings.batch_size, settings.learning_rate)
-    print(f"Results go to {run}. {said}")
-
-    setup = phases.Setup(
-        place,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        augment=augment.flip_and_crop,
-        state=run / "state",
-        tensorboard=run / "tensorboard" if settings.tensorboard else None,
+    run = config.start_run("cnn_cifar10", settings, started)
+    print(place.describe(settings.batch_size, settings.learning_rate))
+    changes = augment.from_settings(settings)
+    setup = phases.setup(settings, place, data, run, **changes)
+    phase = phases.Phase(
+        settings.epochs,
+        settings.learning_rate,
+        optimizer=functools.partial(
+            keras.optimizers.Adam, use_ema=settings.average_weights
+        ),
+        name="from scratch",
     )
-    history = phases.fit_head(
-        model,
-        data,
-        setup,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        phase="from scratch",
-    )
-    results = summary.test({"from scratch": (model, data.test)}, data)
+    history = phases.fit(model, data, setup, phase)
+    results = summary.evaluate_models({"from scratch": (model, data.test)}, data)
     summary.show(results)
-    metrics = artifact.save(
-        run,
-        model,
-        recipe="cnn_cifar10",
-        settings=settings,
-        data=data,
-        results=results,
-        histories={"from scratch": history},
-        seconds=time.perf_counter() - started,
-    )
-    shutil.rmtree(setup.state)
-    return metrics
+    histories = {"from scratch": history}
+    return run_folder.save(run, model, data=data, results=results, histories=histories)
 
 
 # %% tags=["script"]

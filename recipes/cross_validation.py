@@ -28,8 +28,6 @@ Run:
 import functools
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 import keras
 import numpy as np
@@ -37,37 +35,28 @@ import psutil
 
 from keras_tl import config, errors
 from keras_tl.analysis import evaluation, figures, folds, study
-from keras_tl.data import sources, splits
+from keras_tl.config import RunSettings
+from keras_tl.data import datasets, splits
+from keras_tl.data.settings import DataSettings
 from keras_tl.models import backbones, freezing, heads
-from keras_tl.training import features, phases, placement, store
+from keras_tl.models.settings import BackboneSettings
+from keras_tl.training import features, phases, placement
+from keras_tl.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     """Cross-validation: use every labelled image to learn from and to judge."""
 
-    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
-    data: Path | None = None  # Folder of your own images, in place of the dataset.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
-    backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.
-    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
-    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
-    image_size: int = 96  # Side of the square images, in pixels.
     folds: int = 10  # Number of folds.
-    one_out: int = 200  # Images of the study that leaves one out; 0 is none.
+    leave_one_out: int = 200  # Images of which one at a time is left out; 0 is none.
     fine_tune: bool = False  # Also fine-tune in every fold.
     blocks: int = 2  # Blocks of the backbone to fine-tune, from the output back.
     epochs: int = 5  # Most epochs of each phase of fine-tuning.
-    batch_size: int = 32  # Images per step, over all devices.
-    limit: int | None = None  # Keep at most this many images of each split.
-    cache: bool = True  # Keep what frozen layers give, on disk, for later runs.
-    seed: int = 0  # Seed of the folds and of training.
-    out: Path | None = None  # New folder; runs/cross_validation if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
-        backbones.check(self.backbone, self.weights, self.image_size)
-        least = {"folds": 2, "one_out": 0, "blocks": 0, "epochs": 1, "batch_size": 1}
+        super().__post_init__()
+        least = {"folds": 2, "leave_one_out": 0, "blocks": 0, "epochs": 1}
         for name, minimum in least.items():
             errors.check_at_least(name, getattr(self, name), minimum)
 
@@ -75,26 +64,17 @@ class Config:
 # %% [markdown]
 # ## Data
 # Training and validation images together are divided into folds. The test images are
-# kept apart: they say how good the estimate was.
+# kept apart: they show how good the estimate was.
 
 
 # %%
-def build_data(settings: Config) -> tuple[splits.Splits, splits.Split]:
-    """Load the data, and what of it is divided into folds."""
-    data = sources.load(
-        settings.dataset,
-        folder=settings.data,
-        bad_images=settings.bad_images,
-        count=settings.limit,
-        seed=settings.seed,
-    )
+def build_data(settings: Config) -> tuple[splits.Splits, splits.Split, splits.Split]:
+    """Load the data, the images that are divided into folds, and the test images."""
+    data = datasets.from_settings(settings)
     pool = splits.join(data.train, data.validation)
     print(f"{data} Divided into folds: {len(pool):,}.")
-    return data, at_size(settings, pool)
-
-
-def at_size(settings: Config, split: splits.Split) -> splits.Split:
-    return splits.read_once(split.at_size(settings.image_size))
+    sized = [s.at_size(settings.image_size) for s in (pool, data.test)]
+    return data, *map(splits.read_once, sized)
 
 
 # %% [markdown]
@@ -103,70 +83,92 @@ def at_size(settings: Config, split: splits.Split) -> splits.Split:
 
 # %%
 def build_model(settings: Config, num_classes: int) -> keras.Model:
-    backbone = backbones.load(
-        settings.backbone,
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        image_size=settings.image_size,
-    )
-    model = heads.attach(backbone, num_classes)
-    pattern = backbones.find(settings.backbone).block
-    freezing.unfreeze_blocks(model, settings.blocks, pattern)
+    model = heads.attach(backbones.from_settings(settings), num_classes)
+    freezing.unfreeze_blocks(model, settings.blocks)
     return model
 
 
 # %% [markdown]
 # ## Trials
 # Features of the frozen backbone serve all folds. Fine-tuning begins in every fold with
-# a model of its own, and chooses its epochs on a tenth of what the fold learns from.
+# a model of its own, and selects its epochs on a tenth of what the fold learns from.
 
 
 # %%
-def judge(way: str, fold: int, labels: np.ndarray, logits: np.ndarray) -> study.Row:
+def measure(method: str, fold: int, labels: np.ndarray, logits: np.ndarray):
     right = logits.argmax(1) == labels
     return {
-        "way": way,
+        "method": method,
         "fold": fold,
         "images": len(labels),
         "right": int(right.sum()),
         "accuracy": float(right.mean()),
-        # What is left in memory must not grow from fold to fold.
+        # The memory in use must not grow from fold to fold.
         "memory_mib": round(psutil.Process().memory_info().rss / 2**20),
     }
 
 
-def fit_heads(inputs: splits.Split, found: list, way: str, fold: int) -> study.Row:
-    logits = folds.predict(inputs, found)
-    judged = np.concatenate([part for _, part in found])
-    return judge(way, fold, inputs.labels[judged], logits[judged])
+def fit_heads(inputs: splits.Split, divided: list, method: str, fold: int) -> study.Row:
+    logits = folds.predict(inputs, divided)
+    judged = np.concatenate([test for _, test in divided])
+    return measure(method, fold, inputs.labels[judged], logits[judged])
 
 
-def fine_tune(settings, data, pool, place, found: folds.Fold, fold: int) -> study.Row:
+def fine_tune(settings, data, pool, place, run, fold: int, indices) -> study.Row:
     keras.utils.set_random_seed(settings.seed)
-    learnt, judged = found
-    tenth = splits.balanced(pool.labels[learnt], len(learnt) // 10, settings.seed)
-    parts = replace(
+    learned, judged = indices
+    tenth = splits.balanced(pool.labels[learned], len(learned) // 10, settings.seed)
+    data = replace(
         data,
-        train=pool.take(np.delete(learnt, tenth)),
-        validation=pool.take(learnt[tenth]),
+        train=pool.take(np.delete(learned, tenth)),
+        validation=pool.take(learned[tenth]),
         test=pool.take(judged),
     )
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    setup = phases.Setup(
-        place,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        cache=store.Cache() if settings.cache else None,
-    )
-    part, inputs = phases.without_frozen_stem(model, parts, setup)
+    setup = phases.setup(settings, place, data, run, trial=f"fold-{fold}")
+    part, inputs = phases.precompute_frozen(model, data, setup)
     freezing.unfreeze_head(model)
-    phases.fit_head(part, inputs, setup, epochs=settings.epochs)
-    pattern = backbones.find(settings.backbone).block
-    freezing.unfreeze_blocks(model, settings.blocks, pattern)
-    phases.fine_tune(part, inputs, setup, epochs=settings.epochs)
+    phases.fit(part, inputs, setup, phases.Phase(settings.epochs))
+    freezing.unfreeze_blocks(model, settings.blocks)
+    phases.fit(part, inputs, setup, phases.fine_tuning(settings.epochs))
     logits = evaluation.predict(part, inputs.test)
-    return judge("fine-tuned", fold, parts.test.labels, logits)
+    return measure("fine-tuned", fold, data.test.labels, logits)
+
+
+def plan(settings, inputs, test, divided) -> dict:
+    """Name the trials of heads on frozen features."""
+    trials = {
+        f"head-fold-{n}": functools.partial(fit_heads, inputs, [fold], "head", n)
+        for n, fold in enumerate(divided, start=1)
+    }
+    # What the folds stand for: a head on all of them, on images that they never saw.
+    whole = splits.join(inputs, test)
+    last = [(np.arange(len(inputs)), np.arange(len(inputs), len(whole)))]
+    trials["head-test"] = functools.partial(fit_heads, whole, last, "head, test", 0)
+    if settings.leave_one_out:
+        count = settings.leave_one_out
+        few = inputs.take(splits.balanced(inputs.labels, count, settings.seed))
+        alone = folds.leave_one_out(few.labels)
+        name = f"head, leaving out 1 of {len(few)}"
+        trials["head-one-out"] = functools.partial(fit_heads, few, alone, name, 0)
+    return trials
+
+
+def show(rows, folder) -> None:
+    summaries = study.summarize(rows, ["method"])
+    for row in summaries:
+        row["folds"] = row.pop("seeds")
+    study.show("Accuracy, mean and range of the folds", summaries)
+    bars = [
+        (
+            f"{row['method']} {row['fold'] or ''}",
+            row["accuracy"],
+            evaluation.wilson_interval(row["right"], row["images"]),
+        )
+        for row in rows
+    ]
+    figures.save(figures.comparison(bars), folder / "folds.png")
 
 
 # %% [markdown]
@@ -176,59 +178,28 @@ def fine_tune(settings, data, pool, place, found: folds.Fold, fold: int) -> stud
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
-    place = placement.choose()
-    data, pool = build_data(settings)
+    place, settings = placement.from_settings(settings)
+    data, pool, test = build_data(settings)
     divided = folds.split(pool.labels, settings.folds, seed=settings.seed)
     # Two of each class: one to leave out, and another to learn from.
     least = 2 * len(np.unique(pool.labels))
-    errors.check_at_least("one_out", settings.one_out or least, least)
+    errors.check_at_least("leave_one_out", settings.leave_one_out or least, least)
     keras.utils.set_random_seed(settings.seed)
     model = build_model(settings, len(data.class_names))
-    run = config.start_run("cross_validation", settings)
-    print(f"Results go to {run}.")
-    cache = store.Cache() if settings.cache else None
+    run = config.start_run("cross_validation", settings, started)
+    cache = phases.setup(settings, place, data, run).cache
     stem = keras.Model(model.inputs[0], model.get_layer("pool").output)
-    inputs, test = (
-        features.extract(stem, split, cache=cache, what="features")
-        for split in (pool, at_size(settings, data.test))
+    inputs, features_of_test = (
+        features.extract(stem, split, cache=cache) for split in (pool, test)
     )
-    # From the disk into memory, where they are not there already.
-    inputs, test = (replace(s, images=s.images[:]) for s in (inputs, test))
-    trials = {
-        f"head-fold-{n}": functools.partial(fit_heads, inputs, [fold], "head", n)
-        for n, fold in enumerate(divided, start=1)
-    }
-    # What the folds stand for: a head on all of them, on images that they never saw.
-    whole = splits.join(inputs, test)
-    last = [(np.arange(len(pool)), np.arange(len(pool), len(whole)))]
-    trials["head-test"] = functools.partial(fit_heads, whole, last, "head, test", 0)
-    if settings.one_out:
-        few = inputs.take(splits.balanced(pool.labels, settings.one_out, settings.seed))
-        alone = folds.leave_one_out(few.labels)
-        name = f"head, leaving out 1 of {len(few)}"
-        trials["head-one-out"] = functools.partial(fit_heads, few, alone, name, 0)
+    trials = plan(settings, inputs, features_of_test, divided)
     if settings.fine_tune:
-        one = functools.partial(fine_tune, settings, data, pool, place)
+        one = functools.partial(fine_tune, settings, data, pool, place, run)
         for n, fold in enumerate(divided, start=1):
-            trials[f"fine-tuned-fold-{n}"] = functools.partial(one, fold, n)
-    rows = study.run(run, trials)
-    found = study.summarize(rows, ["way"])
-    for row in found:
-        row["folds"] = row.pop("seeds")
-    study.show("Accuracy, mean and range of the folds", found)
-    names = [f"{row['way']} {row['fold'] or ''}" for row in rows]
-    around = [evaluation.wilson_interval(row["right"], row["images"]) for row in rows]
-    bars = zip(names, [row["accuracy"] for row in rows], around, strict=True)
-    figures.save(figures.comparison(list(bars)), run / "folds.png")
-    return study.save(
-        run,
-        recipe="cross_validation",
-        settings=settings,
-        data=splits.describe(data),
-        rows=rows,
-        by=["way"],
-        seconds=time.perf_counter() - started,
-    )
+            trials[f"fine-tuned-fold-{n}"] = functools.partial(one, n, fold)
+    rows = study.run(run.folder, trials)
+    show(rows, run.folder)
+    return study.save(run, data=splits.describe(data), rows=rows, by=["method"])
 
 
 # %% tags=["script"]

@@ -31,65 +31,51 @@ Run:
 import functools
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 import keras
 
-from keras_tl import config, errors, files
+from keras_tl import config, errors
 from keras_tl.analysis import evaluation, figures, study
-from keras_tl.data import augment, sources, splits
+from keras_tl.config import RunSettings
+from keras_tl.data import augment, datasets, splits
+from keras_tl.data.settings import DataSettings
+from keras_tl.deploy.run_folder import save_model
 from keras_tl.methods import distillation
 from keras_tl.models import backbones, freezing, heads, resizing
-from keras_tl.training import phases, placement, store
+from keras_tl.models.settings import BackboneSettings
+from keras_tl.training import phases, placement
+from keras_tl.training.settings import ChooseBy, TrainingSettings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     """Distillation: a small network learns from a large one's answers."""
 
-    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
-    data: Path | None = None  # Folder of your own images, in place of the dataset.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
-    backbone: str = "efficientnet_lite0"  # Name of the teacher's pretrained backbone.
-    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
-    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
     image_size: int = 128  # Side of the teacher's square images, in pixels.
     blocks: int = 8  # Blocks of the teacher that are fine-tuned, from the output back.
     teacher_epochs: int = 5  # Most epochs of each of the teacher's two phases.
-    student_blocks: int = (
-        8  # Blocks of the backbone, from the input on, of the student.
-    )
+    student_blocks: int = 8  # First blocks of the backbone that the student has.
     student_size: int = 32  # Side of the student's images, in pixels.
-    copies: int = 4  # Changed copies of each image that the teacher sees.
+    copies: int = 4  # Augmented copies of each image that the teacher sees.
     epochs: int = 20  # Most epochs of the student.
-    learning_rate: float = 1e-3  # Adam's rate for the student.
-    temperature: float = 2.0  # Divides the logits; the higher, the softer.
-    label_weight: float = 0.5  # Weight of the labels, in [0, 1]; the rest is taught.
-    batch_size: int = 32  # Images per step, over all devices.
+    learning_rate: float = 1e-3  # Adam's learning rate for the student.
+    temperature: float = 2.0  # Divides the logits; a higher one softens them.
+    label_weight: float = 0.5  # Weight of the labels' loss, in [0, 1].
+    choose_by: ChooseBy = "accuracy"  # Validation metric that selects the epoch.
     seeds: int = 3  # Students of each kind, with seeds one after the other.
-    limit: int | None = None  # Keep at most this many images of each split.
-    cache: bool = True  # Keep the teacher's answers, on disk, for later runs.
-    seed: int = 0  # Seed of the teacher, the first students and the splits.
-    out: Path | None = None  # New folder for the results; runs/distillation if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
-        backbones.check(self.backbone, self.weights, self.image_size)
+        super().__post_init__()
         for name in (
             *("blocks", "teacher_epochs", "student_blocks", "copies", "epochs"),
-            *("batch_size", "seeds"),
+            "seeds",
         ):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("student_size", self.student_size, 32)
         errors.check_above("learning_rate", self.learning_rate, 0)
-        taught(self)
-
-
-def taught(settings: Config):
-    return distillation.from_teacher(
-        temperature=settings.temperature, student_loss_weight=settings.label_weight
-    )
+        errors.check_above("temperature", self.temperature, 0)
+        if not 0 <= self.label_weight <= 1:
+            raise errors.expected("label_weight", "be in [0, 1]", self.label_weight)
 
 
 # %% [markdown]
@@ -98,44 +84,27 @@ def taught(settings: Config):
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    data = sources.load(
-        settings.dataset,
-        folder=settings.data,
-        bad_images=settings.bad_images,
-        count=settings.limit,
-        seed=settings.seed,
-    )
+    data = datasets.from_settings(settings)
     print(data)
     return data
 
 
 # %% [markdown]
 # ## Models
-# The student is what the backbone begins with, pretrained as that is, and all of it
-# trains.
+# The student has the first blocks of the backbone, pretrained as they are, and all of
+# it trains.
 
 
 # %%
-def build_backbone(settings: Config) -> keras.Model:
-    return backbones.load(
-        settings.backbone,
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        image_size=settings.image_size,
-    )
-
-
 def build_model(settings: Config, num_classes: int) -> keras.Model:
-    model = heads.attach(build_backbone(settings), num_classes)
-    pattern = backbones.find(settings.backbone).block
-    freezing.unfreeze_blocks(model, settings.blocks, pattern)
+    model = heads.attach(backbones.from_settings(settings), num_classes)
+    freezing.unfreeze_blocks(model, settings.blocks)
     return model
 
 
 def build_student(settings: Config, num_classes: int) -> keras.Model:
-    backbone = build_backbone(settings)
-    pattern = backbones.find(settings.backbone).block
-    blocks = list(freezing.blocks(backbone, pattern).values())
+    backbone = backbones.from_settings(settings)
+    blocks = list(freezing.blocks(backbone).values())
     if settings.student_blocks > len(blocks):
         raise errors.expected(
             "student_blocks",
@@ -160,56 +129,75 @@ def change(settings: Config):
 
 
 # %%
-def fit_teacher(settings, data, setup, run: Path) -> study.Row:
+def fit_teacher(settings, data, place, run) -> study.Row:
     keras.utils.set_random_seed(settings.seed)
-    with setup.placement.scope():
+    with place.scope():
         model = build_model(settings, len(data.class_names))
-    copies = settings.copies
-    setup = replace(setup, augment=change(settings), augmented_copies=copies)
+    copies = {"augment": change(settings), "augmented_copies": settings.copies}
+    setup = phases.setup(settings, place, data, run, trial="teacher", **copies)
     sized = data.at_size(settings.image_size).map(splits.read_once)
-    part, inputs = phases.without_frozen_stem(model, sized, setup)
-    epochs = settings.teacher_epochs
+    part, inputs = phases.precompute_frozen(model, sized, setup)
     freezing.unfreeze_head(part)
-    phases.fit_head(part, inputs, setup, epochs=epochs)
-    pattern = backbones.find(settings.backbone).block
-    freezing.unfreeze_blocks(part, settings.blocks, pattern)
-    phases.fine_tune(part, inputs, setup, epochs=epochs, learning_rate=2e-4)
-    with files.atomic(run / "teacher.keras") as temporary:
-        model.save(temporary, include_optimizer=False)
-    return judge("teacher", settings.seed, model, part, inputs)
+    phases.fit(part, inputs, setup, phases.Phase(settings.teacher_epochs))
+    freezing.unfreeze_blocks(part, settings.blocks)
+    phases.fit(part, inputs, setup, phases.fine_tuning(settings.teacher_epochs, 2e-4))
+    save_model(model, run.folder / "teacher.keras")
+    return measure("teacher", settings.seed, model, part, inputs)
 
 
-def fit_student(settings, data, setup, run: Path, way: str, seed: int) -> study.Row:
+def fit_student(settings, data, place, run, name: str, method: str, seed: int):
     keras.utils.set_random_seed(seed)
-    setup = replace(setup, seed=seed)
-    with setup.placement.scope():
+    with place.scope():
         model = build_student(settings, len(data.class_names))
-    if way == "labels alone":
-        data = replace(data, train=replace(data.train, targets=None))
-    phases.fit_head(
-        model,
-        data,
-        setup,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        regularizer=taught(settings) if way == "distilled" else None,
-        patience=settings.epochs,
-        phase=way,
+    teacher = distillation.from_teacher(
+        temperature=settings.temperature, student_loss_weight=settings.label_weight
     )
-    if way == "distilled" and seed == settings.seed:
-        with files.atomic(run / "student.keras") as temporary:
-            model.save(temporary, include_optimizer=False)
-    return judge(way, seed, model, model, data)
+    distilled = method == "distilled"
+    if not distilled:
+        data = replace(data, train=replace(data.train, targets=None))
+    setup = phases.setup(settings, place, data, run, trial=name, seed=seed)
+    phase = phases.Phase(
+        settings.epochs,
+        settings.learning_rate,
+        method=teacher if distilled else None,
+        patience=settings.epochs,
+        name=method,
+    )
+    phases.fit(model, data, setup, phase)
+    if distilled and seed == settings.seed:
+        save_model(model, run.folder / "student.keras")
+    return measure(method, seed, model, model, data)
 
 
-def judge(way, seed, model, part, inputs) -> study.Row:
+def measure(method, seed, model, part, inputs) -> study.Row:
     return {
-        "way": way,
+        "method": method,
         "parameters": model.count_params(),
         "seed": seed,
         "validation": evaluation.accuracy(part, inputs.validation),
         "accuracy": evaluation.accuracy(part, inputs.test),
     }
+
+
+def plan(settings, data, place, run) -> dict:
+    """Name the trials of students."""
+    teacher = keras.models.load_model(run.folder / "teacher.keras")
+    taught = distillation.teach(
+        teacher,
+        data,
+        settings.student_size,
+        augment=change(settings),
+        copies=settings.copies,
+        seed=settings.seed,
+        cache=phases.setup(settings, place, data, run).cache,
+    )
+    trials = {}
+    for seed in range(settings.seed, settings.seed + settings.seeds):
+        for method in ("labels alone", "distilled"):
+            name = f"{method.replace(' ', '-')}-seed-{seed}"
+            one = functools.partial(fit_student, settings, taught, place, run)
+            trials[name] = functools.partial(one, name, method, seed)
+    return trials
 
 
 # %% [markdown]
@@ -219,54 +207,24 @@ def judge(way, seed, model, part, inputs) -> study.Row:
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
-    place = placement.choose()
+    place, settings = placement.from_settings(settings)
     data = build_data(settings)
     # Both raise now rather than in a trial.
     build_model(settings, len(data.class_names))
     build_student(settings, len(data.class_names))
-    run = config.start_run("distillation", settings)
-    said = place.describe(settings.batch_size, settings.learning_rate)
-    print(f"Results go to {run}. {said}")
-    cache = store.Cache() if settings.cache else None
-    setup = phases.Setup(
-        place,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        choose_by="accuracy",
-        cache=cache,
-    )
-    first = functools.partial(fit_teacher, settings, data, setup, run)
-    rows = study.run(run, {"teacher": first})
-    teacher = keras.models.load_model(run / "teacher.keras")
-    shown = distillation.teach(
-        teacher,
-        data,
-        settings.student_size,
-        augment=change(settings),
-        copies=settings.copies,
-        seed=settings.seed,
-        cache=setup.cache,
-    )
-    one = functools.partial(fit_student, settings, shown, setup, run)
-    students = {
-        f"{way.replace(' ', '-')}-seed-{seed}": functools.partial(one, way, seed)
-        for seed in range(settings.seed, settings.seed + settings.seeds)
-        for way in ("labels alone", "distilled")
-    }
-    rows += study.run(run, students)
-    found = study.summarize(rows, ["way", "parameters"])
-    study.show("Test accuracy", found)
-    study.show("Gain", study.gains(rows[1:], [], "way", "labels alone"))
-    bars = [(row["way"], row["mean"], (row["low"], row["high"])) for row in found]
-    figures.save(figures.comparison(bars), run / "distillation.png")
+    run = config.start_run("distillation", settings, started)
+    print(place.describe(settings.batch_size, settings.learning_rate))
+    first = functools.partial(fit_teacher, settings, data, place, run)
+    rows = study.run(run.folder, {"teacher": first})
+    rows += study.run(run.folder, plan(settings, data, place, run))
+    summaries = study.summarize(rows, ["method", "parameters"])
+    study.show("Test accuracy", summaries)
+    study.show("Gain", study.gains(rows[1:], [], "method", "labels alone"))
+    bars = [(r["method"], r["mean"], (r["low"], r["high"])) for r in summaries]
+    figures.save(figures.comparison(bars), run.folder / "distillation.png")
+    described = splits.describe(data)
     return study.save(
-        run,
-        recipe="distillation",
-        settings=settings,
-        data=splits.describe(data),
-        rows=rows,
-        by=["way"],
-        seconds=time.perf_counter() - started,
+        run, data=described, rows=rows, by=["method"], base="labels alone"
     )
 
 

@@ -27,8 +27,6 @@ Run:
 # %%
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 import keras
 from rich.console import Console
@@ -36,34 +34,25 @@ from rich.table import Table
 
 from keras_tl import config, files
 from keras_tl.analysis import evaluation, figures, probe, summary
-from keras_tl.data import sources, splits
-from keras_tl.deploy import artifact
+from keras_tl.config import RunSettings
+from keras_tl.data import datasets, splits
+from keras_tl.data.settings import DataSettings
+from keras_tl.data.sources import Arrays, read_all
+from keras_tl.deploy import run_folder
 from keras_tl.models import backbones, freezing, taps
+from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import features, store
+from keras_tl.training.settings import CacheSettings
 
 TOGETHER = "all together"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RunSettings, CacheSettings, BackboneSettings, DataSettings):
     """Use a frozen network for features: which layer, and which simple classifier."""
 
-    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
-    data: Path | None = None  # Folder of your own images, in place of the dataset.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
-    backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.
-    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
-    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
     image_size: int = 128  # Side of the square images, in pixels.
-    layers: tuple[str, ...] = ()  # Layers to try; else the last of each block.
-    limit: int | None = None  # Keep at most this many images of each split.
-    cache: bool = True  # Keep the features for later runs, on disk.
-    seed: int = 0  # Seed of the splits.
-    out: Path | None = None  # New folder; runs/feature_extraction if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
-
-    def __post_init__(self):
-        backbones.check(self.backbone, self.weights, self.image_size)
+    layers: tuple[str, ...] = ()  # Layers to try; by default the last of each block.
 
 
 # %% [markdown]
@@ -72,36 +61,24 @@ class Config:
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    data = sources.load(
-        settings.dataset,
-        folder=settings.data,
-        bad_images=settings.bad_images,
-        count=settings.limit,
-        seed=settings.seed,
-    )
+    data = datasets.from_settings(settings)
     print(data)
     return data.at_size(settings.image_size).map(splits.read_once)
 
 
 # %% [markdown]
 # ## Model
-# One pass gives the features of all layers, side by side; together they are one more
+# One pass computes the features of all layers, side by side; together they are one more
 # choice.
 
 
 # %%
 def build_model(settings: Config) -> tuple[keras.Model, list[str]]:
-    backbone = backbones.load(
-        settings.backbone,
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        image_size=settings.image_size,
-    )
+    backbone = backbones.from_settings(settings)
     freezing.freeze(backbone)
     names = list(settings.layers)
     if not names:
-        blocks = freezing.blocks(backbone, backbones.find(settings.backbone).block)
-        names = [layers[-1] for layers in blocks.values()]
+        names = [layers[-1] for layers in freezing.blocks(backbone).values()]
         last = freezing.leaves(backbone)[-1].name
         names += [] if last in names else [last]
     return backbone, names
@@ -118,20 +95,24 @@ def fit_probes(inputs: splits.Splits, columns: dict) -> list[dict]:
     table = Table(title="Validation accuracy", title_style="bold")
     for name in ("layer", "features", *probe.KINDS):
         table.add_column(name)
-    found = []
-    for layer, part in columns.items():
-        of_layer = inputs.map(lambda s, part=part: replace(s, images=s.images[:, part]))
-        row = {"layer": layer, "inputs": of_layer}
+    values = {name: read_all(split.inputs) for name, split in inputs.items()}
+    rows = []
+    for layer, place in columns.items():
+        of_layer = {
+            name: replace(split, inputs=Arrays(values[name][:, place]))
+            for name, split in inputs.items()
+        }
+        row = {"layer": layer, "test": of_layer["test"]}
         for kind in probe.KINDS:
-            row[kind] = probe.fit(kind, of_layer.train, of_layer.validation)
+            row[kind] = probe.fit(kind, of_layer["train"], of_layer["validation"])
         accuracies = [f"{row[kind].validation:.3f}" for kind in probe.KINDS]
-        table.add_row(layer, str(of_layer.train.images.shape[1]), *accuracies)
-        found.append(row)
+        table.add_row(layer, str(row["test"].inputs.values.shape[1]), *accuracies)
+        rows.append(row)
     Console().print(table)
-    return found
+    return rows
 
 
-def save_table(run: Path, rows: list[dict]) -> None:
+def save_table(folder, rows: list[dict]) -> None:
     """Write `layers.csv` and `layers.png`: every classifier on every layer."""
     cells = [
         {
@@ -143,14 +124,14 @@ def save_table(run: Path, rows: list[dict]) -> None:
         for row in rows
         for kind in probe.KINDS
     ]
-    files.write_csv(run / "layers.csv", cells)
+    files.write_csv(folder / "layers.csv", cells)
     series = {
         kind: [(place, *[row[kind].validation] * 3) for place, row in enumerate(rows)]
         for kind in probe.KINDS
     }
     names = [row["layer"] for row in rows]
     figure = figures.lines(series, names, "Layer", "Validation accuracy")
-    figures.save(figure, run / "layers.png")
+    figures.save(figure, folder / "layers.png")
 
 
 # %% [markdown]
@@ -166,20 +147,18 @@ def main(settings: Config) -> dict:
     layers = {name: [name] for name in names}
     if len(names) > 1:
         columns[TOGETHER], layers[TOGETHER] = slice(None), names
-    run = config.start_run("feature_extraction", settings)
-    print(f"Results go to {run}.")
+    run = config.start_run("feature_extraction", settings, started)
     cache = store.Cache() if settings.cache else None
     inputs = features.extract_all(stem, data, cache=cache)
-    inputs = inputs.map(lambda split: replace(split, images=split.images[:]))
 
     rows = fit_probes(inputs, columns)
-    save_table(run, rows)
+    save_table(run.folder, rows)
     best = max(rows, key=lambda row: row["logistic regression"].validation)
     print(f"The best layer for logistic regression: {best['layer']}.")
     results = {
         kind: evaluation.evaluate(
             data.test.labels,
-            best[kind].logits(best["inputs"].test.images),
+            best[kind].logits(best["test"].inputs.values),
             data.class_names,
             train_labels=data.train.labels,
         )
@@ -190,16 +169,8 @@ def main(settings: Config) -> dict:
     kernel, bias = best["logistic regression"].dense()
     model = taps.classifier(backbone, layers[best["layer"]], kernel, bias)
     print(freezing.report(model))
-    return artifact.save(
-        run,
-        model,
-        recipe="feature_extraction",
-        settings=settings,
-        data=data,
-        results=results,
-        histories={},
-        seconds=time.perf_counter() - started,
-        cache=cache,
+    return run_folder.save(
+        run, model, data=data, results=results, histories={}, cache=cache
     )
 
 

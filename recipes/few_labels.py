@@ -1,4 +1,4 @@
-"""Few labels: what holds fine-tuning back, and when that pays.
+"""Few labels: regularized fine-tuning compared with a linear probe.
 
 Workflow: few labels a class, drawn anew with every seed; on each draw a linear probe;
 from its head, plain fine-tuning, and fine-tuning held back by L2-SP, DELTA (without its
@@ -41,7 +41,8 @@ Expected:
       100 labels, LoRA 0.779 (0.769 to 0.785, 5 seeds), 42 s each
       4955 s on 1 core, AMD EPYC with avx512_bf16
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
-    efficientnet_lite0, 96 px, strength 0.1, cifar10_sample, 2,000 train, 1,500 test:
+    efficientnet_lite0, 96 px, penalties scaled by 0.1, cifar10_sample, 2,000 train,
+        1,500 test:
       10 labels, fine-tuning 0.631 (0.610 to 0.663, 5 seeds), 74 s each
       10 labels, DELTA 0.626 (0.601 to 0.645, 5 seeds), 91 s each
       25 labels, fine-tuning 0.719 (0.703 to 0.734, 5 seeds), 72 s each
@@ -58,112 +59,95 @@ import functools
 import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import keras
 
 from keras_tl import config, errors
 from keras_tl.analysis import evaluation, figures, study
-from keras_tl.data import augment, sources, splits
+from keras_tl.config import RunSettings
+from keras_tl.data import augment, datasets, splits
+from keras_tl.data.settings import DataSettings
+from keras_tl.deploy.run_folder import save_model
 from keras_tl.methods import lora, regularizers
 from keras_tl.models import backbones, freezing, heads, small_cnn
-from keras_tl.training import optimizers, phases, placement, store
+from keras_tl.models.settings import BackboneSettings
+from keras_tl.training import optimizers, phases, placement
+from keras_tl.training.settings import ChooseBy, TrainingSettings
 
-WAYS = ("from scratch", "linear probe", "fine-tuning", "L2-SP", "DELTA", "BSS", "LoRA")
+METHODS = (
+    *("from scratch", "linear probe", "fine-tuning"),
+    *("L2-SP", "DELTA", "BSS", "LoRA"),
+)
 
 
 @dataclass(frozen=True)
-class Config:
-    """Few labels: what holds fine-tuning back, and when that pays."""
+class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
+    """Few labels: regularized fine-tuning compared with a linear probe."""
 
-    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
-    data: Path | None = None  # Folder of your own images, in place of the dataset.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
-    backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.
-    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
-    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
-    image_size: int = 96  # Side of the square images, in pixels.
     labels: tuple[int, ...] = (10, 25)  # Numbers of labels of each class to try.
-    ways: tuple[str, ...] = WAYS  # What to compare; fine-tuning is always among them.
+    methods: tuple[str, ...] = METHODS  # Methods to compare, besides fine-tuning.
     blocks: int = 8  # Blocks of the backbone that are fine-tuned, from the output back.
-    strength: float = 1.0  # Factor of the published weights of L2-SP, DELTA and BSS.
+    penalty_scale: float = 1.0  # Factor of the published weights of the penalties.
     rank: int = 4  # Rank of LoRA's low-rank changes of the kernels.
     steps: int = 200  # Steps of the head, and as many of fine-tuning.
-    learning_rate: float = 1e-3  # Adam's rate for the head, and for LoRA.
-    backbone_rate: float = 0.1  # Factor of the rate for pretrained layers.
-    batch_size: int = 32  # Images per step, over all devices.
+    learning_rate: float = 1e-3  # Adam's learning rate for the head, and for LoRA.
+    backbone_rate: float = 0.1  # Factor of the learning rate for pretrained layers.
+    choose_by: ChooseBy = "accuracy"  # Validation metric that selects the epoch.
     seeds: int = 3  # Trials of each setting, with seeds one after the other.
-    limit: int | None = None  # Keep at most this many images of each split.
-    cache: bool = True  # Keep what frozen layers give, on disk, for other trials.
-    seed: int = 0  # Seed of the first trial, and of the splits.
-    out: Path | None = None  # New folder for the results; runs/few_labels if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
-        backbones.check(self.backbone, self.weights, self.image_size)
-        for name in ("blocks", "rank", "steps", "batch_size", "seeds"):
+        super().__post_init__()
+        for name in ("blocks", "rank", "steps", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
-        for name in ("strength", "backbone_rate"):
+        for name in ("penalty_scale", "backbone_rate"):
             errors.check_at_least(name, getattr(self, name), 0)
         errors.check_above("learning_rate", self.learning_rate, 0)
         errors.check_at_least("labels", min(self.labels, default=0), 1)
-        for way in self.ways:
-            if way not in WAYS:
-                raise errors.unknown("ways", way, WAYS)
+        for method in self.methods:
+            if method not in METHODS:
+                raise errors.unknown("methods", method, METHODS)
 
 
 # %% [markdown]
 # ## Data
 # As many labels of each class to learn from, and as many again, where there are, to
-# choose by. The test images are those of the whole dataset.
+# select by. The test images are those of the whole dataset.
 
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    data = sources.load(
-        settings.dataset,
-        folder=settings.data,
-        bad_images=settings.bad_images,
-        count=settings.limit,
-        seed=settings.seed,
-    )
+    data = datasets.from_settings(settings)
     print(data)
     return data
 
 
 # %% [markdown]
 # ## Model
-# A linear probe trains the head alone. All other ways but the small network go on to
+# A linear probe trains the head alone. All other methods but the small network go on to
 # the same blocks; LoRA trains low-rank changes of their kernels.
 
 
 # %%
-def build_model(settings: Config, num_classes: int, way: str) -> keras.Model:
-    if way == "from scratch":
+def build_model(settings: Config, num_classes: int, method: str) -> keras.Model:
+    if method == "from scratch":
         return heads.attach(small_cnn.small_cnn(image_size=32), num_classes)
-    backbone = backbones.load(
-        settings.backbone,
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        image_size=settings.image_size,
-    )
-    model = heads.attach(backbone, num_classes)
-    blocks = 0 if way == "linear probe" else settings.blocks
-    freezing.unfreeze_blocks(model, blocks, backbones.find(settings.backbone).block)
+    model = heads.attach(backbones.from_settings(settings), num_classes)
+    freezing.unfreeze_blocks(model, 0 if method == "linear probe" else settings.blocks)
     return model
 
 
-def build_regularizer(settings: Config, model: keras.Model, way: str):
-    if way == "L2-SP":
-        return regularizers.l2_sp(alpha=0.01 * settings.strength)
-    if way == "DELTA":
-        blocks = freezing.blocks(model, backbones.find(settings.backbone).block)
-        ends = [layers[-1] for layers in blocks.values()]
+def build_penalty(settings: Config, model: keras.Model, method: str):
+    """Return the penalty of a method, at its published weight times `penalty_scale`."""
+    if method == "L2-SP":
+        return regularizers.l2_sp(alpha=0.01 * settings.penalty_scale)
+    if method == "DELTA":
+        ends = [layers[-1] for layers in freezing.blocks(model).values()]
         return regularizers.delta(
-            ends[-settings.blocks :], alpha=0.01 * settings.strength
+            ends[-settings.blocks :], alpha=0.01 * settings.penalty_scale
         )
-    return regularizers.bss(eta=1e-3 * settings.strength) if way == "BSS" else None
+    if method == "BSS":
+        return regularizers.bss(eta=1e-3 * settings.penalty_scale)
+    return None
 
 
 # %% [markdown]
@@ -173,68 +157,89 @@ def build_regularizer(settings: Config, model: keras.Model, way: str):
 
 
 # %%
-def fine_tune(settings, part, inputs, setup, way: str, epochs: int) -> None:
-    pattern = backbones.find(settings.backbone).block
-    freezing.unfreeze_blocks(part, settings.blocks, pattern)
+def fine_tune(settings, part, inputs, setup, method: str, epochs: int) -> None:
+    freezing.unfreeze_blocks(part, settings.blocks)
     # Pretrained weights move slowly; LoRA's changes begin at 0 and have further to go.
-    factors = {r"^(?!.*logits/)": settings.backbone_rate}
-    if way == "LoRA":
+    rate = settings.backbone_rate
+    if method == "LoRA":
         print(lora.enable(part, rank=settings.rank))
-        factors = {}
-    phases.fine_tune(
-        part,
-        inputs,
-        setup,
-        epochs=epochs,
-        learning_rate=settings.learning_rate,
-        optimizer=functools.partial(optimizers.layerwise, "adam", factors=factors),
-        regularizer=build_regularizer(settings, part, way),
+        rate = 1.0
+    phase = phases.fine_tuning(
+        epochs,
+        settings.learning_rate,
+        optimizer=optimizers.slow_backbone(rate),
+        method=build_penalty(settings, part, method),
         patience=epochs,
-        phase=way,
+        name=method,
         first_epoch=epochs,
     )
+    phases.fit(part, inputs, setup, phase)
 
 
-def trial(settings, data, place, labels: int, way: str, seed: int) -> study.Row:
+def trial(settings, data, place, run, name, labels: int, method: str, seed: int):
     keras.utils.set_random_seed(seed)
     data = splits.few(data, labels, seed=seed)
     with place.scope():
-        model = build_model(settings, len(data.class_names), way)
-    setup = phases.Setup(
-        place,
-        batch_size=settings.batch_size,
-        seed=seed,
-        augment=augment.flip_and_crop if way == "from scratch" else None,
-        choose_by="accuracy",
-        cache=store.Cache() if settings.cache else None,
-    )
-    size = 32 if way == "from scratch" else settings.image_size
-    part, inputs = phases.without_frozen_stem(model, data.at_size(size), setup)
+        model = build_model(settings, len(data.class_names), method)
+    scratch = method == "from scratch"
+    changes = {"augment": augment.flip_and_crop if scratch else None}
+    setup = phases.setup(settings, place, data, run, trial=name, seed=seed, **changes)
+    sized = data.at_size(32 if scratch else settings.image_size)
+    part, inputs = phases.precompute_frozen(model, sized, setup)
     epochs = math.ceil(
         settings.steps / math.ceil(len(data.train) / settings.batch_size)
     )
-    alone = way in ("from scratch", "linear probe")
+    alone = method in ("from scratch", "linear probe")
     if not alone:
         freezing.unfreeze_head(part)
-    phases.fit_head(
-        part,
-        inputs,
-        setup,
-        epochs=epochs,
-        learning_rate=settings.learning_rate,
+    phase = phases.Phase(
+        epochs,
+        settings.learning_rate,
         patience=epochs,
-        phase=way if alone else "head",
+        name=method if alone else "head",
     )
+    phases.fit(part, inputs, setup, phase)
     if not alone:
-        fine_tune(settings, part, inputs, setup, way, epochs)
+        fine_tune(settings, part, inputs, setup, method, epochs)
+    if method == "LoRA":
+        # As a plain model, with the changes added into its kernels.
+        save_model(lora.merge(model), run.folder / "lora.keras")
     return {
         "labels": labels,
-        "way": way,
+        "method": method,
         "trainable": freezing.report(part).trainable,
         "seed": seed,
         "validation": evaluation.accuracy(part, inputs.validation),
         "accuracy": evaluation.accuracy(part, inputs.test),
     }
+
+
+def plan(settings, data, place, run) -> dict:
+    """Name the trials: every method with every number of labels and every seed."""
+    methods = [m for m in METHODS if m in (*settings.methods, "fine-tuning")]
+    trials = {}
+    for seed in range(settings.seed, settings.seed + settings.seeds):
+        for labels in settings.labels:
+            for method in methods:
+                name = f"{labels}-labels-{method.replace(' ', '-')}-seed-{seed}"
+                one = functools.partial(trial, settings, data, place, run, name)
+                trials[name] = functools.partial(one, labels, method, seed)
+    return trials
+
+
+def show(settings, rows, folder) -> None:
+    summaries = study.summarize(rows, ["labels", "method", "trainable"])
+    study.show("Test accuracy by labels of each class", summaries)
+    if len({row["method"] for row in rows}) > 1:
+        gains = study.gains(rows, ["labels"], "method", "fine-tuning")
+        study.show("Gain over plain fine-tuning on the same labels", gains)
+    figure = figures.lines(
+        study.series(summaries, "labels", "method"),
+        [str(labels) for labels in settings.labels],
+        "Labels of each class",
+        "Test accuracy",
+    )
+    figures.save(figure, folder / "few_labels.png")
 
 
 # %% [markdown]
@@ -244,45 +249,17 @@ def trial(settings, data, place, labels: int, way: str, seed: int) -> study.Row:
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
-    place = placement.choose()
+    place, settings = placement.from_settings(settings)
     data = build_data(settings)
     # Both raise now rather than in a trial.
     splits.few(data, max(settings.labels), seed=settings.seed)
     build_model(settings, len(data.class_names), "fine-tuning")
-    run = config.start_run("few_labels", settings)
-    said = place.describe(settings.batch_size, settings.learning_rate)
-    print(f"Results go to {run}. {said}")
-    ways = [way for way in WAYS if way in (*settings.ways, "fine-tuning")]
-    trials = {
-        f"{labels}-labels-{way.replace(' ', '-')}-seed-{seed}": functools.partial(
-            trial, settings, data, place, labels, way, seed
-        )
-        for seed in range(settings.seed, settings.seed + settings.seeds)
-        for labels in settings.labels
-        for way in ways
-    }
-    rows = study.run(run, trials)
-    found = study.summarize(rows, ["labels", "way", "trainable"])
-    study.show("Test accuracy by labels a class", found)
-    if len(ways) > 1:
-        gains = study.gains(rows, ["labels"], "way", "fine-tuning")
-        study.show("Gain over plain fine-tuning on the same labels", gains)
-    figure = figures.lines(
-        study.series(found, "labels", "way"),
-        [str(labels) for labels in settings.labels],
-        "Labels of each class",
-        "Test accuracy",
-    )
-    figures.save(figure, run / "few_labels.png")
-    return study.save(
-        run,
-        recipe="few_labels",
-        settings=settings,
-        data=splits.describe(data),
-        rows=rows,
-        by=["labels", "way"],
-        seconds=time.perf_counter() - started,
-    )
+    run = config.start_run("few_labels", settings, started)
+    print(place.describe(settings.batch_size, settings.learning_rate))
+    rows = study.run(run.folder, plan(settings, data, place, run))
+    show(settings, rows, run.folder)
+    by, described = ["labels", "method"], splits.describe(data)
+    return study.save(run, data=described, rows=rows, by=by, base="fine-tuning")
 
 
 # %% tags=["script"]

@@ -33,58 +33,50 @@ Run:
 import functools
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 import keras
 
 from keras_tl import config, errors
 from keras_tl.analysis import evaluation, figures, study
-from keras_tl.data import sources, splits
-from keras_tl.models import backbones, freezing, heads, resizing
-from keras_tl.training import phases, placement, stages, store
+from keras_tl.config import RunSettings
+from keras_tl.data import datasets, splits
+from keras_tl.data.settings import DataSettings
+from keras_tl.models import backbones, catalog, freezing, heads, resizing
+from keras_tl.models.settings import BackboneSettings
+from keras_tl.training import phases, placement, stages
+from keras_tl.training.settings import ChooseBy, TrainingSettings
+
+METHODS = (
+    *("plain", "gradual", "discriminative"),
+    *("gradual+discriminative", "resizing", "one cycle"),
+)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     """Compare gradual unfreezing, discriminative rates and progressive resizing."""
 
-    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
-    data: Path | None = None  # Folder of your own images, in place of the dataset.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
-    backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.
-    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
-    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
-    image_size: int = 96  # Side of the square images, in pixels.
-    small_size: int = 64  # Side of those that `resizing` begins with.
+    small_size: int = 64  # Side of the images that `resizing` begins with.
     images: int = 500  # Most training images to use.
-    ways: tuple[str, ...] = (  # Ways to fine-tune, to be compared.
-        *("plain", "gradual", "discriminative"),
-        *("gradual+discriminative", "resizing"),
-    )
-    rates: tuple[float, ...] = (3e-4, 1e-3)  # Adam's rates to try with each.
+    methods: tuple[str, ...] = METHODS[:-1]  # Methods to compare; also "one cycle".
+    rates: tuple[float, ...] = (3e-4, 1e-3)  # Adam's learning rates to try with each.
     decay: float = 1 / 2.6  # Factor of the rate from block to block: discriminative.
     blocks: int = 4  # Blocks that train, from the output back.
     head_epochs: int = 5  # Epochs of the new head alone.
     epochs: int = 8  # Epochs after that; `gradual` spends one on each block first.
+    choose_by: ChooseBy = "accuracy"  # Validation metric that selects the epoch.
     seeds: int = 3  # Trials of each setting, with seeds one after the other.
-    batch_size: int = 32  # Images per step, over all devices.
-    limit: int | None = None  # Keep at most this many images of each split.
-    cache: bool = True  # Keep what frozen layers give, on disk, for other trials.
-    seed: int = 0  # Seed of the first trial, and of the splits.
-    out: Path | None = None  # New folder; runs/gradual_unfreezing if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
-        for size in (self.small_size, self.image_size):
-            backbones.check(self.backbone, self.weights, size)
-        for name in ("images", "blocks", "head_epochs", "seeds", "batch_size"):
+        super().__post_init__()
+        catalog.check(self.backbone, self.weights, self.small_size)
+        for name in ("images", "blocks", "head_epochs", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
-        for way in self.ways or ("",):
-            if way not in Config.ways:
-                raise errors.unknown("ways", way, Config.ways)
+        for method in self.methods or ("",):
+            if method not in METHODS:
+                raise errors.unknown("methods", method, METHODS)
         errors.check_at_least("epochs", self.epochs, 2)
-        gradual = any("gradual" in way for way in self.ways)
+        gradual = any("gradual" in method for method in self.methods)
         if gradual and self.epochs <= self.blocks:
             wanted = (
                 f"be at least {self.blocks + 1} for gradual, one more than `blocks`"
@@ -102,13 +94,7 @@ class Config:
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    data = sources.load(
-        settings.dataset,
-        folder=settings.data,
-        bad_images=settings.bad_images,
-        count=settings.limit,
-        seed=settings.seed,
-    )
+    data = datasets.from_settings(settings)
     chosen = splits.balanced(data.train.labels, settings.images, settings.seed)
     data = replace(data, train=data.train.take(chosen))
     print(data)
@@ -116,38 +102,34 @@ def build_data(settings: Config) -> splits.Splits:
 
 
 def build_model(settings: Config, num_classes: int) -> keras.Model:
-    backbone = backbones.load(
-        settings.backbone,
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        image_size=settings.image_size,
-    )
-    model = heads.attach(backbone, num_classes)
-    pattern = backbones.find(settings.backbone).block
-    freezing.unfreeze_blocks(model, settings.blocks, pattern)
+    model = heads.attach(backbones.from_settings(settings), num_classes)
+    freezing.unfreeze_blocks(model, settings.blocks)
     return model
 
 
 # %% [markdown]
-# ## Ways to fine-tune
+# ## Methods of fine-tuning
 # A decay of 1 is one rate for all. Once all blocks train, `gradual` goes on as the
 # others do. Epochs are counted on from phase to phase: each has an order of its own.
+# `one cycle` is fastai's `fine_tune`, which trains all blocks.
 
 
 # %%
 def fine_tune(
-    settings, model, data, setup, way, rate, epochs, done
+    settings, model, data, setup, method, rate, epochs, done
 ) -> list[phases.History]:
-    what = (model, data, setup, backbones.find(settings.backbone).block)
-    decay = settings.decay if "discriminative" in way else 1.0
-    how = {"blocks": settings.blocks, "learning_rate": rate, "decay": decay}
-    found = []
-    if "gradual" in way:
-        found += stages.unfreeze_gradually(*what, **how, first_epoch=done).values()
-    left, done = epochs - len(found), done + len(found)
-    named = {"phase": f"{way} from epoch {done + 1}", "first_epoch": done}
-    last = stages.fine_tune_blocks(*what, **how, **named, epochs=left, patience=left)
-    return [*found, last]
+    decay = settings.decay if "discriminative" in method else 1.0
+    options = {"blocks": settings.blocks, "decay": decay}
+    histories = []
+    if "gradual" in method:
+        phase = phases.Phase(1, rate, name="", first_epoch=done)
+        stage = stages.unfreeze_gradually(model, data, setup, phase, **options)
+        histories += stage.values()
+    left, done = epochs - len(histories), done + len(histories)
+    name = f"{method} from epoch {done + 1}"
+    phase = phases.fine_tuning(left, rate, patience=left, name=name, first_epoch=done)
+    last = stages.fine_tune_blocks(model, data, setup, phase, **options)
+    return [*histories, last]
 
 
 # %% [markdown]
@@ -157,40 +139,80 @@ def fine_tune(
 
 
 # %%
-def trial(settings, data, place, way: str, rate: float, seed: int) -> study.Row:
-    keras.utils.set_random_seed(seed)
-    setup = phases.Setup(
-        place,
-        batch_size=settings.batch_size,
-        seed=seed,
-        choose_by="accuracy",
-        cache=store.Cache() if settings.cache else None,
-    )
+def train(settings, model, data, setup, method: str, rate: float):
+    """Train a model; return the model that was trained, its data, and the histories."""
     size, half = settings.image_size, settings.epochs // 2
+    if method == "one cycle":
+        histories = stages.fit_and_fine_tune(
+            model,
+            data[size],
+            setup,
+            epochs=settings.epochs,
+            head_epochs=settings.head_epochs,
+            learning_rate=2 * rate,
+        )
+        return model, data[size], list(histories.values())
     plan = [(size, settings.epochs)]
-    if way == "resizing":
+    if method == "resizing":
         plan = [(settings.small_size, half), (size, settings.epochs - half)]
-    with place.scope():
-        model = build_model(settings, len(data[size].class_names))
-    found = []
+    histories = []
     for size, epochs in plan:
-        with place.scope():
+        with setup.placement.scope():
             model = resizing.at_size(model, size)
-        part, inputs = phases.without_frozen_stem(model, data[size], setup)
-        if not found:
+        part, inputs = phases.precompute_frozen(model, data[size], setup)
+        if not histories:
             freezing.unfreeze_head(part)
-            found += [phases.fit_head(part, inputs, setup, epochs=settings.head_epochs)]
-        done = sum(len(history["loss"]) for history in found)
-        found += fine_tune(settings, part, inputs, setup, way, rate, epochs, done)
+            head = phases.Phase(settings.head_epochs)
+            histories += [phases.fit(part, inputs, setup, head)]
+        done = sum(len(history["loss"]) for history in histories)
+        histories += fine_tune(
+            settings, part, inputs, setup, method, rate, epochs, done
+        )
+    return part, inputs, histories
+
+
+def trial(settings, data, place, run, name, method: str, rate: float, seed: int):
+    keras.utils.set_random_seed(seed)
+    largest = data[settings.image_size]
+    with place.scope():
+        model = build_model(settings, len(largest.class_names))
+    setup = phases.setup(settings, place, largest, run, trial=name, seed=seed)
+    part, inputs, histories = train(settings, model, data, setup, method, rate)
     return {
-        "way": way,
+        "method": method,
         "rate": rate,
         "seed": seed,
         "trainable": freezing.report(part).trainable,
-        "epochs": sum(len(history["loss"]) for history in found),
+        "epochs": sum(len(history["loss"]) for history in histories),
         "validation": evaluation.accuracy(part, inputs.validation),
         "accuracy": evaluation.accuracy(part, inputs.test),
     }
+
+
+def plan(settings, data, place, run) -> dict:
+    """Name the trials: every method with every learning rate and every seed."""
+    trials = {}
+    for seed in range(settings.seed, settings.seed + settings.seeds):
+        for method in settings.methods:
+            for rate in settings.rates:
+                name = f"{method.replace(' ', '-')}-rate-{rate}-seed-{seed}"
+                one = functools.partial(trial, settings, data, place, run, name)
+                trials[name] = functools.partial(one, method, rate, seed)
+    return trials
+
+
+def show(settings, rows, folder) -> None:
+    table = study.summarize(rows, ["method", "rate"])
+    study.show("Test accuracy of each method", table)
+    chosen = study.choose(rows, ["method"], ["rate"])
+    if "plain" in settings.methods and len(settings.methods) > 1:
+        gains = study.gains(chosen, [], "method", "plain")
+        study.show("Gain over plain fine-tuning, each method at its own rate", gains)
+    bars = [
+        (f"{row['method']}, {row['rate']:g}", row["mean"], (row["low"], row["high"]))
+        for row in study.summarize(chosen, ["method", "rate"])
+    ]
+    figures.save(figures.comparison(bars), folder / "methods.png")
 
 
 # %% [markdown]
@@ -200,43 +222,19 @@ def trial(settings, data, place, way: str, rate: float, seed: int) -> study.Row:
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
-    place = placement.choose()
+    place, settings = placement.from_settings(settings)
     data = build_data(settings)
     model = build_model(settings, len(data.class_names))
     resizing.at_size(model, settings.small_size)  # Raises now rather than in a trial.
-    run = config.start_run("gradual_unfreezing", settings)
-    said = place.describe(settings.batch_size, max(settings.rates))
-    print(f"Results go to {run}. {said} {freezing.report(model)}")
+    run = config.start_run("gradual_unfreezing", settings, started)
+    print(place.describe(settings.batch_size, max(settings.rates)))
+    print(freezing.report(model))
     sizes = (settings.small_size, settings.image_size)
     at_size = {size: data.at_size(size).map(splits.read_once) for size in sizes}
-    one = functools.partial(trial, settings, at_size, place)
-    trials = {
-        f"{way}-rate-{rate}-seed-{seed}": functools.partial(one, way, rate, seed)
-        for seed in range(settings.seed, settings.seed + settings.seeds)
-        for way in settings.ways
-        for rate in settings.rates
-    }
-    rows = study.run(run, trials)
-    study.show("Test accuracy of each way", study.summarize(rows, ["way", "rate"]))
-    chosen = study.choose(rows, ["way"], ["rate"])
-    if "plain" in settings.ways and len(settings.ways) > 1:
-        gains = study.gains(chosen, [], "way", "plain")
-        study.show("Gain over plain fine-tuning, each way at its own rate", gains)
-    bars = [
-        (f"{row['way']}, {row['rate']:g}", row["mean"], (row["low"], row["high"]))
-        for row in study.summarize(chosen, ["way", "rate"])
-    ]
-    figures.save(figures.comparison(bars), run / "ways.png")
-    return study.save(
-        run,
-        recipe="gradual_unfreezing",
-        settings=settings,
-        data=splits.describe(data),
-        rows=rows,
-        by=["way"],
-        over=["rate"],
-        seconds=time.perf_counter() - started,
-    )
+    rows = study.run(run.folder, plan(settings, at_size, place, run))
+    show(settings, rows, run.folder)
+    compared = {"by": ["method"], "over": ["rate"], "base": "plain"}
+    return study.save(run, data=splits.describe(data), rows=rows, **compared)
 
 
 # %% tags=["script"]

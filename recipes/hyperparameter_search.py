@@ -28,17 +28,19 @@ Run:
 import functools
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 import keras
 
 from keras_tl import config, errors, files
 from keras_tl.analysis import figures, search, summary
-from keras_tl.data import augment, pipeline, sources, splits
-from keras_tl.deploy import artifact
+from keras_tl.config import RunSettings
+from keras_tl.data import augment, datasets, pipeline, splits
+from keras_tl.data.settings import DataSettings
+from keras_tl.deploy import run_folder
 from keras_tl.models import backbones, freezing, heads, splitting
-from keras_tl.training import features, optimizers, phases, placement, store
+from keras_tl.models.settings import BackboneSettings
+from keras_tl.training import features, optimizers, phases, placement
+from keras_tl.training.settings import TrainingSettings
 
 SPACE = {
     "hidden": (0, 64, 256),  # Width of a hidden layer in the head; 0 has none.
@@ -47,10 +49,10 @@ SPACE = {
     "learning_rate": search.Range(3e-4, 1e-2, log=True),  # Of the head.
     "backbone_rate": search.Range(0.01, 1.0, log=True),  # Factor for what is below it.
     "label_smoothing": search.Range(0.0, 0.2),
-    "copies": (0, 4),  # Changed copies of each image; 0 trains on the images.
+    "copies": (0, 4),  # Augmented copies of each image; 0 trains on the images.
 }
 CHANGE = augment.random_resized_crop(scale=(0.5, 1.0))
-DEFAULTS = {  # What one would take without a search; the first trial.
+DEFAULTS = {  # The usual values without a search; the first trial.
     "hidden": 0,
     "dropout": 0.2,
     "blocks": 3,
@@ -62,29 +64,16 @@ DEFAULTS = {  # What one would take without a search; the first trial.
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     """Search for hyper-parameters: head, freeze point, rates, augmentation."""
 
-    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
-    data: Path | None = None  # Folder of your own images, in place of the dataset.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
-    backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.
-    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
-    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
-    image_size: int = 96  # Side of the square images, in pixels.
     trials: int = 12  # Number of trials, with that of the defaults.
     epochs: int = 10  # Most epochs of a trial.
-    batch_size: int = 32  # Images per step, over all devices.
-    limit: int | None = None  # Keep at most this many images of each split.
-    cache: bool = True  # Keep what no trial trains for later runs, on disk.
-    seed: int = 0  # Seed of the splits, of the suggestions, and of every trial.
-    out: Path | None = None  # New folder; runs/hyperparameter_search if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
+        super().__post_init__()
         errors.check_installed("optuna", extra="search")
-        backbones.check(self.backbone, self.weights, self.image_size)
-        for name, least in (("trials", 2), ("epochs", 1), ("batch_size", 1)):
+        for name, least in (("trials", 2), ("epochs", 1)):
             errors.check_at_least(name, getattr(self, name), least)
 
 
@@ -94,13 +83,7 @@ class Config:
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    data = sources.load(
-        settings.dataset,
-        folder=settings.data,
-        bad_images=settings.bad_images,
-        count=settings.limit,
-        seed=settings.seed,
-    )
+    data = datasets.from_settings(settings)
     print(data)
     return data.at_size(settings.image_size).map(splits.read_once)
 
@@ -111,35 +94,37 @@ def build_data(settings: Config) -> splits.Splits:
 
 # %%
 def build_model(settings: Config, num_classes: int, values: dict) -> keras.Model:
-    backbone = backbones.load(
-        settings.backbone,
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        image_size=settings.image_size,
-    )
+    backbone = backbones.from_settings(settings)
     x = heads.vector(backbone.outputs[0])
     if values["hidden"]:
         x = keras.layers.Dense(values["hidden"], activation="relu", name="hidden_1")(x)
     model = heads.classify(backbone, x, num_classes, values["dropout"])
-    pattern = backbones.find(settings.backbone).block
-    freezing.unfreeze_blocks(model, values["blocks"], pattern)
+    freezing.unfreeze_blocks(model, values["blocks"])
     return model
 
 
 # %% [markdown]
 # ## Trials
 # Below the most blocks that any trial trains, nothing ever changes: that part runs once
-# over the images and once over their changed copies, before the first trial.
+# over the images and once over their augmented copies, before the first trial.
 
 
 # %%
-def share_stem(stem, data, cache, seed) -> dict[int, splits.Splits]:
+def share_stem(settings, data, place, cache):
+    """Run what no trial trains; return its features, and the number of its cut."""
+    most = DEFAULTS | {"blocks": SPACE["blocks"].high}
+    with place.scope():
+        model = build_model(settings, len(data.class_names), most)
+    name, tensor = splitting.frozen_cut(model)
+    stem, _ = splitting.split_at(model, tensor)
+    print(f"All layers up to {name} run once for all trials.")
     shared = {0: features.extract_all(stem, data, cache=cache)}
     for copies in filter(None, SPACE["copies"]):
-        changed = pipeline.Augmented(data.train, CHANGE, seed, copies)
-        train = features.extract(stem, changed, cache=cache, what="features, copies")
+        changed = pipeline.with_copies(data.train, CHANGE, settings.seed, copies)
+        train = features.extract(stem, changed, cache=cache, title="features, copies")
         shared[copies] = replace(shared[0], train=train)
-    return shared
+    # A number, since Keras counts on in some names of another model.
+    return shared, len(splitting.cut_points(stem))
 
 
 def train(settings, shared, cut, setup, values):
@@ -148,18 +133,31 @@ def train(settings, shared, cut, setup, values):
     with setup.placement.scope():
         model = build_model(settings, len(inputs.class_names), values)
         _, part = splitting.split_at(model, splitting.cut_points(model)[cut][1])
-    pretrained = r"^(?!.*(hidden_1|logits)/)"
-    slow = {pretrained: values["backbone_rate"]} if values["blocks"] else {}
-    history = phases.fit_head(
-        part,
-        inputs,
-        replace(setup, label_smoothing=values["label_smoothing"]),
-        epochs=settings.epochs,
-        learning_rate=values["learning_rate"],
-        optimizer=functools.partial(optimizers.layerwise, "adam", factors=slow),
-        phase="trial",
+    phase = phases.Phase(
+        settings.epochs,
+        values["learning_rate"],
+        optimizer=optimizers.slow_backbone(values["backbone_rate"]),
+        name="trial",
     )
-    return model, part, history
+    smoothed = replace(setup, label_smoothing=values["label_smoothing"])
+    return model, part, phases.fit(part, inputs, smoothed, phase)
+
+
+def search_values(settings, folder, fit) -> list[dict]:
+    """Try values, and show what they led to on validation."""
+
+    def objective(values: dict) -> dict:
+        _, _, history = fit(values)
+        validation = history["val_accuracy"][history["kept"].index(1)]
+        return {"validation": validation, "epochs": len(history["loss"])}
+
+    many = {"trials": settings.trials, "seed": settings.seed}
+    rows = search.run(folder, objective, SPACE, start=DEFAULTS, **many)
+    search.show(rows, SPACE)
+    files.write_csv(folder / "trials.csv", rows)
+    figure = figures.trials(rows, search.describe(SPACE))
+    figures.save(figure, folder / "trials.png")
+    return rows
 
 
 # %% [markdown]
@@ -169,53 +167,34 @@ def train(settings, shared, cut, setup, values):
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
-    place = placement.choose()
+    place, settings = placement.from_settings(settings)
     data = build_data(settings)
+    build_model(
+        settings, len(data.class_names), DEFAULTS
+    )  # Raises before there is a run.
+    run = config.start_run("hyperparameter_search", settings, started)
+    setup = phases.setup(settings, place, data, run, trial="trial")
     keras.utils.set_random_seed(settings.seed)
-    most = DEFAULTS | {"blocks": SPACE["blocks"].high}
-    with place.scope():
-        model = build_model(settings, len(data.class_names), most)
-    name, tensor = splitting.frozen_cut(model)
-    stem, _ = splitting.split_at(model, tensor)
-    # The number of the cut: Keras counts on in some names of another model.
-    cut = len(splitting.cut_points(stem))
-    run = config.start_run("hyperparameter_search", settings)
-    print(f"Results go to {run}. What is up to {name} runs once for all trials.")
-    cache = store.Cache() if settings.cache else None
-    setup = phases.Setup(place, batch_size=settings.batch_size, seed=settings.seed)
-    shared = share_stem(stem, data, cache, settings.seed)
+    shared, cut = share_stem(settings, data, place, setup.cache)
     fit = functools.partial(train, settings, shared, cut, setup)
-
-    def objective(values: dict) -> dict:
-        _, _, history = fit(values)
-        validation = history["val_accuracy"][history["kept"].index(1)]
-        return {"validation": validation, "epochs": len(history["loss"])}
-
-    many = {"trials": settings.trials, "seed": settings.seed}
-    rows = search.run(run, objective, SPACE, start=DEFAULTS, **many)
-    search.show(rows, SPACE)
-    files.write_csv(run / "trials.csv", rows)
-    figures.save(figures.trials(rows, SPACE), run / "trials.png")
+    best = search.best(search_values(settings, run.folder, fit))
 
     print("The defaults and the best are trained once more, to read the test images.")
-    best, tested = search.best(rows), {}
+    tested = {}
     chosen = {"defaults": DEFAULTS, f"best of {settings.trials} trials": best}
     for name, values in chosen.items():
         model, part, history = fit(values)
         tested[name] = part, shared[values["copies"]].test
-    results = summary.test(tested, data)
+    results = summary.evaluate_models(tested, data)
     summary.show(results)
-    print(f"Validation said {best['validation']:.3f} of the best, chosen for that.")
-    return artifact.save(
+    print(f"Validation accuracy of the best, selected by it: {best['validation']:.3f}.")
+    return run_folder.save(
         run,
         model,
-        recipe="hyperparameter_search",
-        settings=settings,
         data=data,
         results=results,
         histories={"best trial": history},
-        seconds=time.perf_counter() - started,
-        cache=cache,
+        cache=setup.cache,
     )
 
 

@@ -45,45 +45,34 @@ Run:
 import functools
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 import keras
 
 from keras_tl import config, errors
 from keras_tl.analysis import evaluation, figures, study
-from keras_tl.data import sources, splits
+from keras_tl.config import RunSettings
+from keras_tl.data import datasets, splits
+from keras_tl.data.settings import DataSettings
 from keras_tl.models import backbones, freezing, heads
-from keras_tl.training import optimizers, phases, placement, store
+from keras_tl.models.settings import BackboneSettings
+from keras_tl.training import optimizers, phases, placement
+from keras_tl.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     """Which layers to freeze: accuracy and time of every freeze point."""
 
-    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
-    data: Path | None = None  # Folder of your own images, in place of the dataset.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
-    backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.
-    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
-    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
-    image_size: int = 96  # Side of the square images, in pixels.
     sizes: tuple[int, ...] = (200, 2000)  # Numbers of training images to try.
     every: int = 1  # Step between freeze points, in blocks.
     seeds: int = 3  # Trials of each setting, with seeds one after the other.
     epochs: int = 10  # Most epochs of a trial.
-    learning_rate: float = 1e-3  # Adam's rate for the head.
-    backbone_rate: float = 0.1  # Factor of the rate for pretrained layers.
-    batch_size: int = 32  # Images per step, over all devices.
-    limit: int | None = None  # Keep at most this many images of each split.
-    cache: bool = True  # Keep what frozen layers give, on disk, for other trials.
-    seed: int = 0  # Seed of the first trial, and of the splits.
-    out: Path | None = None  # New folder for the results; runs/layer_freezing if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
+    learning_rate: float = 1e-3  # Adam's learning rate for the head.
+    backbone_rate: float = 0.1  # Factor of the learning rate for pretrained layers.
 
     def __post_init__(self):
-        backbones.check(self.backbone, self.weights, self.image_size)
-        for name in ("every", "seeds", "epochs", "batch_size"):
+        super().__post_init__()
+        for name in ("every", "seeds", "epochs"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_above("learning_rate", self.learning_rate, 0)
         for size in self.sizes or (0,):
@@ -92,20 +81,18 @@ class Config:
 
 # %% [markdown]
 # ## Data
-# A small training set is part of a large one, evenly over the classes. All trials share
-# validation and test.
+# A small training set is a subset of a large one, balanced over the classes. All trials
+# share validation and test.
 
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    data = sources.load(
-        settings.dataset,
-        folder=settings.data,
-        bad_images=settings.bad_images,
-        count=settings.limit,
-        seed=settings.seed,
-    )
+    data = datasets.from_settings(settings)
     print(data)
+    if max(settings.sizes) > len(data.train):
+        raise errors.expected(
+            "sizes", f"be at most {len(data.train)}, all there are", settings.sizes
+        )
     return data.at_size(settings.image_size).map(splits.read_once)
 
 
@@ -117,19 +104,11 @@ def build_data(settings: Config) -> splits.Splits:
 
 # %%
 def build_model(settings: Config, num_classes: int, blocks: int) -> keras.Model:
-    backbone = backbones.load(
-        settings.backbone,
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        image_size=settings.image_size,
-    )
-    freezing.freeze(backbone)
-    model = heads.attach(backbone, num_classes)
-    pattern = backbones.find(settings.backbone).block
-    if blocks > len(freezing.blocks(model, pattern)):
+    model = heads.attach(backbones.from_settings(settings), num_classes)
+    if blocks > len(freezing.blocks(model)):
         freezing.unfreeze(model)
     else:
-        freezing.unfreeze_blocks(model, blocks, pattern)
+        freezing.unfreeze_blocks(model, blocks)
     return model
 
 
@@ -138,29 +117,21 @@ def build_model(settings: Config, num_classes: int, blocks: int) -> keras.Model:
 
 
 # %%
-def trial(settings, data, place, images: int, blocks: int, seed: int) -> study.Row:
+def trial(settings, data, place, run, name, images: int, blocks: int, seed: int):
     keras.utils.set_random_seed(seed)
     chosen = splits.balanced(data.train.labels, images, settings.seed)
     data = replace(data, train=data.train.take(chosen))
     with place.scope():
         model = build_model(settings, len(data.class_names), blocks)
-    setup = phases.Setup(
-        place,
-        batch_size=settings.batch_size,
-        seed=seed,
-        cache=store.Cache() if settings.cache else None,
+    setup = phases.setup(settings, place, data, run, trial=name, seed=seed)
+    part, inputs = phases.precompute_frozen(model, data, setup)
+    phase = phases.Phase(
+        settings.epochs,
+        settings.learning_rate,
+        optimizer=optimizers.slow_backbone(settings.backbone_rate),
+        name=f"{blocks} blocks",
     )
-    part, inputs = phases.without_frozen_stem(model, data, setup)
-    slow = {r"^(?!.*logits/)": settings.backbone_rate} if blocks else {}
-    history = phases.fit_head(
-        part,
-        inputs,
-        setup,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        optimizer=functools.partial(optimizers.layerwise, "adam", factors=slow),
-        phase=f"{blocks} blocks",
-    )
+    history = phases.fit(part, inputs, setup, phase)
     return {
         "images": images,
         "blocks": blocks,
@@ -172,6 +143,18 @@ def trial(settings, data, place, images: int, blocks: int, seed: int) -> study.R
     }
 
 
+def plan(settings, data, place, run, points) -> dict:
+    """Name the trials: every freeze point, number of images and seed."""
+    trials = {}
+    for seed in range(settings.seed, settings.seed + settings.seeds):
+        for images in settings.sizes:
+            for blocks in points:
+                name = f"{images}-images-{blocks}-blocks-seed-{seed}"
+                one = functools.partial(trial, settings, data, place, run, name)
+                trials[name] = functools.partial(one, images, blocks, seed)
+    return trials
+
+
 # %% [markdown]
 # ## Run
 
@@ -179,51 +162,27 @@ def trial(settings, data, place, images: int, blocks: int, seed: int) -> study.R
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
-    place = placement.choose()
+    place, settings = placement.from_settings(settings)
     data = build_data(settings)
-    model = build_model(settings, len(data.class_names), 0)
-    names = list(freezing.blocks(model, backbones.find(settings.backbone).block))
-    if max(settings.sizes) > len(data.train):
-        raise errors.expected(
-            "sizes", f"be at most {len(data.train)}, all there are", settings.sizes
-        )
-    run = config.start_run("layer_freezing", settings)
+    names = list(freezing.blocks(build_model(settings, len(data.class_names), 0)))
+    run = config.start_run("layer_freezing", settings, started)
+    print(place.describe(settings.batch_size, settings.learning_rate))
     points = sorted({*range(0, len(names) + 1, settings.every), len(names) + 1})
-    said = place.describe(settings.batch_size, settings.learning_rate)
-    print(f"Results go to {run}. {said}")
+    rows = study.run(run.folder, plan(settings, data, place, run, points))
 
-    trials = {
-        f"{images}-images-{blocks}-blocks-seed-{seed}": functools.partial(
-            trial, settings, data, place, images, blocks, seed
-        )
-        for seed in range(settings.seed, settings.seed + settings.seeds)
-        for images in settings.sizes
-        for blocks in points
-    }
-    rows = study.run(run, trials)
-    found = study.summarize(rows, ["images", "blocks", "trainable"])
-    study.show("Test accuracy by number of blocks that train", found)
-
+    summaries = study.summarize(rows, ["images", "blocks", "trainable"])
+    study.show("Test accuracy by number of blocks that train", summaries)
+    series = study.series(summaries, "blocks", "images")
     labels = ["head", *(f"+ {name}" for name in reversed(names)), "all"]
     figure = figures.lines(
-        {
-            f"{images} images": points
-            for images, points in study.series(found, "blocks", "images").items()
-        },
+        {f"{images} images": line for images, line in series.items()},
         [labels[point] for point in points],
-        "What trains",
+        "Layers that train",
         "Test accuracy",
     )
-    figures.save(figure, run / "freezing.png")
-    return study.save(
-        run,
-        recipe="layer_freezing",
-        settings=settings,
-        data=splits.describe(data),
-        rows=rows,
-        by=["images", "blocks"],
-        seconds=time.perf_counter() - started,
-    )
+    figures.save(figure, run.folder / "freezing.png")
+    by, described = ["images", "blocks"], splits.describe(data)
+    return study.save(run, data=described, rows=rows, by=by)
 
 
 # %% tags=["script"]

@@ -27,50 +27,41 @@ Run:
 import functools
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 import keras
 import numpy as np
 
-from keras_tl import config, errors, files
+from keras_tl import config, errors
 from keras_tl.analysis import evaluation, figures, study
+from keras_tl.config import RunSettings
 from keras_tl.data import folders, splits
+from keras_tl.data.settings import FolderSettings
+from keras_tl.deploy.run_folder import save_model
 from keras_tl.methods import multi_task
 from keras_tl.models import backbones, freezing, heads
-from keras_tl.training import optimizers, phases, placement, store
+from keras_tl.models.settings import BackboneSettings
+from keras_tl.training import optimizers, phases, placement
+from keras_tl.training.settings import TrainingSettings
 
-WAYS = ("class alone", "domain alone", "together")
+METHODS = ("class alone", "domain alone", "together")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RunSettings, TrainingSettings, BackboneSettings, FolderSettings):
     """Several tasks on the same images: one backbone, one pass, two heads."""
 
-    data: Path | None = None  # Folder of domains, each with a sub-folder per class.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
-    backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.
-    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
-    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
-    image_size: int = 96  # Side of the square images, in pixels.
     blocks: int = 3  # Blocks of the backbone that train, from the output back.
-    domain_weight: float = 1.0  # How much the domain counts in the common loss.
+    domain_weight: float = 1.0  # Weight of the domain in the common loss.
     epochs: int = 10  # Most epochs of a trial.
-    learning_rate: float = 1e-3  # Adam's rate for the heads.
-    backbone_rate: float = 0.1  # Factor of the rate for pretrained layers.
-    batch_size: int = 32  # Images per step, over all devices.
-    seeds: int = 3  # Trials of each way, with seeds one after the other.
-    limit: int | None = None  # Keep at most this many images of each split and domain.
-    cache: bool = True  # Keep what frozen layers give, on disk, for other trials.
-    seed: int = 0  # Seed of the first trial, and of the splits.
-    out: Path | None = None  # New folder for the results; runs/multi_task if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
+    learning_rate: float = 1e-3  # Adam's learning rate for the heads.
+    backbone_rate: float = 0.1  # Factor of the learning rate for pretrained layers.
+    seeds: int = 3  # Trials of each method, with seeds one after the other.
 
     def __post_init__(self):
-        backbones.check(self.backbone, self.weights, self.image_size)
-        if self.data is None or not Path(self.data).is_dir():
-            raise errors.expected("data", "be a folder that exists", self.data)
-        for name in ("blocks", "epochs", "batch_size", "seeds"):
+        if self.data is None:
+            raise errors.expected("data", "name a folder of domains", None)
+        super().__post_init__()
+        for name in ("blocks", "epochs", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
         for name in ("domain_weight", "backbone_rate"):
             errors.check_at_least(name, getattr(self, name), 0)
@@ -84,31 +75,31 @@ class Config:
 
 # %%
 def build_data(settings: Config) -> tuple[splits.Splits, list[str]]:
-    found = folders.domains_from_folder(
+    domains = folders.domains_from_folder(
         settings.data, seed=settings.seed, bad_images=settings.bad_images
     )
-    names = list(found)
-    found = [
+    names = list(domains)
+    limited = [
         splits.limit(domain, settings.limit, seed=settings.seed)
-        for domain in found.values()
+        for domain in domains.values()
     ]
 
     def joined(name):
-        parts = [getattr(domain, name) for domain in found]
-        domains = np.repeat(np.arange(len(found)), [len(part) for part in parts])
-        whole = functools.reduce(splits.join, parts)
-        return multi_task.label(whole, {"domain": (domains, len(found))})
+        pieces = [getattr(domain, name) for domain in limited]
+        numbers = np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces])
+        whole = functools.reduce(splits.join, pieces)
+        return multi_task.label(whole, {"domain": (numbers, len(pieces))})
 
     whole = {name: joined(name) for name in ("train", "validation", "test")}
-    origin = f"Domains: {', '.join(names)}. In each: "
-    data = replace(found[0], origin=origin + found[0].origin, **whole)
+    origin = f"Domains: {', '.join(names)}. In each: {limited[0].origin}"
+    data = replace(limited[0], origin=origin, **whole)
     print(data)
     sized = data.at_size(settings.image_size).map(splits.read_once)
     return sized, names
 
 
 def of_domains(data: splits.Splits, domains: list[str]) -> splits.Splits:
-    """The same images with their domain for the only label."""
+    """Return the same images with their domain as the only label."""
 
     def change(split):
         return replace(split, labels=split.targets.argmax(1), targets=None)
@@ -122,15 +113,8 @@ def of_domains(data: splits.Splits, domains: list[str]) -> splits.Splits:
 
 # %%
 def build_model(settings: Config, num_classes: int) -> keras.Model:
-    backbone = backbones.load(
-        settings.backbone,
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        image_size=settings.image_size,
-    )
-    model = heads.attach(backbone, num_classes)
-    pattern = backbones.find(settings.backbone).block
-    freezing.unfreeze_blocks(model, settings.blocks, pattern)
+    model = heads.attach(backbones.from_settings(settings), num_classes)
+    freezing.unfreeze_blocks(model, settings.blocks)
     return model
 
 
@@ -139,47 +123,61 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 
 
 # %%
-def trial(settings, data, domains, place, run: Path, way: str, seed: int) -> study.Row:
+def trial(settings, data, domains, place, run, name, method: str, seed: int):
     keras.utils.set_random_seed(seed)
-    if way == "class alone":
+    if method == "class alone":
         data = data.map(lambda split: replace(split, targets=None))
-    elif way == "domain alone":
+    elif method == "domain alone":
         data = of_domains(data, domains)
     with place.scope():
         model = build_model(settings, len(data.class_names))
         tasks = multi_task.heads(model, {"domain": len(domains)})
-    setup = phases.Setup(
-        place,
-        batch_size=settings.batch_size,
-        seed=seed,
-        cache=store.Cache() if settings.cache else None,
-    )
-    part, inputs = phases.without_frozen_stem(model, data, setup)
-    slow = {r"^(?!(.*/)?(logits|domain)/)": settings.backbone_rate}
+    together = method == "together"
     weights = {"domain": settings.domain_weight}
-    phases.fit_head(
-        part,
-        inputs,
-        setup,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        optimizer=functools.partial(optimizers.layerwise, "adam", factors=slow),
-        regularizer=multi_task.learn(tasks, weights) if way == "together" else None,
+    phase = phases.Phase(
+        settings.epochs,
+        settings.learning_rate,
+        optimizer=optimizers.slow_backbone(
+            settings.backbone_rate, heads=list(tasks) if together else ()
+        ),
+        method=multi_task.learn(tasks, weights) if together else None,
         patience=settings.epochs,
-        phase=way,
+        name=method,
     )
-    own = evaluation.accuracy(part, inputs.test)
-    row = {"way": way, "seed": seed, "parameters": model.count_params()}
-    if way != "together":
-        return row | {way.split()[0]: own}
-    row["parameters"] += tasks["domain"].count_params()
+    setup = phases.setup(settings, place, data, run, trial=name, seed=seed)
+    part, inputs = phases.precompute_frozen(model, data, setup)
+    phases.fit(part, inputs, setup, phase)
+    if together and seed == settings.seed:
+        save_model(multi_task.attach(model, tasks), run.folder / "model.keras")
+    extra = tasks["domain"].count_params() if together else 0
+    row = {"method": method, "seed": seed, "parameters": model.count_params() + extra}
+    return row | measure(part, inputs.test, tasks, method)
+
+
+def measure(part, test, tasks, method) -> dict:
+    """Compute the test accuracy of each task that a model has learned."""
+    own = evaluation.accuracy(part, test)
+    if method != "together":
+        return {method.split()[0]: own}
     both = multi_task.attach(part, tasks)
     domain = keras.Model(both.inputs[0], both.output["domain"])
-    of_domain = replace(inputs.test, labels=inputs.test.targets.argmax(1))
-    if seed == settings.seed:
-        with files.atomic(run / "model.keras") as temporary:
-            multi_task.attach(model, tasks).save(temporary, include_optimizer=False)
-    return row | {"class": own, "domain": evaluation.accuracy(domain, of_domain)}
+    of_domain = replace(test, labels=test.targets.argmax(1))
+    return {
+        "class": own,
+        "domain": evaluation.accuracy(domain, of_domain),
+    }
+
+
+def by_task(rows) -> list[dict]:
+    """Turn a row for each trial into a row for each task."""
+    return [
+        {"task": task, "method": "together" if "together" in row["method"] else "alone"}
+        | {name: row[name] for name in ("seed", "parameters", "seconds")}
+        | {"accuracy": row[task]}
+        for row in rows
+        for task in ("class", "domain")
+        if task in row
+    ]
 
 
 # %% [markdown]
@@ -189,43 +187,29 @@ def trial(settings, data, domains, place, run: Path, way: str, seed: int) -> stu
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
-    place = placement.choose()
+    place, settings = placement.from_settings(settings)
     data, domains = build_data(settings)
     build_model(settings, len(data.class_names))  # Raises now rather than in a trial.
-    run = config.start_run("multi_task", settings)
-    said = place.describe(settings.batch_size, settings.learning_rate)
-    print(f"Results go to {run}. {said}")
-    one = functools.partial(trial, settings, data, domains, place, run)
-    trials = {
-        f"{way.replace(' ', '-')}-seed-{seed}": functools.partial(one, way, seed)
-        for seed in range(settings.seed, settings.seed + settings.seeds)
-        for way in WAYS
-    }
-    rows = [
-        {"task": task, "way": "together" if row["way"] == "together" else "alone"}
-        | {name: row[name] for name in ("seed", "parameters", "seconds")}
-        | {"accuracy": row[task]}
-        for row in study.run(run, trials)
-        for task in ("class", "domain")
-        if task in row
-    ]
-    found = study.summarize(rows, ["task", "way"])
-    study.show("Test accuracy", found)
-    study.show("Gain", study.gains(rows, ["task"], "way", "alone"))
+    run = config.start_run("multi_task", settings, started)
+    print(place.describe(settings.batch_size, settings.learning_rate))
+    trials = {}
+    for seed in range(settings.seed, settings.seed + settings.seeds):
+        for method in METHODS:
+            name = f"{method.replace(' ', '-')}-seed-{seed}"
+            one = functools.partial(trial, settings, data, domains, place, run, name)
+            trials[name] = functools.partial(one, method, seed)
+    rows = by_task(study.run(run.folder, trials))
+    summaries = study.summarize(rows, ["task", "method"])
+    study.show("Test accuracy", summaries)
+    study.show("Gain", study.gains(rows, ["task"], "method", "alone"))
     bars = [
-        (f"{row['task']}, {row['way']}", row["mean"], (row["low"], row["high"]))
-        for row in found
+        (f"{row['task']}, {row['method']}", row["mean"], (row["low"], row["high"]))
+        for row in summaries
     ]
-    figures.save(figures.comparison(bars), run / "tasks.png")
-    return study.save(
-        run,
-        recipe="multi_task",
-        settings=settings,
-        data=splits.describe(data) | {"domains": domains},
-        rows=rows,
-        by=["task", "way"],
-        seconds=time.perf_counter() - started,
-    )
+    figures.save(figures.comparison(bars), run.folder / "tasks.png")
+    described = splits.describe(data) | {"domains": domains}
+    by = ["task", "method"]
+    return study.save(run, data=described, rows=rows, by=by, base="alone")
 
 
 # %% tags=["script"]

@@ -28,64 +28,50 @@ Run:
 """
 
 # %%
-import shutil
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 import keras
 
 from keras_tl import config, errors
 from keras_tl.analysis import summary
-from keras_tl.data import augment, sources, splits
-from keras_tl.deploy import artifact
+from keras_tl.config import RunSettings
+from keras_tl.data import augment, datasets, splits
+from keras_tl.data.settings import AugmentSettings, DataSettings
+from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import backbones, freezing, heads, small_cnn
-from keras_tl.training import phases, placement, store
+from keras_tl.models.settings import BackboneSettings
+from keras_tl.training import phases, placement
+from keras_tl.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(
+    RunSettings, TrainingSettings, AugmentSettings, BackboneSettings, DataSettings
+):
     """Fine-tune a pretrained EfficientNet-Lite0 on CIFAR-10 images, or on your own."""
 
-    data: Path | None = None  # Folder of images; the CIFAR-10 sample by default.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
-    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
     image_size: int = 128  # Side of the square images, in pixels.
+    blocks: int = 8  # Blocks of the backbone to fine-tune, from the output back.
     epochs: int = 30  # Most epochs for the new head.
     fine_tune_epochs: int = 4  # Most epochs of fine-tuning.
     scratch_epochs: int = 12  # Most epochs for the small CNN.
-    precision: placement.Precision = "float32"  # Of the layers; the logits are float32.
-    batch_size: int = 32  # Images per step, over all devices.
-    limit: int | None = None  # Keep at most this many images of each split.
-    cache: bool = True  # Keep what frozen layers give for later runs, on disk.
-    seed: int = 0  # Seed of weights, shuffling, dropout and splits.
-    tensorboard: bool = False  # Write event files for TensorBoard.
-    out: Path | None = None  # New folder for the results; runs/quickstart by default.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
-        if self.tensorboard:
-            errors.check_installed("tensorboard", extra="tensorboard")
-        backbones.check("efficientnet_lite0", self.weights, self.image_size)
-        for name in ("epochs", "fine_tune_epochs", "scratch_epochs", "batch_size"):
+        super().__post_init__()
+        for name in ("blocks", "epochs", "fine_tune_epochs", "scratch_epochs"):
             errors.check_at_least(name, getattr(self, name), 1)
 
 
 # %% [markdown]
 # ## Data
 # Images stay raw, in [0, 255]: the model does its own preprocessing, so that training
-# and later use cannot disagree about it. Validation chooses, test only reports.
+# and later use cannot disagree about it. Validation selects, test only reports.
 
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    data = sources.load(
-        folder=settings.data,
-        bad_images=settings.bad_images,
-        count=settings.limit,
-        seed=settings.seed,
-    )
+    data = datasets.from_settings(settings)
     print(data)
     return data
 
@@ -98,9 +84,7 @@ def build_data(settings: Config) -> splits.Splits:
 
 # %%
 def build_model(settings: Config, num_classes: int) -> keras.Model:
-    backbone = backbones.load(
-        "efficientnet_lite0", weights=settings.weights, image_size=settings.image_size
-    )
+    backbone = backbones.from_settings(settings)
     freezing.freeze(backbone)
     return heads.attach(backbone, num_classes)
 
@@ -115,12 +99,11 @@ def train_from_scratch(settings, data, setup):
     with setup.placement.scope():
         convolutions = small_cnn.small_cnn(image_size=32)
         model = heads.attach_mlp(convolutions, len(data.class_names), hidden=(128,))
-    phases.fit_head(
+    phases.fit(
         model,
         data.at_size(32).map(splits.read_once),
-        replace(setup, augment=augment.flip_and_crop),
-        epochs=settings.scratch_epochs,
-        phase="from scratch",
+        replace(setup, augment=augment.flip_and_crop, mix=None, augmented_copies=0),
+        phases.Phase(settings.scratch_epochs, name="from scratch"),
     )
     return model
 
@@ -132,37 +115,27 @@ def train_from_scratch(settings, data, setup):
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
-    keras.utils.set_random_seed(settings.seed)
-    place = placement.choose(precision=settings.precision)
-    settings = replace(settings, precision=place.precision)
+    place, settings = placement.from_settings(settings)
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    run = config.start_run("quickstart", settings)
-    print(f"Results go to {run}. {place.describe(settings.batch_size, 1e-3)}")
-
-    setup = phases.Setup(
-        place,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        cache=store.Cache() if settings.cache else None,
-        state=run / "state",
-        tensorboard=run / "tensorboard" if settings.tensorboard else None,
-    )
+    run = config.start_run("quickstart", settings, started)
+    print(place.describe(settings.batch_size, 1e-3))
+    changes = augment.from_settings(settings)
+    setup = phases.setup(settings, place, data, run, **changes)
     scratch = train_from_scratch(settings, data, setup)
 
     sized = data.at_size(settings.image_size).map(splits.read_once)
-    head = phases.fit_head(model, sized, setup, epochs=settings.epochs)
+    head = phases.fit(model, sized, setup, phases.Phase(settings.epochs))
     frozen = keras.models.clone_model(model)
     frozen.set_weights(model.get_weights())
 
-    freezing.unfreeze_from(model, "block5a")
+    freezing.unfreeze_blocks(model, settings.blocks)
     print(freezing.report(model))
-    tuned = phases.fine_tune(
-        model, sized, setup, epochs=settings.fine_tune_epochs, learning_rate=2e-4
-    )
+    tuning = phases.fine_tuning(settings.fine_tune_epochs, 2e-4)
+    tuned = phases.fit(model, sized, setup, tuning)
 
-    results = summary.test(
+    results = summary.evaluate_models(
         {
             "from scratch": (scratch, data.test.at_size(32)),
             "frozen": (frozen, sized.test),
@@ -171,24 +144,18 @@ def main(settings: Config) -> dict:
         data,
     )
     summary.show(results)
-    metrics = artifact.save(
+    metrics = run_folder.save(
         run,
         model,
-        recipe="quickstart",
-        settings=settings,
         data=data,
         results=results,
         histories={"head": head, "fine-tuning": tuned},
-        seconds=time.perf_counter() - started,
         cache=setup.cache,
     )
-    shutil.rmtree(setup.state)
 
     # What was saved is used as anybody would use it.
-    probabilities = artifact.load(run).predict(
-        sized.test.read(range(min(5, len(sized.test))))
-    )
-    summary.show_predictions(probabilities, data)
+    first = sized.test.read(range(min(5, len(sized.test))))
+    summary.show_predictions(artifact.load(run.folder).predict(first), data)
     return metrics
 
 

@@ -26,46 +26,40 @@ Run:
 """
 
 # %%
-import functools
-import shutil
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import keras
 
 from keras_tl import config, errors
 from keras_tl.analysis import summary
+from keras_tl.config import RunSettings
 from keras_tl.data import augment, folders, splits
-from keras_tl.deploy import artifact
+from keras_tl.data.settings import Augment, AugmentSettings, FolderSettings
+from keras_tl.deploy import run_folder
 from keras_tl.models import backbones, freezing, heads
-from keras_tl.training import optimizers, phases, placement, schedules, store
+from keras_tl.models.settings import BackboneSettings
+from keras_tl.training import optimizers, phases, placement, schedules
+from keras_tl.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(
+    RunSettings, TrainingSettings, AugmentSettings, BackboneSettings, FolderSettings
+):
     """Tell ants from bees: ResNet50 fine-tuned, and as feature extractor."""
 
-    data: Path | None = None  # Folder of images; it has to be given.
     bad_images: Literal["error", "skip"] = "skip"  # What to do with broken files.
     report_on: Literal["validation", "test"] = "validation"  # Images of the number.
     backbone: str = "resnet50"  # Name of the pretrained backbone.
-    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
-    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
     image_size: int = 224  # Side of the square images, in pixels.
     epochs: int = 25  # Epochs of each of the two.
-    learning_rate: float = 1e-3  # Rate of SGD, with a momentum of 0.9.
-    backbone_rate: float = 0.1  # Factor of the rate for pretrained layers.
-    decay_every: int = 7  # Epochs after which the rate falls to a tenth.
-    precision: placement.Precision = "float32"  # Of the layers; the logits are float32.
+    learning_rate: float = 1e-3  # Learning rate of SGD, with a momentum of 0.9.
+    backbone_rate: float = 0.1  # Factor of the learning rate for pretrained layers.
+    decay_every: int = 7  # Epochs after which the learning rate falls to a tenth.
+    augment: Augment = "random_resized_crop"  # Random changes for fine-tuning.
     batch_size: int = 4  # Images per step, over all devices.
-    limit: int | None = None  # Keep at most this many images of each split.
-    cache: bool = True  # Keep what frozen layers give for later runs, on disk.
-    seed: int = 0  # Seed of weights, shuffling, augmentation and splits.
-    tensorboard: bool = False  # Write event files for TensorBoard.
-    out: Path | None = None  # New folder; runs/resnet50_ants_bees if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
         if self.data is None:
@@ -73,10 +67,8 @@ class Config:
                 "`data` must name a folder of images, one sub-folder per class. Ants "
                 "and bees: https://download.pytorch.org/tutorial/hymenoptera_data.zip"
             )
-        if self.tensorboard:
-            errors.check_installed("tensorboard", extra="tensorboard")
-        backbones.check(self.backbone, self.weights, self.image_size)
-        for name in ("epochs", "decay_every", "batch_size"):
+        super().__post_init__()
+        for name in ("epochs", "decay_every"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_above("learning_rate", self.learning_rate, 0)
         errors.check_at_least("backbone_rate", self.backbone_rate, 0)
@@ -84,8 +76,8 @@ class Config:
 
 # %% [markdown]
 # ## Data
-# The tutorial chooses the epoch on the images that it reports. Here others choose, a
-# part of `train`.
+# The tutorial selects the epoch on the images that it reports. Here others select it, a
+# share of `train`.
 
 
 # %%
@@ -107,12 +99,7 @@ def build_data(settings: Config) -> splits.Splits:
 
 # %%
 def build_model(settings: Config, num_classes: int) -> keras.Model:
-    backbone = backbones.load(
-        settings.backbone,
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        image_size=settings.image_size,
-    )
+    backbone = backbones.from_settings(settings)
     freezing.freeze(backbone)
     return heads.attach(backbone, num_classes, dropout=0.0)
 
@@ -124,76 +111,49 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
-    keras.utils.set_random_seed(settings.seed)
-    place = placement.choose(precision=settings.precision)
-    settings = replace(settings, precision=place.precision)
+    place, settings = placement.from_settings(settings)
     data = build_data(settings)
     with place.scope():
         frozen = build_model(settings, len(data.class_names))
         model = build_model(settings, len(data.class_names))
-    run = config.start_run("resnet50_ants_bees", settings)
-    said = place.describe(settings.batch_size, settings.learning_rate)
-    print(f"Results go to {run}. {said}")
-    setup = phases.Setup(
-        place,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        cache=store.Cache() if settings.cache else None,
-        state=run / "state",
-        tensorboard=run / "tensorboard" if settings.tensorboard else None,
+    run = config.start_run("resnet50_ants_bees", settings, started)
+    print(place.describe(settings.batch_size, settings.learning_rate))
+    setup = phases.setup(settings, place, data, run)
+    as_published = phases.Phase(
+        settings.epochs,
+        settings.learning_rate,
+        schedule=schedules.step_decay(every=settings.decay_every),
+        patience=settings.epochs,
     )
-    as_published = {
-        "epochs": settings.epochs,
-        "learning_rate": settings.learning_rate,
-        "schedule": schedules.step_decay(every=settings.decay_every),
-        "patience": settings.epochs,
-    }
-    sgd = functools.partial(optimizers.layerwise, "sgd", momentum=0.9)
 
     # Frozen: the backbone runs once over the images as they are.
     print(f"Feature extractor: {freezing.report(frozen)}")
-    part, inputs = phases.without_frozen_stem(frozen, data, setup)
-    phases.fit_head(
-        part,
-        inputs,
-        setup,
-        optimizer=functools.partial(sgd, factors={}),
-        phase="feature extractor",
-        **as_published,
-    )
+    sgd = optimizers.layerwise("sgd", {}, momentum=0.9)
+    phase = replace(as_published, optimizer=sgd, name="feature extractor")
+    part, inputs = phases.precompute_frozen(frozen, data, setup)
+    phases.fit(part, inputs, setup, phase)
 
-    # Everything trains, from a new head, on other parts of the images in every epoch.
+    # Everything trains, from a new head, on other crops of the images in every epoch.
     freezing.unfreeze(model)
     print(f"Fine-tuned: {freezing.report(model)}")
-    changing = replace(setup, augment=augment.random_resized_crop())
-    slow = {r"^(?!.*logits/)": settings.backbone_rate}
-    tuned = phases.fit_head(
-        model,
-        data,
-        changing,
-        optimizer=functools.partial(sgd, factors=slow),
-        phase="fine-tuning",
-        **as_published,
-    )
+    sgd = optimizers.slow_backbone(settings.backbone_rate, "sgd", momentum=0.9)
+    phase = replace(as_published, optimizer=sgd, name="fine-tuning")
+    changing = replace(setup, **augment.from_settings(settings))
+    tuned = phases.fit(model, data, changing, phase)
 
-    results = summary.test(
+    results = summary.evaluate_models(
         {"feature extractor": (part, inputs.test), "fine-tuned": (model, data.test)},
         data,
     )
     summary.show(results)
-    metrics = artifact.save(
+    return run_folder.save(
         run,
         model,
-        recipe="resnet50_ants_bees",
-        settings=settings,
         data=data,
         results=results,
         histories={"fine-tuning": tuned},
-        seconds=time.perf_counter() - started,
         cache=setup.cache,
     )
-    shutil.rmtree(setup.state)
-    return metrics
 
 
 # %% tags=["script"]

@@ -36,88 +36,56 @@ Run:
 """
 
 # %%
-import shutil
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
 
 import keras
 
 from keras_tl import config, errors
-from keras_tl.analysis import summary
-from keras_tl.data import augment, sources, splits
-from keras_tl.deploy import artifact
+from keras_tl.analysis import figures, summary
+from keras_tl.config import RunSettings
+from keras_tl.data import augment, datasets, splits
+from keras_tl.data.settings import AugmentSettings, DataSettings
+from keras_tl.deploy import run_folder
 from keras_tl.models import backbones, freezing, heads
-from keras_tl.training import phases, placement, store
+from keras_tl.models.settings import BackboneSettings
+from keras_tl.training import phases, placement, rate_finder
+from keras_tl.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(
+    RunSettings, TrainingSettings, AugmentSettings, BackboneSettings, DataSettings
+):
     """Move VGG16 from ImageNet to CIFAR-10: a new head, then the last block."""
 
     dataset: str = "cifar10"  # A name that TFDS knows, or cifar10_sample.
-    data: Path | None = None  # Folder of your own images, in place of the dataset.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
     backbone: str = "vgg16"  # Name of the pretrained backbone.
-    weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
-    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
-    image_size: int = 96  # Side of the square images, in pixels.
     epochs: int = 30  # Most epochs for the new head.
-    learning_rate: float = 1e-3  # Adam's rate for the new head.
+    learning_rate: float = 1e-3  # Adam's learning rate for the new head.
     unfreeze_from: str = "block5"  # Layer or block from which on to fine-tune.
     fine_tune_epochs: int = 3  # Most epochs of fine-tuning.
-    fine_tune_learning_rate: float = 1e-4  # Adam's rate for fine-tuning.
-    augment: bool = False  # The article's random changes, new ones in every epoch.
-    augmented_copies: int = 0  # With --augment: change each image this often, run once.
-    choose_by: Literal["loss", "accuracy"] = "loss"  # What of validation chooses.
-    precision: placement.Precision = "float32"  # Of the layers; the logits are float32.
+    fine_tune_learning_rate: float = 1e-4  # Adam's learning rate for fine-tuning.
+    find_rate: bool = False  # First draw the loss at growing rates of fine-tuning.
     batch_size: int = 64  # Images per step, over all devices.
-    limit: int | None = None  # Keep at most this many images of each split.
-    cache: bool = True  # Keep what frozen layers give for later runs, on disk.
-    seed: int = 0  # Seed of weights, shuffling, dropout and splits.
-    tensorboard: bool = False  # Write event files for TensorBoard.
-    out: Path | None = None  # New folder for the results; runs/vgg16_cifar10 if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
 
     def __post_init__(self):
-        if self.tensorboard:
-            errors.check_installed("tensorboard", extra="tensorboard")
-        backbones.check(self.backbone, self.weights, self.image_size)
-        for name in ("epochs", "fine_tune_epochs", "batch_size"):
+        super().__post_init__()
+        for name in ("epochs", "fine_tune_epochs"):
             errors.check_at_least(name, getattr(self, name), 1)
-        errors.check_at_least("augmented_copies", self.augmented_copies, 0)
-        if self.augmented_copies and not self.augment:
-            raise errors.expected(
-                "augmented_copies", "be 0 without --augment", self.augmented_copies
-            )
+        for name in ("learning_rate", "fine_tune_learning_rate"):
+            errors.check_above(name, getattr(self, name), 0)
 
 
 # %% [markdown]
 # ## Data
-# Images stay raw, in [0, 255]: the model does its own preprocessing. The changes are
-# those of the article; they are drawn anew in every epoch, and only for training.
+# Images stay raw, in [0, 255]: the model does its own preprocessing. With `--augment
+# image_data_generator`, the changes are those of the articles, for training alone.
+
 
 # %%
-ARTICLE = {
-    "rotation_range": 15,
-    "width_shift_range": 0.1,
-    "height_shift_range": 0.1,
-    "shear_range": 0.1,
-    "zoom_range": 0.1,
-    "horizontal_flip": True,
-    "fill_mode": "nearest",
-}
-
-
 def build_data(settings: Config) -> splits.Splits:
-    data = sources.load(
-        settings.dataset,
-        folder=settings.data,
-        bad_images=settings.bad_images,
-        count=settings.limit,
-        seed=settings.seed,
-    )
+    data = datasets.from_settings(settings)
     print(data)
     return data.at_size(settings.image_size)
 
@@ -125,19 +93,32 @@ def build_data(settings: Config) -> splits.Splits:
 # %% [markdown]
 # ## Model
 # Head replacement: VGG16 comes without its classifier, a linear one takes its place.
-# What will be fine-tuned is unfrozen once to find what stays frozen in both phases.
+# What will be fine-tuned is unfrozen at once, to find what stays frozen in both phases.
 
 
 # %%
 def build_model(settings: Config, num_classes: int) -> keras.Model:
-    backbone = backbones.load(
-        settings.backbone,
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        image_size=settings.image_size,
-    )
+    backbone = backbones.from_settings(settings)
     freezing.freeze(backbone)
-    return heads.attach(backbone, num_classes)
+    model = heads.attach(backbone, num_classes)
+    freezing.unfreeze_from(model, settings.unfreeze_from)
+    return model
+
+
+# %% [markdown]
+# ## Learning rate
+# The loss at rates that grow from step to step; the model stays as it is.
+
+
+# %%
+def find_rate(part, inputs, setup, phase, run) -> None:
+    tested = rate_finder.find(part, inputs, setup, phase)
+    print(tested)
+    suggestions = {"valley": tested.valley, "steepest": tested.steepest}
+    figure = figures.learning_rates(
+        tested.rates, tested.losses, tested.smoothed, suggestions
+    )
+    figures.save(figure, run.folder / "learning_rates.png")
 
 
 # %% [markdown]
@@ -147,69 +128,45 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
-    keras.utils.set_random_seed(settings.seed)
-    place = placement.choose(precision=settings.precision)
-    settings = replace(settings, precision=place.precision)
+    place, settings = placement.from_settings(settings)
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    freezing.unfreeze_from(model, settings.unfreeze_from)
-    run = config.start_run("vgg16_cifar10", settings)
-    said = place.describe(settings.batch_size, settings.learning_rate)
-    print(f"Results go to {run}. {said}")
+    run = config.start_run("vgg16_cifar10", settings, started)
+    print(place.describe(settings.batch_size, settings.learning_rate))
+    changes = augment.from_settings(settings)
+    setup = phases.setup(settings, place, data, run, **changes)
 
-    setup = phases.Setup(
-        place,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        augment=augment.image_data_generator(**ARTICLE) if settings.augment else None,
-        augmented_copies=settings.augmented_copies,
-        choose_by=settings.choose_by,
-        cache=store.Cache() if settings.cache else None,
-        state=run / "state",
-        tensorboard=run / "tensorboard" if settings.tensorboard else None,
-    )
     # What stays frozen in both phases runs once, for both and for the test.
-    part, inputs = phases.without_frozen_stem(model, data, setup)
+    part, inputs = phases.precompute_frozen(model, data, setup)
     freezing.freeze_up_to(model, "pool")
     print(f"Head: {freezing.report(model)}")
-    head = phases.fit_head(
-        part,
-        inputs,
-        setup,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-    )
+    phase = phases.Phase(settings.epochs, settings.learning_rate)
+    head = phases.fit(part, inputs, setup, phase)
     frozen = keras.models.clone_model(part)
     frozen.set_weights(part.get_weights())
 
     freezing.unfreeze_from(model, settings.unfreeze_from)
     print(f"Fine-tuning: {freezing.report(model)}")
-    tuned = phases.fine_tune(
-        part,
-        inputs,
-        setup,
-        epochs=settings.fine_tune_epochs,
-        learning_rate=settings.fine_tune_learning_rate,
+    phase = phases.fine_tuning(
+        settings.fine_tune_epochs, settings.fine_tune_learning_rate
     )
+    if settings.find_rate:
+        find_rate(part, inputs, setup, phase, run)
+    tuned = phases.fit(part, inputs, setup, phase)
 
-    results = summary.test(
+    results = summary.evaluate_models(
         {"frozen": (frozen, inputs.test), "fine-tuned": (part, inputs.test)}, data
     )
     summary.show(results)
-    metrics = artifact.save(
+    return run_folder.save(
         run,
         model,
-        recipe="vgg16_cifar10",
-        settings=settings,
         data=data,
         results=results,
         histories={"head": head, "fine-tuning": tuned},
-        seconds=time.perf_counter() - started,
         cache=setup.cache,
     )
-    shutil.rmtree(setup.state)
-    return metrics
 
 
 # %% tags=["script"]

@@ -24,21 +24,22 @@ import numpy as np
 from keras_tl import files
 from keras_tl.analysis import study
 from keras_tl.analysis.evaluation import seed_summary
+from keras_tl.config import current
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 # Settings that say where a run was kept, not what it did.
 PLACES = ("seed", "out", "resume", "cache")
-# What recipes train that let nobody choose.
-OWN_BACKBONES = {"quickstart": "efficientnet_lite0", "cnn_cifar10": "small CNN"}
+# Facts about a recipe that it writes into the manifest of a run.
+FACTS = ("title", "model_name", "base", "compared")
 
 
 def add(runs: list[Path]) -> None:
     """Copy the results of finished runs into this folder."""
     for run in runs:
         manifest = files.read_json(run / "manifest.json")
-        config = files.read_json(run / "config.json")
-        config = {name: value for name, value in config.items() if name != "out"}
+        config = config_of(files.read_json(run / "config.json"))
+        del config["out"]
         for name, value in config.items():
             # A path on somebody's machine says nothing to others; the file's name does.
             if isinstance(value, str) and "/" in value:
@@ -56,6 +57,7 @@ def add(runs: list[Path]) -> None:
             "config": config,
             "data": manifest["data"],
         }
+        record |= {name: manifest[name] for name in FACTS if name in manifest}
         if "trials" in manifest:
             # A study; what a killed one had done before is in its trials.
             for name in ("by", "over", "trials"):
@@ -70,19 +72,24 @@ def add(runs: list[Path]) -> None:
         print(folder / name)
 
 
+def config_of(saved: dict) -> dict:
+    """Return the settings of a run under the names they have now."""
+    return current(saved)
+
+
 def variant(record: dict) -> str:
     """Name what sets a run apart from others of its recipe, for its file's name."""
-    parts = []
+    config, parts = config_of(record["config"]), []
     for name in (
         *("backbone", "dataset", "data", "weights", "image_size"),
         *("images", "blocks", "limit", "precision", "augment"),
     ):
-        value = record["config"].get(name)
-        if value not in (None, False, "imagenet", "float32"):
-            said = name if value is True else str(value)
-            parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", said))
-    if record["config"].get("strength", 1.0) != 1.0:
-        parts.append(f"strength_{record['config']['strength']:g}".replace(".", "_"))
+        value = config.get(name)
+        if value not in (None, False, "none", "imagenet", "float32"):
+            text = name if value is True else str(value)
+            parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", text))
+    if config.get("penalty_scale", 1.0) != 1.0:
+        parts.append(f"penalty_{config['penalty_scale']:g}".replace(".", "_"))
     return "-".join(parts)
 
 
@@ -97,7 +104,7 @@ def load() -> dict[str, list[list[dict]]]:
 
 
 def rows(records: list[dict]) -> list[tuple[str, str]]:
-    """Give what a group of runs says: name of the model or setting, accuracy."""
+    """Return name of the model or setting and accuracy, of a group of runs."""
     if "trials" in records[0]:
         return [row for record in records for row in highlights(record)]
     baseline = records[0]["metrics"]["majority_baseline"]
@@ -108,37 +115,36 @@ def rows(records: list[dict]) -> list[tuple[str, str]]:
 
 
 def highlights(record: dict) -> list[tuple[str, str]]:
-    """Choose what to say of a study."""
-    if record["by"] == ["images", "blocks"]:
+    """Select the results of a study for the tables."""
+    if "compared" not in record:
         return freeze_points(record["trials"])
-    return compared(record["trials"], record["by"], record["over"])
+    return methods(record)
 
 
-def compared(
-    trials: list[dict], by: list[str], over: list[str]
-) -> list[tuple[str, str]]:
-    """Give each way of a study, at the settings that validation chose for it."""
-    chosen = study.choose(trials, by, over)
-    of = "folds" if "fold" in trials[0] else "seeds"
-    settings = [name for name in by if name != "way"]
-    found = []
+def methods(record: dict) -> list[tuple[str, str]]:
+    """Return each method of a study, at the settings that validation selected."""
+    by, over, compared = record["by"], record["over"], record["compared"]
+    chosen = study.choose(record["trials"], by, over)
+    of = "folds" if "fold" in record["trials"][0] else "seeds"
+    settings = [name for name in by if name != compared]
+    lines = []
     for row in study.summarize(chosen, [*by, *over]):
-        name = ", ".join([*(setting(name, row[name]) for name in settings), row["way"]])
+        names = [*(setting(name, row[name]) for name in settings), row[compared]]
         values = ", ".join(f"{name} {row[name]}" for name in over)
-        name += f" ({values})" if values else ""
+        name = ", ".join(names) + (f" ({values})" if values else "")
         digits = 0 if row["seconds"] >= 10 else 1
-        said = f"{over_seeds(row, of)}, {row['seconds']:.{digits}f} s each"
-        found.append((name, said))
-    return found
+        text = f"{over_seeds(row, of)}, {row['seconds']:.{digits}f} s each"
+        lines.append((name, text))
+    return lines
 
 
 def setting(name: str, value: str | int) -> str:
-    """Say the value of a setting, with its name where it is a number."""
+    """Return the value of a setting, with its name where it is a number."""
     return value if isinstance(value, str) else f"{value:,} {name}"
 
 
 def freeze_points(trials: list[dict]) -> list[tuple[str, str]]:
-    """Give for each number of images the ends, and what validation chose."""
+    """Return for each number of images the ends, and what validation chose."""
     found = []
     for images in sorted({trial["images"] for trial in trials}):
         of_size = [trial for trial in trials if trial["images"] == images]
@@ -158,7 +164,7 @@ def freeze_points(trials: list[dict]) -> list[tuple[str, str]]:
 
 
 def over_seeds(row: dict, of: str = "seeds") -> str:
-    """Say a row of `study.summarize`: mean, and range over its seeds or folds."""
+    """Format a row of `study.summarize`: mean, and range over its seeds or folds."""
     said = f"{row['mean']:.3f}"
     if row["seeds"] == 1:
         return said
@@ -166,7 +172,7 @@ def over_seeds(row: dict, of: str = "seeds") -> str:
 
 
 def accuracy(records: list[dict], model: str) -> str:
-    """Say a model's test accuracy: mean, half its 95 % interval, range over seeds."""
+    """Format a test accuracy: mean, half its 95 % interval, range over seeds."""
     found = [record["metrics"]["models"][model] for record in records]
     intervals = [result["accuracy_interval"] for result in found]
     half = np.mean([(high - low) / 2 for low, high in intervals])
@@ -178,7 +184,7 @@ def accuracy(records: list[dict], model: str) -> str:
 
 
 def facts(records: list[dict]) -> dict[str, str]:
-    """Give date, machine, time and sizes of a group of runs, for people."""
+    """Return date, machine, time and sizes of a group of runs, for people."""
     first = records[0]
     counts = first["data"]["counts"]
     config = first["config"]
@@ -207,24 +213,26 @@ def facts(records: list[dict]) -> dict[str, str]:
         "images": f"{name}, {counts['train']:,} train, {counts['test']:,} test",
         "keras": f"Keras {first['versions']['keras']}",
         "tensorflow": f"TensorFlow {first['versions']['tensorflow']}",
-        "settings": settings(first["recipe"], first["config"]),
+        "settings": settings(first),
     }
 
 
-def settings(recipe: str, config: dict) -> str:
+def settings(record: dict) -> str:
     """Name backbone, weights and image size of a run."""
-    backbone = config.get("backbone") or OWN_BACKBONES[recipe]
+    config = config_of(record["config"])
     weights = config.get("weights")
-    said = [backbone, *([weights] if weights not in (None, "imagenet") else [])]
-    said.append(f"{config['image_size']} px")
+    names = [config.get("backbone") or record["model_name"]]
+    names += [weights] if weights not in (None, "imagenet") else []
+    if "image_size" in config:
+        names.append(f"{config['image_size']} px")
     if config.get("precision", "float32") != "float32":
-        said.append(config["precision"])
-    if config.get("strength", 1.0) != 1.0:
-        said.append(f"strength {config['strength']:g}")
-    if config.get("augment"):
+        names.append(config["precision"])
+    if config.get("penalty_scale", 1.0) != 1.0:
+        names.append(f"penalties scaled by {config['penalty_scale']:g}")
+    if config.get("augment", "none") != "none":
         copies = config.get("augmented_copies")
-        said.append(f"augmented, {copies} copies" if copies else "augmented")
-    return ", ".join(said)
+        names.append(f"augmented, {copies} copies" if copies else "augmented")
+    return ", ".join(names)
 
 
 def table(results: dict[str, list[list[dict]]]) -> str:
@@ -280,33 +288,23 @@ def curves(groups: list[list[dict]]) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-# The way that a study compares the others with.
-BASES = {
-    "distillation": "labels alone",
-    "few_labels": "fine-tuning",
-    "gradual_unfreezing": "plain",
-    "multi_task": "alone",
-}
-
-
-def gains(recipe: str, groups: list[list[dict]]) -> str:
-    """Make a table of what each way of a study gains, seed by seed."""
+def gains(groups: list[list[dict]]) -> str:
+    """Make a table of what each method of a study gains over its base, seed by seed."""
     lines = [] if groups else ["Not measured yet."]
     for (record,) in groups:
-        about = facts([record])
-        by = [name for name in record["by"] if name != "way"]
+        about, base, compared = facts([record]), record["base"], record["compared"]
+        by = [name for name in record["by"] if name != compared]
         chosen = study.choose(record["trials"], record["by"], record["over"])
-        found = study.gains(chosen, by, "way", BASES[recipe])
         lines += [
             "",
-            f"{about['images']}; {about['settings']}; beside {BASES[recipe]}:",
+            f"{about['images']}; {about['settings']}; beside {base}:",
             "",
-            f"| {' | '.join([*by, 'way'])} | gain | 95 % interval |",
+            f"| {' | '.join([*by, 'method'])} | gain | 95 % interval |",
             f"|{' --- |' * (len(by) + 3)}",
         ]
-        for row in found:
+        for row in study.gains(chosen, by, compared, base):
             if row["low"] is not None:
-                set_to = " | ".join(str(row[name]) for name in [*by, "way"])
+                set_to = " | ".join(str(row[name]) for name in [*by, compared])
                 interval = f"{row['low']:+.3f} to {row['high']:+.3f}"
                 lines.append(f"| {set_to} | {row['gain']:+.3f} | {interval} |")
     return "\n".join(lines).strip("\n") + "\n"
@@ -347,46 +345,57 @@ def between(text: str, start: str, end: str, new: str) -> str:
     return head + start + new + end + tail
 
 
+# Kind of a table -> function from results to its text.
+TABLES = {
+    "recipes": lambda results: recipes() + "\n",
+    "results": lambda results: table(results) + "\n",
+    "gains": lambda results: gains([g for groups in results.values() for g in groups]),
+    "freeze points": lambda results: curves(
+        [g for groups in results.values() for g in groups]
+    ),
+}
+# `<!-- KIND: RECIPE, ... -->`, what is filled in, `<!-- /KIND -->`; without names, all.
+MARKER = re.compile(
+    r"(?P<start><!-- (?P<kind>[a-z ]+?)(?:: (?P<names>[a-z0-9_, ]+))? -->\n)"
+    r".*?(?P<end>\n?<!-- /(?P=kind) -->)",
+    re.DOTALL,
+)
+
+
+def filled(text: str, results: dict[str, list[list[dict]]]) -> str:
+    """Fill the tables between the markers of a page.
+
+    Raises:
+        SystemExit: A marker of an unknown kind or recipe.
+    """
+    known = {path.stem for path in (ROOT / "recipes").glob("[!_]*.py")} | set(results)
+
+    def fill(match):
+        kind, names = match["kind"], match["names"]
+        if kind not in TABLES:
+            raise SystemExit(f"The marker {kind!r} is none of: {', '.join(TABLES)}.")
+        chosen = names.split(", ") if names else list(results)
+        for name in chosen:
+            if name not in known:
+                raise SystemExit(f"The marker {kind!r} names no recipe: {name!r}.")
+        new = TABLES[kind]({name: results.get(name, []) for name in chosen})
+        end = f"<!-- /{kind} -->"
+        return match["start"] + new + end
+
+    return MARKER.sub(fill, text)
+
+
 def wanted() -> dict[Path, str]:
-    """Give every file that shows results, with the text it should have."""
+    """Return every file that shows results, with the text it should have."""
     results = load()
-    texts = {}
-    readme = ROOT / "README.md"
-    named = between(
-        readme.read_text(), "<!-- recipes -->\n", "\n<!-- /recipes -->", recipes()
-    )
-    texts[readme] = between(
-        named, "<!-- results -->\n", "\n<!-- /results -->", table(results)
-    )
-    article = ROOT / "docs/vgg16_cifar10.md"
-    compared = {
-        recipe: groups
-        for recipe, groups in results.items()
-        if recipe in ("vgg16_cifar10", "cnn_cifar10")
+    texts = {
+        path: filled(path.read_text(), results)
+        for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     }
-    texts[article] = between(
-        article.read_text(),
-        "<!-- results -->\n",
-        "<!-- /results -->",
-        table(compared) + "\n",
-    )
-    freezing = ROOT / "docs/layer_freezing.md"
-    texts[freezing] = between(
-        freezing.read_text(),
-        "<!-- results -->\n",
-        "<!-- /results -->",
-        curves(results.get("layer_freezing", [])),
-    )
-    studies = ROOT / "docs/studies.md"
-    text = studies.read_text()
-    for recipe in BASES:
-        new = gains(recipe, results.get(recipe, []))
-        text = between(text, f"<!-- {recipe} -->\n", f"<!-- /{recipe} -->", new)
-    texts[studies] = text
     for path in sorted((ROOT / "recipes").glob("[!_]*.py")):
         groups = results.get(path.stem)
-        said = "\n" + expected(groups) if groups else " not measured"
-        texts[path] = between(path.read_text(), "\nExpected:", "\nRun:", said)
+        lines = "\n" + expected(groups) if groups else " not measured"
+        texts[path] = between(path.read_text(), "\nExpected:", "\nRun:", lines)
     return texts
 
 

@@ -37,6 +37,7 @@ def main():
     from keras_tl.methods import multi_task, regularizers
     from keras_tl.models import backbones, freezing, heads, splitting
     from keras_tl.training import features, optimizers, store
+    from keras_tl.training.terms import TermModel
 
     assert keras.backend.backend() == "jax"
     for room in (models, methods, analysis):
@@ -58,23 +59,25 @@ def main():
         kept = features.extract(stem, split, cache=first)
         found = features.extract(stem, split, cache=again)
     assert (first.made, again.found) == (60, 60)
-    np.testing.assert_array_equal(kept.images, found.images)
+    np.testing.assert_array_equal(kept.inputs.values, found.inputs.values)
 
-    held = regularizers.l2_sp(alpha=0.01, beta=1e-4)(tail)
+    method = regularizers.l2_sp(alpha=0.01, beta=1e-4)
+    held = TermModel(tail, method(tail, 40), num_labels=None, steps=40)
     held.compile(
-        optimizer=optimizers.layerwise("adam", 0.02, {"logits": 0.5}),
+        optimizer=optimizers.layerwise("adam", {"logits": 0.5})(0.02),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    held.fit(kept.images, kept.labels, epochs=20, verbose=0)
+    held.fit(kept.inputs.values, kept.labels, epochs=20, verbose=0)
     logits = evaluation.predict(model, split)
     result = evaluation.evaluate(labels, logits, ("red", "green", "blue"))
     assert result.accuracy > 0.9, result.accuracy
-    figures.confusion(result)
+    figures.confusion(result.confusion, result.class_names)
 
     # "domain" comes before "logits" in the alphabet, in which JAX gives predictions.
     tasks = multi_task.heads(model, {"domain": 2})
     targets = multi_task.label(split, {"domain": (labels == 0, 2)}).targets
-    joint = multi_task.learn(tasks)(tail)
+    method = multi_task.learn(tasks)
+    joint = TermModel(tail, method(tail, 12), num_labels=3, steps=12)
     columns = np.concatenate([np.eye(3)[labels], targets], axis=1)
     # Without a rate, the last epoch sees the weights that predict.
     for rate in (0.02, 0.0):
@@ -83,8 +86,8 @@ def main():
             loss=keras.losses.CategoricalCrossentropy(from_logits=True),
             weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         )
-        seen = joint.fit(kept.images, columns, epochs=3, verbose=0).history
-    said = multi_task.attach(tail, tasks).predict(kept.images, verbose=0)
+        seen = joint.fit(kept.inputs.values, columns, epochs=3, verbose=0).history
+    said = multi_task.attach(tail, tasks).predict(kept.inputs.values, verbose=0)
     right = (said["domain"].argmax(1) == (labels == 0)).mean()
     assert abs(seen["domain_accuracy"][-1] - right) < 1e-6, (seen, right)
     right = (said["logits"].argmax(1) == labels).mean()

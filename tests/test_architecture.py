@@ -1,6 +1,11 @@
 """Which room may import which, read from the source; design in CONTRIBUTING.md."""
 
 import ast
+import dataclasses
+import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +82,35 @@ def test_rooms_keep_an_empty_init():
         assert not path.read_text()
 
 
+def test_figures_take_plain_values_alone():
+    own = {name for name, _ in imports(CORE / "analysis/figures.py")}
+    ours = {name for name in own if name.startswith("keras_tl")}
+    assert ours == {"keras_tl.errors", "keras_tl.files"}
+
+
+def test_an_artefact_is_loaded_without_training_and_figures():
+    script = """
+import sys
+from keras_tl.deploy import artifact
+heavy = {"keras", "matplotlib", "tensorflow", "sklearn"} & set(sys.modules)
+assert not heavy, heavy
+rooms = ("keras_tl.training", "keras_tl.analysis")
+assert not [name for name in sys.modules if name.startswith(rooms)]
+"""
+    subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_the_run_of_a_recipe_is_read_in_one_breath(path):
+    tree = ast.parse(path.read_text())
+    main = next(n for n in tree.body if getattr(n, "name", "") == "main")
+    assert main.end_lineno - main.lineno + 1 <= 60
+
+
 def test_no_layer_runs_code_from_a_file():
     for path in [*MODULES, *RECIPES]:
         calls = [
@@ -110,14 +144,14 @@ def test_recipes_have_the_same_shape(path):
     for part in ("Workflow:", "Source:", "Data:", "Expected:", "Run:"):
         assert part in docstring
     assert f"keras-tl run {path.stem}" in docstring
-    config = next(n for n in tree.body if isinstance(n, ast.ClassDef))
-    fields = [n.target.id for n in config.body if isinstance(n, ast.AnnAssign)]
-    wanted = {"weights", "limit", "seed", "out", "resume"}
+    config = importlib.import_module(f"recipes.{path.stem}").Config
+    fields = {field.name for field in dataclasses.fields(config)}
+    wanted = {"weights", "limit", "seed", "out", "resume", "cache"}
     if "keras_tl.training.phases" in {name for name, _ in imports(path)}:
-        wanted |= {"batch_size"}
-        assert {"epochs", "steps"} & set(fields)
-    assert wanted <= set(fields)
-    assert ast.get_docstring(config) == docstring.splitlines()[0]
+        wanted |= {"batch_size", "precision", "tensorboard", "class_weights"}
+        assert {"epochs", "steps"} & fields
+    assert wanted <= fields
+    assert config.__doc__ == docstring.splitlines()[0]
     # What results/update.py fills in is not for the writer to shorten.
     measured = docstring.partition("\nExpected:")[2].partition("\nRun:")[0]
     written = path.read_text().replace(measured, "")

@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -6,6 +7,8 @@ from typing import Literal
 import pytest
 
 from keras_tl import config, errors, files
+
+RESULTS = sorted((Path(__file__).parents[1] / "results").glob("*/*.json"))
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Settings:
     weights: str | None = "imagenet"  # A file.
     rate: float = 0.1  # A rate.
     epochs: int = 3  # Epochs.
-    augment: bool = False  # A switch.
+    switch: bool = False  # A switch.
     sizes: tuple[int, ...] = (1, 2)  # Some numbers.
     out: Path | None = None  # A folder.
     resume: Path | None = None  # A folder.
@@ -28,8 +31,8 @@ class Settings:
 
 def test_every_field_is_a_flag_and_its_comment_the_help(capsys):
     assert config.parse(Settings, ["--epochs", "5"]).epochs == 5
-    assert config.parse(Settings, ["--augment"]).augment
-    assert not config.parse(Settings, ["--no-augment"]).augment
+    assert config.parse(Settings, ["--switch"]).switch
+    assert not config.parse(Settings, ["--no-switch"]).switch
     with pytest.raises(SystemExit) as ended:
         config.parse(Settings, ["--help"])
     assert ended.value.code == 0
@@ -44,7 +47,7 @@ def test_every_field_is_a_flag_and_its_comment_the_help(capsys):
         Settings(),
         Settings(Path("a b"), "b", None, 1e-5, 1),
         Settings(weights="--odd name"),
-        Settings(augment=True, sizes=(3,)),
+        Settings(switch=True, sizes=(3,)),
     ],
 )
 def test_saved_settings_give_the_same_settings(tmp_path, settings):
@@ -97,28 +100,60 @@ def test_a_wrong_flag_ends_with_status_2_and_names_the_right_one(capsys, flags, 
 
 
 def test_resume_takes_the_settings_of_the_run(tmp_path):
-    run = config.start_run("test", Settings(out=tmp_path / "run", epochs=8))
+    settings = Settings(out=tmp_path / "run", epochs=8)
+    run = config.start_run("test", settings, 0.0).folder
     resumed = config.parse(Settings, ["--resume", str(run)])
     assert (resumed.epochs, resumed.resume) == (8, run)
-    assert config.start_run("test", resumed) == run
+    assert config.start_run("test", resumed, 0.0).folder == run
     with pytest.raises(errors.InputError, match="no other flag"):
         config.parse(Settings, ["--resume", str(run), "--epochs", "3"])
     other = dataclasses.replace(resumed, epochs=9)
     with pytest.raises(errors.InputError, match="other settings"):
-        config.start_run("test", other)
+        config.start_run("test", other, 0.0)
     files.write_json(run / "manifest.json", {})
     with pytest.raises(errors.InputError, match="It is complete"):
-        config.start_run("test", resumed)
+        config.start_run("test", resumed, 0.0)
     with pytest.raises(errors.InputError, match=r"Cannot read .*config\.json"):
         config.parse(Settings, ["--resume", str(tmp_path / "absent")])
 
 
 def test_runs_without_a_name_never_share_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folders = [config.start_run("test", Settings()) for _ in range(2)]
+    folders = [config.start_run("test", Settings(), 0.0).folder for _ in range(2)]
     assert folders == [Path("runs/test"), Path("runs/test-2")]
     saved = files.read_json(folders[1] / "config.json")
     assert saved["out"] == "runs/test-2"
+
+
+def test_a_setting_that_is_newer_than_the_run_has_its_default(tmp_path):
+    settings = Settings(out=tmp_path / "run", epochs=8)
+    run = config.start_run("test", settings, 0.0).folder
+    saved = files.read_json(run / "config.json")
+    del saved["rate"]
+    files.write_json(run / "config.json", saved)
+    resumed = config.parse(Settings, ["--resume", str(run)])
+    assert config.start_run("test", resumed, 0.0).folder == run
+
+
+def recipe(path):
+    return importlib.import_module(f"recipes.{path.parent.name}").Config
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_committed_settings_are_read_under_the_names_they_had(path, tmp_path):
+    saved = files.read_json(path)["config"]
+    # Results name files and folders without their place, and these must exist.
+    for name in ("data", "weights"):
+        value = saved.get(name)
+        if value and value != "imagenet":
+            place = tmp_path / value
+            place.write_bytes(b"") if name == "weights" else place.mkdir()
+            saved[name] = str(place)
+    files.write_json(tmp_path / "config.json", saved)
+    settings = config.parse(recipe(path), ["--config", str(tmp_path / "config.json")])
+    read = config.to_json(settings)
+    for name, value in config.current(saved).items():
+        assert read[name] == value
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_tl import errors
+from keras_tl import config, errors
+from keras_tl.data.sources import read_all
 from keras_tl.deploy import artifact, prediction
 from keras_tl.training import placement
 
@@ -99,7 +100,7 @@ STUDIES = {
         "limit": 40,
         "image_size": 32,
         "folds": 2,
-        "one_out": 20,
+        "leave_one_out": 20,
         "fine_tune": True,
         "blocks": 1,
         "epochs": 1,
@@ -107,7 +108,7 @@ STUDIES = {
     },
     "few_labels": {
         "labels": (2,),
-        "ways": ("from scratch", "linear probe", "LoRA"),
+        "methods": ("from scratch", "linear probe", "LoRA"),
         "blocks": 2,
         "limit": 60,
         "image_size": 32,
@@ -118,7 +119,7 @@ STUDIES = {
     "gradual_unfreezing": {
         "backbone": "mobilenet",
         "weights": None,
-        "ways": ("plain", "resizing"),
+        "methods": ("plain", "resizing"),
         "rates": (0.001,),
         "limit": 20,
         "image_size": 64,
@@ -164,7 +165,8 @@ def test_recipe_runs_and_leaves_what_it_promises(name, tmp_path, capsys):
 
 def test_the_articles_augmentation_trains_the_whole_model(tmp_path):
     recipe = importlib.import_module("recipes.vgg16_cifar10")
-    sizes = SIZES["vgg16_cifar10"] | {"augment": True, "limit": 20}
+    changes = {"augment": "image_data_generator", "limit": 20}
+    sizes = SIZES["vgg16_cifar10"] | changes
     metrics = recipe.main(recipe.Config(out=tmp_path / "run", **sizes))
     assert set(metrics["models"]) == {"frozen", "fine-tuned"}
 
@@ -183,7 +185,7 @@ def test_the_best_probe_is_saved_as_a_plain_model(layers, tmp_path):
     assert len(rows) == 1 + 3 * (len(layers) + (len(layers) > 1))
     loaded = artifact.load(run)
     data = recipe.build_data(recipe.Config(**sizes))
-    said = loaded.predict(data.test.images).argmax(1)
+    said = loaded.predict(read_all(data.test.inputs)).argmax(1)
     right = metrics["models"]["logistic regression"]["accuracy"]
     assert (said == data.test.labels).mean() == pytest.approx(right)
 
@@ -253,7 +255,7 @@ def test_a_search_keeps_its_trials_and_saves_the_best_as_a_plain_model(
     # Trained on features, saved as a whole: it says of the images what was measured.
     loaded = artifact.load(run)
     data = recipe.build_data(settings)
-    right = loaded.predict(data.test.images).argmax(1) == data.test.labels
+    right = loaded.predict(read_all(data.test.inputs)).argmax(1) == data.test.labels
     measured = metrics["models"]["best of 2 trials"]["accuracy"]
     assert right.mean() == pytest.approx(measured)
 
@@ -270,13 +272,15 @@ def test_every_kind_of_trial_trains_what_its_settings_say():
         assert pretrained == ({"block7a", "top"} if values["blocks"] else set())
 
 
-@pytest.mark.parametrize("way", ["L2-SP", "DELTA", "BSS"])
-def test_every_way_to_hold_fine_tuning_back_trains(way):
+@pytest.mark.parametrize("method", ["L2-SP", "DELTA", "BSS"])
+def test_every_penalty_trains(method, tmp_path):
     recipe = importlib.import_module("recipes.few_labels")
     settings = recipe.Config(**STUDIES["few_labels"])
     data = recipe.build_data(settings)
-    row = recipe.trial(settings, data, placement.choose(["CPU:0"]), 2, way, 0)
-    assert row["way"] == way
+    run = config.Run("few_labels", settings, tmp_path, 0.0)
+    place = placement.choose(["CPU:0"])
+    row = recipe.trial(settings, data, place, run, "a trial", 2, method, 0)
+    assert row["method"] == method
     assert 0 <= row["accuracy"] <= 1
 
 
@@ -287,23 +291,27 @@ def test_random_weights_are_the_same_when_cross_validation_goes_on(
     known, fit_heads = [], recipe.fit_heads
 
     def noted(inputs, *rest):
-        known.append(inputs.images[:5])
+        known.append(inputs.read(range(5)))
         return fit_heads(inputs, *rest)
 
     monkeypatch.setattr(recipe, "fit_heads", noted)
     settings = STUDIES["cross_validation"] | {"weights": None, "fine_tune": False}
     for name in ("one", "other"):
-        recipe.main(recipe.Config(out=tmp_path / name, **settings | {"one_out": 0}))
+        recipe.main(
+            recipe.Config(out=tmp_path / name, **settings | {"leave_one_out": 0})
+        )
     np.testing.assert_array_equal(known[0], known[-2])
 
 
 def test_every_way_to_fine_tune_trains_as_long_and_as_much(tmp_path, capsys):
     recipe = importlib.import_module("recipes.gradual_unfreezing")
-    settings = STUDIES["gradual_unfreezing"] | {"ways": recipe.Config.ways}
+    settings = STUDIES["gradual_unfreezing"] | {"methods": recipe.METHODS}
     manifest = recipe.main(recipe.Config(out=tmp_path / "run", **settings))
-    assert [row["way"] for row in manifest["trials"]] == list(recipe.Config.ways)
-    assert {row["epochs"] for row in manifest["trials"]} == {4}
-    assert len({row["trainable"] for row in manifest["trials"]}) == 1
+    rows = manifest["trials"]
+    assert [row["method"] for row in rows] == list(recipe.METHODS)
+    assert {row["epochs"] for row in rows} == {4}
+    # One cycle trains all blocks.
+    assert len({row["trainable"] for row in rows if row["method"] != "one cycle"}) == 1
     assert "Gain over plain fine-tuning" in capsys.readouterr().out
 
 
@@ -327,6 +335,41 @@ def photographs(tmp_path):
             image = Image.fromarray(pixels.astype("uint8"))
             image.save(folder / name / f"{index}.png")
     return folder
+
+
+@pytest.mark.parametrize("augment", ["mix_up", "cut_mix", "rand_augment"])
+def test_quickstart_trains_with_each_augmentation(augment, tmp_path):
+    quickstart = importlib.import_module("recipes.quickstart")
+    sizes = SIZES["quickstart"] | {"augment": augment, "limit": 20, "epochs": 1}
+    metrics = quickstart.main(quickstart.Config(out=tmp_path / "run", **sizes))
+    assert set(metrics["models"]) == {"from scratch", "frozen", "fine-tuned"}
+
+
+def test_the_options_of_training_are_those_of_every_recipe(tmp_path):
+    recipe = importlib.import_module("recipes.vgg16_cifar10")
+    options = {"find_rate": True, "class_weights": True, "tensorboard": True}
+    options |= {"choose_by": "last", "precision": "mixed_bfloat16"}
+    run = tmp_path / "run"
+    try:
+        recipe.main(recipe.Config(out=run, **SIZES["vgg16_cifar10"] | options))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert (run / "learning_rates.png").exists()
+    assert list((run / "tensorboard").rglob("events*"))
+    with open(run / "history.csv", newline="") as file:
+        assert [row["kept"] for row in csv.DictReader(file)] == ["1.0", "1.0"]
+
+
+def test_averaged_weights_are_another_model(tmp_path):
+    recipe = importlib.import_module("recipes.cnn_cifar10")
+    logits = []
+    for average in (False, True):
+        run = tmp_path / str(average)
+        sizes = SIZES["cnn_cifar10"] | {"average_weights": average}
+        recipe.main(recipe.Config(out=run, **sizes))
+        pixels = np.full((1, 32, 32, 3), 99, "uint8")
+        logits.append(np.asarray(artifact.load(run).model(pixels)))
+    assert not np.array_equal(*logits)
 
 
 @pytest.mark.parametrize("report_on", ["validation", "test"])
@@ -361,8 +404,10 @@ def test_two_tasks_are_learned_together_and_apart(photographs, tmp_path, capsys)
     run, sizes = tmp_path / "run", FOLDER_SIZES["multi_task"]
     settings = recipe.Config(data=tmp_path / "data", out=run, **sizes)
     manifest = recipe.main(settings)
-    assert {(row["task"], row["way"]) for row in manifest["trials"]} == {
-        (task, way) for task in ("class", "domain") for way in ("alone", "together")
+    assert {(row["task"], row["method"]) for row in manifest["trials"]} == {
+        (task, method)
+        for task in ("class", "domain")
+        for method in ("alone", "together")
     }
     assert manifest["data"]["domains"] == ["paintings", "photos"]
     model = keras.models.load_model(run / "model.keras")
@@ -371,7 +416,7 @@ def test_two_tasks_are_learned_together_and_apart(photographs, tmp_path, capsys)
         "logits": (1, 3),
         "domain": (1, 2),
     }
-    size = {row["way"]: row["parameters"] for row in manifest["trials"]}
+    size = {row["method"]: row["parameters"] for row in manifest["trials"]}
     assert size["together"] == model.count_params()
     too_many = dataclasses.replace(settings, blocks=99, out=tmp_path / "other")
     with pytest.raises(errors.InputError, match="number of blocks"):
@@ -428,9 +473,9 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("quickstart", {"weights": "absent.h5"}, "weights='absent.h5'"),
         ("vgg16_cifar10", {"backbone": "vgg61"}, "Did you mean .*vgg16"),
         ("vgg16_cifar10", {"dataset": "cifar_10"}, "Did you mean"),
-        ("vgg16_cifar10", {"augmented_copies": 2}, "0 without --augment"),
+        ("vgg16_cifar10", {"augmented_copies": 2}, "0 with --augment none"),
         ("vgg16_cifar10", {"preprocessing": "touch"}, "Did you mean torch"),
-        ("multi_task", {"data": None}, "a folder that exists"),
+        ("multi_task", {"data": None}, "a folder of domains"),
         ("multi_task", {"data": Path("."), "learning_rate": 0.0}, "learning_rate=0"),
         ("multi_task", {"data": Path("."), "backbone_rate": -1.0}, "backbone_rate=-1"),
         ("resnet50_ants_bees", {"data": None}, "hymenoptera_data"),
@@ -438,10 +483,10 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("feature_extraction", {"layers": ("block1",)}, "names"),
         ("cross_validation", {"folds": 1}, "folds=1"),
         ("cross_validation", {"folds": 9}, "at most 8, .*of class 0"),
-        ("cross_validation", {"one_out": 1}, "`one_out`.*at least 20"),
-        ("cross_validation", {"one_out": 19}, "`one_out`.*at least 20"),
+        ("cross_validation", {"leave_one_out": 1}, "`leave_one_out`.*at least 20"),
+        ("cross_validation", {"leave_one_out": 19}, "`leave_one_out`.*at least 20"),
         ("cross_validation", {"blocks": 99}, "number of blocks"),
-        ("distillation", {"label_weight": 2.0}, "student_loss_weight"),
+        ("distillation", {"label_weight": 2.0}, "label_weight"),
         ("distillation", {"copies": 0}, "copies=0"),
         ("distillation", {"blocks": 99}, "number of blocks"),
         ("distillation", {"student_blocks": 99}, "number of blocks"),
@@ -449,19 +494,19 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
         ("distillation", {"learning_rate": 0.0}, "learning_rate=0"),
         ("few_labels", {"labels": (7,)}, "at most 6"),
         ("few_labels", {"labels": ()}, "labels=0"),
-        ("few_labels", {"ways": ("fine_tuning",)}, "Did you mean fine-tuning"),
+        ("few_labels", {"methods": ("fine_tuning",)}, "Did you mean fine-tuning"),
         ("few_labels", {"blocks": 99}, "number of blocks"),
         ("few_labels", {"learning_rate": 0.0}, "learning_rate=0"),
         ("few_labels", {"backbone_rate": -0.1}, "backbone_rate=-0.1"),
-        ("gradual_unfreezing", {"ways": ("gradul",)}, "Did you mean gradual"),
-        ("gradual_unfreezing", {"ways": ()}, "ways"),
+        ("gradual_unfreezing", {"methods": ("gradul",)}, "Did you mean gradual"),
+        ("gradual_unfreezing", {"methods": ()}, "methods"),
         ("gradual_unfreezing", {"decay": 0.0}, r"in \(0, 1\]"),
         ("layer_freezing", {"learning_rate": 0.0}, "learning_rate=0"),
         ("gradual_unfreezing", {"rates": ()}, "rates"),
         ("gradual_unfreezing", {"rates": (0.0,)}, "greater than 0"),
         ("gradual_unfreezing", {"small_size": 31}, "at least 32"),
-        ("gradual_unfreezing", {"ways": ("gradual",), "blocks": 3}, "at least 4"),
-        ("gradual_unfreezing", {"ways": ("resizing",), "epochs": 1}, "at least 2"),
+        ("gradual_unfreezing", {"methods": ("gradual",), "blocks": 3}, "at least 4"),
+        ("gradual_unfreezing", {"methods": ("resizing",), "epochs": 1}, "at least 2"),
         ("gradual_unfreezing", {"blocks": 17, "epochs": 18}, r"in \[0, 13\]"),
         ("layer_freezing", {"sizes": (50,)}, "at most 40"),
         ("layer_freezing", {"sizes": ()}, "sizes=0"),

@@ -22,13 +22,17 @@ def trial(validation, accuracy, **settings):
     return settings | {"trainable": 7, "epochs": 3} | measured
 
 
-def test_a_study_of_ways_has_a_row_for_each(update):
+def study(trials, by, over=()):
+    return {"trials": trials, "by": by, "over": list(over), "compared": "way"}
+
+
+def test_a_study_of_methods_has_a_row_for_each(update):
     trials = [
         trial(0.5, 0.40, way="plain", seed=0),
         trial(0.5, 0.60, way="plain", seed=1),
         trial(0.9, 0.55, way="gradual", seed=0),
     ]
-    assert update.rows([{"trials": trials, "by": ["way"], "over": []}]) == [
+    assert update.rows([study(trials, ["way"])]) == [
         ("plain", "0.500 (0.400 to 0.600, 2 seeds), 20 s each"),
         ("gradual", "0.550, 20 s each"),
     ]
@@ -41,7 +45,7 @@ def test_validation_chooses_the_other_settings_of_a_way(update):
         trial(0.7, 0.7, way="gradual", rate=0.001, seed=0),
         trial(0.6, 0.6, way="gradual", rate=0.01, seed=0),
     ]
-    assert update.rows([{"trials": trials, "by": ["way"], "over": ["rate"]}]) == [
+    assert update.rows([study(trials, ["way"], ["rate"])]) == [
         ("plain (rate 0.01)", "0.800, 20 s each"),
         ("gradual (rate 0.001)", "0.700, 20 s each"),
     ]
@@ -54,8 +58,7 @@ def test_ways_under_several_settings_have_a_row_for_each(update):
             (labels, way) for labels in (10, 1000) for way in ("probe", "tuned")
         )
     ]
-    by = ["labels", "way"]
-    assert update.rows([{"trials": trials, "by": by, "over": []}]) == [
+    assert update.rows([study(trials, ["labels", "way"])]) == [
         ("10 labels, probe", "0.000, 20 s each"),
         ("10 labels, tuned", "0.250, 20 s each"),
         ("1,000 labels, probe", "0.500, 20 s each"),
@@ -65,8 +68,7 @@ def test_ways_under_several_settings_have_a_row_for_each(update):
 
 def test_settings_that_are_words_stand_alone(update):
     trials = [trial(0.5, 0.5, task="domain", way="alone", seed=0)]
-    by = ["task", "way"]
-    assert update.rows([{"trials": trials, "by": by, "over": []}]) == [
+    assert update.rows([study(trials, ["task", "way"])]) == [
         ("domain, alone", "0.500, 20 s each")
     ]
 
@@ -84,7 +86,9 @@ def test_gains_are_over_the_base_of_the_study_and_have_intervals(update):
         "trials": trials,
         "by": ["task", "way"],
         "over": [],
-        "recipe": "multi_task",
+        "compared": "way",
+        "base": "alone",
+        "recipe": "a new recipe",
         "config": {"data": "pacs", "backbone": "vgg16", "image_size": 96},
         "data": {"counts": {"train": 8, "test": 4}},
         "seconds": 1.0,
@@ -92,14 +96,14 @@ def test_gains_are_over_the_base_of_the_study_and_have_intervals(update):
         "machine": {"cores": 1, "processor": "a processor"},
         "versions": {"keras": "3", "tensorflow": "2"},
     }
-    table = update.gains("multi_task", [[record]])
+    table = update.gains([[record]])
     assert table.splitlines()[0] == "pacs, 8 train, 4 test; vgg16, 96 px; beside alone:"
     assert table.splitlines()[2:] == [
-        "| task | way | gain | 95 % interval |",
+        "| task | method | gain | 95 % interval |",
         "| --- | --- | --- | --- |",
         "| class | together | +0.050 | +0.050 to +0.050 |",
     ]
-    assert update.gains("multi_task", []) == "Not measured yet.\n"
+    assert update.gains([]) == "Not measured yet.\n"
 
 
 def test_a_result_names_its_data_and_the_cores_it_had(update):
@@ -111,7 +115,7 @@ def test_a_result_names_its_data_and_the_cores_it_had(update):
 
 def test_folds_are_not_called_seeds(update):
     trials = [trial(None, value, way="head", fold=value) for value in (0.5, 0.7)]
-    assert update.rows([{"trials": trials, "by": ["way"], "over": []}]) == [
+    assert update.rows([study(trials, ["way"])]) == [
         ("head", "0.600 (0.500 to 0.700, 2 folds), 20 s each"),
     ]
 
@@ -144,3 +148,30 @@ def test_runs_of_different_sizes_have_files_of_their_own(update):
         for images in (500, 2000)
     }
     assert names == {"vgg16-500", "vgg16-2000"}
+
+
+def test_every_committed_result_says_what_it_is(update):
+    for groups in update.load().values():
+        for records in groups:
+            for record in records:
+                assert record["title"].endswith(".")
+                assert update.settings(record)
+
+
+def test_markers_decide_which_tables_a_page_has(update):
+    results = update.load()
+    page = "a\n<!-- gains: few_labels -->\nold\n<!-- /gains -->\nb\n"
+    text = update.filled(page, results)
+    assert text.startswith("a\n<!-- gains: few_labels -->\ncifar10_sample")
+    assert text.endswith("<!-- /gains -->\nb\n")
+    assert "old" not in text
+    assert update.filled(text, results) == text
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"), [("gians: few_labels", "gians"), ("gains: many", "many")]
+)
+def test_a_marker_that_is_not_known_is_named(update, marker, message):
+    kind = marker.partition(":")[0]
+    with pytest.raises(SystemExit, match=message):
+        update.filled(f"<!-- {marker} -->\n<!-- /{kind} -->", update.load())

@@ -1,4 +1,4 @@
-"""How good a classifier is, how sure that is, and whether another one is better."""
+"""How good a classifier is, how certain that is, and whether another one is better."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -6,12 +6,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy import special, stats
 from sklearn import metrics
 
 from keras_tl import errors
-from keras_tl.data import pipeline
-from keras_tl.data.splits import Split
+from keras_tl.analysis import figures
+from keras_tl.data.splits import UNKNOWN, Split
 from keras_tl.training import features
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def predict(model: "keras.Model", split: Split, *, batch_size: int = 64) -> np.ndarray:
-    """Compute the logits of every example, in the order of the split, in one pass.
+    """Compute the outputs of every example, in the order of the split, in one pass.
 
     Returns:
         float32 array `(len(split), num_classes)`.
@@ -27,49 +28,13 @@ def predict(model: "keras.Model", split: Split, *, batch_size: int = 64) -> np.n
     Raises:
         InputError: Some logits are NaN or infinite.
     """
-    return _checked_logits(features.run(model, split, batch_size))
-
-
-def predict_changed(
-    model: "keras.Model",
-    split: Split,
-    augment: pipeline.Augmentation,
-    *,
-    copies: int = 4,
-    seed: int = 0,
-    batch_size: int = 64,
-) -> np.ndarray:
-    """Predict images and changed copies of them and average: test-time augmentation.
-
-    Args:
-        model: A classifier that takes images.
-        split: The images.
-        augment: See `pipeline.Training`.
-        copies: Number of changed copies of each image, at least 1.
-        seed: What, with the copy and the example, decides the changes.
-        batch_size: Examples per step.
-
-    Returns:
-        Logarithms of the mean probabilities of `copies + 1` versions, float32
-        `(len(split), num_classes)`.
-
-    Reference:
-        Krizhevsky et al., "ImageNet classification with deep convolutional neural
-        networks", NeurIPS 2012, section 4.1.
-    """
-    errors.check_at_least("copies", copies, 1)
-    changed = pipeline.Augmented(split, augment, seed, copies)
-    versions = predict(model, changed, batch_size=batch_size)
-    versions = versions.reshape(copies, len(split), -1)
-    alone = predict(model, split, batch_size=batch_size)[None]
-    shares = softmax(np.concatenate([alone, versions]).astype("float64")).mean(axis=0)
-    return np.log(np.maximum(shares, 1e-30)).astype("float32")
+    return checked_logits(features.run(model, split.inputs, batch_size))
 
 
 def accuracy(model: "keras.Model", split: Split) -> float:
-    """Compute the share of a split's examples that `model` names rightly, in [0, 1].
+    """Compute the share of a split's examples that `model` classifies correctly.
 
-    `evaluate` says more of a result that is to be reported.
+    In [0, 1]; `evaluate` measures more, for a result that is to be reported.
 
     Raises:
         InputError: Some logits are NaN or infinite.
@@ -78,7 +43,7 @@ def accuracy(model: "keras.Model", split: Split) -> float:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Turn logits into probabilities along the last axis, without overflow.
+    """Compute probabilities from logits along the last axis, without overflow.
 
     >>> softmax(np.array([[1000.0, 1000.0], [0.0, np.log(3.0)]])).round(2).tolist()
     [[0.5, 0.5], [0.25, 0.75]]
@@ -90,12 +55,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def bootstrap_interval(
     values: np.ndarray, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
 ) -> tuple[float, float]:
-    """Estimate how far the mean would move with other examples of the same kind.
+    """Compute an interval of the mean over other samples of the same kind.
 
     The percentile bootstrap of B. Efron, R. J. Tibshirani, An Introduction to the
     Bootstrap, 1993, chapter 13: draw as many of `values` `(count,)` as there are,
     with replacement, take the mean, repeat. The middle `level` of the means is the
-    interval. Equal values give width 0: no other value was ever seen.
+    interval. Equal values have an interval of width 0.
 
     >>> bootstrap_interval(np.array([0, 1] * 50))
     (0.4, 0.6)
@@ -112,7 +77,7 @@ def bootstrap_interval(
 
 
 def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """Estimate how far a share would move with other examples of the same kind.
+    """Compute an interval of a share over other samples of the same kind.
 
     The 95 % score interval of Wilson, 1927, https://doi.org/10.2307/2276774, which has
     a width also where all are right.
@@ -147,13 +112,13 @@ def seed_summary(values: Sequence[float]) -> dict[str, float | list[float] | Non
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a classifier said about labelled examples, and what follows from it.
+    """Predictions of a classifier for labelled examples, and what follows from them.
 
     Attributes:
         labels: int32 `(count,)`, each in [0, num_classes).
         logits: float32 `(count, num_classes)`, finite.
         class_names: One per class, in the order of the labels.
-        majority_baseline: Accuracy of always naming the class that is most frequent
+        majority_baseline: Accuracy of always predicting the class that is most frequent
             in the training labels; `None` if those are not known.
         seed: Seed of the bootstrap.
     """
@@ -163,6 +128,91 @@ class Evaluation:
     class_names: tuple[str, ...]
     majority_baseline: float | None = None
     seed: int = 0
+
+    metric = "accuracy"
+    baseline_name = "majority class"
+
+    @property
+    def value(self) -> float:
+        """The accuracy, which is what models are compared by."""
+        return self.accuracy
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy."""
+        return self.accuracy_interval
+
+    @property
+    def baseline(self) -> float | None:
+        """Accuracy of always predicting the most frequent class."""
+        return self.majority_baseline
+
+    @property
+    def scores(self) -> np.ndarray:
+        """1 for each example that is predicted correctly, else 0."""
+        return self.correct.astype("int64")
+
+    @property
+    def details(self) -> dict[str, str]:
+        """Further numbers for people: name -> text."""
+        f1, loss = self.macro["f1"], self.cross_entropy
+        return {"macro F1": f"{f1:.3f}", "cross-entropy": f"{loss:.3f}"}
+
+    mistakes_title = "Most confident mistakes"
+
+    def format(self, value: float) -> str:
+        """Return an accuracy as text, in percent."""
+        return f"{100 * value:.1f} %"
+
+    def difference(self, value: float) -> str:
+        """Return a difference of accuracies as text, in points."""
+        return f"{100 * value:+.1f} points"
+
+    def headline(self, noun: str) -> str:
+        """Return the numbers behind the accuracy as text."""
+        return f"{self.correct.sum():,} of {len(self.labels):,} test {noun}"
+
+    def charts(self) -> list[tuple[Figure, str]]:
+        """Draw the confusion matrix, and describe it."""
+        figure = figures.confusion(self.confusion, self.class_names)
+        return [(figure, f"Most often confused: {self._most_confused()}.")]
+
+    def _most_confused(self) -> str:
+        names, counts = self.class_names, self.confusion
+        wrong = counts * (1 - np.eye(len(names), dtype=counts.dtype))
+        order = np.argsort(-wrong, axis=None, kind="stable")[:3]
+        pairs = [np.unravel_index(index, wrong.shape) for index in order]
+        texts = [
+            f"{names[true]} taken for {names[predicted]}, {wrong[true, predicted]:,} "
+            f"of {counts[true].sum():,}"
+            for true, predicted in pairs
+            if wrong[true, predicted]
+        ]
+        return "; ".join(texts) or "nothing"
+
+    def mistakes(self, count: int) -> list[tuple[int, str, str]]:
+        """Find the wrong predictions with the highest probability, the highest first.
+
+        Returns:
+            Index of the example, prediction and true class as texts, at most `count`.
+        """
+        wrong = np.flatnonzero(~self.correct)
+        # In float32 many would be exactly 1.
+        highest = softmax(self.logits[wrong].astype("float64")).max(axis=1)
+        order = np.argsort(-highest, kind="stable")[:count]
+        return [
+            (
+                int(wrong[place]),
+                f"{self.class_names[self.predictions[wrong[place]]]} "
+                f"{100 * highest[place]:.1f} %",
+                self.class_names[self.labels[wrong[place]]],
+            )
+            for place in order
+        ]
+
+    def answers(self) -> np.ndarray:
+        """Return the probability of each class, float32 `(count, num_classes)`."""
+        return softmax(self.logits)
 
     @cached_property
     def predictions(self) -> np.ndarray:
@@ -225,7 +275,7 @@ class Evaluation:
         return float((likely == self.labels[:, None]).any(axis=1).mean())
 
     def as_dict(self) -> dict[str, object]:
-        """Give all numbers as plain values for JSON; `top_k` from three classes on."""
+        """Return all numbers ready for JSON; `top_k` from three classes on."""
         k = min(5, len(self.class_names) - 1)
         return {
             "count": len(self.labels),
@@ -248,34 +298,36 @@ def evaluate(
     train_labels: np.ndarray | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Check what a model said about labelled examples, and measure it.
+    """Measure predictions for labelled examples, after checking them.
 
     Args and shapes are those of `Evaluation`; `train_labels`, the labels that the
-    model learnt from, say which class the majority baseline names.
+    model learned from, decide which class the majority baseline predicts; -1 is none.
 
     >>> evaluation = evaluate([0, 1, 1, 1], [[2, 0], [0, 1], [3, 1], [0, 4]], "ab")
     >>> evaluation.accuracy, evaluation.confusion.tolist()
     (0.75, [[1, 0], [1, 2]])
     """
     labels = _checked_labels("labels", labels, len(class_names))
-    logits = _checked_logits(logits, (len(labels), len(class_names)))
+    logits = checked_logits(logits, (len(labels), len(class_names)))
     baseline = None
     if train_labels is not None:
-        learnt = _checked_labels("train_labels", train_labels, len(class_names))
-        baseline = float(np.mean(labels == np.bincount(learnt).argmax()))
+        train_labels = np.asarray(train_labels)
+        known = train_labels[train_labels != UNKNOWN]
+        known = _checked_labels("train_labels", known, len(class_names))
+        baseline = float(np.mean(labels == np.bincount(known).argmax()))
     return Evaluation(labels, logits, tuple(class_names), baseline, seed)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Classifier B against classifier A, on the same examples.
+    """Model B compared with model A, on the same examples.
 
     Attributes:
-        difference: Accuracy of B minus accuracy of A.
+        difference: Mean score of B minus mean score of A, such as of accuracies.
         interval: 95 % bootstrap interval of the difference.
-        only_a: Number of examples that only A gets right.
-        only_b: Number of examples that only B gets right.
-        p_value: How likely so uneven a split of these would be by chance.
+        only_a: Number of examples with a better score by A.
+        only_b: Number of examples with a better score by B.
+        p_value: Probability of so uneven a division of these by chance.
     """
 
     difference: float
@@ -286,7 +338,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What the test says of B against A, at the 5 % level."""
+        """Result of the test of B against A, at the 5 % level, in words."""
         # Three digits where the verdict may hang on the third.
         text = f"= {self.p_value:.{2 if self.p_value >= 0.1 else 3}f}"
         text = "< .001" if self.p_value < 0.001 else text.replace("= 0.", "= .")
@@ -296,26 +348,28 @@ class Comparison:
         return f"significantly {direction} (p {text})"
 
     def as_dict(self) -> dict[str, object]:
-        """Give all numbers, and the verdict, as plain values for JSON."""
+        """Return all numbers, and the verdict, as plain values for JSON."""
         return asdict(self) | {"interval": [*self.interval], "verdict": self.verdict}
 
 
 def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> Comparison:
-    """Compare two classifiers, as they are, on the same examples.
+    """Compare two models, as they are, on the same examples.
 
-    The exact test of Q. McNemar, Note on the Sampling Error of the Difference Between
-    Correlated Proportions, 1947, https://doi.org/10.1007/BF02295996: if both are
-    equally good, an example that only one gets right is a coin flip. Its fitness for
-    classifiers, and that it ignores the spread between training runs: T. G. Dietterich,
-    Approximate Statistical Tests for Comparing Supervised Classification Learning
-    Algorithms, 1998, https://doi.org/10.1162/089976698300017197.
+    For classifiers the exact test of Q. McNemar, Note on the Sampling Error of the
+    Difference Between Correlated Proportions, 1947,
+    https://doi.org/10.1007/BF02295996: if both are equally good, an example that only
+    one gets right is a coin flip. Its fitness for classifiers, and that it ignores the
+    spread between training runs: T. G. Dietterich, Approximate Statistical Tests for
+    Comparing Supervised Classification Learning Algorithms, 1998,
+    https://doi.org/10.1162/089976698300017197. For scores that are numbers the same is
+    the sign test.
     """
     if not np.array_equal(a.labels, b.labels):
         raise errors.InputError(
             "`a` and `b` must be evaluated on the same examples in the same order. "
             f"Received: different labels, {len(a.labels)} and {len(b.labels)} of them."
         )
-    gain = b.correct.astype("int64") - a.correct
+    gain = b.scores - a.scores
     only_a, only_b = int((gain < 0).sum()), int((gain > 0).sum())
     # Two that are never right alone: nothing speaks against their being equal.
     both = only_a + only_b
@@ -344,7 +398,7 @@ def _checked_labels(argument: str, labels: np.ndarray, num_classes: int) -> np.n
     )
 
 
-def _checked_logits(logits: np.ndarray, shape: tuple | None = None) -> np.ndarray:
+def checked_logits(logits: np.ndarray, shape: tuple | None = None) -> np.ndarray:
     logits = np.asarray(logits, "float32")
     if shape and logits.shape != shape:
         raise errors.InputError(

@@ -1,10 +1,11 @@
 """Figures of a run: curves, confusion, predictions, comparison.
 
-Each function gives a `matplotlib.figure.Figure`. Nothing goes through pyplot, so
-no display is needed and no figure stays in memory once nobody holds it.
+Each function takes plain values and returns a `matplotlib.figure.Figure`. Without
+pyplot, no display is needed, and no figure stays in memory that is not used.
 """
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,9 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from keras_tl import errors, files
-from keras_tl.analysis.evaluation import Evaluation
-from keras_tl.analysis.search import Range, Space, best
-from keras_tl.training.rate_finder import RateTest
 
 # Told apart with every kind of colour vision: M. Okabe, K. Ito, Color Universal
 # Design, 2008, https://jfly.uni-koeln.de/color/
@@ -29,40 +27,42 @@ MOST_NUMBERS, MOST_NAMES = 20, 100
 
 
 def curves(
-    history: dict[str, list[float]], phases: Sequence[tuple[str, int]] | None = None
+    history: dict[str, list[float]],
+    phases: Sequence[tuple[str, int]] | None = None,
+    metric: str = "accuracy",
 ) -> Figure:
-    """Draw accuracy and loss per epoch, training beside validation.
+    """Draw a metric and the loss per epoch, training beside validation.
 
     Args:
-        history: Any of `accuracy, val_accuracy, loss, val_loss`; one number per epoch.
-            A ring marks each epoch for which `kept` is 1.
+        history: Any of the metric, `loss`, and both with the prefix `val_`; one number
+            per epoch. A ring marks each epoch for which `kept` is 1.
         phases: Name and number of epochs of each phase, in order.
+        metric: Name of the metric; an accuracy is drawn in percent.
     """
     figure = _figure(8, 3.2)
     left, right = figure.subplots(1, 2)
-    left.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
-    for axes, metric, title in (
-        (left, "accuracy", "Accuracy"),
-        (right, "loss", "Loss"),
-    ):
+    if metric == "accuracy":
+        left.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    for axes, name in ((left, metric), (right, "loss")):
         _tidy(axes, "Epoch")
         axes.grid(axis="y", color=LINE, linewidth=0.8)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
         for key, label, style in (
-            (metric, "training", {"color": ORANGE, "linestyle": "--"}),
-            (f"val_{metric}", "validation", {"color": BLUE}),
+            (name, "training", {"color": ORANGE, "linestyle": "--"}),
+            (f"val_{name}", "validation", {"color": BLUE}),
         ):
             values = np.asarray(history.get(key, []), float)
             epochs = np.arange(1, len(values) + 1)
             # One epoch is a point, not a line.
             marker = "o" if len(values) <= 30 else ""
             axes.plot(epochs, values, label=label, marker=marker, markersize=3, **style)
-        values = np.asarray(history.get(f"val_{metric}", []), float)
+        values = np.asarray(history.get(f"val_{name}", []), float)
         kept = np.flatnonzero(np.asarray(history.get("kept", [])) == 1)
         if len(kept) and len(values):
             ring = {"facecolors": "none", "edgecolors": BLUE, "label": "kept"}
             axes.scatter(kept + 1, values[kept], s=60, **ring)
         rows = _mark_phases(axes, phases or [])
+        title = name.replace("_", " ").capitalize()
         axes.set_title(title, loc="left", fontsize=10, color=INK, pad=6 + 11 * rows)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(
@@ -71,30 +71,63 @@ def curves(
     return figure
 
 
-def learning_rates(found: RateTest) -> Figure:
-    """Draw the loss of a test of learning rates, with the rates that it suggests."""
+def learning_rates(
+    rates: np.ndarray,
+    losses: np.ndarray,
+    smoothed: np.ndarray,
+    suggestions: Mapping[str, float],
+) -> Figure:
+    """Draw the loss of a test of learning rates, with the rates that it suggests.
+
+    Args:
+        rates: Learning rate of each step, `(steps,)`, growing.
+        losses: Loss of each step's batch, `(steps,)`.
+        smoothed: Running mean of the losses, `(steps,)`.
+        suggestions: Name -> suggested learning rate.
+    """
     figure = _figure(6, 3.2)
     axes = figure.subplots()
     _tidy(axes, "Learning rate", "Loss")
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_xscale("log")
-    axes.plot(found.rates, found.losses, color=LINE, label="of a batch")
-    axes.plot(found.rates, found.smoothed, color=BLUE, label="smoothed")
-    for name, marker in (("valley", "o"), ("steepest", "s")):
-        rate = getattr(found, name)
-        loss = found.smoothed[np.searchsorted(found.rates, rate)]
-        said = f"{name}, {rate:.1e}"
-        axes.plot(rate, loss, marker, color=VERMILLION, mfc="none", label=said)
+    axes.plot(rates, losses, color=LINE, label="of a batch")
+    axes.plot(rates, smoothed, color=BLUE, label="smoothed")
+    for (name, rate), marker in zip(suggestions.items(), "os^D", strict=False):
+        loss = smoothed[np.searchsorted(rates, rate)]
+        label = f"{name}, {rate:.1e}"
+        axes.plot(rate, loss, marker, color=VERMILLION, mfc="none", label=label)
     # Single batches, and the end where it explodes, would flatten the rest.
-    low = min(found.losses.min(), found.smoothed.min())
-    high = found.smoothed.max()
+    low, high = min(losses.min(), smoothed.min()), smoothed.max()
     axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
+def true_against_predicted(
+    true: np.ndarray, predicted: np.ndarray, names: Sequence[str]
+) -> Figure:
+    """Draw predicted numbers against the true ones, a panel for each column.
+
+    Args:
+        true: `(count, columns)`.
+        predicted: `(count, columns)`.
+        names: Name of each column; the first four are drawn.
+    """
+    names = list(names)[:4]
+    errors.check_at_least("len(names)", len(names), 1)
+    figure = _figure(3.4 * len(names), 3.4)
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for column, (axes, name) in enumerate(zip(panels, names, strict=True)):
+        _tidy(axes, f"True {_short(name)}", "Predicted")
+        x, y = true[:, column], predicted[:, column]
+        ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+        axes.plot(ends, ends, color=LINE)
+        axes.plot(x, y, "o", color=BLUE, markersize=3, alpha=0.6)
+    return figure
+
+
 def _mark_phases(axes: Axes, phases: Sequence[tuple[str, int]]) -> int:
-    """Draw the boundaries, name the phases above; give the rows of names."""
+    """Draw the boundaries, name the phases above; return the rows of names."""
     total = sum(epochs for _, epochs in phases)
     # Right end of the last name in each row, as a share of the width of the axes.
     ends: list[float] = []
@@ -124,14 +157,19 @@ def _mark_phases(axes: Axes, phases: Sequence[tuple[str, int]]) -> int:
     return len(ends)
 
 
-def confusion(evaluation: Evaluation) -> Figure:
-    """Draw which classes are taken for which.
+def confusion(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draw a confusion matrix.
 
     Colours are shares of a row, so that rare classes show as well as frequent ones;
     numbers are counts; the recall of each class, the share on the diagonal, stands
     on the right.
+
+    Args:
+        counts: Number of examples, `(num_classes, num_classes)`; row = true class,
+            column = predicted class.
+        class_names: One per class.
     """
-    counts, count = evaluation.confusion, len(evaluation.class_names)
+    count = len(class_names)
     support = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(support, 1)
     side = min(max(0.45 * count, 1.2), 9 if count <= 50 else 15)
@@ -141,7 +179,7 @@ def confusion(evaluation: Evaluation) -> Figure:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     _tidy(axes, "Predicted", "True")
     if count <= MOST_NAMES:
-        names = [_short(name, 24) for name in evaluation.class_names]
+        names = [_short(name, 24) for name in class_names]
         style = {"fontsize": size, "parse_math": False}
         axes.set_yticks(range(count), names, **style)
         axes.set_xticks(
@@ -171,22 +209,22 @@ def confusion(evaluation: Evaluation) -> Figure:
 
 
 def predictions(
-    images: np.ndarray,
+    examples: np.ndarray | Sequence[str],
     probabilities: np.ndarray,
     class_names: Sequence[str],
     labels: np.ndarray | None = None,
     count: int = 12,
 ) -> Figure:
-    """Draw images with the predicted class and its probability.
+    """Draw examples with the predicted class and its probability.
 
     Args:
-        images: uint8 `(n, height, width, 3)`, RGB.
+        examples: Images, uint8 RGB `(n, height, width, 3)`, or texts.
         probabilities: `(n, num_classes)`.
         class_names: One per class.
         labels: `(n,)`. Wrong predictions get a thick dashed frame and the true name.
-        count: Most images to show, of the first.
+        count: Most examples to show, of the first.
     """
-    count = min(count, len(images))
+    count = min(count, len(examples))
     errors.check_at_least("count", count, 1)
     columns = min(4, count)
     rows = -(-count // columns)
@@ -197,8 +235,7 @@ def predictions(
             continue
         best = int(probabilities[index].argmax())
         text = f"{_short(class_names[best], 18)} {probabilities[index, best]:.0%}"
-        axes.imshow(images[index], interpolation="nearest")
-        axes.set_axis_on()
+        _show(axes, examples[index])
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         if labels is not None:
@@ -212,30 +249,47 @@ def predictions(
     return figure
 
 
+def _show(axes, example):
+    """Draw an image, or a text with line breaks."""
+    axes.set_axis_on()
+    if not isinstance(example, str):
+        axes.imshow(example, interpolation="nearest")
+        return
+    lines = textwrap.wrap(example, 26, max_lines=7, placeholder=" ...")
+    style = {"va": "center", "ha": "center", "fontsize": 6.5, "color": INK}
+    axes.text(0.5, 0.5, "\n".join(lines), parse_math=False, **style)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+
+
 def comparison(
     rows: Sequence[tuple[str, float, tuple[float, float] | None]],
+    metric: str = "accuracy",
 ) -> Figure:
-    """Draw the accuracy of several models, each with its interval.
+    """Draw a metric of several models, each with its interval.
 
     Args:
-        rows: Name, accuracy in [0, 1] and interval, or `None`; drawn top down. An
-            interval that is one value is none.
+        rows: Name, value and interval, or `None`; drawn top down. An interval that is
+            one value is none.
+        metric: Name of the metric; an accuracy, in [0, 1], is drawn in percent.
     """
+    percent = metric == "accuracy"
     errors.check_at_least("len(rows)", len(rows), 1)
     figure = _figure(7, 0.9 + 0.36 * len(rows))
     axes = figure.subplots()
-    _tidy(axes, "Accuracy")
+    _tidy(axes, metric.replace("_", " ").capitalize())
     axes.grid(axis="x", color=LINE, linewidth=0.8)
-    axes.xaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    if percent:
+        axes.xaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
     axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
     names = [_short(name, 32) for name, _, _ in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=9, parse_math=False)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     for row, (_, value, interval) in enumerate(rows):
-        text = f"{value:.1%}"
+        style = ".1%" if percent else ".3g"
+        text = f"{value:{style}}"
         if interval is not None and interval[0] < interval[1]:
             axes.hlines(row, *interval, color=BLUE, linewidth=2)
-            text += f"  [{interval[0]:.1%}, {interval[1]:.1%}]"
+            text += f"  [{interval[0]:{style}}, {interval[1]:{style}}]"
         axes.plot(value, row, "o", color=BLUE, markersize=6)
         axes.annotate(
             text,
@@ -254,13 +308,13 @@ def lines(
     xlabel: str,
     ylabel: str,
 ) -> Figure:
-    """Draw what a study found: a line for each series, with the range over seeds.
+    """Draw the results of a study: a line for each series, with the range over seeds.
 
     Args:
-        series: Name -> place in `names`, mean, lowest and highest value.
-        names: Of the places, from left to right.
-        xlabel: What the places are.
-        ylabel: What the values are, in [0, 1].
+        series: Name -> place in `names`, mean, lowest and highest value, in [0, 1].
+        names: Names of the places, from left to right.
+        xlabel: Label of the horizontal axis.
+        ylabel: Label of the vertical axis.
     """
     errors.check_at_least("len(series)", len(series), 1)
     figure = _figure(max(6, 1.5 + 0.6 * len(names)), 3.6)
@@ -298,15 +352,17 @@ def lines(
     return figure
 
 
-def trials(rows: Sequence[Mapping], space: Space) -> Figure:
-    """Draw a search: what its trials gave, one after the other and by each setting.
+def trials(rows: Sequence[Mapping], space: Mapping[str, Mapping]) -> Figure:
+    """Draw the trials of a search: in their order, and by each setting.
 
-    A setting beside the accuracy shows what went together in these trials, in which
-    all others moved too, not what it does alone.
+    The panel of a setting shows the trials, in which all others changed too, not the
+    effect of that setting alone.
 
     Args:
-        rows: What `search.run` gave. Trials that failed are crosses at the bottom.
-        space: What was tried.
+        rows: One for each trial: `trial`, its number; its settings; `validation`, its
+            accuracy, or `failed`. Trials that failed are crosses at the bottom.
+        space: Name of a setting -> its `values`, or `low`, `high`, `log` and `whole`,
+            as `search.describe` returns it.
     """
     errors.check_at_least("len(rows)", len(rows), 1)
     columns = min(4, len(space))
@@ -327,18 +383,7 @@ def trials(rows: Sequence[Mapping], space: Space) -> Figure:
         )
         _tidy(axes, _short(name))
         axes.tick_params(labelleft=index % columns == 0)
-        places = [row[name] for row in rows]
-        if isinstance(tried, Range):
-            axes.set_xscale("log" if tried.log else "linear")
-            axes.set_xlim(tried.low, tried.high)
-            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
-            if tried.whole:
-                axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        else:
-            places = [list(tried).index(place) for place in places]
-            names = [_short(str(value)) for value in tried]
-            axes.set_xticks(range(len(tried)), names, parse_math=False)
-            axes.set_xlim(-0.5, len(tried) - 0.5)
+        places = _place(axes, tried, [row[name] for row in rows])
         _scatter(axes, rows, places)
     top.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
     handles, labels = top.get_legend_handles_labels()
@@ -348,17 +393,33 @@ def trials(rows: Sequence[Mapping], space: Space) -> Figure:
     return figure
 
 
+def _place(axes, tried, values):
+    """Prepare the axis of a setting; return the place of each value on it."""
+    if "values" not in tried:
+        axes.set_xscale("log" if tried["log"] else "linear")
+        axes.set_xlim(tried["low"], tried["high"])
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+        if tried["whole"]:
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        return values
+    choices = list(tried["values"])
+    names = [_short(str(value)) for value in choices]
+    axes.set_xticks(range(len(choices)), names, parse_math=False)
+    axes.set_xlim(-0.5, len(choices) - 0.5)
+    return [choices.index(value) for value in values]
+
+
 def _scatter(axes, rows, places):
     """Draw the accuracy of each trial of a search at its place."""
     axes.grid(axis="y", color=LINE, linewidth=0.8)
-    found = best(rows)
+    best = max(rows, key=lambda row: row.get("validation", -1))
     points = {"trial": [], "start": [], "failed": []}
     for index, (place, row) in enumerate(zip(places, rows, strict=True)):
         if "failed" in row:
             points["failed"].append((place, 0.03))
             continue
         points["start" if index == 0 else "trial"].append((place, row["validation"]))
-        if row is found:
+        if row is best:
             ring = {
                 "mfc": "none",
                 "mec": VERMILLION,

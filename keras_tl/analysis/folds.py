@@ -131,7 +131,7 @@ def predict(
             )
         fitted = probe.fit_with(kind, setting, features.take(learnt))
         found[judged] = -np.inf
-        found[np.ix_(judged, known)] = fitted.logits(features.images[judged])
+        found[np.ix_(judged, known)] = fitted.logits(features.read(judged))
     return found
 
 

@@ -19,6 +19,7 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from keras_tl import errors
+from keras_tl.data.sources import read_all
 from keras_tl.data.splits import Split
 
 # Name -> what is chosen by validation, its values, and how to build it.
@@ -112,7 +113,7 @@ def fit_with(kind: str, setting: float, train: Split) -> Probe:
     with threadpool_limits(1), warnings.catch_warnings():
         # With little regularisation; the accuracy on validation decides.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        pipeline.fit(train.images, train.labels)
+        pipeline.fit(read_all(train.inputs), train.labels)
     return Probe(kind, setting, None, pipeline)
 
 
@@ -137,7 +138,8 @@ def fit(kind: str, train: Split, validation: Split) -> Probe:
         if kind == "k-NN" and value > len(train):
             continue
         found = fit_with(kind, value, train)
-        score = found.pipeline.score(validation.images, validation.labels)
+        inputs = read_all(validation.inputs)
+        score = found.pipeline.score(inputs, validation.labels)
         if best is None or score > best.validation:
             best = replace(found, validation=float(score))
     return best

@@ -198,6 +198,25 @@ def _trial(objective, space, start, rows, trials, seed):
     return row
 
 
+def describe(space: Space) -> dict[str, dict]:
+    """Describe a space by plain values, for `figures.trials`.
+
+    >>> describe({"layers": (1, 2)})
+    {'layers': {'values': [1, 2]}}
+    """
+    return {
+        name: {
+            "low": values.low,
+            "high": values.high,
+            "log": values.log,
+            "whole": values.whole,
+        }
+        if isinstance(values, Range)
+        else {"values": list(values)}
+        for name, values in space.items()
+    }
+
+
 def _distribution(values):
     import optuna
 

@@ -8,8 +8,9 @@ import keras
 from rich.console import Console
 from rich.table import Table
 
-from keras_tl import environment, errors, files
+from keras_tl import errors, files
 from keras_tl.analysis.evaluation import seed_summary
+from keras_tl.config import Run
 
 Row = dict[str, str | int | float]
 
@@ -272,28 +273,23 @@ def show(title: str, summaries: Sequence[Row]) -> None:
 
 
 def save(
-    folder: Path,
+    run: Run,
     *,
-    recipe: str,
-    settings,
     data: dict,
     rows: list[Row],
     by: Sequence[str],
     over: Sequence[str] = (),
-    seconds: float,
+    base: str | None = None,
 ) -> dict:
-    """Write what a study found: `trials.csv`, and last `manifest.json`.
+    """Write what a study measured: `trials.csv`, and last `manifest.json`.
 
     Args:
-        folder: The run's folder, which holds its `config.json` already.
-        recipe: Name of the recipe.
-        settings: The recipe's settings.
-        data: What `splits.describe` says of the data.
-        rows: What `run` gave.
+        run: The run; what had been done before a kill is in the rows.
+        data: What `splits.describe` returns of the data.
+        rows: What `run` returned.
         by: Names of the settings that the study compares.
         over: Names of those that validation chooses from, see `choose`.
-        seconds: How long the study took in this run; what had been done before a kill
-            is in the rows.
+        base: The method that the others are compared with, if there is one.
 
     Returns:
         What `manifest.json` holds.
@@ -301,13 +297,15 @@ def save(
     Raises:
         InputError: The disk is full, or the folder cannot be written to.
     """
-    files.write_csv(folder / "trials.csv", rows)
+    files.write_csv(run.folder / "trials.csv", rows)
     manifest = {
-        **environment.run(recipe, settings, seconds),
+        **run.provenance(),
         "data": data,
         "by": list(by),
         "over": list(over),
+        "compared": "method",
+        "base": base,
         "trials": rows,
     }
-    files.write_json(folder / "manifest.json", manifest)
+    files.write_json(run.folder / "manifest.json", manifest)
     return manifest

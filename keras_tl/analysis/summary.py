@@ -2,36 +2,100 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import keras
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keras_tl.analysis import evaluation, figures
-from keras_tl.data.splits import Split, Splits
+from keras_tl.analysis import evaluation, figures, multi_label, regression
+from keras_tl.data.splits import NOUNS, Split, Splits
+from keras_tl.training.objectives import Objective, SingleLabel
 
 Histories = Mapping[str, Mapping[str, list[float]]]
 
 
-def test(
-    models: Mapping[str, tuple[keras.Model, Split]], splits: Splits
-) -> dict[str, evaluation.Evaluation]:
+class Result(Protocol):
+    """What all evaluations have in common.
+
+    Attributes:
+        labels: Labels of the test examples.
+        logits: Outputs of the model for them.
+        class_names: Names of the outputs.
+        metric: Name of the number that models are compared by.
+        value: That number.
+        interval: Its 95 % interval over test examples.
+        baseline: The same number without a model, named by `baseline_name`.
+        scores: One number for each example, the more the better.
+        details: Further numbers for people: name -> text.
+        mistakes_title: What `mistakes` lists.
+    """
+
+    labels: np.ndarray
+    logits: np.ndarray
+    class_names: tuple[str, ...]
+    metric: str
+    value: float
+    interval: tuple[float, float]
+    baseline: float | None
+    baseline_name: str
+    scores: np.ndarray
+    details: Mapping[str, str]
+
+    mistakes_title: str
+
+    def as_dict(self) -> dict:
+        """Return all numbers as plain values for JSON."""
+
+    def answers(self) -> np.ndarray:
+        """Return the answers of the model: probabilities, or numbers."""
+
+    def format(self, value: float) -> str:
+        """Return a value of the metric as text."""
+
+    def difference(self, value: float) -> str:
+        """Return a difference of mean scores as text."""
+
+    def headline(self, noun: str) -> str:
+        """Return the numbers behind the metric as text."""
+
+    def charts(self) -> list:
+        """Draw figures, each with a description."""
+
+    def mistakes(self, count: int) -> list[tuple[int, str, str]]:
+        """Find the worst predictions: index, prediction and truth as texts."""
+
+
+# How a model of each objective is evaluated.
+EVALUATIONS = {
+    "single label": evaluation.evaluate,
+    "multi-label": multi_label.evaluate,
+    "regression": regression.evaluate,
+}
+
+
+def evaluate_models(
+    models: Mapping[str, tuple[keras.Model, Split]],
+    splits: Splits,
+    objective: Objective | None = None,
+) -> dict[str, Result]:
     """Evaluate models on the test split.
 
     Args:
-        models: Name -> a classifier that gives logits, and the test split as it takes
-            it: its image size, or the features its frozen stem gave. The last is the
+        models: Name -> a model that gives logits, and the test split as it takes it:
+            at its image size, or as the features of its frozen stem. The last is the
             run's own.
         splits: The data.
+        objective: What the models learned; a single label by default.
 
     Returns:
         Name -> evaluation, in the order of `models`.
     """
+    evaluate = EVALUATIONS[(objective or SingleLabel()).name]
     return {
-        name: evaluation.evaluate(
+        name: evaluate(
             splits.test.labels,
             evaluation.predict(model, split),
             splits.class_names,
@@ -41,8 +105,8 @@ def test(
     }
 
 
-def metrics(results: Mapping[str, evaluation.Evaluation]) -> dict:
-    """Collect what `metrics.json` says of the test split.
+def metrics(results: Mapping[str, Result]) -> dict:
+    """Collect what `metrics.json` holds about the test split.
 
     Returns:
         `majority_baseline`, one entry per model under `models`, and each model
@@ -55,31 +119,38 @@ def metrics(results: Mapping[str, evaluation.Evaluation]) -> dict:
         for before, name in itertools.pairwise(results)
     }
     return {
-        "majority_baseline": next(iter(results.values())).majority_baseline,
+        "majority_baseline": next(iter(results.values())).baseline,
         "models": {name: result.as_dict() for name, result in results.items()},
         "comparisons": comparisons,
     }
 
 
-def show(results: Mapping[str, evaluation.Evaluation]) -> None:
-    """Print the accuracies with their intervals, and what differs significantly."""
+def show(results: Mapping[str, Result], kind: str = "image") -> None:
+    """Print the results with their intervals, and which differ significantly.
+
+    Args:
+        results: Name -> evaluation.
+        kind: Kind of the examples.
+    """
     first = next(iter(results.values()))
-    table = Table(title=f"Test split, {len(first.labels):,} images", title_style="bold")
+    title = f"Test split, {len(first.labels):,} {NOUNS.get(kind, 'examples')}"
+    table = Table(title=title, title_style="bold")
     table.add_column("model")
-    table.add_column("accuracy", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column("macro F1", justify="right")
-    table.add_column("against the one above")
-    table.add_row("majority class", f"{first.majority_baseline:.3f}", "", "", "")
+    detail = next(iter(first.details))
+    for name in (first.metric.replace("_", " "), "95 % interval", detail):
+        table.add_column(name, justify="right")
+    table.add_column("compared with the one above")
+    baseline = "" if first.baseline is None else f"{first.baseline:.3f}"
+    table.add_row(first.baseline_name, baseline, "", "", "")
     before = None
     for name, result in results.items():
-        low, high = result.accuracy_interval
+        low, high = result.interval
         verdict = "" if before is None else evaluation.compare(before, result).verdict
         table.add_row(
             name,
-            f"{result.accuracy:.3f}",
+            f"{result.value:.3f}",
             f"{low:.3f} to {high:.3f}",
-            f"{result.macro['f1']:.3f}",
+            result.details[detail],
             verdict,
         )
         before = result
@@ -87,12 +158,12 @@ def show(results: Mapping[str, evaluation.Evaluation]) -> None:
 
 
 def show_predictions(probabilities: np.ndarray, splits: Splits) -> None:
-    """Print what a model says of the first test images, and what they are."""
-    print("The saved model, loaded again, on the first test images:")
+    """Print the predictions of a model for the first test examples, and the labels."""
+    print("The saved model, loaded again, on the first test examples:")
     for row, label in zip(probabilities, splits.test.labels, strict=False):
-        said, truth = splits.class_names[row.argmax()], splits.class_names[label]
-        mark = "right" if said == truth else f"wrong, it is {truth}"
-        print(f"  {said} {row.max():.2f} ({mark})")
+        predicted, true = splits.class_names[row.argmax()], splits.class_names[label]
+        mark = "right" if predicted == true else f"wrong, it is {true}"
+        print(f"  {predicted} {row.max():.2f} ({mark})")
 
 
 def history_rows(histories: Histories) -> list[dict[str, str | int | float]]:
@@ -110,9 +181,10 @@ def history_rows(histories: Histories) -> list[dict[str, str | int | float]]:
 
 def save_figures(
     folder: Path,
-    results: Mapping[str, evaluation.Evaluation],
+    results: Mapping[str, Result],
     histories: Histories,
     test_split: Split,
+    metric: str = "accuracy",
 ) -> None:
     """Draw a run as PNG files: curves, comparison, confusion, predictions.
 
@@ -120,33 +192,48 @@ def save_figures(
         folder: Where to write.
         results: Name -> evaluation on the test split; the last is the run's own.
         histories: Phase -> history, of the phases of the run's own model.
-        test_split: The test images.
+        test_split: The test examples.
+        metric: Metric of the curves, beside the loss.
     """
-    names = {name for history in histories.values() for name in history}
-    merged = {
-        name: [value for history in histories.values() for value in history[name]]
-        for name in sorted(names)
-    }
-    phases = [(name, len(history["loss"])) for name, history in histories.items()]
-    own = list(results.values())[-1]
-    rows = [("majority class", own.majority_baseline, None)] + [
-        (name, result.accuracy, result.accuracy_interval)
-        for name, result in results.items()
-    ]
+    first, *_ = results.values()
+    *_, own = results.values()
+    rows = [(name, result.value, result.interval) for name, result in results.items()]
+    if first.baseline is not None:
+        rows.insert(0, (first.baseline_name, first.baseline, None))
+    drawn = {"comparison": figures.comparison(rows, first.metric)}
+    if histories:
+        phases = [(name, len(history["loss"])) for name, history in histories.items()]
+        drawn["curves"] = figures.curves(merge(histories), phases, metric)
+    if own.labels.ndim == 1:
+        drawn["confusion"] = figures.confusion(own.confusion, own.class_names)
+        drawn["predictions"] = _predictions(own, test_split)
+    elif own.charts():
+        drawn["predictions"] = own.charts()[0][0]
+    for name, figure in drawn.items():
+        if figure is not None:
+            figures.save(figure, folder / f"{name}.png")
+
+
+def _predictions(own, test_split):
     # From all over it: folders come sorted by class.
     count = len(test_split)
     shown = np.unique(np.linspace(0, count - 1, min(12, count)).astype(int))
-    images = replace(test_split, image_size=test_split.image_size or 128).read(shown)
-    curves = {"curves": figures.curves(merged, phases)} if phases else {}
-    for name, figure in {
-        **curves,
-        "comparison": figures.comparison(rows),
-        "confusion": figures.confusion(own),
-        "predictions": figures.predictions(
-            images,
-            evaluation.softmax(own.logits[shown]),
-            own.class_names,
-            own.labels[shown],
-        ),
-    }.items():
-        figures.save(figure, folder / f"{name}.png")
+    examples = test_split.inputs.preview(shown, 128)
+    if examples is None:
+        return None
+    return figures.predictions(
+        examples, own.answers()[shown], own.class_names, own.labels[shown]
+    )
+
+
+def merge(histories: Histories) -> dict[str, list[float]]:
+    """Put the histories of phases one after the other; NaN where one lacks a metric."""
+    names = sorted({name for history in histories.values() for name in history})
+    return {
+        name: [
+            value
+            for history in histories.values()
+            for value in history.get(name, [np.nan] * len(history["loss"]))
+        ]
+        for name in names
+    }

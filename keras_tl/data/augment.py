@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from keras_tl import errors
 from keras_tl.data import warp
-from keras_tl.data.pipeline import Augmentation
+from keras_tl.data.pipeline import Augmentation, Mixing
+from keras_tl.data.settings import AugmentSettings
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -38,11 +39,49 @@ _ELSEWHERE = {
     "data_format": ((None, "channels_last"), "Images are channels_last here."),
     "validation_split": (
         (0, 0.0),
-        "`data.sources` and `data.folders` draw the splits.",
+        "`data.datasets` and `data.folders` draw the splits.",
     ),
     "interpolation_order": ((1,), "Pixels are sampled bilinearly, order 1."),
     "dtype": ((None, "float32"), "The result is float32."),
 }
+
+
+# Moderate ranges that many articles give to ImageDataGenerator.
+MODERATE = {
+    "rotation_range": 15,
+    "width_shift_range": 0.1,
+    "height_shift_range": 0.1,
+    "shear_range": 0.1,
+    "zoom_range": 0.1,
+    "horizontal_flip": True,
+    "fill_mode": "nearest",
+}
+
+
+def from_settings(settings: AugmentSettings) -> dict[str, Augmentation | Mixing | None]:
+    """Return the augmentation that the settings of a recipe name.
+
+    Returns:
+        `augment`, `mix` and `augmented_copies`, as `phases.Setup` takes them.
+
+    >>> from_settings(AugmentSettings())
+    {'augment': None, 'mix': None, 'augmented_copies': 0}
+    """
+    from keras_tl.data import random_layers
+
+    builders = {
+        "flip_and_crop": lambda: flip_and_crop,
+        "random_resized_crop": random_resized_crop,
+        "image_data_generator": lambda: image_data_generator(**MODERATE),
+        "rand_augment": random_layers.rand_augment,
+    }
+    mixers = {"mix_up": random_layers.mix_up, "cut_mix": random_layers.cut_mix}
+    name = settings.augment
+    return {
+        "augment": builders[name]() if name in builders else None,
+        "mix": mixers[name]() if name in mixers else None,
+        "augmented_copies": settings.augmented_copies,
+    }
 
 
 def flip_and_crop(

@@ -151,7 +151,9 @@ def _check_apart(domains):
     """Refuse an image in two domains: it has no right one, and could be tested on."""
     seen = {}
     for name, domain in domains.items():
-        for path in [path for _, split in domain.items() for path in split.images]:
+        for path in [
+            path for _, split in domain.items() for path in split.inputs.paths
+        ]:
             digest = hashlib.sha256(path.read_bytes()).digest()
             other, first = seen.setdefault(digest, (name, path))
             if other != name:

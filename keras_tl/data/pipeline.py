@@ -8,12 +8,13 @@ one would have seen.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_tl import errors
+from keras_tl.data.sources import Source, Wrapper
 from keras_tl.data.splits import Split
 
 if TYPE_CHECKING:
@@ -37,24 +38,29 @@ class Training:
     """Training batches, epoch by epoch.
 
     A batch is `(x, y, sample_weight)`, always of `batch_size` rows. The last batch of
-    an epoch is filled up with copies whose `sample_weight` is 0; the others weigh
-    `rows / examples` of the epoch, 1 when nothing is filled up, so that means over an
-    epoch are means over its examples.
+    an epoch is filled up with copies whose `sample_weight` is 0, and so are examples
+    whose label is not known; the others weigh `rows / examples` of the epoch, 1 when
+    nothing is filled up, so that means over an epoch are means over its examples.
+    Where the split has examples `beside` the others, every second row is one of them.
 
     Attributes:
-        split: Where the examples come from.
-        batch_size: Rows of a batch, over all devices.
-        seed: What, with the epoch's number, decides order and augmentation.
+        split: The examples.
+        batch_size: Rows of a batch, over all devices; an even number where the split
+            has examples beside the others.
+        seed: Decides, with the number of the epoch, order and augmentation.
         augment: Function from a batch of images and uniform random numbers
-            `(batch, DRAWS)` in [0, 1) to a batch of images of the same shape. Not asked
-            where the split holds `augmented_copies`: each epoch reads the next of them.
-        num_classes: Makes labels one-hot, float32 `(batch, num_classes)`; `None` leaves
-            them int32 `(batch,)`. The targets of `split`, where it has some, stand
+            `(batch, DRAWS)` in [0, 1) to a batch of images. Not called where the split
+            holds augmented copies: each epoch reads the next of them.
+        num_classes: Makes integer labels one-hot, float32 `(batch, num_classes)`, all 0
+            for a label that is not known. `None` leaves them int32 `(batch,)`, and
+            float labels as they are. The targets of `split`, where it has some, stand
             behind them in columns of their own.
         mix: Mixes images and one-hot labels of a batch, after `augment`.
-        class_weights: How much an example of each class weighs, `(num_classes,)`, as
-            from `splits.class_weights`; mixed labels weigh what their parts do. `None`
+        class_weights: Weight of an example of each class, `(num_classes,)`, as from
+            `splits.class_weights`; mixed labels are weighted by their shares. `None`
             is 1 for all.
+        weights: Weight of each example, float32 `(len(split),)`; `None` is 1 where the
+            label is known, and 0 where it is not.
     """
 
     split: Split
@@ -64,60 +70,79 @@ class Training:
     num_classes: int | None = None
     mix: Mixing | None = None
     class_weights: Sequence[float] | None = None
+    weights: np.ndarray | None = None
 
     def __post_init__(self):
         errors.check_at_least("batch_size", self.batch_size, 1)
         if self.class_weights is not None:
-            _check_weights(self.class_weights, self.num_classes)
+            _check_class_weights(self.class_weights, self.num_classes)
         if self.mix is not None and self.num_classes is None:
             raise errors.InputError("`mix` needs `num_classes`: it mixes labels too.")
         if self.mix is not None and self.split.targets is not None:
             raise errors.InputError(
                 "`mix` must be None where there is more to learn than the labels: it "
-                "knows nothing of the other targets."
+                "does not mix the other targets."
+            )
+        if self.split.beside and self.batch_size % 2:
+            raise errors.expected(
+                "batch_size",
+                "be even where every second row is of other examples",
+                self.batch_size,
             )
 
     @property
     def steps(self) -> int:
         """Number of batches in an epoch."""
-        return math.ceil(self._count / self.batch_size)
+        return math.ceil(self._count / self._rows)
 
     @property
     def _count(self):
-        return len(self.split) // (self.split.augmented_copies or 1)
+        """Number of examples that an epoch passes over once."""
+        return len(self.split) // self.split.copies - self.split.beside
+
+    @property
+    def _rows(self):
+        """Number of them in a batch."""
+        return self.batch_size // 2 if self.split.beside else self.batch_size
 
     def epoch(self, epoch: int) -> "tf.data.Dataset":
-        """Give the batches of one epoch, the first being number 0."""
-        dataset, go_to = self.epochs()
-        go_to(epoch)
+        """Return the batches of one epoch, the first being number 0."""
+        dataset, set_epoch = self.epochs()
+        set_epoch(epoch)
         return dataset
 
     def epochs(self) -> "tuple[tf.data.Dataset, Callable[[int], None]]":
-        """Give a dataset of one epoch, and a function that says of which.
+        """Return a dataset of one epoch, and a function that sets its number.
 
-        A pass over the dataset gives the epoch that was set before it began, 0 at
-        first: for `fit`, with a callback that sets each epoch as it begins.
+        A pass over the dataset is the epoch that was set before it began, 0 at first:
+        for `fit`, with a callback that sets each epoch as it begins.
         """
         import tensorflow as tf
 
-        count, rows = self._count, self.steps * self.batch_size
-        copies = self.split.augmented_copies
-        augment, copies = (None, copies) if copies else (self.augment, 1)
-        weights = tf.constant(_weights(count, rows))
+        split = self.split
         number = tf.Variable(0, dtype=tf.int64)
+        in_copy = len(split) // split.copies
+        example_weights = tf.constant(self._example_weights())
+        filled = tf.constant(np.arange(self.steps * self._rows) < self._count)
 
         def one_epoch(_):
-            draws = _draws(count, self.seed, number)
-            order = tf.argsort(draws[:, DRAWS], stable=True)
-            order = tf.concat([order, tf.repeat(order[-1:], rows - count)], 0)
-            place = order + count * tf.cast(number % copies, order.dtype)
-            return tf.data.Dataset.from_tensor_slices(
-                (place, tf.gather(draws[:, :DRAWS], order), weights)
-            ).batch(self.batch_size, drop_remainder=True)
+            places, draws = self._order(number)
+            weights = tf.gather(example_weights, places) * tf.cast(filled, tf.float32)
+            if split.beside:
+                others, other_draws = self._order_beside(number)
+                none = tf.zeros_like(weights)
+                places = _in_turns(places, others)
+                draws = _in_turns(draws, other_draws)
+                weights = _in_turns(weights, none)
+            places += in_copy * tf.cast(number % split.copies, places.dtype)
+            return tf.data.Dataset.from_tensor_slices((places, draws, weights)).batch(
+                self.batch_size, drop_remainder=True
+            )
 
         batches = tf.data.Dataset.range(1).flat_map(one_epoch)
+        augment = self.augment if split.copies == 1 else None
         dataset = _read(
-            batches, self.split, self.batch_size, self.num_classes, augment, self.mix
+            batches, split, self.batch_size, self.num_classes, augment, self.mix
         )
         if self.class_weights is not None:
             by_class = tf.constant(self.class_weights, tf.float32)
@@ -131,55 +156,134 @@ class Training:
         known = tf.data.experimental.assert_cardinality(self.steps)
         return dataset.apply(known), number.assign
 
+    def _example_weights(self):
+        """Compute the weight of each example, so that those of an epoch add up to rows.
 
-@dataclass(frozen=True)
-class Augmented:
-    """The examples of the first epochs of `Training`, as a split of changed copies.
+        Rows are all rows of the epoch's batches, as Keras divides a loss by them.
+        """
+        weights = self.weights
+        if weights is None:
+            weights = self.split.known.astype("float32")
+        weights = np.asarray(weights, "float32")[: self._count]
+        total = weights.sum()
+        if not total:
+            raise errors.InputError(
+                "No example of the training split has a label that is known, so that "
+                "there is nothing to learn."
+            )
+        return weights * np.float32(self.steps * self.batch_size / float(total))
 
-    Each is what its epoch shows, and can be made again alone.
-
-    Attributes:
-        split: The examples as they are.
-        augment: See `Training`.
-        seed: See `Training`.
-        augmented_copies: Number of epochs, one behind the other.
-    """
-
-    split: Split
-    augment: Augmentation
-    seed: int
-    augmented_copies: int
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Labels of the examples, once for each copy."""
-        return np.tile(self.split.labels, self.augmented_copies)
-
-    @property
-    def targets(self) -> np.ndarray | None:
-        """What else there is to learn of each, once for each copy."""
-        if self.split.targets is None:
-            return None
-        return np.tile(self.split.targets, (self.augmented_copies, 1))
-
-    def __len__(self) -> int:
-        return len(self.split) * self.augmented_copies
-
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Read some examples, in the order of `indices`, and change them."""
+    def _order(self, epoch):
+        """Return the places of an epoch's examples, filled up, and their draws."""
         import tensorflow as tf
 
-        epochs, examples = np.divmod(np.asarray(indices), len(self.split))
+        draws = _draws(self._count, self.seed, epoch)
+        order = tf.argsort(draws[:, DRAWS], stable=True)
+        missing = self.steps * self._rows - self._count
+        order = tf.concat([order, tf.repeat(order[-1:], missing)], 0)
+        return order, tf.gather(draws[:, :DRAWS], order)
+
+    def _order_beside(self, epoch):
+        """Return the places of the examples beside those of an epoch, and their draws.
+
+        Pass follows pass over them, through all epochs, each in an order of its own.
+        """
+        import tensorflow as tf
+
+        count, rows = self.split.beside, self.steps * self._rows
+        places = tf.range(rows, dtype=tf.int64) + epoch * rows
+        first = places[0] // count
+
+        def one_pass(number):
+            # Negative: passes over these must not draw what epochs over others do.
+            draws = _draws(count, self.seed, -1 - number)
+            order = tf.argsort(draws[:, DRAWS], stable=True)
+            return tf.gather(draws, order), order
+
+        draws, order = tf.map_fn(
+            one_pass,
+            tf.range(first, places[-1] // count + 1),
+            fn_output_signature=(
+                tf.TensorSpec((count, DRAWS + 1), tf.float32),
+                tf.TensorSpec((count,), tf.int32),
+            ),
+        )
+        wanted = tf.stack([places // count - first, places % count], axis=1)
+        draws = tf.gather_nd(draws, wanted)[:, :DRAWS]
+        return tf.gather_nd(order, wanted) + self._count, draws
+
+
+def _in_turns(first, second):
+    """Alternate the rows of two tensors: first, second, first, ..."""
+    import tensorflow as tf
+
+    pairs = tf.stack([first, second], axis=1)
+    return tf.reshape(pairs, tf.concat([[-1], tf.shape(first)[1:]], 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Augmented(Wrapper):
+    """Augmented copies of images: those that the first epochs of `Training` show.
+
+    Each can be computed again alone.
+
+    Attributes:
+        source: The images as they are.
+        augment: See `Training`.
+        seed: See `Training`.
+        copies: Number of epochs; their copies stand one epoch after the other.
+    """
+
+    source: Source
+    augment: Augmentation
+    seed: int
+    copies: int
+
+    def __len__(self) -> int:
+        return len(self.source) * self.copies
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Read some images, in the order of `indices`, and augment them."""
+        import tensorflow as tf
+
+        epochs, examples = np.divmod(np.asarray(indices), len(self.source))
         draws = np.empty((len(examples), DRAWS), "float32")
         for epoch in np.unique(epochs):
-            of_epoch = _draws(len(self.split), self.seed, epoch)[:, :DRAWS].numpy()
+            of_epoch = _draws(len(self.source), self.seed, epoch)[:, :DRAWS].numpy()
             draws[epochs == epoch] = of_epoch[examples[epochs == epoch]]
-        images = tf.constant(self.split.read(examples))
+        images = tf.constant(self.source.read(examples))
         return self.augment(images, tf.constant(draws)).numpy()
+
+    def preview(self, indices, side=128) -> Sequence | None:
+        """Return the images as they are."""
+        return self.source.preview(np.asarray(indices) % len(self.source), side)
+
+
+def with_copies(split: Split, augment: Augmentation, seed: int, copies: int) -> Split:
+    """Replace the images of a split by augmented copies of them.
+
+    Args:
+        split: The images as they are.
+        augment: See `Training`.
+        seed: See `Training`.
+        copies: Number of copies of each image, at least 1.
+
+    Returns:
+        A split of `copies * len(split)` examples, computed when they are read.
+    """
+    errors.check_at_least("copies", copies, 1)
+    targets = split.targets
+    return replace(
+        split,
+        inputs=Augmented(split.inputs, augment, seed, copies),
+        labels=np.concatenate([split.labels] * copies),
+        targets=None if targets is None else np.concatenate([targets] * copies),
+        copies=copies,
+    )
 
 
 def in_whole_numbers(augment: Augmentation) -> Augmentation:
-    """Round what an augmentation gives, and clip it to [0, 255], as uint8."""
+    """Return an augmentation whose result is rounded and clipped to uint8 [0, 255]."""
 
     def rounded(images, draws):
         import tensorflow as tf
@@ -198,9 +302,11 @@ def _draws(count, seed, epoch):
 
 
 def evaluation(
-    split: Split, batch_size: int, num_classes: int | None = None
+    split: Split,
+    batch_size: int,
+    num_classes: int | None = None,
 ) -> "tf.data.Dataset":
-    """Give the examples of a split once, in order, never shuffled or augmented.
+    """Return the examples of a split once, in order, never shuffled or augmented.
 
     Batches are as in `Training`: the last one is filled up with copies of weight 0.
     """
@@ -210,13 +316,15 @@ def evaluation(
     count = len(split)
     rows = math.ceil(count / batch_size) * batch_size
     order = np.minimum(np.arange(rows), count - 1)
+    row_weights = np.zeros(rows, "float32")
+    row_weights[:count] = rows / count
     batches = tf.data.Dataset.from_tensor_slices(
-        (order, np.zeros((rows, 0), "float32"), _weights(count, rows))
+        (order, np.zeros((rows, 0), "float32"), row_weights)
     ).batch(batch_size, drop_remainder=True)
     return _read(batches, split, batch_size, num_classes)
 
 
-def _check_weights(weights, num_classes):
+def _check_class_weights(weights, num_classes):
     if num_classes is None or len(weights) != num_classes:
         raise errors.expected(
             "class_weights", f"have one for each of {num_classes} classes", weights
@@ -225,41 +333,53 @@ def _check_weights(weights, num_classes):
         raise errors.expected("class_weights", "not be negative", weights)
 
 
-def _weights(count, rows):
-    weights = np.zeros(rows, "float32")
-    weights[:count] = rows / count
-    return weights
-
-
 def _read(batches, split, batch_size, num_classes, augment=None, mix=None):
     import tensorflow as tf
 
-    example = split.read([0])
-    labels = tf.constant(split.labels)
+    read = _reader(split.inputs, batch_size)
+    one_hot = num_classes is not None and split.labels.ndim == 1
+    # Labels that are not known have weight 0; what stands for them must be finite.
+    labels = tf.constant(np.nan_to_num(split.labels))
     targets = None if split.targets is None else tf.constant(split.targets)
-    in_graph = None
-    # Rows that are read as they are: features, or images of the wanted size.
-    as_they_are = getattr(split.images, "shape", ())[1:] == example.shape[1:]
-    if as_they_are and getattr(split.images, "nbytes", 2**63) <= IN_GRAPH:
-        in_graph = tf.constant(split.images)
 
-    def read(order, draws, weights):
-        if in_graph is None:
-            x = tf.numpy_function(split.read, [order], example.dtype, stateful=False)
-        else:
-            x = tf.gather(in_graph, order)
-        x.set_shape((batch_size, *example.shape[1:]))
+    def batch(order, draws, weights):
+        x = read(order)
         if augment is not None:
             x = augment(x, draws)
         y = tf.gather(labels, order)
-        if num_classes is not None:
+        if one_hot:
             y = tf.one_hot(y, num_classes)
         if mix is not None:
             x, y = mix(x, y, draws)
-        if targets is not None and num_classes is not None:
+        if targets is not None and y.shape.rank == 2:
             y = tf.concat([y, tf.gather(targets, order)], axis=-1)
         return x, y, weights
 
-    return batches.map(read, tf.data.AUTOTUNE, deterministic=True).prefetch(
+    return batches.map(batch, tf.data.AUTOTUNE, deterministic=True).prefetch(
         tf.data.AUTOTUNE
     )
+
+
+def _reader(source, batch_size):
+    """Return a function from indices to examples, as TensorFlow operations."""
+    import tensorflow as tf
+
+    values = source.in_memory()
+    if values is not None and values.nbytes <= IN_GRAPH:
+        in_graph = tf.constant(values)
+        return lambda order: tf.gather(in_graph, order)
+    example = source.read([0])
+    flat = tf.nest.flatten(example)
+
+    def read(order):
+        tensors = tf.numpy_function(
+            lambda indices: tf.nest.flatten(source.read(indices)),
+            [order],
+            [array.dtype for array in flat],
+            stateful=False,
+        )
+        for tensor, array in zip(tensors, flat, strict=True):
+            tensor.set_shape((batch_size, *array.shape[1:]))
+        return tf.nest.pack_sequence_as(example, tensors)
+
+    return read

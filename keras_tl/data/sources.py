@@ -1,255 +1,441 @@
-"""Where examples come from: arrays, the embedded sample, TFDS; see `folders` too."""
+"""Sequences of examples that are read by index, whatever the examples are.
 
-import json
-from dataclasses import replace
+A `Source` reads examples, keeps some of them, hashes them, and knows what a model and a
+person need to know of them. A change, such as another image size or augmentation, is a
+source around a source; nobody asks a source for its class.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from keras_tl import errors
-from keras_tl.data import folders
-from keras_tl.data.splits import Split, Splits, limit
+from keras_tl.data import images
 
-SAMPLE = Path(__file__).parents[1] / "assets" / "cifar10_sample"
-SAMPLE_NAME, DIGITS_NAME = "cifar10_sample", "digits"
+# What `read` returns: one array, or one for each input of a model with several.
+Examples = np.ndarray | dict[str, np.ndarray]
+Indices = Sequence[int] | np.ndarray
 
 
-def load(
-    dataset: str | None = SAMPLE_NAME,
-    *,
-    folder: Path | str | None = None,
-    bad_images: str = "error",
-    count: int | None = None,
-    seed: int = 0,
-) -> Splits:
-    """Load a dataset by name, or a folder of images.
+class Source(Protocol):
+    """A sequence of examples.
 
-    Args:
-        dataset: "cifar10_sample", "digits", or a name that `tensorflow_datasets` knows.
-        folder: A folder of images, see `folders.from_folder`; it wins over `dataset`.
-        bad_images: What `folders.from_folder` does with images it cannot use.
-        count: Keep at most this many examples of each split, evenly over the classes.
-        seed: Seed of the split and of the examples kept.
-
-    >>> load(count=100).test.labels.size
-    100
+    Attributes:
+        kind: What the examples are: "image", "text" or "features".
     """
-    if folder is not None:
-        splits = folders.from_folder(folder, seed=seed, bad_images=bad_images)
-    elif dataset == SAMPLE_NAME:
-        splits = sample()
-    elif dataset == DIGITS_NAME:
-        splits = digits(seed=seed)
-    else:
-        splits = from_tfds(dataset, seed=seed)
-    return limit(splits, count, seed=seed)
 
+    kind: str
 
-def sample() -> Splits:
-    """Load the sample of CIFAR-10 that travels with the package.
+    def __len__(self) -> int:
+        """Return the number of examples."""
 
-    Returns:
-        2,000 training, 500 validation and 1,500 test images of 32x32 pixels, balanced
-        over 10 classes. `keras_tl/assets/cifar10_sample/README.md` says how they were
-        drawn, and under which terms.
+    def read(self, indices: Indices) -> Examples:
+        """Read some examples, in the order of `indices`, as the model takes them."""
 
-    Reference:
-        Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
-    """
-    record = json.loads((SAMPLE / "sample.json").read_text())
+    def digest(self) -> str:
+        """Hash the content of all examples, in their order, as hexadecimal digits."""
 
-    def read(name):
-        labels = record["splits"][name]["labels"]
-        with Image.open(SAMPLE / f"{name}.webp") as sheet:
-            pixels = np.asarray(sheet.convert("RGB"))
-        rows, columns = pixels.shape[0] // 32, pixels.shape[1] // 32
-        tiles = pixels.reshape(rows, 32, columns, 32, 3).swapaxes(1, 2)
-        return Split(np.ascontiguousarray(tiles.reshape(-1, 32, 32, 3)), labels)
+    def take(self, indices: Indices) -> "Source":
+        """Keep only the examples at `indices`, in that order."""
+        return Selection(self, np.asarray(indices, "int64"))
 
-    return Splits(
-        read("train"),
-        read("validation"),
-        read("test"),
-        record["class_names"],
-        "Sample of CIFAR-10: train and validation drawn from its official training "
-        "split, test from its official test split.",
-    )
+    def at_size(self, image_size: int) -> "Source":
+        """Return the same images, read as squares of `image_size` pixels.
 
-
-def digits(*, test_share: float = 0.5, seed: int = 0) -> Splits:
-    """Load scikit-learn's handwritten digits: small, grey, far from photographs.
-
-    Args:
-        test_share: Part of all examples drawn for the test split, in (0, 1).
-        seed: Seed of the drawing.
-
-    Returns:
-        1,797 images of 8x8 pixels and 10 classes.
-
-    Reference:
-        https://scikit-learn.org/stable/modules/generated/sklearn.datasets.load_digits.html
-    """
-    from sklearn import datasets
-
-    found = datasets.load_digits()
-    # Their grey is in [0, 16], ink is high.
-    pixels = np.rint(found.images * (255 / 16)).astype("uint8")
-    images = np.repeat(pixels[..., None], 3, axis=-1)
-    splits = from_arrays((images, found.target), test_share=test_share, seed=seed)
-    return replace(splits, origin=f"scikit-learn's digits: {splits.origin}")
-
-
-def from_arrays(
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray] | None = None,
-    *,
-    class_names: list[str] | None = None,
-    validation: float = 0.1,
-    test_share: float = 0.15,
-    seed: int = 0,
-) -> Splits:
-    """Make three stratified splits of arrays in memory.
-
-    Args:
-        train: Images uint8 `(count, height, width, 3)` in [0, 255] and integer labels
-            `(count,)` or `(count, 1)`.
-        test: The same for a test split that is given; otherwise it is drawn.
-        class_names: Names in the order of the labels; by default "0", "1", ...
-        validation: Part of the training examples drawn for validation, in (0, 1).
-        test_share: Part drawn for the test split when none is given, in (0, 1).
-        seed: Seed of the drawing.
-
-    >>> images, labels = np.zeros((40, 8, 8, 3), "uint8"), np.arange(40) % 2
-    >>> [len(split) for _, split in from_arrays((images, labels)).items()]
-    [30, 4, 6]
-    """
-    given = Split(*_check_arrays("train", *train))
-    if class_names is None:
-        class_names = [str(label) for label in range(int(given.labels.max()) + 1)]
-    if test is not None:
-        test = Split(*_check_arrays("test", *test))
-    return _three(given, test, class_names, validation, test_share, seed)
-
-
-def _three(given, test, class_names, validation, test_share, seed) -> Splits:
-    """Draw the splits that are missing from the examples that are given."""
-    rest, drawn = np.arange(len(given)), "validation"
-    if test is None:
-        rest, chosen = _draw(rest, given.labels, test_share, seed)
-        test, drawn = given.take(chosen), "validation and test"
-    rest, chosen = _draw(rest, given.labels, validation, seed)
-    return Splits(
-        given.take(rest),
-        given.take(chosen),
-        test,
-        class_names,
-        f"{drawn} drawn from the training examples, stratified, seed {seed}.",
-    )
-
-
-def _check_arrays(name, images, labels):
-    images, labels = np.asarray(images), np.asarray(labels).reshape(-1)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        Raises:
+            InputError: The examples are no images.
+        """
         raise errors.InputError(
-            f"The {name} images must be uint8 (count, height, width, 3), RGB in "
-            f"[0, 255]. Received: {images.dtype} {images.shape}. Do not rescale them: "
-            "the model does its own preprocessing."
+            f"`image_size` sets the size of images. Received: examples of the kind "
+            f"{self.kind!r}, which have none."
         )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise errors.InputError(
-            f"The {name} labels must be integers, one for each image. Received: "
-            f"{labels.dtype}."
+
+    def in_memory(self) -> np.ndarray | None:
+        """Return all examples as one array, as `read` would, if there is one."""
+        return None
+
+    def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
+        """Return what a person can be shown of some examples.
+
+        Returns:
+            uint8 images `(count, rows, columns, 3)` of at most `side` pixels a side, a
+            list of texts, or `None` where there is nothing to look at.
+        """
+        return None
+
+    def input_spec(self) -> dict:
+        """Describe the input of a model for these examples, ready for JSON."""
+        return {"kind": self.kind}
+
+    def save(self, folder: Path) -> None:
+        """Write what predictions need besides the model, such as a tokenizer."""
+
+
+class Wrapper(Source):
+    """A source around a source: what it does not change is that of the other.
+
+    Attributes:
+        source: The examples inside.
+    """
+
+    source: Source
+
+    @property
+    def kind(self) -> str:
+        """Kind of the examples."""
+        return self.source.kind
+
+    def digest(self) -> str:
+        """Return the hash of the examples inside."""
+        return self.source.digest()
+
+    def input_spec(self) -> dict:
+        """Return the description of the examples inside."""
+        return self.source.input_spec()
+
+    def save(self, folder: Path) -> None:
+        """Write what the examples inside need."""
+        self.source.save(folder)
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays(Source):
+    """Rows of an array, read as they are: features, token ids, any numbers.
+
+    Attributes:
+        values: Array `(count, ...)`, or what is indexed like one along its first axis,
+            such as the rows of a cache that stay on disk.
+        kind: What a row is.
+
+    >>> Arrays(np.arange(6).reshape(3, 2)).read([2, 0]).tolist()
+    [[4, 5], [0, 1]]
+    """
+
+    values: np.ndarray = field(repr=False)
+    kind: str = "features"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def read(self, indices: Indices) -> np.ndarray:
+        """Read some rows, in the order of `indices`."""
+        return self.values[np.asarray(indices, "int64")]
+
+    def take(self, indices: Indices) -> "Arrays":
+        """Keep only the rows at `indices`, in that order."""
+        return replace(self, values=self.read(indices))
+
+    def digest(self) -> str:
+        """Hash type, shape and content."""
+        return _hash_array(self.values[:])
+
+    def in_memory(self) -> np.ndarray | None:
+        """Return the array, unless its rows are on disk."""
+        return self.values if isinstance(self.values, np.ndarray) else None
+
+    def input_spec(self) -> dict:
+        """Describe shape and type of a row."""
+        shape = list(self.values.shape[1:])
+        return {"kind": self.kind, "shape": shape, "dtype": str(self.values.dtype)}
+
+
+@dataclass(frozen=True, eq=False)
+class _Images(Source):
+    """What sources of images have in common.
+
+    Attributes:
+        image_size: Side in pixels of the squares that `read` returns. `None` returns
+            images at their own size, which must then be the same for all.
+    """
+
+    kind = "image"
+
+    def at_size(self, image_size: int) -> Source:
+        """Return the same images, read as squares of `image_size` pixels."""
+        errors.check_at_least("image_size", image_size, 1)
+        return replace(self, image_size=image_size)
+
+    def input_spec(self) -> dict:
+        """Describe the images that a model takes, and how they are prepared."""
+        shape = [self.image_size, self.image_size, 3]
+        return {
+            "kind": "image",
+            "shape": shape if self.image_size else [None, None, 3],
+            "pixels": "RGB in [0, 255]",
+            "resize": "largest centred square, bilinear",
+            "preprocessing": "inside the model",
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArray(_Images):
+    """Images in one array.
+
+    Attributes:
+        pixels: uint8 RGB `(count, height, width, 3)` in [0, 255].
+        image_size: Side in pixels of the squares that `read` returns; `None` returns
+            the rows as they are.
+
+    >>> ImageArray(np.zeros((5, 8, 8, 3), "uint8"), image_size=4).read([0, 3]).shape
+    (2, 4, 4, 3)
+    """
+
+    pixels: np.ndarray = field(repr=False)
+    image_size: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, indices: Indices) -> np.ndarray:
+        """Read some images, in the order of `indices`."""
+        rows = self.pixels[np.asarray(indices, "int64")]
+        return rows if self.image_size is None else images.resize(rows, self.image_size)
+
+    def take(self, indices: Indices) -> "ImageArray":
+        """Keep only the images at `indices`, in that order."""
+        return replace(self, pixels=self.pixels[np.asarray(indices, "int64")])
+
+    def digest(self) -> str:
+        """Hash shape and pixels."""
+        return _hash_array(self.pixels)
+
+    def in_memory(self) -> np.ndarray | None:
+        """Return the pixels, where they have the wanted size already."""
+        size = self.image_size
+        wanted = size is None or self.pixels.shape[1:3] == (size, size)
+        return self.pixels if wanted else None
+
+    def preview(self, indices: Indices, side: int = 128) -> np.ndarray:
+        """Return some images, no larger than they are or are read."""
+        own = (self.image_size or side, *self.pixels.shape[1:3])
+        return replace(self, image_size=min(side, *own)).read(indices)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles(_Images):
+    """Image files, decoded each time they are read.
+
+    Attributes:
+        paths: One file for each image, as its path or its content.
+        image_size: Side in pixels of the squares that `read` returns.
+    """
+
+    paths: tuple[Path | bytes, ...] = field(repr=False)
+    image_size: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, indices: Indices) -> np.ndarray:
+        """Decode some images, in the order of `indices`.
+
+        Raises:
+            InputError: A file cannot be used.
+        """
+        return images.read([self.paths[index] for index in indices], self.image_size)
+
+    def take(self, indices: Indices) -> "ImageFiles":
+        """Keep only the files at `indices`, in that order."""
+        return replace(self, paths=tuple(self.paths[index] for index in indices))
+
+    def digest(self) -> str:
+        """Hash the content of all files."""
+        total = hashlib.sha256()
+        for path in self.paths:
+            content = path if isinstance(path, bytes) else Path(path).read_bytes()
+            total.update(hashlib.sha256(content).digest())
+        return total.hexdigest()
+
+    def preview(self, indices: Indices, side: int = 128) -> np.ndarray:
+        """Decode some images at `side` pixels, or at their smaller `image_size`."""
+        size = min(side, self.image_size or side)
+        return replace(self, image_size=size).read(indices)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored(Wrapper):
+    """What was read or computed from the examples of a source, kept for the next time.
+
+    Attributes:
+        source: The examples themselves, which people are still shown.
+        values: One row for each of them, as an array in memory, or as what is indexed
+            like one, such as the rows of a cache that stay on disk.
+        kind: What a row is: the kind of the source, or "features".
+    """
+
+    source: Source
+    values: np.ndarray = field(repr=False)
+    kind: str = "features"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def read(self, indices: Indices) -> np.ndarray:
+        """Read some rows, in the order of `indices`."""
+        return self.values[np.asarray(indices, "int64")]
+
+    def take(self, indices: Indices) -> "Stored":
+        """Keep only the rows at `indices`, in that order."""
+        return replace(
+            self, source=self.source.take(indices), values=self.read(indices)
         )
-    if not len(labels):
-        raise errors.InputError(f"The {name} split is empty.")
-    return images, labels.astype("int32")
+
+    def at_size(self, image_size: int) -> Source:
+        """Return the images themselves, read as squares of `image_size` pixels."""
+        return self.source.at_size(image_size)
+
+    def in_memory(self) -> np.ndarray | None:
+        """Return the rows, unless they are on disk."""
+        return self.values if isinstance(self.values, np.ndarray) else None
+
+    def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
+        """Return what the source shows of its examples."""
+        return self.source.preview(indices, side)
+
+    def input_spec(self) -> dict:
+        """Describe the rows: as the source does where they are of its kind."""
+        if self.kind == self.source.kind:
+            return self.source.input_spec()
+        return Arrays(self.values, self.kind).input_spec()
 
 
-def _draw(indices, labels, share, seed):
-    """Split `indices` in two, stratified: what is left, what was drawn."""
-    from sklearn.model_selection import train_test_split
+@dataclass(frozen=True, eq=False)
+class Selection(Wrapper):
+    """Some examples of a source that cannot be cut itself.
 
-    try:
-        rest, chosen = train_test_split(
-            indices, test_size=share, stratify=labels[indices], random_state=seed
-        )
-    except ValueError as error:
-        raise errors.InputError(
-            f"The examples cannot be split with every class in each part: {error}"
-        ) from error
-    return np.sort(rest), np.sort(chosen)
+    Attributes:
+        source: The examples to select from.
+        indices: Which of them, int64 `(count,)`.
+    """
+
+    source: Source
+    indices: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, indices: Indices) -> Examples:
+        """Read some of the selected examples, in the order of `indices`."""
+        return self.source.read(self.indices[np.asarray(indices, "int64")])
+
+    def digest(self) -> str:
+        """Hash the source and which of its examples are selected."""
+        return _hash_texts(self.source.digest(), _hash_array(self.indices))
+
+    def at_size(self, image_size: int) -> Source:
+        """Return the same images, read as squares of `image_size` pixels."""
+        return replace(self, source=self.source.at_size(image_size))
+
+    def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
+        """Return what the source shows of the selected examples."""
+        return self.source.preview(self.indices[np.asarray(indices, "int64")], side)
 
 
-def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
-    """Load an image classification dataset from `tensorflow_datasets`.
+@dataclass(frozen=True, eq=False)
+class Concatenation(Wrapper):
+    """The examples of several sources, one source after the other.
 
-    The official test split is the test split (where there is none: the official
-    validation split, else a part drawn from train). Validation is drawn from train.
+    Attributes:
+        sources: At least one, of the same kind, whose examples have the same shape.
+    """
+
+    sources: tuple[Source, ...]
+
+    @property
+    def source(self) -> Source:
+        """The first of the sources, which stands for the others."""
+        return self.sources[0]
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+    def read(self, indices: Indices) -> np.ndarray:
+        """Read some examples, in the order of `indices`."""
+        rows = self._rows("read", indices)
+        return np.stack(rows) if rows else self.sources[0].read([])
+
+    def digest(self) -> str:
+        """Hash all sources in their order."""
+        return _hash_texts(*(source.digest() for source in self.sources))
+
+    def at_size(self, image_size: int) -> Source:
+        """Return the same images, read as squares of `image_size` pixels."""
+        return Concatenation(tuple(s.at_size(image_size) for s in self.sources))
+
+    def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
+        """Return what the sources show of some examples."""
+        if any(source.preview([], side) is None for source in self.sources):
+            return None
+        return self._rows("preview", indices, side)
+
+    def _rows(self, method, indices, *options) -> list:
+        """Call a method of each source on its share of `indices`; keep their order."""
+        indices = np.asarray(indices, "int64")
+        ends = np.cumsum([len(source) for source in self.sources])
+        owners = np.searchsorted(ends, indices, side="right")
+        rows = [None] * len(indices)
+        for owner in np.unique(owners):
+            places = np.flatnonzero(owners == owner)
+            source = self.sources[owner]
+            local = indices[places] - (ends[owner] - len(source))
+            values = getattr(source, method)(local, *options)
+            for place, value in zip(places, values, strict=True):
+                rows[place] = value
+        return rows
+
+
+def as_source(inputs: Source | np.ndarray | Sequence[Path | bytes]) -> Source:
+    """Return a source for what callers usually have in their hands.
 
     Args:
-        name: A name that `tfds.load` takes, such as "cifar10". Downloaded, the first
-            time, to where TFDS keeps its data.
-        validation: Part of the training examples drawn for validation, in (0, 1).
-        seed: Seed of the drawing.
+        inputs: A source, which is returned as it is; an array: images if uint8
+            `(count, height, width, 3)`, else features; or image files.
+
+    >>> as_source(np.zeros((2, 8, 8, 3), "uint8")).kind
+    'image'
+    """
+    if hasattr(inputs, "input_spec"):
+        return inputs
+    if not hasattr(inputs, "dtype"):
+        return ImageFiles(tuple(inputs))
+    shape = inputs.shape
+    if inputs.dtype == np.uint8 and len(shape) == 4 and shape[-1] == 3:
+        return ImageArray(inputs)
+    return Arrays(inputs)
+
+
+def concatenate(*sources: Source) -> Source:
+    """Return the examples of several sources of one kind, one after the other.
 
     Raises:
-        InputError: An unknown name, a download that failed, or a dataset that has no
-            images with single labels.
+        InputError: The kinds differ.
+
+    >>> one = as_source(np.zeros((2, 8, 8, 3), "uint8"))
+    >>> len(concatenate(one, one, one))
+    6
     """
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(name)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        known = [
-            SAMPLE_NAME,
-            DIGITS_NAME,
-            *tfds.list_builders(with_community_datasets=False),
-        ]
-        raise errors.unknown("dataset", name, known) from error
-    features = builder.info.features or {}
-    if not {"image", "label"} <= set(features) or not builder.info.supervised_keys:
-        raise errors.expected(
-            "dataset", "have the features 'image' and 'label'", name, "See its page."
-        )
-    try:
-        builder.download_and_prepare()
-    except Exception as error:  # Network, disk, manual downloads: TFDS says which.
-        raise errors.InputError(
-            f"The dataset {name!r} is not in {builder.data_dir} and could not be "
-            f"fetched: {str(error).splitlines()[0]} The dataset {SAMPLE_NAME} needs no "
-            "download."
-        ) from error
-
-    # Images of different sizes stay encoded: decoded they would take the memory of the
-    # largest, before they are cut to one size.
-    varied = None in features["image"].shape
-    decoders = {"image": tfds.decode.SkipDecoding()} if varied else None
-
-    def read(split):
-        pairs = list(
-            tfds.as_numpy(
-                builder.as_dataset(split=split, decoders=decoders, as_supervised=True)
-            )
-        )
-        labels = np.array([label for _, label in pairs], "int32")
-        if varied:
-            return tuple(image for image, _ in pairs), labels
-        return np.stack([_rgb(image) for image, _ in pairs]), labels
-
-    official = next((s for s in ("test", "validation") if s in builder.info.splits), "")
-    splits = _three(
-        Split(*read("train")),
-        Split(*read(official)) if official else None,
-        features["label"].names,
-        validation,
-        0.15,
-        seed,
-    )
-    test = f"test is the official {official} split, " if official else ""
-    return replace(splits, origin=f"TFDS's {name}: {test}{splits.origin}")
+    kinds = {source.kind for source in sources}
+    if len(kinds) > 1:
+        raise errors.expected("sources", "be of one kind", sorted(kinds))
+    return Concatenation(tuple(sources))
 
 
-def _rgb(image):
-    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+def read_all(source: Source) -> np.ndarray:
+    """Return all examples of a source of single arrays as one array in memory."""
+    values = source.in_memory()
+    return source.read(np.arange(len(source))) if values is None else values
+
+
+def _hash_array(array) -> str:
+    digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+    # As bytes: bfloat16 is no type that hashlib can read from.
+    digest.update(np.ascontiguousarray(array).reshape(-1).view("uint8").data)
+    return digest.hexdigest()
+
+
+def _hash_texts(*texts: str) -> str:
+    return hashlib.sha256(" ".join(texts).encode()).hexdigest()

@@ -1,17 +1,23 @@
-"""Labelled examples that are read by index, and the three splits they come in."""
+"""Examples with their labels, and the three splits of a dataset."""
 
 import hashlib
 import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import psutil
 
 from keras_tl import errors, progress
-from keras_tl.data import images as image_files
+from keras_tl.data import sources
+from keras_tl.data.sources import Examples, Source
+
+# Label of a training example whose class is not known.
+UNKNOWN = -1
+
+# Name of several examples of a kind, for people.
+NOUNS = {"image": "images", "text": "texts"}
 
 
 @dataclass(frozen=True)
@@ -19,81 +25,82 @@ class Split:
     """Examples and their labels.
 
     Attributes:
-        images: Either an array `(count, ...)`, or what is indexed like one: uint8 RGB
-            images `(count, height, width, 3)` in [0, 255], or features of any shape;
-            or one image file per example, as its path or its content.
-        labels: int32 `(count,)`, each in [0, num_classes).
-        image_size: Side in pixels of the squares that `read` gives. `None` gives
-            the rows of an array as they are.
-        augmented_copies: Where above 0, `images` and `labels` hold every example this
-            many times, each copy changed already, one copy behind the other.
-        targets: What else there is to learn of each example, float32 `(count, n)`, for
-            `methods.distillation` and `methods.multi_task`: they know what the columns
-            mean. `None` is nothing.
+        inputs: A source of examples, or what `sources.as_source` makes one of: an
+            array, or image files.
+        labels: int32 `(count,)`, each the number of a class, or -1 where it is not
+            known; or float32 `(count, n)`: several labels of an example, each 0 or 1,
+            or numbers to be predicted, NaN where they are not known; n is 0 where
+            there is nothing to label. Examples of an unknown label can train, see
+            `pipeline.Training`, but not be evaluated.
+        targets: Further values to learn for each example, float32 `(count, n)`, for
+            `methods.distillation` and `methods.multi_task`, which know what the columns
+            mean; `None` where there are none.
+        copies: How many times `inputs` and `labels` hold every example, each copy
+            augmented already, one copy after the other.
+        beside: How many of the examples, the last ones, stand beside the others in
+            every batch, see `beside`.
 
-    >>> split = Split(np.zeros((5, 8, 8, 3), "uint8"), [0, 1, 0, 1, 0], image_size=4)
+    >>> split = Split(np.zeros((5, 8, 8, 3), "uint8"), [0, 1, 0, 1, 0]).at_size(4)
     >>> split.read([0, 3]).shape
     (2, 4, 4, 3)
     """
 
-    images: np.ndarray | Sequence[Path | bytes] = field(repr=False)
+    inputs: Source = field(repr=False)
     labels: np.ndarray = field(repr=False)
-    image_size: int | None = None
-    augmented_copies: int = 0
     targets: np.ndarray | None = field(default=None, repr=False)
+    copies: int = 1
+    beside: int = 0
 
     def __post_init__(self):
-        object.__setattr__(self, "labels", np.asarray(self.labels, "int32").reshape(-1))
-        if len(self.images) != len(self.labels):
-            raise errors.expected(
-                "labels",
-                f"have one entry for each of the {len(self.images)} images",
-                len(self.labels),
-            )
-        if self.targets is not None and len(self.targets) != len(self.labels):
-            raise errors.expected(
-                "targets",
-                f"have one row for each of the {len(self.labels)} examples",
-                len(self.targets),
-            )
+        object.__setattr__(self, "inputs", sources.as_source(self.inputs))
+        object.__setattr__(self, "labels", _as_labels(self.labels))
+        for name, values in (("labels", self.labels), ("targets", self.targets)):
+            if values is not None and len(values) != len(self.inputs):
+                raise errors.expected(
+                    name,
+                    f"have one entry for each of the {len(self.inputs)} examples",
+                    len(values),
+                )
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Read some examples, in the order of `indices`.
+    @property
+    def known(self) -> np.ndarray:
+        """Whether the label of each example is known, bool `(count,)`."""
+        if self.labels.ndim == 1:
+            return self.labels >= 0
+        return ~np.isnan(self.labels).any(axis=1)
 
-        Returns:
-            Array `(len(indices), ...)`: uint8 `(n, image_size, image_size, 3)` for
-            images, the rows as they are for features.
-        """
-        if not is_array(self.images):
-            paths = [self.images[index] for index in indices]
-            return image_files.read(paths, self.image_size)
-        rows = self.images[np.asarray(indices)]
-        if self.image_size is None:
-            return rows
-        return image_files.resize(rows, self.image_size)
+    def read(self, indices: Sequence[int] | np.ndarray) -> Examples:
+        """Read some examples, in the order of `indices`, as the model takes them."""
+        return self.inputs.read(indices)
 
     def at_size(self, image_size: int) -> "Split":
-        """Let `read` give square images of `image_size` pixels."""
-        errors.check_at_least("image_size", image_size, 1)
-        return replace(self, image_size=image_size)
+        """Return the same examples, images read as squares of `image_size` pixels."""
+        return replace(self, inputs=self.inputs.at_size(image_size))
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Split":
         """Keep only the examples at `indices`, in that order."""
         indices = np.asarray(indices, "int64")
-        if is_array(self.images):
-            kept = self.images[indices]
-        else:
-            kept = tuple(self.images[index] for index in indices)
-        targets = None if self.targets is None else self.targets[indices]
-        return replace(self, images=kept, labels=self.labels[indices], targets=targets)
+        last = indices >= len(self) - self.beside
+        # What stands beside the others stays behind them.
+        indices = np.concatenate([indices[~last], indices[last]])
+        return replace(
+            self,
+            inputs=self.inputs.take(indices),
+            labels=self.labels[indices],
+            targets=None if self.targets is None else self.targets[indices],
+            beside=int(last.sum()),
+        )
 
 
-def is_array(images) -> bool:
-    """Say whether images are an array or rows of a cache, not a list of files."""
-    return hasattr(images, "dtype")
+def _as_labels(labels) -> np.ndarray:
+    labels = np.asarray(labels)
+    if not len(labels) or (labels.dtype.kind in "iub" and labels.size == len(labels)):
+        return labels.astype("int32").reshape(-1)
+    labels = labels.astype("float32")
+    return labels if labels.ndim == 2 else labels.reshape(len(labels), -1)
 
 
 @dataclass(frozen=True)
@@ -101,11 +108,11 @@ class Splits:
     """The three splits of one dataset.
 
     Attributes:
-        train: What weights are fitted to.
-        validation: What chooses: epochs, settings, early stopping.
-        test: What is read once, at the end, for the reported number.
-        class_names: Name of each label, in the order of the labels.
-        origin: How the three splits came about, as a sentence for people.
+        train: Examples that the weights are fitted to.
+        validation: Examples that select epochs and settings.
+        test: Examples that are read once, at the end, for the reported number.
+        class_names: Name of each class, or of each column of float labels.
+        origin: How the three splits were made, as a sentence for people.
     """
 
     train: Split
@@ -116,7 +123,29 @@ class Splits:
 
     def __post_init__(self):
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        for name, split in self.items():
+            if not len(split):
+                raise errors.InputError(
+                    f"The {name} split is empty. {self.origin} "
+                    "Give more examples, or put some into a folder of that name."
+                )
+            if name != "train" and not split.known.all():
+                raise errors.InputError(
+                    f"Every example of the {name} split must have a label. Received: "
+                    f"{(~split.known).sum()} of {len(split)} without."
+                )
+            self._check_labels(name, split.labels)
+
+    def _check_labels(self, name, labels):
         count = len(self.class_names)
+        if labels.ndim == 2:
+            if labels.shape[1] != count:
+                raise errors.expected(
+                    "class_names",
+                    f"have a name for each of {labels.shape[1]} columns of labels",
+                    list(self.class_names),
+                )
+            return
         if count < 2:
             raise errors.expected(
                 "data",
@@ -124,25 +153,19 @@ class Splits:
                 list(self.class_names),
                 "A classifier with one class has nothing to learn.",
             )
-        for name, split in self.items():
-            if not len(split):
-                raise errors.InputError(
-                    f"The {name} split is empty. {self.origin} "
-                    "Give more images, or put some into a folder of that name."
-                )
-            low, high = int(split.labels.min()), int(split.labels.max())
-            if low < 0 or high >= count:
-                raise errors.InputError(
-                    f"Labels of the {name} split must be in [0, {count - 1}], one for "
-                    f"each of {count} classes. Received labels from {low} to {high}."
-                )
+        low, high = int(labels.min()), int(labels.max())
+        if low < UNKNOWN or high >= count:
+            raise errors.InputError(
+                f"Labels of the {name} split must be in [0, {count - 1}], one for "
+                f"each of {count} classes. Received labels from {low} to {high}."
+            )
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {len(split):,}" for name, split in self.items())
         total = sum(len(split) for _, split in self.items())
         return (
-            f"{total:,} images of {len(self.class_names)} classes: {counts}. "
-            f"{self.origin}"
+            f"{total:,} {NOUNS.get(self.train.inputs.kind, 'examples')} of "
+            f"{len(self.class_names)} classes: {counts}. {self.origin}"
         )
 
     def items(self) -> list[tuple[str, Split]]:
@@ -158,26 +181,22 @@ class Splits:
         return replace(self, **{name: function(split) for name, split in self.items()})
 
     def at_size(self, image_size: int) -> "Splits":
-        """Let all three splits give square images of `image_size` pixels."""
+        """Return the same data, images read as squares of `image_size` pixels."""
         return self.map(lambda split: split.at_size(image_size))
 
 
 def describe(splits: Splits) -> dict:
-    """Say what a manifest has to know of the data: sizes, classes, origin, content.
+    """Return the sizes, classes, origin and content hash of the data.
 
     Returns:
-        JSON-ready; `sha256` changes with any pixel, file, label or target of any split.
+        Ready for JSON; `sha256` changes with any example, label or target of any split.
     """
     digest = hashlib.sha256()
     for _, split in splits.items():
+        digest.update(split.inputs.digest().encode())
         digest.update(split.labels.tobytes())
         if split.targets is not None:
             digest.update(np.ascontiguousarray(split.targets).data)
-        if is_array(split.images):
-            digest.update(np.ascontiguousarray(split.images[:]).data)
-        else:
-            for file in split.images:
-                digest.update(file if isinstance(file, bytes) else file.read_bytes())
     return {
         "origin": splits.origin,
         "counts": {name: len(split) for name, split in splits.items()},
@@ -187,10 +206,10 @@ def describe(splits: Splits) -> dict:
 
 
 def limit(splits: Splits, count: int | None, *, seed: int) -> Splits:
-    """Keep at most `count` examples of each split, as evenly over classes as it goes.
+    """Keep at most `count` examples of each split, balanced over the classes.
 
-    Each class gives its share of `count`; what a small class cannot give, the others
-    do. `None` keeps everything.
+    Each class gets an equal share of `count`; what a small class cannot fill, the
+    others do. `None` keeps everything.
     """
     if count is None:
         return splits
@@ -199,20 +218,15 @@ def limit(splits: Splits, count: int | None, *, seed: int) -> Splits:
 
 
 def join(first: Split, second: Split) -> Split:
-    """Put the examples of two splits of one dataset behind one another.
+    """Return the examples of two splits of one dataset, one after the other.
 
     Raises:
-        InputError: Their targets do not go together.
+        InputError: Examples or targets of the two do not go together.
 
     >>> one = Split(np.zeros((2, 8, 8, 3), "uint8"), [0, 1])
     >>> len(join(one, one))
     4
     """
-    if is_array(first.images):
-        images = np.concatenate([first.images, second.images])
-    else:
-        images = (*first.images, *second.images)
-    labels = np.concatenate([first.labels, second.labels])
     targets, others = first.targets, second.targets
     shapes = [None if t is None else t.shape[1:] for t in (targets, others)]
     if shapes[0] != shapes[1]:
@@ -222,7 +236,41 @@ def join(first: Split, second: Split) -> Split:
         )
     if targets is not None:
         targets = np.concatenate([targets, others])
-    return replace(first, images=images, labels=labels, targets=targets)
+    return replace(
+        first,
+        inputs=sources.concatenate(first.inputs, second.inputs),
+        labels=np.concatenate([first.labels, second.labels]),
+        targets=targets,
+    )
+
+
+def beside(first: Split, second: Split) -> Split:
+    """Put the examples of another split beside those of a training split.
+
+    Every batch then has as many rows of `second` as of `first`, in turns: rows 0, 2,
+    4, ... are of `first`, rows 1, 3, 5, ... of `second`. An epoch is one pass over
+    `first`; `second` is passed over again and again in an order of its own.
+
+    Args:
+        first: The labelled examples of a training split.
+        second: Examples of the same kind and shape, such as those of another domain;
+            their labels are removed.
+
+    Returns:
+        A training split; its second part has unknown labels and weight 0, so that it
+        counts in no loss and no accuracy but those of a method that looks at it.
+
+    >>> one = Split(np.zeros((2, 8, 8, 3), "uint8"), [0, 1])
+    >>> beside(one, one).labels.tolist()
+    [0, 1, -1, -1]
+    """
+    return replace(join(first, unlabelled(second)), beside=len(second))
+
+
+def unlabelled(split: Split) -> Split:
+    """Return the same examples without their labels."""
+    empty = UNKNOWN if split.labels.ndim == 1 else np.nan
+    return replace(split, labels=np.full_like(split.labels, empty))
 
 
 def few(splits: Splits, labels: int, *, seed: int) -> Splits:
@@ -284,7 +332,13 @@ def class_weights(labels: np.ndarray, num_classes: int) -> list[float]:
 
 
 def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Choose `count` examples, as evenly over the classes as it goes.
+    """Select `count` examples, as many of each class as possible.
+
+    Args:
+        labels: As those of a `Split`. Rows of several labels are balanced over their
+            combinations, numbers to be predicted not at all.
+        count: Number of examples.
+        seed: Seed of the drawing.
 
     Returns:
         Sorted indices, `min(count, len(labels))` of them.
@@ -292,6 +346,12 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     >>> balanced(np.array([0, 0, 0, 0, 1, 1]), 4, seed=0).size
     4
     """
+    if labels.ndim == 2 and not labels.shape[1]:
+        labels = np.zeros(len(labels), "int64")
+    elif labels.ndim == 2:
+        rows, combination = np.unique(labels, axis=0, return_inverse=True)
+        binary = np.isin(rows, (0, 1)).all()
+        labels = combination.reshape(-1) if binary else np.zeros(len(labels), "int64")
     order = np.random.default_rng(seed).permutation(len(labels))
     # The n-th example of each class comes before any (n+1)-th.
     rank = np.empty(len(labels), "int64")
@@ -303,45 +363,46 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def read_once(split: Split, *, share: float = 0.5) -> Split:
-    """Decode and resize every image once and keep the result, as long as it is used.
+    """Read every example once and keep the result, as long as it is used.
 
-    In memory, or, where that would take more than `share` of what is free now, in a
-    temporary file (`TMPDIR` says where) that is gone when the program ends. Where the
-    disk has no such share free either, the split is given back as it is, with a
-    warning, and goes on reading its files in every epoch. Room is looked for before
-    anything is read.
+    For images: decode and resize each once. The result is kept in memory, or, where
+    that would take more than `share` of the free memory, in a temporary file (in the
+    folder that `TMPDIR` names) that is removed when the program ends. Where the disk
+    has too little room as well, the split is returned as it is, with a warning, and
+    reads its files in every epoch. The room is checked before anything is read.
 
     Returns:
-        A split whose images are one uint8 array, or `split` itself.
+        A split whose inputs are one array, or `split` itself.
 
     Raises:
-        InputError: An image cannot be used.
+        InputError: An example cannot be used.
     """
-    if split.image_size is None or (
-        is_array(split.images)
-        and split.images.shape[1:3] == (split.image_size, split.image_size)
-    ):
+    inputs = split.inputs
+    if inputs.in_memory() is not None or not len(split):
         return split
-    shape = (len(split), split.image_size, split.image_size, 3)
-    needed = math.prod(shape)
+    example = inputs.read([0])
+    if isinstance(example, dict):
+        return split
+    shape = (len(split), *example.shape[1:])
+    needed = math.prod(shape) * example.dtype.itemsize
     memory = psutil.virtual_memory().available
     disk = psutil.disk_usage(tempfile.gettempdir()).free
     if needed <= share * memory:
-        decoded = np.empty(shape, "uint8")
+        values = np.empty(shape, example.dtype)
     elif needed <= share * disk:
         # Without a name in any folder: nothing is left behind, however it ends.
         with tempfile.TemporaryFile() as file:
-            decoded = np.memmap(file, "uint8", "w+", shape=shape)
+            values = np.memmap(file, example.dtype, "w+", shape=shape)
     else:
         errors.warn(
-            f"{len(split):,} images of {split.image_size} pixels take "
+            f"{len(split):,} examples of shape {shape[1:]} take "
             f"{needed / 2**30:.1f} GiB, of {memory / 2**30:.1f} GiB free in memory and "
-            f"{disk / 2**30:.1f} GiB in {tempfile.gettempdir()}: they are read and "
-            "resized again in every epoch."
+            f"{disk / 2**30:.1f} GiB in {tempfile.gettempdir()}: they are read again "
+            "in every epoch."
         )
         return split
     blocks = range(0, len(split), 256)
-    for start in progress.track(blocks, "reading images", len(blocks)):
+    for start in progress.track(blocks, f"reading {inputs.kind}s", len(blocks)):
         rows = np.arange(start, min(start + 256, len(split)))
-        decoded[rows] = split.read(rows)
-    return replace(split, images=decoded)
+        values[rows] = inputs.read(rows)
+    return replace(split, inputs=sources.Stored(inputs, values, inputs.kind))

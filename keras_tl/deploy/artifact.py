@@ -1,8 +1,8 @@
-"""What a run leaves behind, and how it is used again: the run folder."""
+"""Load what a run has saved, and use it for predictions."""
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,31 +11,46 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from keras_tl import environment, errors, files, progress
-from keras_tl.data import splits
-from keras_tl.data.splits import Split, Splits
+from keras_tl import errors, files, progress
+from keras_tl.data import sources, text
+from keras_tl.data.sources import Source
 from keras_tl.deploy import compiled
-from keras_tl.training import store
 
 if TYPE_CHECKING:
     import keras
 
-    from keras_tl.analysis import evaluation, summary
+# How logits become an answer, by the activation that the manifest names.
+ANSWERS = {
+    "softmax": lambda logits: special.softmax(logits, axis=-1),
+    "sigmoid": special.expit,
+    "linear": lambda logits: logits,
+}
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A trained classifier with all that is needed to use it.
+    """A trained model with all that is needed to use it.
 
     Attributes:
-        folder: The run it is from.
+        folder: The run it was saved by.
         class_names: Names in the order of the logits.
-        manifest: Versions, seed, data, and how the images were prepared.
+        manifest: Versions, seed, data, and how inputs are prepared.
     """
 
     folder: Path
     class_names: tuple[str, ...]
     manifest: dict
+
+    @property
+    def kind(self) -> str:
+        """Kind of the examples that the model takes: "image" or "text"."""
+        # Runs that were saved before there were others have none.
+        return self.manifest["input"].get("kind", "image")
+
+    @property
+    def activation(self) -> str:
+        """Function from logits to answers: "softmax", "sigmoid" or "linear"."""
+        return self.manifest.get("activation", "softmax")
 
     @property
     def image_size(self) -> int:
@@ -44,7 +59,7 @@ class Artifact:
 
     @cached_property
     def model(self) -> "keras.Model":
-        """From raw images `(batch, image_size, image_size, 3)` to logits."""
+        """The model, from raw images or token ids to logits."""
         return load_model(self.folder / "model.keras")
 
     @property
@@ -69,135 +84,56 @@ class Artifact:
             compiled.convert(self.model, self.folder, self.manifest["model_sha256"])
             self.__dict__.pop("_logits", None)
 
-    def predict(
-        self, images: np.ndarray | Sequence[Path | str], *, batch_size: int = 32
-    ) -> np.ndarray:
-        """Classify images.
+    def source(self, inputs: np.ndarray | Sequence[Path | str]) -> Source:
+        """Prepare examples as the model takes them.
 
         Args:
-            images: uint8 RGB `(count, height, width, 3)` in [0, 255], or image files.
-                The largest centred square of each is resized to `image_size`.
-            batch_size: Images that are in memory at a time.
+            inputs: Images: uint8 RGB `(count, height, width, 3)` in [0, 255], or image
+                files, of each of which the largest centred square is resized to
+                `image_size`. Texts: strings.
+
+        Raises:
+            InputError: Examples of another kind or type.
+        """
+        if self.kind == "text":
+            tokenizer = text.Tokenizer.load(self.folder / text.FILE)
+            return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
+        if isinstance(inputs, np.ndarray):
+            if inputs.ndim != 4 or inputs.shape[-1] != 3 or inputs.dtype != np.uint8:
+                raise errors.InputError(
+                    "`inputs` must be uint8 (count, height, width, 3), RGB in [0, 255]."
+                    f" Received: {inputs.dtype} {inputs.shape}"
+                )
+            return sources.ImageArray(inputs, self.image_size)
+        return sources.ImageFiles(tuple(Path(p) for p in inputs), self.image_size)
+
+    def predict(
+        self, inputs: np.ndarray | Sequence[Path | str], *, batch_size: int = 32
+    ) -> np.ndarray:
+        """Predict the answers of the model.
+
+        Args:
+            inputs: See `source`.
+            batch_size: Examples that are in memory at a time.
 
         Returns:
-            Probabilities `(count, num_classes)`, float32; each row sums to 1.
+            float32 `(count, outputs)`: probabilities of the classes, whose rows sum to
+            1; of several labels, a probability of each; or the predicted numbers.
         """
-        if isinstance(images, np.ndarray):
-            if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-                raise errors.InputError(
-                    "`images` must be uint8 (count, height, width, 3), RGB in [0, 255]."
-                    f" Received: {images.dtype} {images.shape}"
-                )
-        else:
-            images = tuple(Path(path) for path in images)
         errors.check_at_least("batch_size", batch_size, 1)
-        count = len(images)
+        source = self.source(inputs)
+        count = len(source)
         logits = np.zeros((count, len(self.class_names)), "float32")
-        split = Split(images, np.zeros(count), self.image_size)
         steps = range(0, count, batch_size)
         for start in progress.track(steps, "predicting", len(steps)):
             rows = np.arange(start, min(start + batch_size, count))
-            logits[rows] = self._logits(split.read(rows))
+            logits[rows] = self._logits(source.read(rows))
         if not np.isfinite(logits).all():
             raise errors.InputError(
-                "The model gives NaN or infinity for some images: training diverged."
+                "The model returns NaN or infinity for some examples: training "
+                "diverged."
             )
-        return special.softmax(logits, axis=-1)
-
-
-def save(
-    folder: Path,
-    model: "keras.Model",
-    *,
-    recipe: str,
-    settings,
-    data: Splits,
-    results: "Mapping[str, evaluation.Evaluation]",
-    histories: "summary.Histories",
-    seconds: float,
-    cache: store.Cache | None = None,
-) -> dict:
-    """Write what a run has made into its folder, each file in one step.
-
-    `model.keras`, `classes.json`, `metrics.json`, `history.csv`, figures,
-    `report.html`, and last `manifest.json`, which is there only when everything else
-    is.
-
-    Args:
-        folder: The run's folder, which holds its `config.json` already.
-        model: The trained classifier; it is saved without its optimizer.
-        recipe: Name of the recipe.
-        settings: The recipe's settings, of which the manifest keeps the seed.
-        data: What it was trained on.
-        results: Name -> evaluation on the test split; the last is of `model`.
-        histories: Phase -> history, of the phases of `model`; none where nothing was
-            trained by epochs, and then no `history.csv` and no curves.
-        seconds: How long the run took.
-        cache: What the run had from earlier ones, which it took less time for.
-
-    Returns:
-        What `metrics.json` holds.
-
-    Raises:
-        InputError: The disk is full, or the folder cannot be written to.
-    """
-    # Not at the top: who only predicts needs neither Keras nor figures.
-    from keras_tl.analysis import report, summary
-    from keras_tl.models import freezing
-
-    save_model(model, folder / "model.keras")
-    files.write_json(folder / "classes.json", list(data.class_names))
-    metrics = summary.metrics(results)
-    files.write_json(folder / "metrics.json", metrics)
-    if histories:
-        files.write_csv(folder / "history.csv", summary.history_rows(histories))
-    summary.save_figures(folder, results, histories, data.test)
-    parts = {
-        name: round(sum(history["seconds"]), 1)
-        for name, history in histories.items()
-        if "seconds" in history
-    }
-    features = None
-    if cache:
-        features = {"made": cache.made, "found": cache.found}
-        parts = {"features": round(cache.seconds, 1), **parts}
-    manifest = {
-        **environment.run(recipe, settings, seconds),
-        "seconds_of_parts": parts,
-        "features": features,
-        "data": splits.describe(data),
-        "model_sha256": files.sha256(folder / "model.keras"),
-        "input": {
-            "shape": list(model.inputs[0].shape[1:]),
-            "pixels": "RGB in [0, 255]",
-            "resize": "largest centred square, bilinear",
-            "preprocessing": "inside the model",
-        },
-        "output": "logits, in the order of classes.json",
-    }
-    saved = files.read_json(folder / "config.json")
-    report.write(
-        folder / "report.html",
-        command=f"keras-tl run {recipe} --config {folder / 'config.json'} --out NEW",
-        settings=saved,
-        data=data,
-        results=results,
-        histories=histories,
-        layers=freezing.report(model),
-        manifest=manifest,
-    )
-    files.write_json(folder / "manifest.json", manifest)
-    print(
-        f"Report: {folder / 'report.html'}. "
-        f"To classify images: keras-tl predict {folder} IMAGE..."
-    )
-    return metrics
-
-
-def save_model(model: "keras.Model", path: Path) -> None:
-    """Save a model in one step: an error leaves the old file as it was."""
-    with files.atomic(path) as temporary:
-        model.save(temporary, include_optimizer=False)
+        return ANSWERS[self.activation](logits)
 
 
 def load(folder: Path | str) -> Artifact:
@@ -224,7 +160,7 @@ def load(folder: Path | str) -> Artifact:
         )
     path = folder / "model.keras"
     if not path.is_file() or files.sha256(path) != manifest.get("model_sha256"):
-        # What is wrong with it is said where it can be.
+        # Raises with what is wrong with it, where that can be told.
         load_model(path)
         raise errors.InputError(
             f"{path} is not the file this run saved: its sha256 is not the one in "
@@ -237,7 +173,7 @@ def load(folder: Path | str) -> Artifact:
 def load_model(path: Path | str) -> "keras.Model":
     """Load a `.keras` file that may be damaged or hostile.
 
-    Keras says "File not found" of files that are there but are no archive, and has six
+    Keras reports "File not found" for existing files that are no archive, and has six
     other errors for damaged ones. Code in a file (a Lambda layer) is never run.
 
     Raises:

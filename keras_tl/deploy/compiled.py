@@ -1,4 +1,4 @@
-"""A classifier as one compiled function, for use after training.
+"""A model as one compiled function, for use after training.
 
 With LiteRT (extra `export`), a run's model is converted once; from then on neither
 TensorFlow nor Keras is imported to use it. Without it, a TensorFlow function whose
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 LITERT = "model.tflite"
 
-# From float32 images `(batch, height, width, 3)` in [0, 255] to float32 logits.
+# From a batch of inputs, as the model takes them, to float32 logits.
 Logits = Callable[[np.ndarray], np.ndarray]
 
 
 def has_litert() -> bool:
-    """Say whether LiteRT is installed."""
+    """Return whether LiteRT is installed."""
     return importlib.util.find_spec("ai_edge_litert") is not None
 
 
 def converted(folder: Path, model_sha256: str) -> bool:
-    """Say whether a run has a LiteRT model, whole and made of the model it has now.
+    """Return whether a run has a LiteRT model, undamaged and of its present model.
 
     Args:
         folder: The run's folder.
@@ -60,7 +60,7 @@ def convert(model: "keras.Model", folder: Path, model_sha256: str) -> None:
 
 
 def _in_float32(model):
-    """Give a model whose layers all compute in float32, with the same weights."""
+    """Return a model whose layers all compute in float32, with the same weights."""
     import keras
 
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
@@ -75,18 +75,18 @@ def _in_float32(model):
 
 
 def litert(folder: Path) -> Logits:
-    """Load a run's LiteRT model; images go through one by one, as fast as batches."""
+    """Load a run's LiteRT model; examples run one by one, as fast as batches."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(folder / LITERT), num_threads=os.cpu_count())
     interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]["index"]
+    details = interpreter.get_input_details()[0]
     target = interpreter.get_output_details()[0]["index"]
 
-    def logits(images):
+    def logits(inputs):
         rows = []
-        for image in np.asarray(images, "float32"):
-            interpreter.set_tensor(source, image[None])
+        for row in np.asarray(inputs, details["dtype"]):
+            interpreter.set_tensor(details["index"], row[None])
             interpreter.invoke()
             rows.append(interpreter.get_tensor(target)[0])
         return np.stack(rows)
@@ -95,20 +95,21 @@ def litert(folder: Path) -> Logits:
 
 
 def frozen(model: "keras.Model") -> Logits:
-    """Make a TensorFlow function of a model, with its weights as constants."""
+    """Build a TensorFlow function of a model, with its weights as constants."""
     import tensorflow as tf
 
     # No public name leads here in TensorFlow 2.
     from tensorflow.python.framework import convert_to_constants
 
-    shape = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
-    traced = tf.function(lambda images: model(images, training=False))
+    inputs = model.inputs[0]
+    spec = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
+    traced = tf.function(lambda x: model(x, training=False))
     constant = convert_to_constants.convert_variables_to_constants_v2(
-        traced.get_concrete_function(shape)
+        traced.get_concrete_function(spec)
     )
 
-    def logits(images):
-        (found,) = constant(tf.constant(images, tf.float32))
-        return found.numpy()
+    def logits(inputs):
+        (values,) = constant(tf.cast(inputs, spec.dtype))
+        return values.numpy()
 
     return logits

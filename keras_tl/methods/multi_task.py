@@ -1,12 +1,11 @@
 """Several tasks on the same images: one backbone, one pass, a head for each.
 
-The labels of a classifier are its own task. Other tasks have labels beside them, see
-`label`, and heads of their own, which learn along in any phase, see `learn`. A head is
-a layer on the features that all tasks share: it can be added later, and left out.
+The labels of a classifier are its own task. Other tasks have further labels, see
+`label`, and heads of their own, which train along in any phase, see `learn`. A head is
+a layer on the features that all tasks share: it can be added later, or left out.
 """
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import keras
@@ -15,15 +14,15 @@ from keras import ops
 
 from keras_tl import errors
 from keras_tl.data.splits import Split
-from keras_tl.methods.regularizers import mean_over_rows
 from keras_tl.models import splitting
+from keras_tl.training.terms import Method, Metric, Term, head_outputs
 
 # Name of the classifier's own task.
 OWN = "logits"
 
 
 def label(split: Split, tasks: Mapping[str, tuple[np.ndarray, int]]) -> Split:
-    """Give the examples of a split the labels of other tasks.
+    """Add the labels of other tasks to a split, as its targets.
 
     Args:
         split: The examples, with the labels of the classifier's own task.
@@ -97,21 +96,21 @@ def learn(
     weights: Mapping[str, float] | None = None,
     *,
     layer: str = "pool",
-) -> Callable[[keras.Model], keras.Model]:
-    """Let other heads learn along with a classifier.
+) -> Method:
+    """Train the heads of other tasks together with a classifier.
 
     The loss is the weighted sum of the cross-entropies of all tasks, in training and
     validation; each task has an accuracy of its own, over the examples whose label is
     known.
 
     Args:
-        tasks: What `heads` built, in the order of the labels, see `label`.
-        weights: Name -> how much a task counts; the classifier's own is "logits". 1 for
-            those that have no entry.
+        tasks: Heads that `heads` built, in the order of the labels, see `label`.
+        weights: Name -> weight of the task in the loss; the classifier's own task is
+            "logits". 1 for those that have no entry.
         layer: See `heads`.
 
     Returns:
-        A `regularizer` for the phases.
+        A method for `phases.Phase`; its metrics are `NAME_accuracy` of each task.
 
     Raises:
         InputError: A weight of an unknown task, or a negative one.
@@ -125,72 +124,57 @@ def learn(
             raise errors.unknown("weights", name, (*tasks, OWN))
         if weight < 0:
             raise errors.expected("weights", "not be negative", weights)
-    return functools.partial(Joint, tasks=tasks, weights=weights, layer=layer)
 
+    def method(model, steps):
+        def loss(batch):
+            total = 0.0
+            for name, labels in _labels(batch, tasks).items():
+                # An unknown label is a row of zeros, and costs nothing.
+                logits = ops.cast(batch.outputs[name], "float32")
+                costs = -ops.sum(labels * ops.log_softmax(logits), axis=-1)
+                total = total + weights.get(name, 1.0) * batch.mean(costs)
+            return total
 
-class Joint(keras.Model):
-    """A classifier that trains together with the heads of other tasks.
-
-    Args:
-        model: Functional classifier; its layers are shared.
-        tasks: See `learn`.
-        weights: See `learn`.
-        layer: See `heads`.
-    """
-
-    def __init__(self, model: keras.Model, tasks, weights, layer):
-        outputs = _outputs(model, tasks, layer)
-        super().__init__(model.inputs[0], outputs, name=model.name)
-        self._weights_of = {name: weights.get(name, 1.0) for name in outputs}
-        self._accuracies = {
-            name: keras.metrics.CategoricalAccuracy(name=f"{name}_accuracy")
-            for name in tasks
-        }
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        parts = self._parts(y, y_pred)
-        loss = self._weights_of[OWN] * super().compute_loss(
-            x, parts[OWN], y_pred[OWN], sample_weight, training
+        return Term(
+            loss,
+            heads={name: (head, layer) for name, head in tasks.items()},
+            label_weight=weights.get(OWN, 1.0),
+            in_validation=True,
+            metrics=[_accuracy(name, tasks) for name in tasks],
         )
-        for name in self._accuracies:
-            # An unknown label is a row of zeros, and costs nothing.
-            likely = ops.log_softmax(ops.cast(y_pred[name], "float32"))
-            costs = -ops.sum(parts[name] * likely, axis=-1)
-            cost = self._weights_of[name] * mean_over_rows(costs, sample_weight)
-            # As Keras's own: divided by the number of devices, which are added up.
-            loss = loss + self._aggregate_additional_loss(cost)
-        return loss
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        parts = self._parts(y, y_pred)
-        for name, accuracy in self._accuracies.items():
-            known = ops.sum(parts[name], axis=-1)
-            if sample_weight is not None:
-                known = known * ops.reshape(sample_weight, (-1,))
-            accuracy.update_state(parts[name], y_pred[name], known)
-        logs = super().compute_metrics(x, parts[OWN], y_pred[OWN], sample_weight)
-        # Keras has put those of `self.metrics` among them, these too.
-        return logs | {m.name: m.result() for m in self._accuracies.values()}
+    return method
 
-    def _parts(self, y, y_pred):
-        """Take apart the columns of the labels, by task."""
-        # JAX gives `y_pred` in the order of the alphabet.
-        widths = {name: y_pred[name].shape[-1] for name in self._weights_of}
-        wanted = sum(widths.values())
-        if y.shape[-1] != wanted:
-            raise errors.InputError(
-                f"The labels must have {wanted} columns, {widths}. Received: "
-                f"{y.shape[-1]}. Give the training and validation splits the labels of "
-                "all tasks: see `multi_task.label`."
-            )
-        ends = np.cumsum(list(widths.values()))
-        starts = ends - list(widths.values())
-        return {
-            name: y[:, start:end]
-            for name, start, end in zip(widths, starts, ends, strict=True)
-        }
+
+def _accuracy(name, tasks) -> Metric:
+    """Build the accuracy of a task over the examples whose label is known."""
+
+    def values(batch):
+        labels = _labels(batch, tasks)[name]
+        known = ops.sum(labels, axis=-1)
+        if batch.sample_weight is not None:
+            known = known * ops.reshape(batch.sample_weight, (-1,))
+        return labels, batch.outputs[name], known
+
+    metric = keras.metrics.CategoricalAccuracy(name=f"{name}_accuracy")
+    return Metric(metric, values, "max")
+
+
+def _labels(batch, tasks):
+    """Return the one-hot labels of each task, from the columns of the targets."""
+    widths = {name: head.units for name, head in tasks.items()}
+    columns = 0 if batch.targets is None else batch.targets.shape[-1]
+    if columns != sum(widths.values()):
+        raise errors.InputError(
+            f"The targets must have {sum(widths.values())} columns: {widths}. Received "
+            f"{columns}. Add the labels of all tasks to the training and validation "
+            "splits, see `multi_task.label`."
+        )
+    ends = np.cumsum(list(widths.values()))
+    return {
+        name: batch.targets[:, end - width : end]
+        for (name, width), end in zip(widths.items(), ends, strict=True)
+    }
 
 
 def attach(
@@ -217,18 +201,7 @@ def attach(
     >>> {name: output.shape for name, output in both.output.items()}
     {'logits': (None, 3), 'domain': (None, 2)}
     """
-    return keras.Model(model.inputs[0], _outputs(model, tasks, layer), name=model.name)
-
-
-def _outputs(model, tasks, layer):
-    found = splitting.outputs(model)
-    # Where all below the heads is frozen, what trains begins with the features.
-    features = found.get(layer, model.inputs[0])
-    if layer not in found and not all(_takes(h, features) for h in tasks.values()):
-        raise errors.unknown("layer", layer, found)
-    outputs = {name: head(features) for name, head in tasks.items()}
-    return {OWN: model.outputs[0], **outputs}
-
-
-def _takes(head, features):
-    return head.get_build_config()["input_shape"][1:] == features.shape[1:]
+    outputs = head_outputs(model, {name: (h, layer) for name, h in tasks.items()})
+    return keras.Model(
+        model.inputs[0], {OWN: model.outputs[0], **outputs}, name=model.name
+    )

@@ -1,98 +1,33 @@
-"""Hold fine-tuning back where labels are few: L2-SP, DELTA, BSS, LwF.
+"""Regularize fine-tuning where labels are few: L2-SP, DELTA, BSS, LwF.
 
-Each function gives a regularizer, which the phases take: a function from the part that
-trains to a model with the same layers and one more term in its loss. What is saved is
-the plain model, which knows nothing of it. Validation losses are without the term.
+Each function returns a method for `phases.Phase`, which adds a term to the loss of the
+labels. The saved model does not contain it; validation losses are without it.
 
-What they buy, in a published comparison with ResNet50 on CUB-200 (accuracy at 15, 30,
-50 and 100 % of the labels, https://github.com/thuml/Transfer-Learning-Library): plain
-51.2, 64.6, 74.6, 81.8; BSS 53.4, 66.7, 76.0, 82.0; DELTA 54.8, 67.3, 76.3, 82.3; LwF
-56.7, 66.8, 73.4, 81.5.
+A published comparison with ResNet50 on CUB-200 (accuracy with 15, 30, 50 and 100 % of
+the labels, https://github.com/thuml/Transfer-Learning-Library): plain fine-tuning 51.2,
+64.6, 74.6, 81.8; BSS 53.4, 66.7, 76.0, 82.0; DELTA 54.8, 67.3, 76.3, 82.3; LwF 56.7,
+66.8, 73.4, 81.5.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 from keras import ops
 
 from keras_tl import errors
 from keras_tl.models import freezing, splitting
-from keras_tl.training.phases import Regularizer
-
-Penalty = Callable[
-    [keras.KerasTensor, Mapping[str, keras.KerasTensor], keras.KerasTensor | None],
-    keras.KerasTensor,
-]
+from keras_tl.training.terms import Method, Term
 
 
-class Regularized(keras.Model):
-    """A classifier with one more term in the loss it trains with.
-
-    Args:
-        model: Functional classifier; its layers are shared.
-        taps: Names of layers whose outputs the term needs.
-        penalty: Function from a batch as `model` takes it, the outputs of `taps`, by
-            name, and the weights of the rows, or `None`, to a number. Rows of weight 0
-            fill up a batch and must not count.
-
-    Raises:
-        InputError: An unknown layer.
-    """
-
-    def __init__(self, model: keras.Model, taps: Sequence[str], penalty: Penalty):
-        found = splitting.outputs(model)
-        for name in taps:
-            if name not in found:
-                raise errors.unknown("layers", name, found)
-        outputs = {_LOGITS: model.outputs[0], **{name: found[name] for name in taps}}
-        super().__init__(model.inputs[0], outputs, name=model.name)
-        self._penalty = penalty
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        loss = super().compute_loss(x, y, y_pred[_LOGITS], sample_weight, training)
-        if not training:
-            return loss
-        term = self._penalty(x, y_pred, sample_weight)
-        # As Keras's own: divided by the number of devices, which are added up.
-        return loss + self._aggregate_additional_loss(term)
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        return super().compute_metrics(x, y, y_pred[_LOGITS], sample_weight)
-
-
-# No layer can have this name.
-_LOGITS = "/logits"
-
-
-def mean_over_rows(
-    costs: keras.KerasTensor, sample_weight: keras.KerasTensor | None
-) -> keras.KerasTensor:
-    """Average over a batch as Keras's losses do: a row of weight 0 counts for nothing.
-
-    Args:
-        costs: One number for each row, `(batch,)`.
-        sample_weight: Weight of each row, or `None` for 1.
-
-    >>> float(mean_over_rows(ops.array([3.0, 5.0]), ops.array([2.0, 0.0])))
-    3.0
-    """
-    costs = ops.cast(costs, "float32")
-    if sample_weight is not None:
-        costs = costs * ops.cast(ops.reshape(sample_weight, (-1,)), "float32")
-    return ops.mean(costs)
-
-
-def l2_sp(*, alpha: float = 0.01, beta: float = 0.01) -> Regularizer:
-    """Pull pretrained weights to where they began, and the head's to 0.
+def l2_sp(*, alpha: float = 0.01, beta: float = 0.01) -> Method:
+    """Penalize the distance of pretrained weights to their start, and the head's to 0.
 
     alpha / 2 * sum (w - w_start)^2 + beta / 2 * sum w_head^2, over all weights that
     train when the phase begins.
 
     Args:
-        alpha: Strength for pretrained weights, at least 0.
-        beta: Strength for the head's.
+        alpha: Weight of the penalty on pretrained weights, at least 0.
+        beta: Weight of the penalty on the head's weights, at least 0.
 
     Raises:
         InputError: A value below 0.
@@ -104,32 +39,31 @@ def l2_sp(*, alpha: float = 0.01, beta: float = 0.01) -> Regularizer:
     errors.check_at_least("alpha", alpha, 0)
     errors.check_at_least("beta", beta, 0)
 
-    def regularize(model):
+    def method(model, steps):
         head, pretrained = _weights(model)
         start = [ops.copy(weight) for weight in pretrained]
 
-        def penalty(x, outputs, sample_weight):
+        def penalty(batch):
             moved = [w - s for w, s in zip(pretrained, start, strict=True)]
             return alpha / 2 * _squares(moved) + beta / 2 * _squares(head)
 
-        return Regularized(model, [], penalty)
+        return Term(penalty)
 
-    return regularize
+    return method
 
 
-def delta(
-    layers: Sequence[str], *, alpha: float = 0.01, beta: float = 0.01
-) -> Regularizer:
-    """Pull the feature maps of some layers to what they were at the start.
+def delta(layers: Sequence[str], *, alpha: float = 0.01, beta: float = 0.01) -> Method:
+    """Penalize the change of the feature maps of some layers since the start.
 
     alpha / 2 * sum (map - map_start)^2, a mean over the batch, and beta / 2 * sum
-    w_head^2. Without the paper's attention, which weighs channels by what the loss
-    gains from each. A second pass through the part that trains is run in each step.
+    w_head^2. Without the paper's attention, which weights channels by how much the loss
+    depends on each. Each step runs the layers a second time with their weights of the
+    start.
 
     Args:
-        layers: Names of layers among or above those that train.
-        alpha: Strength for the maps, at least 0.
-        beta: Strength for the head's weights.
+        layers: Names of layers among those that train, or above them.
+        alpha: Weight of the penalty on the maps, at least 0.
+        beta: Weight of the penalty on the head's weights, at least 0.
 
     Raises:
         InputError: No layers, an unknown one, or a value below 0.
@@ -142,34 +76,35 @@ def delta(
     errors.check_at_least("alpha", alpha, 0)
     errors.check_at_least("beta", beta, 0)
 
-    def regularize(model):
-        before = _as_it_is(model, layers)
+    def method(model, steps):
+        start = _copy(model, layers)
         head, _ = _weights(model)
 
-        def penalty(x, outputs, sample_weight):
-            then = before(x, training=False)
-            apart = [outputs[name] - ops.stop_gradient(then[name]) for name in layers]
-            maps = mean_over_rows(sum(map(_squares_of_rows, apart)), sample_weight)
+        def penalty(batch):
+            before = start(batch.inputs, training=False)
+            changes = [
+                batch.outputs[name] - ops.stop_gradient(before[name]) for name in layers
+            ]
+            maps = batch.mean(sum(map(_squares_of_rows, changes)))
             return alpha / 2 * maps + beta / 2 * _squares(head)
 
-        return Regularized(model, layers, penalty)
+        return Term(penalty, layers=layers)
 
-    return regularize
+    return method
 
 
-def bss(layer: str = "pool", *, eta: float = 1e-3, k: int = 1) -> Regularizer:
-    """Shrink the smallest singular values of a batch's features.
+def bss(layer: str = "pool", *, eta: float = 1e-3, k: int = 1) -> Method:
+    """Penalize the smallest singular values of the features of a batch.
 
     eta * sum of the k smallest squared singular values of the matrix `(batch,
-    features)`: directions with little in them transfer badly. Rows of weight 0, which
-    fill up a batch, are left out; the others count alike, whatever they weigh. On
-    several devices, each looks at the matrix of its own rows.
+    features)`: directions with small singular values transfer badly. Rows of weight 0
+    are left out; the others count equally, whatever their weight. On several devices,
+    each takes the matrix of its own rows.
 
     Args:
-        layer: Name of the layer that gives the features, `(batch, features)`.
-        eta: Strength, at least 0.
-        k: Number of values, at least 1; where the smaller side of the matrix has
-            fewer, all.
+        layer: Name of the layer whose output are the features, `(batch, features)`.
+        eta: Weight of the penalty, at least 0.
+        k: Number of singular values, at least 1; all where the matrix has fewer.
 
     Raises:
         InputError: An unknown layer, one whose output is no vector, or a value out of
@@ -182,34 +117,23 @@ def bss(layer: str = "pool", *, eta: float = 1e-3, k: int = 1) -> Regularizer:
     errors.check_at_least("eta", eta, 0)
     errors.check_at_least("k", k, 1)
 
-    def regularize(model):
-        found = splitting.outputs(model)
-        if layer not in found:
-            raise errors.unknown("layer", layer, found)
-        shape = found[layer].shape
+    def method(model, steps):
+        known = splitting.outputs(model)
+        if layer not in known:
+            raise errors.unknown("layer", layer, known)
+        shape = known[layer].shape
         if len(shape) != 2:
-            raise errors.expected("layer", "give (batch, features)", f"{layer} {shape}")
+            raise errors.expected(
+                "layer", "have outputs (batch, features)", f"{layer} {shape}"
+            )
 
-        def penalty(x, outputs, sample_weight):
-            features = ops.cast(outputs[layer], "float32")
-            count, width = ops.shape(features)[0], shape[1]
-            if sample_weight is not None:
-                seen = ops.reshape(sample_weight, (-1, 1)) != 0
-                features = ops.where(seen, features, 0.0)
-                count = ops.sum(ops.cast(seen, "int32"))
-            if features.shape[0] is not None and features.shape[0] > width:
-                features = ops.transpose(features)
-            # Squared singular values are the eigenvalues of F F', the smallest first;
-            # before them come zeros, as many as it has rows too many.
-            squares = ops.matmul(features, ops.transpose(features))
-            values, _ = ops.linalg.eigh(squares)
-            side = ops.shape(values)[0]
-            place = ops.arange(side) - (side - ops.minimum(count, width))
-            return eta * ops.sum(ops.where((place >= 0) & (place < k), values, 0.0))
+        def penalty(batch):
+            features = ops.cast(batch.outputs[layer], "float32")
+            return eta * _smallest_squares(features, batch.sample_weight, k)
 
-        return Regularized(model, [layer], penalty)
+        return Term(penalty, layers=[layer])
 
-    return regularize
+    return method
 
 
 def lwf(
@@ -218,20 +142,20 @@ def lwf(
     *,
     alpha: float = 1.0,
     temperature: float = 2.0,
-) -> Regularizer:
-    """Keep what the old task's head says of the images: learning without forgetting.
+) -> Method:
+    """Penalize changes of an old task's predictions: learning without forgetting.
 
     alpha * temperature^2 * KL(p_start, p), a mean over the batch, where p is the
-    softmax of the old logits divided by `temperature`. The old head stays as it is;
-    in the paper it trains on, slowly. A second pass through the part that trains is
-    run in each step.
+    softmax of the old logits divided by `temperature`. The old head does not train; in
+    the paper it does, slowly. Each step runs the layers a second time with their
+    weights of the start.
 
     Args:
-        old_head: Layer or model from what `layer` gives to the old task's logits, such
-            as the last layer of a classifier for ImageNet, without its softmax.
-        layer: Name of the layer that gives the features.
-        alpha: Strength, at least 0.
-        temperature: Greater than 0; higher ones look at unlikely classes more.
+        old_head: Layer or model from the output of `layer` to the old task's logits,
+            such as the last layer of a classifier for ImageNet, without its softmax.
+        layer: Name of the layer whose output are the features.
+        alpha: Weight of the penalty, at least 0.
+        temperature: Greater than 0; a higher one gives unlikely classes more influence.
 
     Raises:
         InputError: An unknown layer, or a value out of range.
@@ -242,32 +166,58 @@ def lwf(
     errors.check_at_least("alpha", alpha, 0)
     errors.check_above("temperature", temperature, 0)
 
-    def regularize(model):
-        before = _as_it_is(model, [layer])
+    def method(model, steps):
+        start = _copy(model, [layer])
 
-        def penalty(x, outputs, sample_weight):
-            then, now = (
-                ops.log_softmax(ops.cast(old_head(seen), "float32") / temperature)
-                for seen in (before(x, training=False)[layer], outputs[layer])
+        def penalty(batch):
+            before, now = (
+                ops.log_softmax(ops.cast(old_head(x), "float32") / temperature)
+                for x in (
+                    start(batch.inputs, training=False)[layer],
+                    batch.outputs[layer],
+                )
             )
-            divergence = ops.sum(ops.exp(then) * (then - now), axis=-1)
-            return alpha * temperature**2 * mean_over_rows(divergence, sample_weight)
+            divergence = ops.sum(ops.exp(before) * (before - now), axis=-1)
+            return alpha * temperature**2 * batch.mean(divergence)
 
-        return Regularized(model, [layer], penalty)
+        return Term(penalty, layers=[layer])
 
-    return regularize
+    return method
 
 
-def _as_it_is(model, layers):
-    """Copy a model, to be asked later for what `layers` give now."""
+def _smallest_squares(features, sample_weight, k):
+    """Add up the k smallest squared singular values of the rows that count."""
+    count, width = ops.shape(features)[0], features.shape[1]
+    if sample_weight is not None:
+        counts = ops.reshape(sample_weight, (-1, 1)) != 0
+        features = ops.where(counts, features, 0.0)
+        count = ops.sum(ops.cast(counts, "int32"))
+    if features.shape[0] is not None and features.shape[0] > width:
+        features = ops.transpose(features)
+    # Squared singular values are the eigenvalues of F F', the smallest first; before
+    # them come zeros, one for each row too many.
+    squares = ops.matmul(features, ops.transpose(features))
+    values, _ = ops.linalg.eigh(squares)
+    side = ops.shape(values)[0]
+    place = ops.arange(side) - (side - ops.minimum(count, width))
+    return ops.sum(ops.where((place >= 0) & (place < k), values, 0.0))
+
+
+def _copy(model, layers):
+    """Copy a model as it is now, with the outputs of some of its layers."""
+    known = splitting.outputs(model)
+    for name in layers:
+        if name not in known:
+            raise errors.unknown("layers", name, known)
     # Held by the penalty alone, so that nothing saves or counts its weights.
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    return Regularized(copy, layers, None)
+    outputs = splitting.outputs(copy)
+    return keras.Model(splitting.inputs(copy), {name: outputs[name] for name in layers})
 
 
 def _weights(model):
-    """Give the weights that train: the head's, and the others."""
+    """Return the weights that train: those of the head, and the others."""
     head = {
         id(weight)
         for layer in freezing.head(model)

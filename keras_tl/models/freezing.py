@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import keras
 
 from keras_tl import errors
+from keras_tl.models import catalog
 
 
 def freeze(model: keras.Model) -> None:
@@ -81,53 +82,30 @@ def unfreeze_head(model: keras.Model) -> None:
     _train_alone(model, head(model), False)
 
 
-def unfreeze_fraction(
-    model: keras.Model, fraction: float, *, batch_normalization: bool = False
-) -> None:
-    """Let the last part of the layers that have weights train, and freeze the others.
-
-    Args:
-        model: Any functional or sequential model.
-        fraction: Part of the layers with weights, from the output back, in [0, 1];
-            BatchNormalization is not counted.
-        batch_normalization: Whether BatchNormalization among them trains as well.
-    """
-    if not 0 <= fraction <= 1:
-        raise errors.expected("fraction", "be in [0, 1]", fraction)
-    layers = leaves(model)
-    weighted = [
-        index
-        for index, layer in enumerate(layers)
-        if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    count = round(fraction * len(weighted))
-    wanted = layers[weighted[-count] :] if count else []
-    _train_alone(model, wanted, batch_normalization)
-
-
 def unfreeze_blocks(
-    model: keras.Model, count: int, pattern: str, *, batch_normalization: bool = False
+    model: keras.Model, count: int, *, batch_normalization: bool = False
 ) -> None:
-    """Let the last blocks and all that follows them train, and freeze the others.
+    """Unfreeze the last blocks and all layers above them, and freeze the others.
 
     Args:
-        model: Any functional or sequential model.
-        count: Number of blocks, from the output back. 0 trains the head alone; layers
-            between it and the last block train with that block.
-        pattern: Regular expression whose first group names a layer's block, such as
-            `backbones.find("vgg16").block`.
-        batch_normalization: Whether BatchNormalization among them trains as well.
+        model: A model on a backbone, see `blocks`.
+        count: Number of blocks, from the output back. 0 unfreezes the head alone;
+            layers between it and the last block are unfrozen with that block.
+        batch_normalization: Whether to unfreeze BatchNormalization among them as well.
+
+    Raises:
+        InputError: More blocks than there are, or a model whose blocks are not known.
     """
-    found = blocks(model, pattern)
-    if not 0 <= count <= len(found):
+    names = blocks(model)
+    if not 0 <= count <= len(names):
         raise errors.expected(
-            "count", f"be in [0, {len(found)}], the number of blocks", count
+            "count", f"be in [0, {len(names)}], the number of blocks", count
         )
     if not count:
         unfreeze_head(model)
         return
     layers = leaves(model)
-    first = found[list(found)[-count]][0]
+    first = names[list(names)[-count]][0]
     start = next(i for i, layer in enumerate(layers) if layer.name == first)
     _train_alone(model, layers[start:], batch_normalization)
 
@@ -151,27 +129,37 @@ def train_only(model: keras.Model, names: Collection[str]) -> None:
     _apply(model, {id(layer): layer.name in names for layer in layers})
 
 
-def blocks(model: keras.Model, pattern: str) -> dict[str, list[str]]:
-    """Group the layers of `model` into blocks, in the order of the model.
+def blocks(model: keras.Model) -> dict[str, list[str]]:
+    """Group the layers of `model` into the blocks of its backbone.
 
     Args:
-        model: Any functional or sequential model.
-        pattern: Regular expression whose first group names a layer's block.
+        model: A backbone of `catalog`, what was built on one, or a model whose layers
+            are named in the same way, such as `block1_conv`, `block2_conv`.
 
     Returns:
-        Block name -> names of its layers.
+        Name of the block -> names of its layers, in the order of the model.
 
     Raises:
-        InputError: No layer matches.
+        InputError: No layer has the name of a block.
+
+    >>> layers = [keras.layers.Dense(2, name=f"block{n}_fc") for n in (1, 2)]
+    >>> blocks(keras.Sequential([keras.Input((4,)), *layers]))
+    {'block1': ['block1_fc'], 'block2': ['block2_fc']}
     """
-    found = {}
-    for layer in leaves(model):
-        match = re.match(pattern, layer.name)
+    names = [layer.name for layer in leaves(model)]
+    pattern = catalog.block_pattern(model.name, names)
+    grouped = {}
+    for name in names:
+        match = pattern and re.match(pattern, name)
         if match:
-            found.setdefault(match.group(1), []).append(layer.name)
-    if not found:
-        raise errors.expected("pattern", "match the name of some layer", pattern)
-    return found
+            grouped.setdefault(match.group(1), []).append(name)
+    if not grouped:
+        raise errors.InputError(
+            f"The blocks of {model.name} are not known: its layers have names of no "
+            "backbone in `catalog`. Name the layers to train: `unfreeze_from`, "
+            "`train_only`."
+        )
+    return grouped
 
 
 # Names that `models.heads` gives its layers.

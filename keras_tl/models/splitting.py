@@ -69,9 +69,12 @@ def frozen_cut(model: keras.Model) -> tuple[str, keras.KerasTensor] | None:
     needs to run only once.
 
     Returns:
-        Name and tensor of the cut, or `None` when there is none above some weights:
-        preprocessing alone is not worth keeping.
+        Name and tensor of the cut, or `None` when there is none above some weights,
+        since preprocessing alone is not worth keeping, or when the model has several
+        inputs or outputs.
     """
+    if len(functional(model).inputs) > 1 or len(model.outputs) > 1:
+        return None
     valid = {id(tensor): (name, tensor) for name, tensor in cut_points(model)}
     deepest, weighted = None, False
     for operation, inputs, outputs in nodes(model):
@@ -105,6 +108,12 @@ def functional(model: keras.Model) -> keras.Model:
             "`keras.Input`."
         )
     return model
+
+
+def inputs(model: keras.Model) -> keras.KerasTensor | dict | list:
+    """Return the inputs of a model as it was built: one tensor, or several."""
+    graph = functional(model)
+    return graph.inputs[0] if len(graph.inputs) == 1 else graph.input
 
 
 def nodes(

@@ -1,4 +1,4 @@
-"""Run the frozen part of a model once and train the rest on what it gave."""
+"""Run the frozen part of a model once, and keep its features."""
 
 import hashlib
 import inspect
@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 
 from keras_tl import errors, progress
+from keras_tl.data.sources import Source, Stored
 from keras_tl.data.splits import Split, Splits
 from keras_tl.training import store
 
@@ -29,35 +30,34 @@ def extract(
     *,
     cache: store.Cache | None = None,
     batch_size: int = 64,
-    what: str = "features",
+    title: str = "features",
 ) -> Split:
-    """Run `stem` over a split, once for each image.
+    """Run `stem` over a split, once for each example.
 
     Args:
         stem: Functional model from the split's examples to one tensor of features.
         split: The examples.
-        cache: Where features are kept for the next time, and found again: by the
-            pixels and by all that the stem's output depends on, see `fingerprint`.
+        cache: Where features are kept for later runs and looked up: by the content of
+            the example and by all that the stem's output depends on, see `fingerprint`.
             `None` keeps nothing.
         batch_size: Examples per step; every step has this many, so that nothing is
             traced twice.
-        what: Word for the progress display.
+        title: Name of the progress display.
 
     Returns:
-        A split with the same labels whose examples are the features: a float array
-        `(count, ...)` in memory where they fit, else rows of the cache, which stay on
-        disk until they are read.
+        The split with features as its inputs: an array `(count, ...)` in memory where
+        it fits, else rows of the cache, which stay on disk until they are read.
 
     Raises:
         InputError: Neither memory nor cache has room for the features.
     """
     errors.check_at_least("batch_size", batch_size, 1)
     errors.check_at_least("len(split)", len(split), 1)
-    in_memory = _fit_in_memory(stem, len(split))
-    if cache is None or not _fit_on_disk(stem, len(split), cache):
+    in_memory = _fits_in_memory(stem, len(split))
+    if cache is None or not _fits_on_disk(stem, len(split), cache):
         if not in_memory:
             raise _no_room(stem, len(split))
-        return _with_labels(run(stem, split, batch_size, what), split)
+        return _as_features(split, run(stem, split.inputs, batch_size, title))
     kept = store.Store(
         cache.folder,
         fingerprint(stem),
@@ -66,12 +66,12 @@ def extract(
         about=f"{stem.name} to {stem.layers[-1].name}",
     )
     before, started = len(kept), time.perf_counter()
-    rows = kept.rows(_run_new(stem, split, kept, batch_size, what))
+    rows = kept.rows(_run_new(stem, split.inputs, kept, batch_size, title))
     cache.made += len(kept) - before
     cache.found += len(split) - (len(kept) - before)
-    found = rows[:] if in_memory else rows
+    values = rows[:] if in_memory else rows
     cache.seconds += time.perf_counter() - started
-    return _with_labels(found, split)
+    return _as_features(split, values)
 
 
 def extract_all(
@@ -86,41 +86,44 @@ def extract_all(
     count = sum(len(split) for _, split in splits.items())
     if not has_room(stem, count, cache):
         raise _no_room(stem, count)
-    parts = {
-        name: extract(stem, split, cache=cache, what=f"features, {name}")
+    extracted = {
+        name: extract(stem, split, cache=cache, title=f"features, {name}")
         for name, split in splits.items()
     }
-    return replace(splits, **parts)
+    return replace(splits, **extracted)
 
 
 def run(
-    model: "keras.Model", split: Split, batch_size: int = 64, what: str = "predicting"
+    model: "keras.Model",
+    inputs: Source,
+    batch_size: int = 64,
+    title: str = "predicting",
 ) -> np.ndarray:
-    """Run a model over a split, in order, into memory; see `extract` for more.
+    """Run a model over a source, in order, into memory; see `extract` for more.
 
     Returns:
-        What the model gives, `(len(split), ...)`.
+        Outputs of the model, `(len(inputs), ...)`.
     """
     errors.check_at_least("batch_size", batch_size, 1)
-    errors.check_at_least("len(split)", len(split), 1)
-    count, found = len(split), None
+    errors.check_at_least("len(inputs)", len(inputs), 1)
+    count, outputs = len(inputs), None
     steps = math.ceil(count / batch_size)
-    for step in progress.track(range(steps), what, steps):
+    for step in progress.track(range(steps), title, steps):
         rows = np.arange(step * batch_size, min((step + 1) * batch_size, count))
-        batch = _run(model, split.read(rows), batch_size)
-        if found is None:
-            found = np.empty((count, *batch.shape[1:]), batch.dtype)
-        found[rows] = batch
-    return found
+        batch = _run(model, inputs.read(rows), len(rows), batch_size)
+        if outputs is None:
+            outputs = np.empty((count, *batch.shape[1:]), batch.dtype)
+        outputs[rows] = batch
+    return outputs
 
 
 def has_room(stem: "keras.Model", count: int, cache: store.Cache | None = None) -> bool:
-    """Say whether memory or cache has room for the features of `count` examples.
+    """Return whether memory or cache has room for the features of `count` examples.
 
-    Room is half of what is free now, of the memory or of the cache's disk.
+    Room is half of the free memory, or half of the free space on the cache's disk.
     """
-    return _fit_in_memory(stem, count) or (
-        cache is not None and _fit_on_disk(stem, count, cache)
+    return _fits_in_memory(stem, count) or (
+        cache is not None and _fits_on_disk(stem, count, cache)
     )
 
 
@@ -209,7 +212,7 @@ def _without_names(config):
 
 
 def _own_code(stem):
-    """Give the source of layers that are not of Keras: it may change, unlike a name."""
+    """Return the source of layers that are not of Keras, since it may change."""
     classes = {type(layer) for layer in stem._flatten_layers()}
     own = [c for c in classes if c.__module__.partition(".")[0] != "keras"]
     try:
@@ -226,63 +229,66 @@ def _size(stem, count):
     return count * math.prod(output.shape[1:]) * item
 
 
-def _with_labels(features, split):
-    targets = getattr(split, "targets", None)
-    return Split(features, split.labels, None, split.augmented_copies, targets)
+def _as_features(split, values):
+    return replace(split, inputs=Stored(split.inputs, values, "features"))
 
 
 def _no_room(stem, count):
     return errors.InputError(
-        f"The features of {count:,} images, {stem.outputs[0].shape[1:]} each, fit "
-        "neither into the memory that is free nor into a cache. Give fewer images "
-        "(`limit`), or a smaller `image_size`."
+        f"The features of {count:,} examples, {stem.outputs[0].shape[1:]} each, fit "
+        "neither into the free memory nor into a cache. Use fewer examples (`limit`), "
+        "or a smaller `image_size`."
     )
 
 
-def _fit_in_memory(stem, count):
+def _fits_in_memory(stem, count):
     return 2 * _size(stem, count) <= psutil.virtual_memory().available
 
 
-def _fit_on_disk(stem, count, cache):
+def _fits_on_disk(stem, count, cache):
     folder = Path(cache.folder).absolute()
     while not folder.exists():
         folder = folder.parent
     return 2 * _size(stem, count) <= shutil.disk_usage(folder).free
 
 
-def _run_new(stem, split, kept, batch_size, what):
-    """Run `stem` over what is not in the cache yet; give the keys of all."""
-    count, keys = len(split), []
-    new_keys, new_images = [], []
+def _run_new(stem, inputs, kept, batch_size, title):
+    """Run `stem` over the examples that are not in the cache; return all keys."""
+    count, keys = len(inputs), []
+    new_keys, new_examples = [], []
 
     def run_batch():
-        batch = np.stack(new_images[:batch_size])
-        kept.add(new_keys[:batch_size], _run(stem, batch, batch_size))
-        del new_keys[:batch_size], new_images[:batch_size]
+        batch = np.stack(new_examples[:batch_size])
+        kept.add(new_keys[:batch_size], _run(stem, batch, len(batch), batch_size))
+        del new_keys[:batch_size], new_examples[:batch_size]
 
     steps = math.ceil(count / batch_size)
     try:
-        for step in progress.track(range(steps), what, steps):
+        for step in progress.track(range(steps), title, steps):
             rows = np.arange(step * batch_size, min((step + 1) * batch_size, count))
-            images = split.read(rows)
-            hashes = store.hash_rows(images)
+            examples = inputs.read(rows)
+            hashes = store.hash_rows(examples)
             keys += hashes
-            for key, image in zip(hashes, images, strict=True):
+            for key, example in zip(hashes, examples, strict=True):
                 if key not in kept and key not in new_keys:
                     new_keys.append(key)
-                    new_images.append(image)
+                    new_examples.append(example)
             if len(new_keys) >= batch_size:
                 run_batch()
         if new_keys:
             run_batch()
     finally:
-        # Also after Ctrl-C: what was made is not made again.
+        # Also after Ctrl-C: what was computed is not computed again.
         kept.flush()
     return keys
 
 
-def _run(stem, images, batch_size):
-    """Run `stem` over at most `batch_size` images, as if they were that many."""
-    rows = np.minimum(np.arange(batch_size), len(images) - 1)
-    # A model built under a strategy gives all rows once for each replica.
-    return stem.predict_on_batch(images[rows])[: len(images)]
+def _run(model, examples, count, batch_size):
+    """Run `model` over at most `batch_size` examples, as if they were that many."""
+    rows = np.minimum(np.arange(batch_size), count - 1)
+    if isinstance(examples, dict):
+        examples = {name: values[rows] for name, values in examples.items()}
+    else:
+        examples = examples[rows]
+    # A model built under a strategy returns all rows once for each replica.
+    return model.predict_on_batch(examples)[:count]

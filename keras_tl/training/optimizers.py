@@ -5,23 +5,31 @@ and a pattern that matches nothing is silent there. Scaling gradients instead wo
 nothing under Adam, which divides by their size.
 """
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 from keras import ops
 
 from keras_tl import errors
 from keras_tl.models import freezing
+from keras_tl.training import schedules
 
 
 class _Layerwise:
-    """What the classes below add to a Keras optimizer."""
+    """The part of the classes below that Keras's optimizers lack."""
 
-    def __init__(self, *args, factors: Mapping[str, float] | None = None, **kwargs):
+    def __init__(
+        self,
+        *args,
+        factors: Mapping[str, float] | None = None,
+        otherwise: float = 1.0,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
-        self.factors = dict(factors or {})
-        for pattern, factor in self.factors.items():
+        self.factors, self.otherwise = dict(factors or {}), otherwise
+        for pattern, factor in {**self.factors, "otherwise": otherwise}.items():
             if factor < 0:
                 raise errors.expected(
                     "factors", "not be negative", factor, f"Pattern: {pattern!r}."
@@ -36,8 +44,8 @@ class _Layerwise:
         """
         super().build(variables)
         paths = [variable.path for variable in variables]
-        found = match(self.factors, paths)
-        self._by_index = [found[path] for path in paths]
+        matched = match(self.factors, paths, self.otherwise)
+        self._by_index = [matched[path] for path in paths]
 
     def _apply_weight_decay(self, variables):
         # Done in `update_step`, where the factor is known.
@@ -52,7 +60,8 @@ class _Layerwise:
         super().update_step(gradient, variable, rate)
 
     def get_config(self):
-        return {**super().get_config(), "factors": self.factors}
+        own = {"factors": self.factors, "otherwise": self.otherwise}
+        return {**super().get_config(), **own}
 
 
 def _layerwise(base):
@@ -75,43 +84,79 @@ OPTIMIZERS = {
 }
 
 
+# Paths of the weights of the layers that `models.heads` adds.
+HEAD = r"(^|/)(hidden_\d+|logits)/"
+
+
 def layerwise(
     name: str,
-    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     factors: Mapping[str, float],
+    *,
+    otherwise: float = 1.0,
     **options: object,
-) -> keras.optimizers.Optimizer:
-    """Build an optimizer whose learning rate is multiplied by layer.
+) -> Callable[[schedules.Rate], keras.optimizers.Optimizer]:
+    """Return an optimizer for a phase whose learning rate is multiplied by layer.
 
     Args:
         name: "sgd", "adam", "adamw" or "rmsprop".
-        learning_rate: Rate, or schedule, of weights whose factor is 1.
-        factors: Regular expression -> factor, at least 0. The first that is found in a
-            weight's path ("block5_conv1/kernel") counts; weights that none is found in
-            have factor 1. Weight decay is multiplied with the rate.
+        factors: Regular expression -> factor, at least 0. The first one that matches
+            within the path of a weight ("block5_conv1/kernel") counts. Weight decay is
+            multiplied as well.
+        otherwise: Factor of weights that no pattern matches.
         **options: Other arguments of the Keras optimizer.
 
     Returns:
-        A Keras optimizer, which raises `InputError` when it is built for weights among
-        which a pattern matches none.
+        Function from a learning rate, or a schedule of it, to a Keras optimizer, for
+        `phases.Phase.optimizer`; the optimizer raises `InputError` when it is built for
+        weights among which a pattern matches none.
 
     Raises:
-        InputError: An unknown name, or a negative factor.
+        InputError: An unknown name.
 
-    >>> layerwise("adam", 1e-3, {"block5": 0.3, "block": 0.1}).factors
+    >>> layerwise("adam", {"block5": 0.3, "block": 0.1})(1e-3).factors
     {'block5': 0.3, 'block': 0.1}
     """
     if name not in OPTIMIZERS:
         raise errors.unknown("name", name, OPTIMIZERS)
-    return OPTIMIZERS[name](learning_rate, factors=factors, **options)
+    return functools.partial(
+        OPTIMIZERS[name], factors=factors, otherwise=otherwise, **options
+    )
 
 
-def match(factors: Mapping[str, float], paths: Sequence[str]) -> dict[str, float]:
+def slow_backbone(
+    factor: float, name: str = "adam", *, heads: Sequence[str] = (), **options: object
+) -> Callable[[schedules.Rate], keras.optimizers.Optimizer]:
+    """Return an optimizer with a smaller learning rate for all layers below the head.
+
+    Args:
+        factor: Factor of the learning rate for pretrained layers, at least 0.
+        name: See `layerwise`.
+        heads: Names of further heads that train at the full learning rate.
+        **options: Other arguments of the Keras optimizer.
+
+    Returns:
+        For `phases.Phase.optimizer`, see `layerwise`.
+
+    Raises:
+        InputError: An unknown name, or a negative factor.
+
+    >>> slow_backbone(0.1)(1e-3).otherwise
+    0.1
+    """
+    errors.check_at_least("factor", factor, 0)
+    others = {rf"(^|/){re.escape(head)}/": 1.0 for head in heads}
+    return layerwise(name, {HEAD: 1.0, **others}, otherwise=factor, **options)
+
+
+def match(
+    factors: Mapping[str, float], paths: Sequence[str], otherwise: float = 1.0
+) -> dict[str, float]:
     """Find the factor of each weight.
 
     Args:
         factors: See `layerwise`.
         paths: Paths of all weights that train.
+        otherwise: See `layerwise`.
 
     Returns:
         Path -> factor.
@@ -122,11 +167,11 @@ def match(factors: Mapping[str, float], paths: Sequence[str]) -> dict[str, float
     >>> match({"block5": 0.3}, ["block5_conv1/kernel", "logits/kernel"])
     {'block5_conv1/kernel': 0.3, 'logits/kernel': 1.0}
     """
-    found, used = {}, set()
+    matched, used = {}, set()
     for path in paths:
         pattern = next((p for p in factors if re.search(p, path)), None)
         used.add(pattern)
-        found[path] = 1.0 if pattern is None else float(factors[pattern])
+        matched[path] = float(factors.get(pattern, otherwise))
     for pattern in factors:
         if pattern not in used:
             layers = sorted({path.rpartition("/")[0] or path for path in paths})
@@ -136,11 +181,11 @@ def match(factors: Mapping[str, float], paths: Sequence[str]) -> dict[str, float
                 pattern,
                 f"The layers that train: {', '.join(layers[:20])}.",
             )
-    return found
+    return matched
 
 
-def by_block(model: keras.Model, pattern: str, decay: float) -> dict[str, float]:
-    """Let the rate fall from block to block, from the output back.
+def by_block(model: keras.Model, decay: float) -> dict[str, float]:
+    """Compute factors of the learning rate that fall from block to block.
 
     The head has factor 1; the last block `decay`, with what lies between it and the
     head; the block before it `decay ** 2`, and so on; layers in front of the first
@@ -149,29 +194,27 @@ def by_block(model: keras.Model, pattern: str, decay: float) -> dict[str, float]
 
     Args:
         model: A classifier whose layers are frozen as they are to train.
-        pattern: Regular expression whose first group names a layer's block, such as
-            `backbones.find("vgg16").block`.
         decay: Factor from block to block, in (0, 1].
 
     Returns:
         For `layerwise`.
 
     Raises:
-        InputError: `decay` is out of range, or no layer matches `pattern`.
+        InputError: `decay` is out of range, or the blocks are not known.
 
     Reference:
         Howard and Ruder, "Universal language model fine-tuning", 2018,
         arXiv:1801.06146, section 3.2, whose decay is 1 / 2.6.
 
-    >>> names = ("b1_a", "b2_a", "b2_b", "logits")
+    >>> names = ("block1_a", "block2_a", "block2_b", "logits")
     >>> layers = [keras.layers.Dense(2, name=name) for name in names]
     >>> model = keras.Sequential([keras.Input((2,)), *layers])
-    >>> by_block(model, "(b[0-9])_", 0.5)
-    {'(^|/)(b1_a)/': 0.25, '(^|/)(b2_a|b2_b)/': 0.5}
+    >>> by_block(model, 0.5)
+    {'(^|/)(block1_a)/': 0.25, '(^|/)(block2_a|block2_b)/': 0.5}
     """
     if not 0 < decay <= 1:
         raise errors.expected("decay", "be in (0, 1]", decay)
-    blocks = freezing.blocks(model, pattern)
+    blocks = freezing.blocks(model)
     layers = freezing.leaves(model)
     names = [layer.name for layer in layers]
     first = min(names.index(members[0]) for members in blocks.values())

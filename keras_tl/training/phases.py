@@ -1,23 +1,24 @@
-"""The phases of transfer learning: fit the head, then fine-tune.
+"""Train a model in phases: first the head, then fine-tuning.
 
 A phase compiles the model, with the flags of `trainable` as they are then, runs the
-part that cannot change once, trains the rest with fresh callbacks, and leaves the
+layers that cannot change once, trains the others with fresh callbacks, and leaves the
 model with the weights of its best epoch.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import keras
 
 from keras_tl import errors, files
+from keras_tl.config import Run
 from keras_tl.data import pipeline
-from keras_tl.data.splits import Split, Splits, read_once
+from keras_tl.data.splits import Splits, class_weights, read_once
 from keras_tl.models import splitting
-from keras_tl.training import features, schedules, store
+from keras_tl.training import features, schedules, store, terms
 from keras_tl.training.checkpoint import Checkpoint
+from keras_tl.training.objectives import Objective, SingleLabel
 from keras_tl.training.placement import (
     Placement,
     check_batch_size,
@@ -25,13 +26,14 @@ from keras_tl.training.placement import (
     compile_options,
 )
 from keras_tl.training.progress import PhaseProgress, StopOnNonFinite
+from keras_tl.training.settings import TrainingSettings
 
 History = dict[str, list[float]]
-ChooseBy = Literal["loss", "accuracy"]
-# What a better epoch does to each, and what the best has.
-BETTER = {"loss": ("lowered", "lowest"), "accuracy": ("raised", "highest")}
 Optimizer = Callable[[schedules.Rate], keras.optimizers.Optimizer]
-Regularizer = Callable[[keras.Model], keras.Model]
+# How a better epoch changes a metric, and the name of its best value.
+BETTER = {"min": ("lowered", "lowest"), "max": ("raised", "highest")}
+# In place of a metric: keep the weights of the last epoch.
+LAST = "last"
 
 
 @dataclass(frozen=True)
@@ -39,43 +41,45 @@ class Setup:
     """What the phases of a run have in common.
 
     Attributes:
-        placement: Where to train; the models were built in its scope.
+        placement: Devices to train on; the models were built in its scope.
         batch_size: Examples per step, over all devices, at least 1.
-        seed: What decides, with epoch and example, order and augmentation.
+        seed: Decides, with epoch and example, order and augmentation.
+        objective: What is learned from the labels.
         augment: See `pipeline.Training`. Without it and without `mix`, everything below
             the first layer that trains or is random runs only once over the data, where
             there is room.
         mix: See `pipeline.Training` and `data.random_layers`.
-        label_smoothing: Share of each label, in [0, 1), that all classes get alike.
-        class_weights: See `pipeline.Training`; they weigh the training loss and the
+        label_smoothing: Share of each label, in [0, 1), spread over all classes.
+        class_weights: See `pipeline.Training`; they weight the training loss and the
             training accuracy, not those of validation.
-        choose_by: What of validation chooses the epoch whose weights are kept. The loss
-            tells more where there are few images; with many, and long training, it can
-            rise while the accuracy still does.
-        augmented_copies: With `augment`, run it once over this many changed copies of
-            each training image; each epoch uses the next. 0 changes every image anew in
-            every epoch, and runs the whole model on it.
-        cache: Where what it gave is kept for later runs; `None` keeps nothing.
-        state: Folder for what a resumed run needs; `None` keeps nothing.
+        choose_by: Metric of validation that selects the epoch whose weights are kept:
+            one of the objective or of the method of a phase, or "last" for the last
+            epoch. The loss is more sensitive where there are few examples; with many,
+            and long training, it can rise while the accuracy still improves.
+        augmented_copies: With `augment`, run it once over this many augmented copies of
+            each training image; each epoch uses the next. 0 augments every image anew
+            in every epoch, and runs the whole model on it.
+        cache: Where features of frozen layers are kept for later runs; `None` keeps
+            nothing.
+        state: Folder of the checkpoints that `--resume` needs; `None` keeps nothing.
         tensorboard: Folder for TensorBoard's event files; `None` writes none.
     """
 
     placement: Placement
     batch_size: int = 64
     seed: int = 0
+    objective: Objective = field(default_factory=SingleLabel)
     augment: pipeline.Augmentation | None = None
     mix: pipeline.Mixing | None = None
     label_smoothing: float = 0.0
     class_weights: Sequence[float] | None = None
-    choose_by: ChooseBy = "loss"
+    choose_by: str = "loss"
     augmented_copies: int = 0
     cache: store.Cache | None = None
     state: Path | None = None
     tensorboard: Path | None = None
 
     def __post_init__(self):
-        if self.choose_by not in BETTER:
-            raise errors.unknown("choose_by", self.choose_by, BETTER)
         if not 0 <= self.label_smoothing < 1:
             raise errors.expected(
                 "label_smoothing", "be in [0, 1)", self.label_smoothing
@@ -83,7 +87,7 @@ class Setup:
         if self.augment is None and self.augmented_copies:
             raise errors.expected(
                 "augmented_copies",
-                "be 0 without `augment`, which changes the copies",
+                "be 0 without `augment`, which makes the copies",
                 self.augmented_copies,
             )
         if self.mix is not None and self.augmented_copies:
@@ -94,245 +98,443 @@ class Setup:
             )
 
 
-def fit_head(
-    model: keras.Model,
+def setup(
+    settings: TrainingSettings,
+    placement: Placement,
     splits: Splits,
-    setup: Setup,
+    run: Run,
     *,
-    epochs: int,
-    learning_rate: float = 1e-3,
-    schedule: schedules.Schedule = schedules.cosine,
-    optimizer: Optimizer = keras.optimizers.Adam,
-    regularizer: Regularizer | None = None,
-    patience: int = 5,
-    phase: str = "head",
-    first_epoch: int = 0,
-) -> History:
-    """Train what is not frozen, from a random head.
+    trial: str | None = None,
+    **options,
+) -> Setup:
+    """Build the setup of a run from the settings that recipes have in common.
 
     Args:
-        model: A functional classifier that gives logits.
-        splits: Its training split is fitted, its validation split chooses the epoch;
-            the test split is not touched.
-        setup: What the phases of a run have in common.
+        settings: The recipe's settings.
+        placement: See `Setup`.
+        splits: The data, whose training labels class weights are computed from.
+        run: The run, whose folder holds checkpoints and event files.
+        trial: Name of a trial of a study, which has event files of its own, and no
+            checkpoints: a trial that was killed begins again.
+        **options: Other attributes of `Setup`, or other values than in `settings`.
+
+    Raises:
+        InputError: A value out of range.
+    """
+    weights = None
+    if settings.class_weights:
+        weights = class_weights(splits.train.labels, len(splits.class_names))
+    folder = run.tensorboard / trial if trial else run.tensorboard
+    common = {
+        "batch_size": settings.batch_size,
+        "seed": settings.seed,
+        "class_weights": weights,
+        "choose_by": settings.choose_by,
+        "cache": store.Cache() if settings.cache else None,
+        "state": None if trial else run.state,
+        "tensorboard": folder if settings.tensorboard else None,
+    }
+    return Setup(placement, **{**common, **options})
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of training.
+
+    Attributes:
         epochs: Largest number of passes over the training split, at least 1.
-        learning_rate: The optimizer's largest rate.
-        schedule: How it goes over the phase.
-        optimizer: Function from a rate, or a schedule of rates, to a Keras optimizer,
-            such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`. With its
-            `use_ema=True`, validation sees the averaged weights, and they are kept.
-        regularizer: Function from the part that trains to a model with the same layers
-            and another term in its loss, see `methods.regularizers`.
-        patience: Epochs after which to stop that validation finds no better.
-        phase: Name of the phase, for the display and the files in `setup.state`.
+        learning_rate: Largest learning rate of the optimizer, above 0.
+        schedule: How the learning rate changes over the phase.
+        optimizer: Function from a learning rate, or a schedule of it, to a Keras
+            optimizer, such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`.
+            With its `use_ema=True`, validation sees the averaged weights, and they are
+            kept.
+        method: Adds a term to the loss, see `terms` and `methods`.
+        patience: Number of epochs without a better one after which to stop.
+        name: Name of the phase in the display, the history and the files in
+            `Setup.state`.
         first_epoch: Number of the first epoch, for order and augmentation alone: a
-            phase that goes on where another of n epochs ended takes n, and sees what
-            that has not.
+            phase that continues after another of n epochs takes n, so that it draws
+            what that has not drawn.
+        keep_start: Whether the weights at the start count as an epoch: they stay where
+            no epoch is better.
+    """
+
+    epochs: int
+    learning_rate: float = 1e-3
+    schedule: schedules.Schedule = schedules.cosine
+    optimizer: Optimizer = keras.optimizers.Adam
+    method: terms.Method | None = None
+    patience: int = 5
+    name: str = "head"
+    first_epoch: int = 0
+    keep_start: bool = False
+
+    def __post_init__(self):
+        errors.check_at_least("epochs", self.epochs, 1)
+        errors.check_at_least("first_epoch", self.first_epoch, 0)
+        errors.check_above("learning_rate", self.learning_rate, 0)
+
+
+def fine_tuning(
+    epochs: int,
+    learning_rate: float = 1e-4,
+    *,
+    patience: int = 3,
+    name: str = "fine-tuning",
+    **options,
+) -> Phase:
+    """Return a phase that trains pretrained layers on, at a small learning rate.
+
+    The weights at the start count as an epoch, so that fine-tuning never leaves a model
+    that is worse on validation. Unfreeze layers first, see `freezing`.
+
+    Args:
+        epochs: See `Phase`.
+        learning_rate: See `Phase`.
+        patience: See `Phase`.
+        name: See `Phase`.
+        **options: Other attributes of `Phase`.
+
+    >>> fine_tuning(3).keep_start
+    True
+    """
+    return Phase(
+        epochs,
+        learning_rate,
+        patience=patience,
+        name=name,
+        **{"keep_start": True, **options},
+    )
+
+
+def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> History:
+    """Train the layers of a model that are not frozen.
+
+    Args:
+        model: A functional model that gives logits.
+        splits: Its training split is fitted, its validation split selects the epoch;
+            the test split is not read.
+        setup: What the phases of a run have in common.
+        phase: Length, learning rate and method of this one.
 
     Returns:
-        Metric name -> one value per epoch: `loss`, `accuracy`, `val_loss`,
-        `val_accuracy`, means over the examples of a split; `kept`, 1 for the epoch
-        whose weights the model has; and `seconds`, what each epoch took.
+        Metric name -> one value per epoch: `loss` and the metrics of objective and
+        method, the same of validation with the prefix `val_`, means over the examples
+        of a split; `kept`, 1 for the epoch whose weights the model has; and `seconds`,
+        the duration of the epoch.
 
     Raises:
         InputError: A value out of range, a model the placement cannot train, or a loss
             that is no longer finite; then `model` has its best weights so far.
         KeyboardInterrupt: Ctrl-C; `model` has its best weights so far, and the message
-            says where they were saved.
+            names the file they were saved to.
     """
-    return _fit(
-        model,
-        splits,
-        setup,
-        epochs,
-        learning_rate,
-        schedule,
-        optimizer,
-        regularizer,
-        patience,
-        phase,
-        first_epoch,
-        start_counts=False,
+    _check(model, splits, setup, phase)
+    part, data = precompute_frozen(model, splits, setup, test=False)
+    training = _training(data, setup)
+    trainer, directions = _compile(part, data, setup, phase, training.steps)
+    validation = pipeline.evaluation(
+        data.validation, setup.batch_size, training.num_classes
+    )
+    stopper = _stopper(setup, phase, directions)
+    checkpoint = Checkpoint(_state_file(setup, phase), [stopper])
+    start_weights = trainer.get_weights()
+    checkpoint.set_model(trainer)
+    checkpoint.restore(trainer)
+    if checkpoint.finished:
+        return checkpoint.history
+    if checkpoint.stopped or checkpoint.epoch >= phase.epochs:
+        # Killed between the last epoch and the end of the phase.
+        checkpoint.restore_callbacks()
+        trainer.set_weights(stopper.best_weights)
+    else:
+        try:
+            _run(trainer, training, validation, setup, phase, stopper, checkpoint)
+        except (KeyboardInterrupt, FloatingPointError) as stopped:
+            trainer.set_weights(stopper.best_weights or start_weights)
+            raise _interruption(stopped, phase, model, setup) from None
+    kept = range(checkpoint.epoch)
+    checkpoint.history["kept"] = [float(e == stopper.best_epoch) for e in kept]
+    checkpoint.finished = True
+    checkpoint.write()
+    print(
+        f"{phase.name:>15}  {_outcome(stopper, checkpoint, setup, phase)}", flush=True
+    )
+    return checkpoint.history
+
+
+def prepare(
+    model: keras.Model, splits: Splits, setup: Setup, phase: Phase
+) -> tuple[keras.Model, pipeline.Training]:
+    """Return a compiled model for a phase, and its batches, without training it.
+
+    Raises:
+        InputError: As `fit`.
+    """
+    _check(model, splits, setup, phase)
+    part, data = precompute_frozen(model, splits, setup, test=False)
+    training = _training(data, setup)
+    trainer, _ = _compile(part, data, setup, phase, training.steps)
+    return trainer, training
+
+
+def _training(splits, setup) -> pipeline.Training:
+    return pipeline.Training(
+        splits.train,
+        setup.batch_size,
+        setup.seed,
+        setup.augment,
+        setup.objective.num_classes(splits),
+        setup.mix,
+        setup.class_weights,
+        setup.objective.weights(splits.train),
     )
 
 
-def fine_tune(
-    model: keras.Model,
-    splits: Splits,
-    setup: Setup,
-    *,
-    epochs: int,
-    learning_rate: float = 1e-4,
-    schedule: schedules.Schedule = schedules.cosine,
-    optimizer: Optimizer = keras.optimizers.Adam,
-    regularizer: Regularizer | None = None,
-    patience: int = 3,
-    phase: str = "fine-tuning",
-    first_epoch: int = 0,
-) -> History:
-    """Train on, with pretrained layers among what trains.
+def precompute_frozen(
+    model: keras.Model, splits: Splits, setup: Setup, *, test: bool = True
+) -> tuple[keras.Model, Splits]:
+    """Run the layers of a model that cannot change once over all three splits.
 
-    As `fit_head`, but the weights at the start count as an epoch: where validation
-    finds none better, they stay. Unfreeze first, see `freezing`.
+    A phase does as much by itself, for training and validation. Phases that unfreeze
+    more and more layers share fewer: call this first, with everything unfrozen that any
+    of them will unfreeze, and pass its result to all of them.
+
+    Args:
+        model: A functional model; the first layer that trains or is random now, and all
+            above it, are kept.
+        splits: Its data.
+        setup: What the phases have in common. Where it augments images anew in every
+            epoch, nothing can be run beforehand.
+        test: Whether to run over the test split too.
+
+    Returns:
+        A model that shares the layers of `model` above the cut, and the data with
+        features in place of its inputs; `model` and its inputs in memory, where there
+        is nothing to cut, or, with a warning, no room for the features.
     """
-    return _fit(
-        model,
-        splits,
-        setup,
-        epochs,
-        learning_rate,
-        schedule,
-        optimizer,
-        regularizer,
-        patience,
-        phase,
-        first_epoch,
-        start_counts=True,
+    names = ("train", "validation", "test") if test else ("train", "validation")
+    cut = _frozen_cut(model, splits, setup)
+    if cut is not None:
+        stem, _ = splitting.split_at(model, cut)
+        copied = _with_copies(splits, setup)
+        count = sum(len(getattr(copied, name)) for name in names)
+        if features.has_room(stem, count, setup.cache):
+            # The stem predicts on one device; built in the scope, it would return every
+            # row once for each replica.
+            with setup.placement.scope():
+                _, tail = splitting.split_at(model, cut)
+            return tail, replace(
+                copied,
+                **{
+                    name: features.extract(
+                        stem,
+                        getattr(copied, name),
+                        cache=setup.cache,
+                        title=f"features, {name}",
+                    )
+                    for name in names
+                },
+            )
+        errors.warn(
+            f"The features of {count:,} examples fit neither into the free memory nor "
+            "into a cache: the frozen layers run again in every epoch."
+        )
+    return model, replace(
+        splits, **{name: read_once(getattr(splits, name)) for name in names}
     )
 
 
-def _fit(
-    model,
-    splits,
-    setup,
-    epochs,
-    learning_rate,
-    schedule,
-    optimizer,
-    regularizer,
-    patience,
-    phase,
-    first_epoch,
-    *,
-    start_counts,
-):
-    placement, batch_size, state = setup.placement, setup.batch_size, setup.state
-    errors.check_at_least("epochs", epochs, 1)
-    errors.check_at_least("first_epoch", first_epoch, 0)
-    check_batch_size(placement, batch_size)
-    errors.check_above("learning_rate", learning_rate, 0)
+def _frozen_cut(model, splits, setup):
+    """Return the tensor up to which a model can run beforehand, or `None`."""
+    copies = setup.augmented_copies or splits.train.copies > 1
+    if setup.mix is not None or (setup.augment is not None and not copies):
+        return None
+    cut = splitting.frozen_cut(model)
+    return None if cut is None else cut[1]
+
+
+def _with_copies(splits, setup):
+    """Replace the training images by augmented copies, where they are wanted."""
+    wanted = setup.augment is not None and setup.augmented_copies
+    if not wanted or splits.train.copies > 1:
+        return splits
+    train = pipeline.with_copies(
+        splits.train, setup.augment, setup.seed, setup.augmented_copies
+    )
+    return replace(splits, train=train)
+
+
+def _check(model, splits, setup, phase):
+    check_batch_size(setup.placement, setup.batch_size)
+    if splits.train.beside and setup.batch_size % (2 * setup.placement.replicas):
+        raise errors.expected(
+            "batch_size",
+            f"be a multiple of {2 * setup.placement.replicas}, so that each device has "
+            "as many examples of either kind",
+            setup.batch_size,
+        )
     if not model.trainable_weights:
         raise errors.InputError(
             f"Nothing in {model.name} trains: every layer is frozen. Attach a head, or "
             "unfreeze some layers."
         )
-    classes = model.outputs[0].shape[-1]
-    if classes != len(splits.class_names):
+    setup.objective.check(model, splits)
+    if phase.method is None:
+        _check_choice(setup, setup.objective.directions)
+    if splits.train.targets is not None and phase.method is None:
         raise errors.InputError(
-            f"The head of {model.name} has {classes} logits, the data "
-            f"{len(splits.class_names)} classes. Build the head with "
-            f"num_classes={len(splits.class_names)}."
+            "`method` must be one of `methods.distillation` or `methods.multi_task`, "
+            "where there is more to learn than the labels. Received: method=None."
         )
 
-    if splits.train.targets is not None and regularizer is None:
-        raise errors.InputError(
-            "`regularizer` must be one of `methods.distillation` or "
-            "`methods.multi_task`, where there is more to learn than the labels. "
-            "Received: regularizer=None."
-        )
 
-    part, train, validation = prepare(model, splits, setup)
-    training = pipeline.Training(
-        train,
-        batch_size,
-        setup.seed,
-        setup.augment,
-        classes,
-        setup.mix,
-        setup.class_weights,
-    )
+def _check_choice(setup, directions):
+    if setup.choose_by not in (*directions, LAST):
+        raise errors.unknown("choose_by", setup.choose_by, [*directions, LAST])
+
+
+def _compile(model, splits, setup, phase, steps):
+    """Compile a model for a phase; return it, and the directions of its metrics."""
+    objective, placement = setup.objective, setup.placement
+    directions = dict(objective.directions)
     with placement.scope():
-        if regularizer is not None:
+        if phase.method is not None:
+            term = phase.method(model, phase.epochs * steps)
+            directions |= {m.metric.name: m.direction for m in term.metrics}
             # It shares the variables: what trains in it has trained in `model`.
-            part = regularizer(part)
-        part.compile(
-            optimizer=optimizer(schedule(learning_rate, epochs, training.steps)),
-            loss=keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=setup.label_smoothing
+            model = terms.TermModel(
+                model, term, _label_columns(splits, objective), phase.epochs * steps
+            )
+        model.compile(
+            optimizer=phase.optimizer(
+                phase.schedule(phase.learning_rate, phase.epochs, steps)
             ),
-            weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-            **compile_options(placement, batch_size * part.count_params()),
+            loss=objective.loss(setup.label_smoothing),
+            weighted_metrics=objective.metrics(),
+            **compile_options(placement, setup.batch_size * model.count_params()),
         )
-        part.optimizer.build(part.trainable_variables)
-    check_model(placement, part)
+        model.optimizer.build(model.trainable_variables)
+    check_model(placement, model)
+    _check_choice(setup, directions)
+    return model, directions
 
-    validation_batches = pipeline.evaluation(validation, batch_size, classes)
-    stopper = keras.callbacks.EarlyStopping(
+
+def _label_columns(splits, objective):
+    labels = splits.train.labels
+    return labels.shape[1] if labels.ndim == 2 else objective.num_classes(splits)
+
+
+def _stopper(setup, phase, directions):
+    """Build the callback that selects the epoch whose weights are kept."""
+    if setup.choose_by == LAST:
+        return _KeepLast("epoch", mode="max", restore_best_weights=True)
+    return keras.callbacks.EarlyStopping(
         monitor=f"val_{setup.choose_by}",
-        mode="min" if setup.choose_by == "loss" else "max",
-        patience=patience,
+        mode=directions[setup.choose_by],
+        patience=phase.patience,
         restore_best_weights=True,
     )
-    batches, go_to = training.epochs()
+
+
+class _KeepLast(keras.callbacks.EarlyStopping):
+    """Count every epoch as the best so far."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, {"epoch": epoch})
+
+
+class _KeepStart(keras.callbacks.Callback):
+    """Count the weights at the start as the best so far."""
+
+    def __init__(self, stopper, value):
+        super().__init__()
+        self.stopper, self.value = stopper, value
+
+    def on_train_begin(self, logs=None):
+        self.stopper.best = self.value
+        self.stopper.best_weights = self.model.get_weights()
+        self.stopper.best_epoch = -1
+
+
+def _run(trainer, training, validation, setup, phase, stopper, checkpoint):
+    """Run the epochs of a phase that are not done yet."""
+    batches, set_epoch = training.epochs()
     callbacks = [
-        *_averaged(part.optimizer, stopper),
+        *_selection(trainer, validation, setup, phase, stopper, checkpoint),
         keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: go_to(first_epoch + epoch)
+            on_epoch_begin=lambda epoch, logs: set_epoch(phase.first_epoch + epoch)
         ),
     ]
-    path = None
-    if state is not None:
-        Path(state).mkdir(parents=True, exist_ok=True)
-        path = Path(state) / f"{phase.replace(' ', '-')}.npz"
-    checkpoint = Checkpoint(path, [stopper])
-    if start_counts and not checkpoint.epoch:
-        start = part.evaluate(validation_batches, verbose=0, return_dict=True)
-        callbacks.append(_StartCounts(stopper, start[setup.choose_by]))
     if setup.tensorboard is not None:
         errors.check_installed("tensorboard", extra="tensorboard")
-        folder = Path(setup.tensorboard) / phase.replace(" ", "-")
+        folder = Path(setup.tensorboard) / phase.name.replace(" ", "-")
         callbacks.append(keras.callbacks.TensorBoard(folder, write_graph=False))
-    progress = PhaseProgress(phase, epochs, training.steps)
-    start_weights = part.get_weights()
-    checkpoint.set_model(part)
-    checkpoint.restore(part)
-    if checkpoint.finished:
-        return checkpoint.history
-    if checkpoint.stopped or checkpoint.epoch >= epochs:
-        # Killed between the last epoch and the end of the phase.
-        checkpoint.restore_callbacks()
-        part.set_weights(stopper.best_weights)
-    else:
-        try:
-            part.fit(
-                batches,
-                initial_epoch=checkpoint.epoch,
-                epochs=epochs,
-                validation_data=validation_batches,
-                callbacks=[*callbacks, StopOnNonFinite(), progress, checkpoint],
-                shuffle=False,
-                verbose=0,
-            )
-        except (KeyboardInterrupt, FloatingPointError) as stopped:
-            part.set_weights(stopper.best_weights or start_weights)
-            raise _told(stopped, phase, model, setup) from None
-        finally:
-            progress.close()
-    kept = range(checkpoint.epoch)
-    checkpoint.history["kept"] = [float(e == stopper.best_epoch) for e in kept]
-    checkpoint.finished = True
-    checkpoint.write()
-    said = _kept(stopper, checkpoint, epochs, setup.choose_by)
-    print(f"{phase:>15}  {said}", flush=True)
-    return checkpoint.history
+    progress = PhaseProgress(
+        phase.name, phase.epochs, training.steps, setup.objective.metric
+    )
+    try:
+        trainer.fit(
+            batches,
+            initial_epoch=checkpoint.epoch,
+            epochs=phase.epochs,
+            validation_data=validation,
+            callbacks=[*callbacks, StopOnNonFinite(), progress, checkpoint],
+            shuffle=False,
+            verbose=0,
+        )
+    finally:
+        progress.close()
 
 
-def _kept(stopper, checkpoint, epochs, choose_by) -> str:
-    """Say which weights a phase leaves, and why it ended."""
-    verb, best = BETTER[choose_by]
+def _selection(trainer, validation, setup, phase, stopper, checkpoint):
+    """Build the callbacks that select the epoch whose weights are kept."""
+    callbacks = _averaged(trainer.optimizer, stopper)
+    # A phase that goes on has its start among what is restored.
+    if phase.keep_start and not checkpoint.epoch and setup.choose_by != LAST:
+        start = trainer.evaluate(validation, verbose=0, return_dict=True)
+        callbacks.append(_KeepStart(stopper, start[setup.choose_by]))
+    return callbacks
+
+
+def _averaged(optimizer, stopper) -> list[keras.callbacks.Callback]:
+    """Show `stopper` the averaged weights, where the optimizer keeps some."""
+    if not getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False):
+        return [stopper]
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    back = keras.callbacks.LambdaCallback(
+        # Before the state is written: a resumed run trains on from the others.
+        on_epoch_end=lambda epoch, logs: swap.on_epoch_begin(epoch + 1)
+    )
+    return [swap, stopper, back]
+
+
+def _state_file(setup, phase):
+    if setup.state is None:
+        return None
+    Path(setup.state).mkdir(parents=True, exist_ok=True)
+    return Path(setup.state) / f"{phase.name.replace(' ', '-')}.npz"
+
+
+def _outcome(stopper, checkpoint, setup, phase) -> str:
+    """Describe which weights a phase leaves, and why it ended."""
+    name = setup.choose_by
+    if name == LAST:
+        return f"kept the last epoch, {checkpoint.epoch}."
+    verb, best = BETTER[stopper.mode]
     if stopper.best_epoch < 0:
-        said = f"no epoch {verb} the validation {choose_by} of {stopper.best:.3f}: "
-        said += "kept the weights from before"
+        text = f"no epoch {verb} the validation {name} of {stopper.best:.3f}: "
+        text += "kept the weights from before"
     else:
-        said = f"kept epoch {stopper.best_epoch + 1}, with the {best} validation "
-        said += choose_by
-    if checkpoint.epoch < epochs:
-        said += f"; ended early, {stopper.patience} epochs after it"
-    return f"{said}."
+        text = f"kept epoch {stopper.best_epoch + 1}, with the {best} validation {name}"
+    if checkpoint.epoch < phase.epochs:
+        text += f"; ended early, {stopper.patience} epochs after it"
+    return f"{text}."
 
 
-def _told(stopped, phase, model, setup) -> BaseException:
-    """Say why a phase stopped, where its best weights are, and how to go on."""
+def _interruption(stopped, phase, model, setup) -> BaseException:
+    """Build the error that names why a phase stopped and where its weights are."""
     kept = "The model has its best weights so far."
     if setup.state is not None:
         path = Path(setup.state) / "interrupted.keras"
@@ -347,114 +549,4 @@ def _told(stopped, phase, model, setup) -> BaseException:
     advice = "Try a smaller learning_rate"
     if setup.placement.precision != "float32":
         advice += ", or float32 precision"
-    return errors.InputError(f"{phase}: {stopped} {kept} {advice}.")
-
-
-def _averaged(optimizer, stopper) -> list[keras.callbacks.Callback]:
-    """Let `stopper` see the averaged weights, where the optimizer keeps some."""
-    if not getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False):
-        return [stopper]
-    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-    back = keras.callbacks.LambdaCallback(
-        # Before the state is written: a resumed run trains on from the others.
-        on_epoch_end=lambda epoch, logs: swap.on_epoch_begin(epoch + 1)
-    )
-    return [swap, stopper, back]
-
-
-class _StartCounts(keras.callbacks.Callback):
-    """Let early stopping count the weights at the start as its best so far."""
-
-    def __init__(self, stopper, value):
-        super().__init__()
-        self.stopper, self.value = stopper, value
-
-    def on_train_begin(self, logs=None):
-        self.stopper.best = self.value
-        self.stopper.best_weights = self.model.get_weights()
-        self.stopper.best_epoch = -1
-
-
-def without_frozen_stem(
-    model: keras.Model, splits: Splits, setup: Setup
-) -> tuple[keras.Model, Splits]:
-    """Run what is frozen over all three splits, for several phases and the test.
-
-    A phase does as much by itself, for training and validation. Phases that unfreeze
-    more and more share less: call this with everything unfrozen that any will unfreeze.
-
-    Args:
-        model: A functional model; what trains or is random now, and all above, is kept.
-        splits: Its data.
-        setup: What the phases have in common. Where it changes images anew in every
-            epoch, nothing is cut off.
-
-    Returns:
-        A model that shares the layers of `model` above the cut, and the features it
-        takes; `model` and images in memory, where nothing can be cut off.
-
-    Raises:
-        InputError: Neither memory nor cache has room for the features.
-    """
-    parts = _cut(model, splits, setup)
-    if parts is None:
-        return model, splits.map(read_once)
-    stem, tail = parts
-    splits = _with_copies(splits, setup)
-    return tail, features.extract_all(stem, splits, cache=setup.cache)
-
-
-def _with_copies(splits, setup):
-    """Put changed copies in the place of the training split, where they are wanted."""
-    wanted = setup.augment is not None and setup.augmented_copies
-    if not wanted or splits.train.augmented_copies:
-        return splits
-    copies = pipeline.Augmented(
-        splits.train, setup.augment, setup.seed, setup.augmented_copies
-    )
-    return replace(splits, train=copies)
-
-
-def _cut(model, splits, setup) -> tuple[keras.Model, keras.Model] | None:
-    copies = setup.augmented_copies or splits.train.augmented_copies
-    if setup.mix is not None or (setup.augment is not None and not copies):
-        return None
-    cut = splitting.frozen_cut(model)
-    if cut is None:
-        return None
-    stem, _ = splitting.split_at(model, cut[1])
-    # The stem predicts on one device; made in the scope, it would give every row once
-    # for each replica.
-    with setup.placement.scope():
-        _, tail = splitting.split_at(model, cut[1])
-    return stem, tail
-
-
-def prepare(
-    model: keras.Model, splits: Splits, setup: Setup
-) -> tuple[keras.Model, Split, Split]:
-    """Give the part that trains, and what its frozen stem makes of the data.
-
-    Returns:
-        A model that shares the layers of `model`, and the training and validation
-        splits as it takes them.
-    """
-    parts = _cut(model, splits, setup)
-    if parts is None:
-        return model, splits.train, splits.validation
-    stem, tail = parts
-    as_it_is, splits = splits, _with_copies(splits, setup)
-    count = len(splits.train) + len(splits.validation)
-    if not features.has_room(stem, count, setup.cache):
-        errors.warn(
-            f"The features of {count:,} images fit neither into the memory that is "
-            "free nor into a cache: the frozen layers run again in every epoch."
-        )
-        return model, as_it_is.train, as_it_is.validation
-    return (
-        tail,
-        features.extract(stem, splits.train, cache=setup.cache, what="features, train"),
-        features.extract(
-            stem, splits.validation, cache=setup.cache, what="features, validation"
-        ),
-    )
+    return errors.InputError(f"{phase.name}: {stopped} {kept} {advice}.")

@@ -10,11 +10,12 @@ import json
 import numbers
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from keras_tl import errors
+from keras_tl.config import Settings
 
 if TYPE_CHECKING:
     import keras
@@ -62,6 +63,22 @@ def choose(
         precision = "mixed_bfloat16" if _has_bfloat16(names) else "float32"
     keras.config.set_dtype_policy(precision)
     return Placement(strategy, names, precision)
+
+
+def from_settings(settings: Settings) -> "tuple[Placement, Settings]":
+    """Choose where to train as the settings of a recipe ask, and set the seed of Keras.
+
+    Args:
+        settings: A recipe's settings, with the fields `precision` and `seed`.
+
+    Returns:
+        The placement, and the settings with the precision that "auto" has chosen.
+    """
+    import keras
+
+    keras.utils.set_random_seed(settings.seed)
+    placement = choose(precision=settings.precision)
+    return placement, replace(settings, precision=placement.precision)
 
 
 def check_batch_size(placement: "Placement", batch_size: int) -> None:

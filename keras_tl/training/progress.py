@@ -13,16 +13,17 @@ LONG_EPOCH = 60
 
 
 class PhaseProgress(keras.callbacks.Callback):
-    """A bar over all steps of a phase, with the latest accuracies behind it.
+    """A bar over all steps of a phase, with the latest values of a metric behind it.
 
     Where nothing can be redrawn, a line after an epoch: after each that is long, now
     and then where they are short, and after the last; and one a minute in an epoch.
     """
 
-    def __init__(self, phase: str, epochs: int, steps: int):
+    def __init__(self, phase: str, epochs: int, steps: int, metric: str = "accuracy"):
         super().__init__()
         self.phase, self.epochs, self.steps = phase, epochs, steps
-        self._bar, self._said = None, ""
+        self.metric = metric
+        self._bar, self._text = None, ""
 
     def on_train_begin(self, logs=None):
         self._lines = progress.Lines()
@@ -31,11 +32,11 @@ class PhaseProgress(keras.callbacks.Callback):
         self._bar = Progress(
             TextColumn("{task.description:>15}"),
             BarColumn(bar_width=16),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[text]}"),
             TimeElapsedColumn(),
         )
         self._task = self._bar.add_task(
-            self.phase, total=self.epochs * self.steps, said=""
+            self.phase, total=self.epochs * self.steps, text=""
         )
         self._bar.start()
 
@@ -51,24 +52,24 @@ class PhaseProgress(keras.callbacks.Callback):
             self._bar.update(self._task, completed=completed)
         elif (now := time.monotonic()) >= self._due:
             self._due = now + LONG_EPOCH
-            self._said = (
+            self._text = (
                 f"epoch {self._epoch + 1}/{self.epochs}  {done / self.steps:.0%}"
             )
             self._print()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._said = f"epoch {epoch + 1}/{self.epochs}"
-        if logs and "val_accuracy" in logs:
-            self._said += (
-                f"  accuracy {logs['accuracy']:.3f}"
-                f"  validation {logs['val_accuracy']:.3f}"
+        self._text = f"epoch {epoch + 1}/{self.epochs}"
+        if logs and f"val_{self.metric}" in logs:
+            self._text += (
+                f"  {self.metric} {logs[self.metric]:.3f}"
+                f"  validation {logs[f'val_{self.metric}']:.3f}"
                 f" (loss {logs['val_loss']:.3f})"
             )
         if self._bar is not None:
             self._bar.update(
                 self._task,
                 completed=(epoch + 1) * self.steps,
-                said=self._said,
+                text=self._text,
                 refresh=True,
             )
         elif self._lines.due():
@@ -81,13 +82,13 @@ class PhaseProgress(keras.callbacks.Callback):
         """Stop drawing, also when training was interrupted."""
         if self._bar is not None:
             self._bar.stop()
-        elif self._said:
+        elif self._text:
             self._print()
 
     def _print(self):
-        print(f"{self.phase:>15}  {self._said}  {self._lines}", flush=True)
+        print(f"{self.phase:>15}  {self._text}  {self._lines}", flush=True)
         # What was said is not said again at the end.
-        self._said = ""
+        self._text = ""
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

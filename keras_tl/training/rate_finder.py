@@ -1,17 +1,16 @@
-"""Find a learning rate: train some steps with rates that grow, and see the loss."""
+"""Find a learning rate: train some steps with growing rates, and observe the loss."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
 
 from keras_tl import errors, progress
-from keras_tl.data import pipeline
 from keras_tl.data.splits import Splits
-from keras_tl.training import phases
-from keras_tl.training.placement import check_batch_size, check_model
+from keras_tl.models import splitting
+from keras_tl.training import phases, schedules
 
 # fastai's: share of the past in the smoothed loss, and how often the smallest smoothed
 # loss ends the test.
@@ -20,7 +19,7 @@ SMOOTHING, DIVERGED = 0.98, 4.0
 
 @dataclass(frozen=True)
 class RateTest:
-    """Losses by learning rate, and what they suggest.
+    """Losses by learning rate, and the learning rates that they suggest.
 
     Attributes:
         rates: Learning rate of each step, growing.
@@ -48,26 +47,26 @@ def find(
     model: keras.Model,
     splits: Splits,
     setup: phases.Setup,
+    phase: phases.Phase,
     *,
     lowest: float = 1e-7,
     highest: float = 10.0,
     steps: int = 100,
-    optimizer: phases.Optimizer = keras.optimizers.Adam,
 ) -> RateTest:
     """Test learning rates on the training split, and leave the model as it was.
 
-    The rate grows by the same factor in every step; the test ends early where the
-    smoothed loss is above four times its smallest value, or not finite. What is frozen
-    runs once, as in the phases.
+    The learning rate grows by the same factor in every step; the test ends early where
+    the smoothed loss is above four times its smallest value, or not finite. The loss is
+    the one that the phase minimizes; frozen layers run once, as in the phase.
 
     Args:
-        model: A classifier with its layers frozen as they are to train.
-        splits: Its data; only the training split is used.
+        model: A model with its layers frozen as they are to train.
+        splits: Its data; only training and validation splits are read.
         setup: What the phases have in common.
-        lowest: Rate of the first step, above 0.
-        highest: Rate of the last step, above `lowest`.
-        steps: Most steps, at least 20.
-        optimizer: As the phase will use it.
+        phase: The phase whose optimizer and method are tested.
+        lowest: Learning rate of the first step, above 0.
+        highest: Learning rate of the last step, above `lowest`.
+        steps: Largest number of steps, at least 20.
 
     Raises:
         InputError: A value out of range, nothing that trains, or a loss that is not
@@ -80,24 +79,18 @@ def find(
     if not 0 < lowest < highest:
         raise errors.expected("lowest", f"be above 0 and below {highest:g}", lowest)
     errors.check_at_least("steps", steps, 20)
-    check_batch_size(setup.placement, setup.batch_size)
-    if not model.trainable_weights:
-        raise errors.InputError(f"Nothing in {model.name} trains: unfreeze some layer.")
-    part, train, _ = phases.prepare(model, splits, setup)
-    start = [keras.ops.copy(variable) for variable in part.variables]
-    # A model of its own over the same layers: the compiled state of `part`, its
+    tested = replace(phase, learning_rate=lowest, schedule=schedules.constant)
+    # A model of its own over the same layers: the compiled state of `model`, its
     # optimizer with it, is not touched.
     with setup.placement.scope():
-        probe = keras.Model(part.inputs[0], part.outputs[0])
-        used = optimizer(lowest)
-        probe.compile(used, keras.losses.CategoricalCrossentropy(from_logits=True))
-        used.build(probe.trainable_variables)
-    check_model(setup.placement, probe)
+        probe = keras.Model(splitting.inputs(model), model.outputs[0], name=model.name)
+    trainer, training = phases.prepare(probe, splits, setup, tested)
+    start = [keras.ops.copy(variable) for variable in trainer.variables]
     rates = np.geomspace(lowest, highest, steps)
     try:
-        losses = _losses(probe, used, train, setup, len(splits.class_names), rates)
+        losses = _losses(trainer, training, rates)
     finally:
-        for variable, value in zip(part.variables, start, strict=True):
+        for variable, value in zip(trainer.variables, start, strict=True):
             variable.assign(value)
     rates = rates[: len(losses)]
     if len(losses) < 10:
@@ -109,23 +102,21 @@ def find(
     return RateTest(rates, losses, smoothed, *suggest(rates, smoothed))
 
 
-def _losses(probe, optimizer, train, setup, num_classes, rates):
-    training = pipeline.Training(
-        train, setup.batch_size, setup.seed, setup.augment, num_classes, setup.mix
-    )
-    dataset, go_to = training.epochs()
+def _losses(trainer, training, rates):
+    dataset, set_epoch = training.epochs()
     losses = []
 
     def batches():
         for epoch in range(math.ceil(len(rates) / training.steps)):
-            go_to(epoch)
+            set_epoch(epoch)
             yield from dataset
 
     steps = progress.track(rates, "learning rates", len(rates))
     for rate, (x, y, weights) in zip(steps, batches(), strict=False):
-        optimizer.learning_rate = rate
-        probe.reset_metrics()
-        loss = float(probe.train_on_batch(x, y, sample_weight=weights))
+        trainer.optimizer.learning_rate = rate
+        trainer.reset_metrics()
+        logs = trainer.train_on_batch(x, y, sample_weight=weights, return_dict=True)
+        loss = float(logs["loss"])
         if not math.isfinite(loss):
             break
         losses.append(loss)
@@ -136,7 +127,7 @@ def _losses(probe, optimizer, train, setup, num_classes, rates):
 
 
 def smooth(losses: Sequence[float]) -> np.ndarray:
-    """Take the running mean of losses, corrected for its start at 0.
+    """Compute the running mean of losses, corrected for its start at 0.
 
     >>> smooth(np.array([2.0, 2.0, 2.0]))
     array([2., 2., 2.])
@@ -149,7 +140,7 @@ def smooth(losses: Sequence[float]) -> np.ndarray:
 
 
 def suggest(rates: np.ndarray, smoothed: np.ndarray) -> tuple[float, float]:
-    """Give the rates `steepest` and `valley` of a test. See `RateTest`."""
+    """Return the rates `steepest` and `valley` of a test. See `RateTest`."""
     slope = np.diff(smoothed) / np.diff(np.log(rates))
     # Number of steps in the longest fall that ends at each step, rises left out.
     falls = np.ones(len(smoothed), int)

@@ -7,7 +7,6 @@ they know the steps.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import keras
 from keras import ops
@@ -167,101 +166,6 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
             "steps": self.steps,
             "start": self.start,
             "end": self.end,
-        }
-
-
-@dataclass(frozen=True)
-class BitRule:
-    """What BiT's HyperRule says for a dataset.
-
-    Attributes:
-        resize: Side in pixels that images are resized to.
-        image_size: Side of the squares that are cut out of them.
-        batch_size: Images per step.
-        steps: All steps.
-        learning_rate: The largest rate, for SGD with a momentum of 0.9.
-        warmup: Steps in which the rate rises from 0 along a line.
-        boundaries: Steps after each of which the rate is a tenth of what it was.
-        mixup: `alpha` of MixUp; 0 is none.
-    """
-
-    resize: int
-    image_size: int
-    batch_size: int
-    steps: int
-    learning_rate: float
-    warmup: int
-    boundaries: tuple[int, ...]
-    mixup: float
-
-    def epochs(self, count: int) -> int:
-        """Number of epochs over `count` images, the last one whole."""
-        return math.ceil(self.steps * self.batch_size / count)
-
-    def schedule(self, learning_rate: float, epochs: int, steps: int) -> Rate:
-        """Give the rule's rates, in its own number of steps: a `Schedule`."""
-        return BitDecay(learning_rate, self.warmup, self.boundaries)
-
-
-def bit_rule(count: int, width: int, height: int) -> BitRule:
-    """Look up how BiT fine-tunes on a dataset, by its size alone.
-
-    Args:
-        count: Number of training images, at least 1.
-        width: Of the images, in pixels.
-        height: Of the images, in pixels.
-
-    Reference:
-        Kolesnikov et al., "Big Transfer", 2019, arXiv:1912.11370, section 3.3, and
-        https://github.com/google-research/big_transfer, `bit_hyperrule.py`.
-
-    >>> rule = bit_rule(50_000, 32, 32)
-    >>> rule.image_size, rule.steps, rule.boundaries, rule.mixup
-    (128, 10000, (3000, 6000, 9000), 0.1)
-    """
-    errors.check_at_least("count", count, 1)
-    small = width * height < 96 * 96
-    if count < 20_000:
-        supports = (100, 200, 300, 400, 500)
-    elif count < 500_000:
-        supports = (500, 3000, 6000, 9000, 10_000)
-    else:
-        supports = (500, 6000, 12_000, 18_000, 20_000)
-    return BitRule(
-        resize=160 if small else 512,
-        image_size=128 if small else 480,
-        batch_size=512,
-        steps=supports[-1],
-        learning_rate=0.003,
-        warmup=supports[0],
-        boundaries=supports[1:-1],
-        mixup=0.0 if count < 20_000 else 0.1,
-    )
-
-
-@keras.saving.register_keras_serializable("keras_tl")
-class BitDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise along a line, then fall to a tenth after each boundary. See `bit_rule`."""
-
-    def __init__(self, learning_rate: float, warmup: int, boundaries):
-        super().__init__()
-        self.learning_rate, self.warmup = learning_rate, warmup
-        self.boundaries = tuple(boundaries)
-
-    def __call__(self, step):
-        step = ops.cast(step, "float32")
-        rate = self.learning_rate
-        for boundary in self.boundaries:
-            rate = ops.where(step > boundary, rate / 10, rate)
-        return ops.where(
-            step < self.warmup, self.learning_rate * step / self.warmup, rate
-        )
-
-    def get_config(self):
-        return {
-            "learning_rate": self.learning_rate,
-            "warmup": self.warmup,
-            "boundaries": self.boundaries,
         }
 
 

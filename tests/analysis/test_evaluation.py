@@ -233,23 +233,3 @@ def test_an_evaluation_cannot_be_changed():
     result = evaluation.evaluate([0, 1, 2], np.eye(3), NAMES)
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.labels = [1]
-
-
-def test_changed_copies_are_averaged_as_probabilities():
-    rng = np.random.default_rng(0)
-    split = Split(rng.integers(0, 256, (7, 4, 4, 3)).astype("uint8"), np.zeros(7))
-    image = keras.Input((4, 4, 3))
-    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
-
-    def flip(images, draws):
-        return images[:, :, ::-1]
-
-    logits = evaluation.predict_changed(model, split, flip, copies=2)
-    alone, flipped = (
-        evaluation.softmax(np.asarray(model(images), "float64"))
-        for images in (split.images, split.images[:, :, ::-1])
-    )
-    by_hand = (alone + 2 * flipped) / 3
-    np.testing.assert_allclose(np.exp(logits), by_hand, atol=1e-5)
-    with pytest.raises(errors.InputError, match="copies=0"):
-        evaluation.predict_changed(model, split, flip, copies=0)

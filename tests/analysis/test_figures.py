@@ -23,6 +23,11 @@ def random_evaluation(classes, count=200):
     return evaluation.evaluate(labels, logits, names, train_labels=labels)
 
 
+def random_confusion():
+    result = random_evaluation(3)
+    return figures.confusion(result.confusion, result.class_names)
+
+
 def test_curves_show_every_epoch_of_both_splits_and_name_the_phases():
     history = {
         "accuracy": [0.1, 0.2, 0.3],
@@ -57,16 +62,16 @@ def test_a_test_of_learning_rates_names_what_it_suggests():
     losses = 1 + np.cos(np.linspace(0, 4, 50))
     smoothed = rate_finder.smooth(losses)
     suggested = rate_finder.suggest(rates, smoothed)
-    found = rate_finder.RateTest(rates, losses, smoothed, *suggested)
-    shown = texts(figures.learning_rates(found))
-    assert f"valley, {found.valley:.1e}" in shown
-    assert f"steepest, {found.steepest:.1e}" in shown
+    suggestions = dict(zip(("steepest", "valley"), suggested, strict=True))
+    shown = texts(figures.learning_rates(rates, losses, smoothed, suggestions))
+    for name, rate in suggestions.items():
+        assert f"{name}, {rate:.1e}" in shown
 
 
 @pytest.mark.parametrize("classes", [2, 10, 30])
 def test_confusion_shows_counts_where_there_is_room(classes):
     result = random_evaluation(classes)
-    shown = texts(figures.confusion(result)).split()
+    shown = texts(figures.confusion(result.confusion, result.class_names)).split()
     largest = str(result.confusion.max())
     if classes <= 20:
         assert largest in shown
@@ -90,7 +95,7 @@ def test_comparison_shows_every_model_with_its_interval():
 
 
 def test_saved_figure_is_a_picture_of_a_useful_size(tmp_path):
-    figures.save(figures.confusion(random_evaluation(3)), tmp_path / "a.png")
+    figures.save(random_confusion(), tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert image.format == "PNG"
         assert min(image.size) > 200
@@ -100,5 +105,28 @@ def test_saved_figure_is_a_picture_of_a_useful_size(tmp_path):
 def test_no_figure_stays_behind():
     import matplotlib.pyplot as plt
 
-    figures.confusion(random_evaluation(3))
+    random_confusion()
     assert not plt.get_fignums()
+
+
+def test_predicted_numbers_stand_against_the_true_ones_for_each_column():
+    true = np.array([[1.0, 5.0], [2.0, 6.0]])
+    figure = figures.true_against_predicted(true, true + 1, ["age", "height"])
+    assert [axes.get_xlabel() for axes in figure.axes] == ["True age", "True height"]
+    points = figure.axes[0].lines[-1]
+    assert points.get_xdata().tolist() == [1.0, 2.0]
+    assert points.get_ydata().tolist() == [2.0, 3.0]
+
+
+def test_texts_are_shown_as_images_are():
+    probabilities = np.array([[0.9, 0.1]])
+    assert "a good film" in texts(
+        figures.predictions(["a good film"], probabilities, "ab")
+    )
+
+
+def test_a_metric_that_is_no_accuracy_is_not_in_percent():
+    rows = [("small", 2.5, (2.0, 3.0))]
+    shown = texts(figures.comparison(rows, "mean_absolute_error"))
+    assert "2.5  [2, 3]" in shown
+    assert "Mean absolute error" in shown

@@ -63,10 +63,14 @@ def test_the_logits_are_those_of_a_classifier_fitted_by_hand_on_the_rest(feature
     found = folds.split(features.labels, 4)
     logits = folds.predict(features, found, setting=0.1)
     for learnt, judged in found:
-        scaler = StandardScaler().fit(features.images[learnt])
+        scaler = StandardScaler().fit(features.inputs.values[learnt])
         linear = LogisticRegression(C=0.1, max_iter=300)
-        linear.fit(scaler.transform(features.images[learnt]), features.labels[learnt])
-        wanted = linear.decision_function(scaler.transform(features.images[judged]))
+        linear.fit(
+            scaler.transform(features.inputs.values[learnt]), features.labels[learnt]
+        )
+        wanted = linear.decision_function(
+            scaler.transform(features.inputs.values[judged])
+        )
         np.testing.assert_allclose(logits[judged], wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -74,7 +78,7 @@ def test_the_logits_are_those_of_a_classifier_fitted_by_hand_on_the_rest(feature
 def test_labels_may_have_gaps_and_folds_may_lack_a_class(features, kind):
     # Classes 0, 2 and 5; no fold learns 5, which is judged all the same.
     labels = np.array([0, 2, 5])[features.labels]
-    moved = Split(features.images, labels)
+    moved = Split(features.inputs.values, labels)
     seen, new = np.flatnonzero(labels < 5), np.flatnonzero(labels == 5)
     setting = probe.KINDS[kind][1][0]
     logits = folds.predict(moved, [(seen, new)], kind=kind, setting=setting)
@@ -82,7 +86,7 @@ def test_labels_may_have_gaps_and_folds_may_lack_a_class(features, kind):
     assert np.isnan(logits[seen]).all()
     assert np.isneginf(logits[new][:, [1, 3, 4, 5]]).all()
     fitted = probe.fit_with(kind, setting, moved.take(seen))
-    wanted = fitted.logits(moved.images[new])
+    wanted = fitted.logits(moved.inputs.values[new])
     np.testing.assert_array_equal(logits[new][:, [0, 2]], wanted)
 
 
@@ -94,7 +98,7 @@ def test_features_without_meaning_score_no_better_than_chance():
     assert abs((logits.argmax(1) == labels).mean() - 1 / 3) < 0.1
     # Learnt and judged on the same examples, it would look like a success.
     fitted = probe.fit_with("logistic regression", 1.0, noise)
-    assert (fitted.logits(noise.images).argmax(1) == labels).mean() > 0.95
+    assert (fitted.logits(noise.inputs.values).argmax(1) == labels).mean() > 0.95
 
 
 @pytest.mark.parametrize(

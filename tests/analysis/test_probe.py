@@ -20,11 +20,11 @@ def clouds(count, classes, seed):
 def test_each_kind_learns_what_can_be_learned(kind, classes):
     found = probe.fit(kind, clouds(80, classes, 0), clouds(40, classes, 1))
     test = clouds(100, classes, 2)
-    logits = found.logits(test.images)
+    logits = found.logits(test.inputs.values)
     assert logits.shape == (100, classes)
     assert logits.dtype == "float32"
     assert (logits.argmax(1) == test.labels).mean() > 0.9
-    said = found.pipeline.predict(test.images)
+    said = found.pipeline.predict(test.inputs.values)
     np.testing.assert_array_equal(logits.argmax(1), said)
     assert found.setting in probe.KINDS[kind][1]
 
@@ -34,7 +34,7 @@ def test_logistic_regression_is_one_dense_layer(classes):
     found = probe.fit(
         "logistic regression", clouds(80, classes, 0), clouds(40, classes, 1)
     )
-    features = clouds(30, classes, 2).images
+    features = clouds(30, classes, 2).inputs.values
     kernel, bias = found.dense()
     np.testing.assert_allclose(
         features @ kernel + bias, found.logits(features), atol=1e-4
@@ -48,8 +48,8 @@ def test_validation_chooses_the_setting():
     scaled = found.pipeline[0].transform
     scores = [
         build(value)
-        .fit(scaled(train.images), train.labels)
-        .score(scaled(validation.images), validation.labels)
+        .fit(scaled(train.inputs.values), train.labels)
+        .score(scaled(validation.inputs.values), validation.labels)
         for value in values
     ]
     assert found.validation == max(scores)

@@ -92,7 +92,7 @@ def test_numbers_are_those_of_the_evaluation(tmp_path):
     low, high = own.accuracy_interval
     for number in (own.accuracy, own.majority_baseline):
         assert f"{number:.1%}".replace("%", " %").replace("\u00a0", " ") in text
-    assert f"{100 * low:.1f} to {100 * high:.1f}" in text
+    assert f"{100 * low:.1f} % to {100 * high:.1f} %" in text
     for row in own.per_class:
         assert f"{row['precision']:.3f}" in text
         assert f"{row['recall']:.3f}" in text
@@ -106,7 +106,7 @@ def test_the_most_confident_mistakes_are_shown(tmp_path):
         if row.argmax() != label
     ]
     expected = [index for _, index in sorted(wrong, reverse=True)[:12]]
-    assert report.most_confident_mistakes(own).tolist() == expected
+    assert [index for index, *_ in own.mistakes(12)] == expected
     assert text.count("<figure") + text.count("<li><img") >= 12
 
 

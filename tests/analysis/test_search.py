@@ -214,7 +214,7 @@ def test_the_figure_shows_every_trial_at_each_of_its_settings():
         {"trial": 3, **START, "blocks": 2, "head": "linear", "validation": 0.75},
         {"trial": 4, **START, "blocks": 3, "validation": 0.7},
     ]
-    figure = figures.trials(rows, SPACE)
+    figure = figures.trials(rows, search.describe(SPACE))
     top, head, blocks, rate, dropout = figure.axes
 
     def points(axes, label):

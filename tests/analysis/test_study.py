@@ -1,18 +1,12 @@
 import json
-from dataclasses import dataclass
-from pathlib import Path
+import time
 
 import keras
 import pytest
 
 from keras_tl import errors, files
 from keras_tl.analysis import figures, study
-
-
-@dataclass(frozen=True)
-class Settings:
-    seed: int = 0
-    resume: Path | None = None
+from keras_tl.config import Run, RunSettings
 
 
 def trials(done, fails=()):
@@ -137,15 +131,10 @@ def test_validation_chooses_a_setting_for_each_way_on_average_over_seeds():
 
 def test_what_is_saved_holds_every_trial(tmp_path):
     rows = study.run(tmp_path, trials([]))
-    saved = study.save(
-        tmp_path,
-        recipe="a",
-        settings=Settings(),
-        data={},
-        rows=rows,
-        by=["blocks"],
-        seconds=1.23,
-    )
+    run = Run("a", RunSettings(), tmp_path, time.perf_counter())
+    saved = study.save(run, data={}, rows=rows, by=["blocks"], base="plain")
+    assert saved["title"] == "Settings of every run."
+    assert saved["base"] == "plain"
     assert json.loads((tmp_path / "manifest.json").read_text()) == saved
     assert (saved["trials"], saved["by"], saved["over"]) == (rows, ["blocks"], [])
     lines = (tmp_path / "trials.csv").read_text().splitlines()

@@ -30,7 +30,9 @@ def make(folder, counts, start=0):
 
 
 def contents(split):
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in split.images]
+    return [
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in split.inputs.paths
+    ]
 
 
 def test_one_folder_is_split_in_three_with_every_class_in_each(tmp_path):
@@ -40,7 +42,7 @@ def test_one_folder_is_split_in_three_with_every_class_in_each(tmp_path):
     assert counts == [[28, 14, 1], [6, 3, 1], [6, 3, 1]]
     assert "drawn from the training images by content hash" in data.origin
     for _, split in data.items():
-        for path, label in zip(split.images, split.labels, strict=True):
+        for path, label in zip(split.inputs.paths, split.labels, strict=True):
             assert path.parent.name == data.class_names[label]
 
 
@@ -76,8 +78,8 @@ def test_copies_stay_together_and_names_do_not_matter(tmp_path, values, seed, ra
 def test_the_seed_decides_the_splits(tmp_path):
     make(tmp_path, {"a": 30, "b": 30})
     one, same, other = (folders.from_folder(tmp_path, seed=s) for s in (0, 0, 1))
-    assert one.test.images == same.test.images
-    assert one.test.images != other.test.images
+    assert one.test.inputs.paths == same.test.inputs.paths
+    assert one.test.inputs.paths != other.test.inputs.paths
 
 
 @pytest.mark.parametrize("name", ["validation", "val", "valid", "Val"])

@@ -96,10 +96,10 @@ def test_augmentation_of_an_example_does_not_depend_on_batch_size():
 
 def test_changed_copies_keep_their_targets():
     split = numbered(3)
-    copies = pipeline.Augmented(split, flip_and_crop, 0, 2)
+    copies = pipeline.with_copies(split, flip_and_crop, 0, 2)
     assert copies.targets is None
     split = dataclasses.replace(split, targets=np.arange(6.0).reshape(3, 2))
-    copies = pipeline.Augmented(split, flip_and_crop, 0, 2)
+    copies = pipeline.with_copies(split, flip_and_crop, 0, 2)
     np.testing.assert_array_equal(copies.targets[3:], split.targets)
     assert len(copies.targets) == len(copies)
 
@@ -110,7 +110,7 @@ def test_evaluation_is_in_order_and_never_changed():
     assert order(dataset) == list(range(11))
     assert order(dataset) == list(range(11))
     x = np.concatenate([x for x, _, _ in batches(dataset)])
-    np.testing.assert_array_equal(x[:11], split.images)
+    np.testing.assert_array_equal(x[:11], split.inputs.pixels)
 
 
 def test_weighted_mean_over_batches_is_the_mean_over_examples():
@@ -147,7 +147,9 @@ def test_rows_come_from_the_graph_as_they_come_from_python(
     monkeypatch, shape, image_size
 ):
     rows = np.random.default_rng(0).integers(0, 256, (23, *shape), dtype="uint8")
-    training = pipeline.Training(Split(rows, np.arange(23), image_size), 4, 1)
+    split = Split(rows, np.arange(23))
+    split = split.at_size(image_size) if image_size else split
+    training = pipeline.Training(split, 4, 1)
     in_graph = batches(training.epoch(3))
     monkeypatch.setattr(pipeline, "IN_GRAPH", 0)
     for ours, theirs in zip(in_graph, batches(training.epoch(3)), strict=True):

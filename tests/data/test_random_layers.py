@@ -52,7 +52,7 @@ def test_seed_and_epoch_alone_say_what_an_epoch_looks_like(way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_batches_of_an_epoch_are_changed_in_different_ways(way):
-    still = Split(np.repeat(PHOTOS.images[:1], 16, 0), LABELS[:16])
+    still = Split(np.repeat(PHOTOS.inputs.pixels[:1], 16, 0), LABELS[:16])
     one, other = epoch(still, **WAYS[way])
     assert not same([one], [other])
 

@@ -41,10 +41,12 @@ def test_limit_keeps_images_with_their_labels():
     split = Split(images.astype("uint8"), np.arange(30) % 3)
     data = splits.limit(Splits(split, split, split, "abc", "Made."), 9, seed=0)
     assert len(data.train) == len(data.test) == 9
-    np.testing.assert_array_equal(data.train.images[:, 0, 0, 0] % 3, data.train.labels)
+    np.testing.assert_array_equal(
+        data.train.inputs.pixels[:, 0, 0, 0] % 3, data.train.labels
+    )
 
 
-@pytest.mark.parametrize("labels", [[0, 1, 3], [-1, 0, 1]])
+@pytest.mark.parametrize("labels", [[0, 1, 3], [-2, 0, 1]])
 def test_labels_outside_the_classes_are_refused(labels):
     with pytest.raises(errors.InputError, match=r"in \[0, 2\].*Received labels from"):
         make(labels)
@@ -62,7 +64,7 @@ def test_an_empty_split_is_named():
 
 
 def test_labels_must_be_as_many_as_images():
-    with pytest.raises(errors.InputError, match="each of the 3 images"):
+    with pytest.raises(errors.InputError, match="each of the 3 examples"):
         Split(np.zeros((3, 2, 2, 3)), [0, 1])
 
 
@@ -91,11 +93,12 @@ def test_images_read_once_are_what_reading_gives(tmp_path, free, memory):
         pixels = np.random.default_rng(index).integers(0, 256, (9, 7, 3), dtype="uint8")
         paths.append(tmp_path / f"{index}.png")
         Image.fromarray(pixels).save(paths[-1])
-    split = Split(tuple(paths), [0, 1, 0], image_size=4)
+    split = Split(tuple(paths), [0, 1, 0]).at_size(4)
     free(memory, disk=2**30)
     kept = splits.read_once(split)
-    assert isinstance(kept.images, np.ndarray)
-    assert isinstance(kept.images, np.memmap) == (not memory)
+    values = kept.inputs.in_memory()
+    assert values is not None
+    assert isinstance(values, np.memmap) == (not memory)
     before = split.read([2, 0])
     for path in paths:
         path.unlink()
@@ -103,24 +106,25 @@ def test_images_read_once_are_what_reading_gives(tmp_path, free, memory):
 
 
 def test_reading_once_looks_for_room_before_it_takes_any(free):
-    split = Split(np.zeros((10, 8, 8, 3), "uint8"), np.zeros(10), image_size=16)
+    split = Split(np.zeros((10, 8, 8, 3), "uint8"), [0] * 10).at_size(16)
     needed = 10 * 16 * 16 * 3
     free(memory=2 * needed - 1, disk=2 * needed - 1)
     with pytest.warns(errors.InputWarning, match="again in every epoch"):
         assert splits.read_once(split) is split
     free(memory=2 * needed - 1, disk=2 * needed)
-    assert isinstance(splits.read_once(split).images, np.memmap)
+    assert isinstance(splits.read_once(split).inputs.in_memory(), np.memmap)
     free(memory=2 * needed, disk=0)
-    assert not isinstance(splits.read_once(split).images, np.memmap)
+    assert not isinstance(splits.read_once(split).inputs.in_memory(), np.memmap)
 
 
 def test_description_changes_with_every_pixel_and_label():
     data = make([0, 1, 2])
     before = splits.describe(data)
     assert before["counts"] == {"train": 3, "validation": 3, "test": 3}
-    pixels = data.test.images.copy()
+    original = data.test.inputs.pixels
+    pixels = original.copy()
     pixels[0, 0, 0, 0] = 1
-    for test in (Split(pixels, [0, 1, 2]), Split(data.test.images, [0, 2, 1])):
+    for test in (Split(pixels, [0, 1, 2]), Split(original, [0, 2, 1])):
         changed = splits.describe(dataclasses.replace(data, test=test))
         assert changed["sha256"] != before["sha256"]
     seen = {before["sha256"]}
@@ -139,7 +143,7 @@ def test_join_keeps_images_with_their_labels_whether_arrays_or_files(tmp_path):
         files.append(tmp_path / f"{index}.png")
         Image.fromarray(image).save(files[-1])
     for images in (pixels, files):
-        whole = splits.Split(images, np.arange(5), image_size=8)
+        whole = splits.Split(images, np.arange(5)).at_size(8)
         joined = splits.join(whole.take([3, 4]), whole.take([0, 2]))
         assert joined.labels.tolist() == [3, 4, 0, 2]
         np.testing.assert_array_equal(joined.read(range(4)), pixels[[3, 4, 0, 2]])

@@ -10,6 +10,7 @@ from keras_tl.data import augment, images, pipeline
 from keras_tl.methods import distillation
 from keras_tl.models import heads
 from keras_tl.training import features, phases, store
+from keras_tl.training.terms import TermModel
 
 
 @pytest.fixture
@@ -24,6 +25,11 @@ def student(make_backbone):
     return heads.attach(make_backbone(), 3, dropout=0.0)
 
 
+def given(logits):
+    """Outputs of a model with a term, whose logits these are."""
+    return {"/logits": keras.ops.convert_to_tensor(logits)}
+
+
 def flip(pixels, draws):
     import tensorflow as tf
 
@@ -36,32 +42,31 @@ def test_the_loss_is_that_of_keras_distillation():
     labels = np.eye(3, dtype="float32")[rng.integers(0, 3, 8)]
     image = keras.Input((2,))
     model = keras.Model(image, keras.layers.Dense(3)(image))
-    own = distillation.from_teacher(temperature=2.5, student_loss_weight=0.3)(model)
+    method = distillation.from_teacher(temperature=2.5, student_loss_weight=0.3)
+    own = TermModel(model, method(model, 10), num_labels=3, steps=10)
     hard = keras.losses.CategoricalCrossentropy(from_logits=True)
     own.compile("sgd", hard)
     # By its name, "kl_divergence", Keras 3.15 takes logits for probabilities.
     divergence = LogitsDistillation(2.5, loss=keras.losses.KLDivergence())
     both = np.concatenate([labels, taught], axis=1)
-    found = own.compute_loss(None, both, keras.ops.convert_to_tensor(logits), None)
+    found = own.compute_loss(None, both, given(logits), None)
     soft = divergence.compute_loss(taught, logits)
     wanted = 0.3 * float(hard(labels, logits)) + 0.7 * float(soft)
     assert float(found) == pytest.approx(wanted, rel=1e-4)
     # Rows of weight 0, with which a batch is filled up, count for nothing.
     weights = np.array([2, 2, 2, 2, 0, 0, 0, 0], "float32")
-    found = own.compute_loss(
-        None, both, keras.ops.convert_to_tensor(logits), keras.ops.array(weights)
-    )
+    found = own.compute_loss(None, both, given(logits), keras.ops.array(weights))
     soft = divergence.compute_loss(taught[:4], logits[:4])
     wanted = 0.3 * float(hard(labels[:4], logits[:4])) + 0.7 * float(soft)
     assert float(found) == pytest.approx(wanted, rel=1e-4)
     # Validation has labels alone.
-    found = own.compute_loss(None, labels, keras.ops.array(logits), training=False)
+    found = own.compute_loss(None, labels, given(logits), training=False)
     assert float(found) == pytest.approx(float(hard(labels, logits)), rel=1e-5)
 
 
 def test_the_teacher_says_of_each_image_what_it_predicts(teacher, colours):
     taught = distillation.teach(teacher, colours, 8)
-    large = images.resize(colours.train.images, 16)
+    large = images.resize(colours.train.inputs.pixels, 16)
     wanted = teacher.predict(large, verbose=0)
     np.testing.assert_allclose(taught.train.targets, wanted, atol=1e-5)
 
@@ -75,9 +80,10 @@ def test_what_the_student_is_judged_on_went_the_way_of_what_it_learns_from(
     for change in (None, same):
         taught = distillation.teach(teacher, colours, 8, augment=change)
         for name, split in taught.items():
-            there = images.resize(dict(colours.items())[name].images, 16)
-            np.testing.assert_array_equal(split.images, images.resize(there, 8))
-            assert not np.array_equal(split.images, dict(colours.items())[name].images)
+            original = dict(colours.items())[name].inputs.pixels
+            there = images.resize(original, 16)
+            np.testing.assert_array_equal(split.inputs.pixels, images.resize(there, 8))
+            assert not np.array_equal(split.inputs.pixels, original)
 
 
 def test_copies_in_floats_are_rounded_for_teacher_and_student_alike(teacher, colours):
@@ -87,27 +93,27 @@ def test_copies_in_floats_are_rounded_for_teacher_and_student_alike(teacher, col
         return 1.5 * crop(pixels, draws) - 20
 
     taught = distillation.teach(teacher, colours, 8, augment=bright, copies=2, seed=3)
-    large = dataclasses.replace(colours.train, image_size=16)
+    large = colours.train.at_size(16).inputs
     floats = pipeline.Augmented(large, bright, 3, 2).read(range(100))
     assert floats.min() < 0
     assert floats.max() > 255
     whole = np.clip(np.rint(floats), 0, 255).astype("uint8")
     wanted = teacher.predict(whole, verbose=0)
     np.testing.assert_allclose(taught.train.targets, wanted, atol=1e-5)
-    np.testing.assert_array_equal(taught.train.images, images.resize(whole, 8))
+    np.testing.assert_array_equal(taught.train.inputs.pixels, images.resize(whole, 8))
 
 
 def test_each_epoch_shows_other_copies_with_what_the_teacher_said_of_those(
     teacher, colours
 ):
     taught = distillation.teach(teacher, colours, 8, augment=flip, copies=2, seed=3)
-    large = dataclasses.replace(colours.train, image_size=16)
+    large = colours.train.at_size(16).inputs
     changed = pipeline.Augmented(large, flip, 3, 2).read(range(100))
     assert (changed[:50] != changed[50:]).any()
     wanted = teacher.predict(changed, verbose=0)
     np.testing.assert_allclose(taught.train.targets, wanted, atol=1e-5)
     small = images.resize(changed, 8)
-    np.testing.assert_array_equal(taught.train.images, small)
+    np.testing.assert_array_equal(taught.train.inputs.pixels, small)
     said = {small[i].tobytes(): wanted[i] for i in range(100)}
     training = pipeline.Training(taught.train, 10, seed=0, num_classes=3)
     for epoch in range(2):
@@ -135,27 +141,29 @@ def test_a_student_follows_its_teacher_against_the_labels(student, colours, here
         targets=10 * np.eye(3, dtype="float32")[colours.train.labels],
     )
     data = dataclasses.replace(colours, train=train)
-    phases.fit_head(
+    phases.fit(
         student,
         data,
         here,
-        epochs=40,
-        learning_rate=0.02,
-        patience=40,
-        regularizer=distillation.from_teacher(student_loss_weight=0.0),
+        phases.Phase(
+            epochs=40,
+            learning_rate=0.02,
+            patience=40,
+            method=distillation.from_teacher(student_loss_weight=0.0),
+        ),
     )
-    right = student.predict(colours.test.images, verbose=0).argmax(1)
+    right = student.predict(colours.test.inputs.pixels, verbose=0).argmax(1)
     assert (right == colours.test.labels).mean() > 0.9
 
 
 def test_what_is_saved_is_a_plain_model(student, teacher, colours, here, tmp_path):
     taught = distillation.teach(teacher, colours, 8)
     taught_by = distillation.from_teacher()
-    phases.fit_head(student, taught, here, epochs=1, regularizer=taught_by)
+    phases.fit(student, taught, here, phases.Phase(epochs=1, method=taught_by))
     student.save(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras")
     assert type(again) is type(student)
-    pixels = colours.test.images
+    pixels = colours.test.inputs.pixels
     np.testing.assert_array_equal(
         again.predict(pixels, verbose=0), student.predict(pixels, verbose=0)
     )
@@ -194,14 +202,13 @@ def test_what_does_not_fit_together_is_said(student, teacher, colours, here):
         distillation.teach(keras.Model(any_size, pooled), colours, 8)
     taught = distillation.teach(teacher, colours, 8)
     with pytest.raises(errors.InputError, match="methods.distillation"):
-        phases.fit_head(student, taught, here, epochs=1)
-    with pytest.raises(errors.InputError, match="No teacher"):
-        phases.fit_head(
+        phases.fit(student, taught, here, phases.Phase(epochs=1))
+    with pytest.raises(errors.InputError, match="no logits of a teacher"):
+        phases.fit(
             student,
             colours,
             here,
-            epochs=1,
-            regularizer=distillation.from_teacher(),
+            phases.Phase(epochs=1, method=distillation.from_teacher()),
         )
-    with pytest.raises(errors.InputError, match="knows nothing of"):
+    with pytest.raises(errors.InputError, match="does not mix"):
         pipeline.Training(taught.train, 8, 0, None, 3, lambda x, y, draws: (x, y))

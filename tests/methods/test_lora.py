@@ -21,16 +21,18 @@ def values(model):
 
 
 def test_a_model_just_adapted_predicts_what_it_did(classifier, colours):
-    before = classifier.predict(colours.test.images, verbose=0)
+    before = classifier.predict(colours.test.inputs.pixels, verbose=0)
     lora.enable(classifier, rank=2)
-    after = classifier.predict(colours.test.images, verbose=0)
+    after = classifier.predict(colours.test.inputs.pixels, verbose=0)
     np.testing.assert_array_equal(after, before)
 
 
 def test_training_moves_the_changes_and_the_head_alone(classifier, colours, here):
     start = values(classifier)
     said = lora.enable(classifier, rank=2)
-    phases.fine_tune(classifier, colours, here, epochs=2, learning_rate=0.05)
+    phases.fit(
+        classifier, colours, here, phases.fine_tuning(epochs=2, learning_rate=0.05)
+    )
     moved = {
         path
         for path, value in values(classifier).items()
@@ -71,7 +73,7 @@ def test_unfreezing_later_does_not_move_what_lora_holds(classifier):
 def test_the_frozen_part_below_is_run_once(classifier, colours, here):
     freezing.freeze_up_to(classifier, "block1")
     lora.enable(classifier)
-    part, _, _ = phases.prepare(classifier, colours, here)
+    part, _ = phases.precompute_frozen(classifier, colours, here)
     assert "block1_conv" not in {layer.name for layer in part.layers}
 
 
@@ -79,10 +81,12 @@ def test_merged_is_a_plain_model_that_predicts_the_same(
     classifier, colours, here, tmp_path
 ):
     lora.enable(classifier, rank=2)
-    phases.fine_tune(classifier, colours, here, epochs=2, learning_rate=0.05)
+    phases.fit(
+        classifier, colours, here, phases.fine_tuning(epochs=2, learning_rate=0.05)
+    )
     merged = lora.merge(classifier)
     assert not any("lora" in weight.path for weight in merged.weights)
-    images = colours.test.images
+    images = colours.test.inputs.pixels
     wanted = classifier.predict(images, verbose=0)
     np.testing.assert_allclose(merged.predict(images, verbose=0), wanted, atol=1e-5)
     merged.save(tmp_path / "m.keras")

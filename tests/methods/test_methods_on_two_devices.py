@@ -38,10 +38,10 @@ tasks = taught.map(lambda split: multi_task.label(
     split, {"task": (split.targets.argmax(1), 3)}
 ))
 
-def joint(model):
+def joint(model, steps):
     heads = multi_task.heads(model, {"task": 3})
     heads["task"].set_weights([np.ones((4, 3)), np.zeros(3)])
-    return multi_task.learn(heads, {"task": 3.0})(model)
+    return multi_task.learn(heads, {"task": 3.0})(model, steps)
 
 def old_head():
     # It must say something of the features.
@@ -50,7 +50,7 @@ def old_head():
     head.build((None, 4))
     return head
 
-WAYS = {
+METHODS = {
     "distillation": (taught, lambda: distillation.from_teacher()),
     "multi_task": (tasks, lambda: joint),
     "l2_sp": (plain, lambda: regularizers.l2_sp(alpha=1.0, beta=1.0)),
@@ -58,34 +58,34 @@ WAYS = {
     "lwf": (plain, lambda: regularizers.lwf(old_head(), alpha=10.0)),
 }
 
-def train(way, place):
+def train(name, place):
     keras.utils.set_random_seed(0)
-    data, build = WAYS[way]
+    data, build = METHODS[name]
     with place.scope():
         image = keras.Input((8, 8, 3), name="image")
         x = layers.Rescaling(1 / 127.5, -1)(image)
         x = layers.Conv2D(4, 3, name="conv")(x)
         x = layers.GlobalAveragePooling2D(name="pool")(x)
         model = keras.Model(image, layers.Dense(3, name="logits")(x))
-        regularizer = build()
+        method = build()
     setup = phases.Setup(place, batch_size=16)
     # Adam would hide a gradient that is too large.
-    history = phases.fit_head(model, data, setup, epochs=3, learning_rate=0.05,
-        optimizer=functools.partial(keras.optimizers.SGD, momentum=0.9),
-        regularizer=regularizer, patience=9)
+    sgd = functools.partial(keras.optimizers.SGD, momentum=0.9)
+    phase = phases.Phase(3, 0.05, optimizer=sgd, method=method, patience=9)
+    history = phases.fit(model, data, setup, phase)
     return [*model.get_weights(), np.array(history["loss"]),
             np.array(history["val_loss"])]
 
 # Once: a second strategy on the same devices would get in the way of the first.
 places = [placement.choose(devices) for devices in (["CPU:0"], ["CPU:0", "CPU:1"])]
 
-def apart(way):
-    one, two = [train(way, place) for place in places]
+def apart(name):
+    one, two = [train(name, place) for place in places]
     return max(float(np.abs(a - b).max()) for a, b in zip(one, two, strict=True))
 
-print(json.dumps({way: apart(way) for way in WAYS}))
+print(json.dumps({name: apart(name) for name in METHODS}))
 """
-WAYS = ("distillation", "multi_task", "l2_sp", "delta", "lwf")
+METHODS = ("distillation", "multi_task", "l2_sp", "delta", "lwf")
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,6 @@ def apart():
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_two_devices_give_what_one_gives(apart, way):
-    assert apart[way] < 1e-4
+@pytest.mark.parametrize("name", METHODS)
+def test_two_devices_give_what_one_gives(apart, name):
+    assert apart[name] < 1e-4

@@ -6,6 +6,7 @@ from keras_tl import errors
 from keras_tl.methods import regularizers
 from keras_tl.models import freezing, heads
 from keras_tl.training import phases
+from keras_tl.training.terms import TermModel
 
 
 @pytest.fixture
@@ -18,9 +19,13 @@ def classifier(make_backbone):
     return model
 
 
-def terms(model, regularizer, images, labels):
-    """The loss of a training step, and the plain one."""
-    regularized = regularizer(model)
+def with_term(model, method):
+    return TermModel(model, method(model, 10), num_labels=None, steps=10)
+
+
+def terms(model, method, images, labels):
+    """The difference between the loss of a training step and the plain one."""
+    regularized = with_term(model, method)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def both(change):
@@ -41,7 +46,7 @@ def terms(model, regularizer, images, labels):
 
 
 def batch(colours):
-    return colours.train.images[:6].astype("float32"), colours.train.labels[:6]
+    return colours.train.inputs.pixels[:6].astype("float32"), colours.train.labels[:6]
 
 
 def test_l2_sp_is_the_distance_from_the_start_and_the_size_of_the_head(
@@ -120,7 +125,7 @@ REGULARIZERS = {
 
 
 @pytest.mark.parametrize(
-    "regularizer",
+    "method",
     [
         regularizers.l2_sp(),
         regularizers.delta(["block2_add"], alpha=1.0),
@@ -131,11 +136,11 @@ REGULARIZERS = {
 )
 @pytest.mark.parametrize("count", [3, 5])
 def test_copies_that_fill_up_a_batch_count_for_nothing(
-    regularizer, count, classifier, colours
+    method, count, classifier, colours
 ):
     # Four features: with 3 rows they are more than those, with 5 fewer.
     images, labels = (part[:count] for part in batch(colours))
-    model = regularizer(classifier)
+    model = with_term(classifier, method)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     kernel = classifier.get_layer("block2_conv").kernel
     kernel.assign(kernel * -3.0)
@@ -162,18 +167,16 @@ def test_squares_are_added_in_single_precision():
 def test_a_phase_trains_with_it_and_saves_a_plain_model(
     name, classifier, colours, here, tmp_path
 ):
-    phases.fine_tune(
+    phases.fit(
         classifier,
         colours,
         here,
-        epochs=3,
-        learning_rate=0.01,
-        regularizer=REGULARIZERS[name],
+        phases.fine_tuning(epochs=3, learning_rate=0.01, method=REGULARIZERS[name]),
     )
     classifier.save(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras")
     assert type(again) is type(classifier)
-    images = colours.test.images
+    images = colours.test.inputs.pixels
     np.testing.assert_array_equal(again.predict(images), classifier.predict(images))
 
 
@@ -182,13 +185,11 @@ def test_a_strong_l2_sp_keeps_the_weights_where_they_were(classifier, colours, h
     distance = {}
     for name, regularizer in (("plain", None), ("held", REGULARIZERS["l2_sp"])):
         classifier.get_layer("block2_conv").kernel.assign(start)
-        phases.fine_tune(
+        phases.fit(
             classifier,
             colours,
             here,
-            epochs=10,
-            learning_rate=0.01,
-            regularizer=regularizer,
+            phases.fine_tuning(epochs=10, learning_rate=0.01, method=regularizer),
         )
         kernel = classifier.get_layer("block2_conv").get_weights()[0]
         distance[name] = abs(kernel - start).max()
@@ -198,13 +199,19 @@ def test_a_strong_l2_sp_keeps_the_weights_where_they_were(classifier, colours, h
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (lambda model: regularizers.l2_sp(alpha=-1)(model), "alpha"),
-        (lambda model: regularizers.delta([])(model), "layers"),
-        (lambda model: regularizers.delta(["block9"])(model), "layers"),
-        (lambda model: regularizers.bss("pol")(model), "Did you mean pool"),
-        (lambda model: regularizers.bss("block2_add")(model), "batch, features"),
-        (lambda model: regularizers.bss(k=0)(model), "k=0"),
-        (lambda model: regularizers.lwf(None, temperature=0)(model), "temperature"),
+        (lambda model: with_term(model, regularizers.l2_sp(alpha=-1)), "alpha"),
+        (lambda model: with_term(model, regularizers.delta([])), "layers"),
+        (lambda model: with_term(model, regularizers.delta(["block9"])), "layers"),
+        (lambda model: with_term(model, regularizers.bss("pol")), "Did you mean pool"),
+        (
+            lambda model: with_term(model, regularizers.bss("block2_add")),
+            "batch, features",
+        ),
+        (lambda model: with_term(model, regularizers.bss(k=0)), "k=0"),
+        (
+            lambda model: with_term(model, regularizers.lwf(None, temperature=0)),
+            "temperature",
+        ),
     ],
 )
 def test_what_cannot_work_is_said(classifier, build, said):

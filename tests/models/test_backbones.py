@@ -9,19 +9,19 @@ from sklearn.datasets import load_sample_images
 
 from keras_tl import errors
 from keras_tl.data import images
-from keras_tl.models import backbones, efficientnet_lite, freezing, splitting
+from keras_tl.models import backbones, catalog, efficientnet_lite, freezing, splitting
 
-NAMES = sorted(backbones.BACKBONES)
-KERAS_NAMES = [name for name in NAMES if backbones.BACKBONES[name].constructor]
+NAMES = sorted(catalog.BACKBONES)
+KERAS_NAMES = [name for name in NAMES if catalog.BACKBONES[name].constructor]
 
 
 @pytest.mark.parametrize("name", KERAS_NAMES)
 def test_preprocessing_is_what_keras_does(name):
-    constructor = getattr(keras.applications, backbones.find(name).constructor)
+    constructor = getattr(keras.applications, catalog.find(name).constructor)
     module = importlib.import_module(constructor.__module__)
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 5, 5, 3)).astype("float32")
     image = keras.Input((5, 5, 3))
-    ours = backbones.preprocess(image, backbones.find(name).preprocessing)
+    ours = backbones.preprocess(image, catalog.find(name).preprocessing)
     np.testing.assert_allclose(
         keras.Model(image, ours)(pixels),
         module.preprocess_input(pixels.copy()),
@@ -59,7 +59,7 @@ def test_every_constructor_of_keras_applications_is_in_the_table():
         for name in dir(keras.applications)
         if inspect.isfunction(getattr(keras.applications, name))
     }
-    assert {b.constructor for b in backbones.BACKBONES.values()} == {
+    assert {b.constructor for b in catalog.BACKBONES.values()} == {
         *constructors,
         None,
     }
@@ -67,7 +67,7 @@ def test_every_constructor_of_keras_applications_is_in_the_table():
 
 @pytest.mark.parametrize("name", EACH)
 def test_backbone_is_flat_true_to_its_facts_and_loads_without_our_code(name, tmp_path):
-    backbone = backbones.find(name)
+    backbone = catalog.find(name)
     size = backbone.roomy_size
     model = backbones.load(name, weights=None, image_size=size, **_narrow(name))
     assert model.name == name
@@ -83,7 +83,7 @@ def test_backbone_is_flat_true_to_its_facts_and_loads_without_our_code(name, tmp
     assert backbone.smallest_size <= backbone.roomy_size <= backbone.native_size
 
     # Every block can be a freeze point, and more blocks mean more that trains.
-    blocks = freezing.blocks(model, backbone.block)
+    blocks = freezing.blocks(model)
     assert len(blocks) >= 5
     counts = []
     for first, *_ in blocks.values():
@@ -126,7 +126,7 @@ def test_a_map_of_a_single_cell_is_allowed_and_warned_of():
 
 
 def _narrow(name):
-    alphas = backbones.find(name).alphas
+    alphas = catalog.find(name).alphas
     return {"alpha": alphas[0]} if alphas else {}
 
 

@@ -4,7 +4,7 @@ import pytest
 from keras import layers
 
 from keras_tl import errors
-from keras_tl.models import backbones, freezing, heads, resizing
+from keras_tl.models import backbones, catalog, freezing, heads, resizing
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
 
@@ -25,7 +25,7 @@ SLOW = [
     "name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )
 def test_it_gives_what_a_model_built_at_that_size_gives(name, tmp_path):
-    size = backbones.find(name).roomy_size
+    size = catalog.find(name).roomy_size
 
     def build(image_size):
         backbone = backbones.load(name, weights=None, image_size=image_size)

@@ -47,10 +47,12 @@ def train(make_backbone, data, here, state, augment=None, patience=3, **adam):
     model = heads.attach(backbone, 3, dropout=0.4)
     setup = dataclasses.replace(here, batch_size=16, state=state)
     options = {"epochs": EPOCHS, "patience": patience, "optimizer": optimizer}
-    head = phases.fit_head(model, data, setup, learning_rate=0.3, **options)
+    head = phases.fit(model, data, setup, phases.Phase(learning_rate=0.3, **options))
     freezing.unfreeze_from(model, "block2")
     setup = dataclasses.replace(setup, augment=augment)
-    tuned = phases.fine_tune(model, data, setup, learning_rate=0.03, **options)
+    tuned = phases.fit(
+        model, data, setup, phases.fine_tuning(learning_rate=0.03, **options)
+    )
     for history in (head, tuned):
         del history["seconds"]  # The only thing that may differ.
     return model.get_weights(), head, tuned
@@ -152,7 +154,7 @@ def test_interrupt_leaves_the_best_weights_so_far(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt, match="best weights so far are in"):
-            phases.fit_head(model, colours, setup, epochs=9, learning_rate=1.0)
+            phases.fit(model, colours, setup, phases.Phase(epochs=9, learning_rate=1.0))
     part = best["stopper"].model
     assert part.get_weights()
     for ours, theirs in zip(
@@ -166,10 +168,10 @@ def test_interrupt_leaves_the_best_weights_so_far(
 
 def test_state_of_another_model_is_refused(make_backbone, colours, here, tmp_path):
     setup = dataclasses.replace(here, state=tmp_path)
-    phases.fit_head(heads.attach(make_backbone(), 3), colours, setup, epochs=1)
+    phases.fit(heads.attach(make_backbone(), 3), colours, setup, phases.Phase(epochs=1))
     other = heads.attach_mlp(make_backbone(), 3, hidden=[5])
     with pytest.raises(errors.InputError, match="another model"):
-        phases.fit_head(other, colours, setup, epochs=1)
+        phases.fit(other, colours, setup, phases.Phase(epochs=1))
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04cut"])
@@ -177,8 +179,11 @@ def test_damaged_state_is_named(make_backbone, colours, here, tmp_path, content)
     (tmp_path / "head.npz").write_bytes(content)
     model = heads.attach(make_backbone(), 3)
     with pytest.raises(errors.InputError, match=r"head\.npz cannot be read"):
-        phases.fit_head(
-            model, colours, dataclasses.replace(here, state=tmp_path), epochs=1
+        phases.fit(
+            model,
+            colours,
+            dataclasses.replace(here, state=tmp_path),
+            phases.Phase(epochs=1),
         )
 
 

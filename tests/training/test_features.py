@@ -42,8 +42,8 @@ def test_features_are_those_of_the_stem_one_by_one(make_backbone, colours):
     split = features.extract(backbone, colours.train, batch_size=16)
     assert len(split) == 50
     for index in (0, 15, 16, 49):
-        one = backbone(colours.train.images[index : index + 1])
-        np.testing.assert_allclose(split.images[index], one[0], atol=1e-5)
+        one = backbone(colours.train.inputs.pixels[index : index + 1])
+        np.testing.assert_allclose(split.inputs.values[index], one[0], atol=1e-5)
     np.testing.assert_array_equal(split.labels, colours.train.labels)
 
 
@@ -59,8 +59,8 @@ def test_what_is_kept_is_what_the_stem_gives_and_it_does_not_run_again(
     found = features.extract(stem, colours.train, batch_size=16, cache=again)
     assert sum(seen) == 50
     assert (first.made, first.found, again.made, again.found) == (50, 0, 0, 50)
-    np.testing.assert_array_equal(kept.images, direct.images)
-    np.testing.assert_array_equal(found.images, direct.images)
+    np.testing.assert_array_equal(kept.inputs.values, direct.inputs.values)
+    np.testing.assert_array_equal(found.inputs.values, direct.inputs.values)
     np.testing.assert_array_equal(found.labels, direct.labels)
 
 
@@ -90,7 +90,7 @@ def test_only_new_images_run_whatever_was_there_before(
     split = features.extract(
         stem, Split(pixels[now], now), cache=cache, batch_size=batch_size
     )
-    np.testing.assert_allclose(split.images, 2 * pixels[now])
+    np.testing.assert_allclose(split.inputs.values, 2 * pixels[now])
     new = set(now) - set(before)
     ran = {tuple(row) for batch in run for row in batch}
     assert ran == {tuple(pixels[index]) for index in new}
@@ -108,12 +108,12 @@ def test_rows_that_stay_on_disk_train_as_those_in_memory(
     setup = dataclasses.replace(here, cache=store.Cache(), batch_size=16)
     histories, weights = [], []
     for in_memory in (True, False):
-        monkeypatch.setattr(features, "_fit_in_memory", lambda *_, m=in_memory: m)
+        monkeypatch.setattr(features, "_fits_in_memory", lambda *_, m=in_memory: m)
         keras.utils.set_random_seed(0)
         backbone = make_backbone()
         freezing.freeze(backbone)
         model = heads.attach(backbone, 3)
-        histories.append(phases.fit_head(model, colours, setup, epochs=3))
+        histories.append(phases.fit(model, colours, setup, phases.Phase(epochs=3)))
         weights.append(model.get_weights())
     assert setup.cache.made == len(colours.train) + len(colours.validation)
     assert setup.cache.found == setup.cache.made
@@ -127,7 +127,7 @@ def brighter(images, draws):
 
 
 def test_copies_are_what_the_first_epochs_of_training_show(colours):
-    copies = pipeline.Augmented(colours.train, brighter, seed=3, augmented_copies=2)
+    copies = pipeline.with_copies(colours.train, brighter, seed=3, copies=2)
     read = copies.read(np.arange(len(copies)))
     training = pipeline.Training(colours.train, 50, 3, brighter)
     for epoch in range(2):
@@ -153,7 +153,7 @@ def test_as_many_copies_as_epochs_give_what_fresh_augmentation_gives(
         setup = dataclasses.replace(
             here, augment=brighter, augmented_copies=copies, batch_size=16, seed=5
         )
-        histories.append(phases.fit_head(model, colours, setup, epochs=3))
+        histories.append(phases.fit(model, colours, setup, phases.Phase(epochs=3)))
         weights.append(model.get_weights())
     for name in without_time(histories[0]):
         np.testing.assert_allclose(histories[0][name], histories[1][name], atol=1e-5)
@@ -170,10 +170,10 @@ def test_phases_share_copies_that_were_made_once(
     cache = store.Cache()
     setup = dataclasses.replace(here, augment=brighter, augmented_copies=2, cache=cache)
     freezing.unfreeze_from(model, "block2")
-    part, inputs = phases.without_frozen_stem(model, colours, setup)
+    part, inputs = phases.precompute_frozen(model, colours, setup)
     assert len(inputs.train) == 2 * len(colours.train)
     assert cache.made == len(inputs.train) + 20 + 31
-    history = phases.fine_tune(part, inputs, setup, epochs=3)
+    history = phases.fit(part, inputs, setup, phases.fine_tuning(epochs=3))
     assert len(history["loss"]) == 3
     # Nothing of the images was asked for again.
     assert cache.made == len(inputs.train) + 20 + 31
@@ -182,10 +182,10 @@ def test_phases_share_copies_that_were_made_once(
 def test_without_a_stem_copies_are_made_fresh(make_backbone, colours, here):
     model = heads.attach(make_backbone(), 3)
     setup = dataclasses.replace(here, augment=brighter, augmented_copies=2)
-    part, inputs = phases.without_frozen_stem(model, colours, setup)
+    part, inputs = phases.precompute_frozen(model, colours, setup)
     assert part is model
     assert len(inputs.train) == len(colours.train)
-    assert len(phases.fit_head(model, colours, setup, epochs=1)["loss"]) == 1
+    assert len(phases.fit(model, colours, setup, phases.Phase(epochs=1))["loss"]) == 1
 
 
 def test_an_interruption_keeps_what_was_made(counted, colours, monkeypatch):
@@ -224,7 +224,7 @@ stem.predict_on_batch = predict_on_batch
 pixels = np.arange(60, dtype="float32").reshape(20, 3)
 cache = store.Cache()
 split = features.extract(stem, Split(pixels, pixels[:, 0]), cache=cache, batch_size=4)
-np.testing.assert_allclose(split.images, 2 * pixels)
+np.testing.assert_allclose(split.inputs.values, 2 * pixels)
 print(cache.found, cache.made)
 """
 
@@ -249,12 +249,12 @@ def test_without_room_nothing_runs_and_nothing_is_written(
     counted, colours, monkeypatch, cache
 ):
     stem, seen = counted
-    monkeypatch.setattr(features, "_fit_in_memory", lambda *_: False)
-    monkeypatch.setattr(features, "_fit_on_disk", lambda *_: False)
+    monkeypatch.setattr(features, "_fits_in_memory", lambda *_: False)
+    monkeypatch.setattr(features, "_fits_on_disk", lambda *_: False)
     for one in (None, store.Cache()):
-        with pytest.raises(errors.InputError, match="50 images, .* neither"):
+        with pytest.raises(errors.InputError, match="50 examples, .* neither"):
             features.extract(stem, colours.train, cache=one)
-        with pytest.raises(errors.InputError, match="101 images, .* neither"):
+        with pytest.raises(errors.InputError, match="101 examples, .* neither"):
             features.extract_all(stem, colours, cache=one)
     assert not seen
     assert not cache.exists()

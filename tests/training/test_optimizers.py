@@ -1,5 +1,3 @@
-import functools
-
 import keras
 import numpy as np
 import pytest
@@ -45,7 +43,7 @@ def same(these, those):
 def test_with_factors_of_1_nothing_changes(name):
     base, options = PLAIN[name]
     plain = fit(build(), base(0.01, **options))
-    ours = fit(build(), optimizers.layerwise(name, 0.01, {"block1": 1}, **options))
+    ours = fit(build(), optimizers.layerwise(name, {"block1": 1}, **options)(0.01))
     assert same(ours, plain)
 
 
@@ -53,7 +51,7 @@ def test_with_factors_of_1_nothing_changes(name):
 def test_a_factor_for_all_is_another_learning_rate(name):
     base, options = PLAIN[name]
     plain = fit(build(), base(0.003, **options))
-    ours = fit(build(), optimizers.layerwise(name, 0.01, {".": 0.3}, **options))
+    ours = fit(build(), optimizers.layerwise(name, {".": 0.3}, **options)(0.01))
     for our, other in zip(ours, plain, strict=True):
         np.testing.assert_allclose(our, other, atol=2e-6)
 
@@ -64,7 +62,7 @@ def test_one_step_moves_each_layer_by_its_own_rate(name):
     start = build().get_weights()
     factors = {"block1": 0.0, "block2": 0.1}
     slow = build()
-    optimizer = optimizers.layerwise(name, 0.01, factors, **options)
+    optimizer = optimizers.layerwise(name, factors, **options)(0.01)
     optimizer.build(slow.trainable_variables)
     plain = build()
     other = base(0.01, **options)
@@ -87,16 +85,16 @@ def test_the_first_pattern_that_is_found_counts():
 @pytest.mark.parametrize("factors", [{"blokc1": 0.1}, {"block": 0.1, "block1": 0.2}])
 def test_a_pattern_that_decides_nothing_is_an_error(factors):
     with pytest.raises(errors.InputError, match=r"block1_a.* Received|Received.*block"):
-        fit(build(), optimizers.layerwise("adam", 0.01, factors))
+        fit(build(), optimizers.layerwise("adam", factors)(0.01))
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(("adamax", 0.01, {}), "adamw"), (("adam", 0.01, {"a": -1}), "not be negative")],
+    [(("adamax", {}), "adamw"), (("adam", {"a": -1}), "not be negative")],
 )
 def test_wrong_arguments_are_named(arguments, said):
     with pytest.raises(errors.InputError, match=said):
-        optimizers.layerwise(*arguments)
+        optimizers.layerwise(*arguments)(0.01)
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -105,7 +103,7 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(name, tmp_path):
 
     def optimizer():
         schedule = keras.optimizers.schedules.CosineDecay(0.01, 24)
-        return optimizers.layerwise(name, schedule, {"block1": 0.2}, **options)
+        return optimizers.layerwise(name, {"block1": 0.2}, **options)(schedule)
 
     straight = fit(build(), optimizer(), epochs=6)
     model = build()
@@ -116,7 +114,7 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(name, tmp_path):
 
 def test_rates_fall_from_block_to_block():
     model = build()
-    factors = optimizers.by_block(model, "(block[0-9])_", 0.5)
+    factors = optimizers.by_block(model, 0.5)
     found = optimizers.match(factors, [w.path for w in model.trainable_weights])
     assert list(found.values()) == [0.25, 0.25, 0.5, 0.5, 1, 1]
 
@@ -125,7 +123,7 @@ def test_what_lies_between_the_last_block_and_the_head_has_its_rate():
     names = ("block1_a", "block2_a", "top", "logits")
     found = [keras.layers.Dense(2, name=name) for name in names]
     model = keras.Sequential([keras.Input((2,)), *found])
-    factors = optimizers.by_block(model, "(block[0-9])_", 0.5)
+    factors = optimizers.by_block(model, 0.5)
     found = optimizers.match(factors, [w.path for w in model.trainable_weights])
     assert list(found.values()) == [0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 1, 1]
 
@@ -133,18 +131,33 @@ def test_what_lies_between_the_last_block_and_the_head_has_its_rate():
 def test_frozen_blocks_are_counted_and_left_out():
     model = build()
     model.get_layer("block2_a").trainable = False
-    factors = optimizers.by_block(model, "(block[0-9])_", 0.5)
+    factors = optimizers.by_block(model, 0.5)
     found = optimizers.match(factors, [w.path for w in model.trainable_weights])
     assert list(found.values()) == [0.25, 0.25, 1, 1]
 
 
 def test_layers_in_front_of_the_blocks_are_one_step_slower():
-    model = build()
-    factors = optimizers.by_block(model, "(block2)_", 0.5)
+    names = ("stem", "block1_a", "logits")
+    named = [keras.layers.Dense(2, name=name) for name in names]
+    model = keras.Sequential([keras.Input((2,)), *named])
+    factors = optimizers.by_block(model, 0.5)
     found = optimizers.match(factors, [w.path for w in model.trainable_weights])
     assert list(found.values()) == [0.25, 0.25, 0.5, 0.5, 1, 1]
     with pytest.raises(errors.InputError, match="decay"):
-        optimizers.by_block(model, "(block2)_", 1.5)
+        optimizers.by_block(model, 1.5)
+
+
+def test_a_slow_backbone_is_all_but_the_head():
+    model = build()
+    optimizer = optimizers.slow_backbone(0.1, heads=["block2_a"])(0.01)
+    optimizer.build(model.trainable_weights)
+    assert optimizer._by_index == [0.1, 0.1, 1, 1, 1, 1]
+    model.get_layer("block1_a").trainable = False
+    # All below the head may be frozen.
+    optimizer = optimizers.slow_backbone(0.1, heads=["block2_a"])(0.01)
+    optimizer.build(model.trainable_weights)
+    with pytest.raises(errors.InputError, match="factor"):
+        optimizers.slow_backbone(-1)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -152,7 +165,7 @@ def test_factors_hold_in_mixed_precision(policy):
     keras.config.set_dtype_policy(policy)
     try:
         model, start = build(), build().get_weights()
-        fit(model, optimizers.layerwise("adam", 0.01, {"block1": 0.0}))
+        fit(model, optimizers.layerwise("adam", {"block1": 0.0})(0.01))
     finally:
         keras.config.set_dtype_policy("float32")
     moved = [
@@ -171,14 +184,16 @@ def test_a_phase_trains_with_the_optimizer_and_the_schedule_it_is_given(
     freezing.unfreeze_from(model, "block1")
     factors = {"block1": 0.0, "block2": 0.1}
     before = {weight.path: weight.numpy() for weight in model.weights}
-    phases.fine_tune(
+    phases.fit(
         model,
         colours,
         here,
-        epochs=3,
-        learning_rate=0.01,
-        schedule=schedules.one_cycle(rise=0.4),
-        optimizer=functools.partial(optimizers.layerwise, "sgd", factors=factors),
+        phases.fine_tuning(
+            epochs=3,
+            learning_rate=0.01,
+            schedule=schedules.one_cycle(rise=0.4),
+            optimizer=optimizers.layerwise("sgd", factors),
+        ),
     )
     moved = {
         weight.path
@@ -195,6 +210,6 @@ def test_a_phase_says_which_layers_train_when_a_pattern_matches_none(
     backbone = make_backbone()
     freezing.freeze(backbone)
     model = heads.attach(backbone, 3)
-    slow = functools.partial(optimizers.layerwise, "adam", factors={"block2": 0.1})
+    slow = optimizers.layerwise("adam", {"block2": 0.1})
     with pytest.raises(errors.InputError, match="The layers that train: logits"):
-        phases.fit_head(model, colours, here, epochs=1, optimizer=slow)
+        phases.fit(model, colours, here, phases.Phase(epochs=1, optimizer=slow))

@@ -23,12 +23,15 @@ def classifier(make_backbone):
 def slow_reference(model, splits, setup, **options):
     """The same phase through the frozen stem, in every epoch."""
     setup = dataclasses.replace(setup, augment=lambda images, draws: images)
-    return phases.fit_head(model, splits, setup, **options)
+    return phases.fit(model, splits, setup, phases.Phase(**options))
 
 
 def test_head_learns_what_can_be_learned(classifier, colours, here):
-    history = phases.fit_head(
-        classifier, colours, here, epochs=40, learning_rate=0.05, patience=40
+    history = phases.fit(
+        classifier,
+        colours,
+        here,
+        phases.Phase(epochs=40, learning_rate=0.05, patience=40),
     )
     assert max(history["val_accuracy"]) > 0.9
     assert set(history) == {
@@ -43,7 +46,7 @@ def test_cached_features_give_what_training_through_the_frozen_stem_gives(
     start = classifier.get_weights()
     setup = dataclasses.replace(here, batch_size=16, seed=1)
     classifier.get_layer("dropout").rate = 0.0
-    cached = phases.fit_head(classifier, colours, setup, epochs=3)
+    cached = phases.fit(classifier, colours, setup, phases.Phase(epochs=3))
     weights = classifier.get_weights()
     classifier.set_weights(start)
     slow = slow_reference(classifier, colours, setup, epochs=3)
@@ -55,8 +58,8 @@ def test_cached_features_give_what_training_through_the_frozen_stem_gives(
 
 def test_history_means_are_means_over_examples(classifier, colours, here):
     setup = dataclasses.replace(here, batch_size=16)
-    history = phases.fit_head(classifier, colours, setup, epochs=1)
-    logits = keras.ops.convert_to_numpy(classifier(colours.validation.images))
+    history = phases.fit(classifier, colours, setup, phases.Phase(epochs=1))
+    logits = keras.ops.convert_to_numpy(classifier(colours.validation.inputs.pixels))
     labels = colours.validation.labels
     exact = keras.losses.sparse_categorical_crossentropy(labels, logits, True)
     assert history["val_loss"][0] == pytest.approx(np.mean(exact), abs=1e-5)
@@ -65,10 +68,13 @@ def test_history_means_are_means_over_examples(classifier, colours, here):
 
 
 def test_model_ends_with_the_weights_of_its_best_epoch(classifier, colours, here):
-    history = phases.fit_head(
-        classifier, colours, here, epochs=12, learning_rate=1.0, patience=12
+    history = phases.fit(
+        classifier,
+        colours,
+        here,
+        phases.Phase(epochs=12, learning_rate=1.0, patience=12),
     )
-    logits = keras.ops.convert_to_numpy(classifier(colours.validation.images))
+    logits = keras.ops.convert_to_numpy(classifier(colours.validation.inputs.pixels))
     loss = keras.losses.sparse_categorical_crossentropy(
         colours.validation.labels, logits, True
     )
@@ -80,8 +86,11 @@ def test_model_ends_with_the_weights_of_its_best_epoch(classifier, colours, here
 def test_a_phase_that_ends_early_says_so_and_what_it_kept(
     classifier, colours, here, capsys
 ):
-    history = phases.fit_head(
-        classifier, colours, here, epochs=40, learning_rate=3.0, patience=1
+    history = phases.fit(
+        classifier,
+        colours,
+        here,
+        phases.Phase(epochs=40, learning_rate=3.0, patience=1),
     )
     epoch = history["kept"].index(1) + 1
     said = f"kept epoch {epoch}, with the lowest validation loss; ended early"
@@ -91,12 +100,15 @@ def test_a_phase_that_ends_early_says_so_and_what_it_kept(
 def test_fine_tuning_that_only_hurts_leaves_the_weights_at_the_start_and_says_so(
     classifier, colours, here, capsys
 ):
-    phases.fit_head(classifier, colours, here, epochs=30, learning_rate=0.05)
+    phases.fit(classifier, colours, here, phases.Phase(epochs=30, learning_rate=0.05))
     freezing.unfreeze(classifier)
     before = classifier.get_weights()
-    wrong = Split(colours.train.images, (colours.train.labels + 1) % 3)
-    history = phases.fine_tune(
-        classifier, dataclasses.replace(colours, train=wrong), here, epochs=2
+    wrong = Split(colours.train.inputs.pixels, (colours.train.labels + 1) % 3)
+    history = phases.fit(
+        classifier,
+        dataclasses.replace(colours, train=wrong),
+        here,
+        phases.fine_tuning(epochs=2),
     )
     assert len(history["loss"]) == 2
     assert history["kept"] == [0, 0]
@@ -106,11 +118,13 @@ def test_fine_tuning_that_only_hurts_leaves_the_weights_at_the_start_and_says_so
 
 
 def test_each_phase_trains_the_flags_as_they_are_then(classifier, colours, here):
-    phases.fit_head(classifier, colours, here, epochs=1)
+    phases.fit(classifier, colours, here, phases.Phase(epochs=1))
     freezing.unfreeze_from(classifier, "block2")
     kernel = classifier.get_layer("block2_conv").kernel
     before = kernel.numpy().copy()
-    phases.fine_tune(classifier, colours, here, epochs=1, learning_rate=0.01)
+    phases.fit(
+        classifier, colours, here, phases.fine_tuning(epochs=1, learning_rate=0.01)
+    )
     assert not np.array_equal(before, kernel.numpy())
 
 
@@ -119,10 +133,10 @@ def test_the_test_split_is_not_read(classifier, colours, here):
         def read(self, indices):
             raise AssertionError("The test split was read.")
 
-    test = Untouched(colours.test.images, colours.test.labels)
+    test = Untouched(colours.test.inputs.pixels, colours.test.labels)
     data = dataclasses.replace(colours, test=test)
-    phases.fit_head(classifier, data, here, epochs=1)
-    phases.fine_tune(classifier, data, here, epochs=1)
+    phases.fit(classifier, data, here, phases.Phase(epochs=1))
+    phases.fit(classifier, data, here, phases.fine_tuning(epochs=1))
 
 
 @pytest.mark.parametrize(
@@ -136,37 +150,37 @@ def test_the_test_split_is_not_read(classifier, colours, here):
 )
 def test_values_out_of_range_are_named(classifier, colours, here, arguments, message):
     with pytest.raises(errors.InputError, match=message):
-        phases.fit_head(classifier, colours, here, **arguments)
+        phases.fit(classifier, colours, here, phases.Phase(**arguments))
 
 
 def test_batch_size_must_be_positive(classifier, colours, here):
     setup = dataclasses.replace(here, batch_size=0)
     with pytest.raises(errors.InputError, match="batch_size=0"):
-        phases.fit_head(classifier, colours, setup, epochs=1)
+        phases.fit(classifier, colours, setup, phases.Phase(epochs=1))
 
 
 def test_tensorboard_gets_event_files_of_its_phase(
     classifier, colours, here, tmp_path, monkeypatch
 ):
     setup = dataclasses.replace(here, tensorboard=tmp_path)
-    phases.fit_head(classifier, colours, setup, epochs=1)
+    phases.fit(classifier, colours, setup, phases.Phase(epochs=1))
     for part in ("train", "validation"):
         assert list((tmp_path / "head" / part).glob("events*"))
     monkeypatch.setattr(errors.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(errors.InputError, match=r"pip install .keras-tl\[tensorboard"):
-        phases.fit_head(classifier, colours, setup, epochs=1)
+        phases.fit(classifier, colours, setup, phases.Phase(epochs=1))
 
 
 def test_a_model_in_which_nothing_trains_is_refused(classifier, colours, here):
     freezing.freeze(classifier)
     with pytest.raises(errors.InputError, match="every layer is frozen"):
-        phases.fit_head(classifier, colours, here, epochs=1)
+        phases.fit(classifier, colours, here, phases.Phase(epochs=1))
 
 
 def test_a_head_of_another_width_is_refused(make_backbone, colours, here):
     model = heads.attach(make_backbone(), 4)
     with pytest.raises(errors.InputError, match="4 logits.*3 classes.*num_classes=3"):
-        phases.fit_head(model, colours, here, epochs=1)
+        phases.fit(model, colours, here, phases.Phase(epochs=1))
 
 
 def test_where_there_is_no_room_for_features_the_stem_runs_in_every_epoch(
@@ -177,22 +191,22 @@ def test_where_there_is_no_room_for_features_the_stem_runs_in_every_epoch(
         features, "extract", lambda *args, **options: pytest.fail("extracted")
     )
     with pytest.warns(errors.InputWarning, match="run again in every epoch"):
-        history = phases.fit_head(classifier, colours, here, epochs=1)
+        history = phases.fit(classifier, colours, here, phases.Phase(epochs=1))
     assert len(history["loss"]) == 1
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_good_weights(
     classifier, colours, here, tmp_path
 ):
-    images = colours.train.images.astype("float32")
+    images = colours.train.inputs.pixels.astype("float32")
     setup = dataclasses.replace(here, batch_size=50, state=tmp_path / "run" / "state")
-    phases.fit_head(classifier, colours, setup, epochs=1, phase="good")
+    phases.fit(classifier, colours, setup, phases.Phase(epochs=1, name="good"))
     good = classifier.get_weights()
     images[7] = np.inf
     bad = dataclasses.replace(colours, train=Split(images, colours.train.labels))
     message = r"head: The loss was nan after step \d+ of epoch 1\. .*interrupted\.keras"
     with pytest.raises(errors.InputError, match=message):
-        phases.fit_head(classifier, bad, setup, epochs=3)
+        phases.fit(classifier, bad, setup, phases.Phase(epochs=3))
     saved = keras.models.load_model(tmp_path / "run" / "state" / "interrupted.keras")
     for model in (classifier, saved):
         for before, after in zip(good, model.get_weights(), strict=True):
@@ -204,7 +218,7 @@ def test_weights_of_the_best_epoch_are_kept_when_a_later_one_diverges(
 ):
     setup = dataclasses.replace(here, batch_size=50, augment=Diverging(2))
     with pytest.raises(errors.InputError, match=r"after step 1 of epoch 3\..*rate"):
-        phases.fit_head(classifier, colours, setup, epochs=5)
+        phases.fit(classifier, colours, setup, phases.Phase(epochs=5))
     assert all(np.isfinite(weight).all() for weight in classifier.get_weights())
 
 
@@ -236,7 +250,7 @@ def test_several_steps_in_one_call_give_what_single_steps_give(
         classifier.set_weights(start)
         # 7 steps an epoch: the last call has fewer than 32.
         setup = dataclasses.replace(here, batch_size=8)
-        history = phases.fit_head(classifier, colours, setup, epochs=3)
+        history = phases.fit(classifier, colours, setup, phases.Phase(epochs=3))
         found.append((history, classifier.get_weights()))
     (one, weights), (other, many) = found
     assert set(one) == set(other)
@@ -254,18 +268,21 @@ def test_mixing_sees_images_in_every_epoch_and_learns(classifier, colours, here)
         return mix_up(images, labels, draws)
 
     setup = dataclasses.replace(here, mix=mix)
-    history = phases.fit_head(
-        classifier, colours, setup, epochs=40, learning_rate=0.05, patience=40
+    history = phases.fit(
+        classifier,
+        colours,
+        setup,
+        phases.Phase(epochs=40, learning_rate=0.05, patience=40),
     )
     assert seen
-    assert seen[0][0][1:] == colours.train.images.shape[1:]
+    assert seen[0][0][1:] == colours.train.inputs.pixels.shape[1:]
     assert max(history["val_accuracy"]) > 0.9
 
 
 def test_label_smoothing_reaches_the_loss(classifier, colours, here):
     setup = dataclasses.replace(here, label_smoothing=0.3)
-    history = phases.fit_head(classifier, colours, setup, epochs=1)
-    logits = keras.ops.convert_to_numpy(classifier(colours.validation.images))
+    history = phases.fit(classifier, colours, setup, phases.Phase(epochs=1))
+    logits = keras.ops.convert_to_numpy(classifier(colours.validation.inputs.pixels))
     likely = np.asarray(keras.ops.log_softmax(logits))
     labels = colours.validation.labels
     of_label = likely[np.arange(len(labels)), labels]
@@ -275,11 +292,14 @@ def test_label_smoothing_reaches_the_loss(classifier, colours, here):
 
 def test_accuracy_can_choose_the_epoch(classifier, colours, here):
     setup = dataclasses.replace(here, choose_by="accuracy")
-    history = phases.fit_head(
-        classifier, colours, setup, epochs=12, learning_rate=1.0, patience=12
+    history = phases.fit(
+        classifier,
+        colours,
+        setup,
+        phases.Phase(epochs=12, learning_rate=1.0, patience=12),
     )
     assert history["kept"].index(1) == np.argmax(history["val_accuracy"])
-    logits = keras.ops.convert_to_numpy(classifier(colours.validation.images))
+    logits = keras.ops.convert_to_numpy(classifier(colours.validation.inputs.pixels))
     accuracy = (logits.argmax(1) == colours.validation.labels).mean()
     assert accuracy == pytest.approx(max(history["val_accuracy"]))
 
@@ -289,8 +309,8 @@ def test_class_weights_reach_the_loss(classifier, colours, here):
     classifier.get_layer("dropout").rate = 0.0
     # One step sees all examples with the weights at the start.
     setup = dataclasses.replace(here, batch_size=50, class_weights=weights)
-    logits = keras.ops.convert_to_numpy(classifier(colours.train.images))
-    history = phases.fit_head(classifier, colours, setup, epochs=1)
+    logits = keras.ops.convert_to_numpy(classifier(colours.train.inputs.pixels))
+    history = phases.fit(classifier, colours, setup, phases.Phase(epochs=1))
     labels = colours.train.labels
     losses = keras.losses.sparse_categorical_crossentropy(labels, logits, True)
     by_hand = np.mean(np.take(weights, labels) * np.asarray(losses))
@@ -309,7 +329,7 @@ def test_a_rare_class_is_learned_with_class_weights(classifier, here):
         keras.utils.set_random_seed(0)
         model = heads.attach(backbone, 2)
         setup = dataclasses.replace(here, class_weights=weights)
-        phases.fit_head(model, data, setup, epochs=5, learning_rate=0.05)
+        phases.fit(model, data, setup, phases.Phase(epochs=5, learning_rate=0.05))
         shares[name] = model.predict(grey, verbose=0).argmax(1).mean()
     assert shares["plain"] < 0.1
     assert shares["weighted"] > 0.5
@@ -339,15 +359,20 @@ def test_averaged_weights_are_validated_and_kept(classifier, colours, here):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "fit", noted)
-        phases.fit_head(
-            classifier, colours, setup, optimizer=keras.optimizers.SGD, **options
+        phases.fit(
+            classifier,
+            colours,
+            setup,
+            phases.Phase(optimizer=keras.optimizers.SGD, **options),
         )
     averaged, wanted = after_steps[0], []
     for weights in after_steps:
         pairs = zip(averaged, weights, strict=True)
         averaged = [0.7 * a + 0.3 * w for a, w in pairs]
         classifier.get_layer("logits").set_weights(averaged[-2:])
-        logits = keras.ops.convert_to_numpy(classifier(colours.validation.images))
+        logits = keras.ops.convert_to_numpy(
+            classifier(colours.validation.inputs.pixels)
+        )
         loss = keras.losses.sparse_categorical_crossentropy(
             colours.validation.labels, logits, True
         )
@@ -355,7 +380,9 @@ def test_averaged_weights_are_validated_and_kept(classifier, colours, here):
 
     classifier.set_weights(start)
     ema = functools.partial(keras.optimizers.SGD, use_ema=True, ema_momentum=0.7)
-    history = phases.fit_head(classifier, colours, setup, optimizer=ema, **options)
+    history = phases.fit(
+        classifier, colours, setup, phases.Phase(optimizer=ema, **options)
+    )
     losses = [loss for loss, _ in wanted]
     np.testing.assert_allclose(history["val_loss"], losses, rtol=1e-4)
     best = wanted[int(np.argmin(losses))][1]
@@ -368,7 +395,6 @@ def test_averaged_weights_are_validated_and_kept(classifier, colours, here):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"choose_by": "f1"}, "choose_by"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
         ({"mix": random_layers.mix_up(), "augmented_copies": 2}, "augmented_copies"),
     ],
@@ -376,6 +402,12 @@ def test_averaged_weights_are_validated_and_kept(classifier, colours, here):
 def test_settings_that_contradict_each_other_are_refused(here, options, said):
     with pytest.raises(errors.InputError, match=said):
         dataclasses.replace(here, **options)
+
+
+def test_an_unknown_metric_is_named_before_anything_runs(classifier, colours, here):
+    setup = dataclasses.replace(here, choose_by="f1")
+    with pytest.raises(errors.InputError, match="choose_by.*accuracy, last, loss"):
+        phases.fit(classifier, colours, setup, phases.Phase(epochs=1))
 
 
 @pytest.mark.parametrize(
@@ -386,4 +418,4 @@ def test_class_weights_that_do_not_fit_are_refused(
 ):
     setup = dataclasses.replace(here, class_weights=weights)
     with pytest.raises(errors.InputError, match=said):
-        phases.fit_head(classifier, colours, setup, epochs=1)
+        phases.fit(classifier, colours, setup, phases.Phase(epochs=1))

@@ -6,6 +6,9 @@ from keras_tl import errors
 from keras_tl.models import freezing, heads
 from keras_tl.training import phases, rate_finder
 
+PHASE = phases.Phase(1)
+SGD = phases.Phase(1, optimizer=keras.optimizers.SGD)
+
 
 @pytest.fixture
 def classifier(make_backbone):
@@ -16,12 +19,12 @@ def classifier(make_backbone):
 
 
 def test_the_model_is_as_it_was(classifier, colours, here):
-    phases.fit_head(classifier, colours, here, epochs=1)
+    phases.fit(classifier, colours, here, phases.Phase(epochs=1))
     freezing.unfreeze(classifier)
     optimizer = keras.optimizers.Adam(0.5)
     classifier.compile(optimizer, "mse")
     before = [variable.numpy() for variable in classifier.variables]
-    found = rate_finder.find(classifier, colours, here, highest=100)
+    found = rate_finder.find(classifier, colours, here, PHASE, highest=100)
     assert classifier.optimizer is optimizer
     assert classifier.compiled
     for variable, value in zip(classifier.variables, before, strict=True):
@@ -30,19 +33,20 @@ def test_the_model_is_as_it_was(classifier, colours, here):
 
 
 def test_the_suggested_rates_train(classifier, colours, here):
-    found = rate_finder.find(classifier, colours, here, highest=100)
+    found = rate_finder.find(classifier, colours, here, PHASE, highest=100)
     assert 1e-7 < found.valley < found.rates[-1]
     assert str(found).startswith("Learning rate: valley")
-    history = phases.fit_head(
-        classifier, colours, here, epochs=30, learning_rate=found.valley, patience=30
+    history = phases.fit(
+        classifier,
+        colours,
+        here,
+        phases.Phase(epochs=30, learning_rate=found.valley, patience=30),
     )
     assert history["loss"][-1] < 0.8 * history["loss"][0]
 
 
 def test_the_test_ends_where_the_loss_explodes(classifier, colours, here):
-    found = rate_finder.find(
-        classifier, colours, here, highest=1e6, optimizer=keras.optimizers.SGD
-    )
+    found = rate_finder.find(classifier, colours, here, SGD, highest=1e6)
     assert len(found.rates) < 100
     assert found.smoothed[-1] > 4 * found.smoothed.min()
     assert np.isfinite(found.losses).all()
@@ -88,12 +92,12 @@ def test_steepest_and_valley_are_those_of_fastai():
     ],
 )
 def test_what_cannot_work_is_said(classifier, colours, here, options, said):
-    options = {"highest": 1e2, "optimizer": keras.optimizers.SGD} | options
+    options = {"highest": 1e2} | options
     with pytest.raises(errors.InputError, match=said):
-        rate_finder.find(classifier, colours, here, **options)
+        rate_finder.find(classifier, colours, here, SGD, **options)
 
 
 def test_a_frozen_model_is_refused(classifier, colours, here):
     freezing.freeze(classifier)
     with pytest.raises(errors.InputError, match="Nothing in"):
-        rate_finder.find(classifier, colours, here)
+        rate_finder.find(classifier, colours, here, PHASE)

@@ -12,7 +12,6 @@ ALL = {
     "warmup_cosine": schedules.warmup_cosine(),
     "one_cycle": schedules.one_cycle(),
     "step_decay": schedules.step_decay(every=2),
-    "bit": schedules.bit_rule(1000, 32, 32).schedule,
 }
 
 
@@ -70,36 +69,6 @@ def test_warm_up_is_a_line():
     np.testing.assert_allclose(found[:60], RATE * np.arange(60) / 60, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("count", "sides", "wanted"),
-    [
-        (19_999, (32, 32), (128, 500, 100, (200, 300, 400), 0.0)),
-        (20_000, (95, 97), (128, 10_000, 500, (3000, 6000, 9000), 0.1)),
-        (500_000, (96, 96), (480, 20_000, 500, (6000, 12_000, 18_000), 0.1)),
-    ],
-)
-def test_the_rule_of_bit_is_the_paper_s(count, sides, wanted):
-    rule = schedules.bit_rule(count, *sides)
-    found = (rule.image_size, rule.steps, rule.warmup, rule.boundaries, rule.mixup)
-    assert found == wanted
-    assert rule.epochs(count) * count >= rule.steps * rule.batch_size
-
-
-def test_the_rates_of_bit_are_its_code_s():
-    # get_lr of bit_hyperrule.py, for fewer than 20,000 images.
-    def get_lr(step, base):
-        supports = [100, 200, 300, 400, 500]
-        if step < supports[0]:
-            return base * step / supports[0]
-        for support in supports[1:]:
-            if support < step:
-                base /= 10
-        return base
-
-    found = rates(ALL["bit"], epochs=10)
-    np.testing.assert_allclose(found, [get_lr(s, RATE) for s in range(500)], rtol=1e-5)
-
-
 @pytest.mark.parametrize("build", [schedules.warmup_cosine, schedules.one_cycle])
 def test_two_steps_are_enough_to_rise_and_fall(build):
     first, second = rates(build(), epochs=1, steps=2)
@@ -126,7 +95,6 @@ def test_they_are_saved_with_their_optimizer(name):
         (lambda: schedules.one_cycle(start=0.5), "start"),
         (lambda: schedules.step_decay(every=0), "every"),
         (lambda: schedules.step_decay(factor=2), "factor"),
-        (lambda: schedules.bit_rule(0, 8, 8), "count"),
         (lambda: schedules.warmup_cosine()(0.1, 1, 1), "This phase has 1"),
         (lambda: schedules.one_cycle()(0.1, 1, 1), "needs two steps"),
     ],

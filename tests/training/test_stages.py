@@ -5,12 +5,10 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
-from keras_tl.data import pipeline
+from keras_tl.data.sources import ImageArray
 from keras_tl.data.splits import Split
 from keras_tl.models import freezing, heads
 from keras_tl.training import optimizers, phases, stages
-
-BLOCK = r"(block\d+)_"
 
 
 @pytest.fixture
@@ -40,8 +38,9 @@ def values(model):
 
 def test_each_stage_trains_one_block_more(classifier, colours, small_batches):
     before = values(classifier)
+    stage = phases.Phase(1, 0.01, name="")
     found = stages.unfreeze_gradually(
-        classifier, colours, small_batches, BLOCK, blocks=1, learning_rate=0.01
+        classifier, colours, small_batches, stage, blocks=1
     )
     assert list(found) == ["last block"]
     assert moved(classifier, before) == {
@@ -49,7 +48,7 @@ def test_each_stage_trains_one_block_more(classifier, colours, small_batches):
         *("logits/kernel", "logits/bias"),
     }
     found = stages.unfreeze_gradually(
-        classifier, colours, small_batches, BLOCK, blocks=2, learning_rate=0.01
+        classifier, colours, small_batches, stage, blocks=2
     )
     assert list(found) == ["last block", "last 2 blocks"]
     assert "block1_conv/kernel" in moved(classifier, before)
@@ -64,19 +63,22 @@ def test_blocks_train_together_at_rates_that_fall(
     classifier = heads.attach(make_backbone(), 3, dropout=0)
     start = values(classifier)
     settings = {"epochs": 2, "learning_rate": 0.01}
+    phase = phases.fine_tuning(**settings)
     stages.fine_tune_blocks(
-        classifier, colours, small_batches, BLOCK, blocks=2, decay=0.5, **settings
+        classifier, colours, small_batches, phase, blocks=2, decay=0.5
     )
     found = values(classifier)
     classifier.set_weights(list(start.values()))
-    freezing.unfreeze_blocks(classifier, 2, BLOCK)
+    freezing.unfreeze_blocks(classifier, 2)
     by_hand = {"block2_": 0.5, "block1_": 0.25}
-    phases.fine_tune(
+    phases.fit(
         classifier,
         colours,
         small_batches,
-        optimizer=lambda rate: optimizers.layerwise("adam", rate, by_hand),
-        **settings,
+        phases.fine_tuning(
+            optimizer=optimizers.layerwise("adam", by_hand),
+            **settings,
+        ),
     )
     assert "block1_conv/kernel" in moved(classifier, start)
     for path, value in values(classifier).items():
@@ -87,10 +89,12 @@ def test_a_stage_that_made_it_worse_is_not_taken_back(
     classifier, colours, small_batches
 ):
     head = {"epochs": 20, "learning_rate": 0.05}
-    before = phases.fit_head(classifier, colours, small_batches, **head)["val_loss"]
+    before = phases.fit(classifier, colours, small_batches, phases.Phase(**head))[
+        "val_loss"
+    ]
     fitted = classifier.get_layer("logits").kernel.numpy()
     found = stages.unfreeze_gradually(
-        classifier, colours, small_batches, BLOCK, blocks=1, learning_rate=10.0
+        classifier, colours, small_batches, phases.Phase(1, 10.0), blocks=1
     )
     (stage,) = found.values()
     assert stage["val_loss"][0] > min(before)
@@ -103,15 +107,20 @@ def orders(colours, here, monkeypatch):
     """Data and setup, and what an epoch of training reads, one list for each."""
     seen = []
 
-    class Watched(Split):
+    class Watched(ImageArray):
+        def in_memory(self):
+            # Not from TensorFlow's memory.
+            return None
+
         def read(self, indices):
             if len(indices) == len(self):
                 seen.append(np.asarray(indices).tolist())
             return super().read(indices)
 
-    # Not from TensorFlow's memory, and not through features.
-    monkeypatch.setattr(pipeline, "IN_GRAPH", 0)
-    train = Watched(colours.train.images, colours.train.labels, image_size=8)
+    # Otherwise they would be read once.
+    monkeypatch.setattr(phases, "read_once", lambda split: split)
+    watched = Watched(colours.train.inputs.pixels, image_size=8)
+    train = Split(watched, colours.train.labels)
     return (
         dataclasses.replace(colours, train=train),
         dataclasses.replace(
@@ -123,17 +132,16 @@ def orders(colours, here, monkeypatch):
 
 def test_a_stage_goes_on_in_the_order_of_the_one_before(classifier, orders):
     data, setup, seen = orders
-    phases.fit_head(classifier, data, setup, epochs=5)
+    phases.fit(classifier, data, setup, phases.Phase(epochs=5))
     one_phase = seen.copy()
     assert len({tuple(order) for order in one_phase}) == 5
     seen.clear()
-    stages.unfreeze_gradually(classifier, data, setup, BLOCK, blocks=2, epochs=2)
-    stages.fine_tune_blocks(
-        classifier, data, setup, BLOCK, blocks=2, epochs=1, first_epoch=4
-    )
+    stage, last = phases.Phase(2), phases.fine_tuning(1, first_epoch=4)
+    stages.unfreeze_gradually(classifier, data, setup, stage, blocks=2)
+    stages.fine_tune_blocks(classifier, data, setup, last, blocks=2)
     assert seen == one_phase
     seen.clear()
-    stages.fit_and_fine_tune(classifier, data, setup, BLOCK, epochs=2, head_epochs=3)
+    stages.fit_and_fine_tune(classifier, data, setup, epochs=2, head_epochs=3)
     assert seen == one_phase
 
 
@@ -144,15 +152,13 @@ def test_a_second_call_trains_on_under_a_name_of_its_own(
     for call in ("small", "large"):
         before = values(classifier)
         found = stages.unfreeze_gradually(
-            classifier, colours, setup, BLOCK, blocks=1, phase=call
+            classifier, colours, setup, phases.Phase(1, name=call), blocks=1
         )
         assert list(found) == [f"{call} last block"]
         assert moved(classifier, before)
         before = values(classifier)
-        stages.fine_tune_blocks(
-            *(classifier, colours, setup, BLOCK),
-            **{"blocks": 2, "epochs": 1, "learning_rate": 0.01, "phase": call},
-        )
+        phase = phases.fine_tuning(1, 0.01, name=call)
+        stages.fine_tune_blocks(classifier, colours, setup, phase, blocks=2)
         assert moved(classifier, before)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("small-last-block.npz", "large-last-block.npz", "small.npz", "large.npz")
@@ -167,14 +173,15 @@ def test_the_head_is_fitted_before_anything_of_the_backbone_moves(
     top = keras.layers.Conv2D(4, 1, name="top_conv")(backbone.output)
     model = heads.attach(keras.Model(backbone.input, top), 3)
     before, moved_in_head = values(model), []
-    fine_tune = phases.fine_tune
+    fit = phases.fit
 
-    def then(*arguments, **options):
-        moved_in_head.extend(moved(model, before))
-        return fine_tune(*arguments, **options)
+    def then(model, splits, setup, phase):
+        if phase.name == "fine-tuning":
+            moved_in_head.extend(moved(model, before))
+        return fit(model, splits, setup, phase)
 
-    monkeypatch.setattr(phases, "fine_tune", then)
-    stages.fit_and_fine_tune(model, colours, small_batches, BLOCK, epochs=1)
+    monkeypatch.setattr(phases, "fit", then)
+    stages.fit_and_fine_tune(model, colours, small_batches, epochs=1)
     assert set(moved_in_head) == {"logits/kernel", "logits/bias"}
 
 
@@ -184,7 +191,6 @@ def test_one_call_fits_the_head_and_then_everything(classifier, colours, small_b
         classifier,
         colours,
         small_batches,
-        BLOCK,
         epochs=6,
         head_epochs=6,
         learning_rate=0.05,
@@ -198,11 +204,12 @@ def test_one_call_fits_the_head_and_then_everything(classifier, colours, small_b
 
 
 def test_wrong_numbers_are_refused(classifier, colours, here):
+    phase = phases.Phase(1)
     with pytest.raises(errors.InputError, match="blocks"):
-        stages.unfreeze_gradually(classifier, colours, here, BLOCK, blocks=0)
+        stages.unfreeze_gradually(classifier, colours, here, phase, blocks=0)
     with pytest.raises(errors.InputError, match="number of blocks"):
-        stages.unfreeze_gradually(classifier, colours, here, BLOCK, blocks=3)
+        stages.unfreeze_gradually(classifier, colours, here, phase, blocks=3)
     with pytest.raises(errors.InputError, match="number of blocks"):
-        stages.fine_tune_blocks(classifier, colours, here, BLOCK, blocks=3, epochs=1)
+        stages.fine_tune_blocks(classifier, colours, here, phase, blocks=3)
     with pytest.raises(errors.InputError, match="spread"):
-        stages.fit_and_fine_tune(classifier, colours, here, BLOCK, epochs=1, spread=0.5)
+        stages.fit_and_fine_tune(classifier, colours, here, epochs=1, spread=0.5)

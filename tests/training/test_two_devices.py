@@ -49,13 +49,13 @@ def train(devices, crop):
         freezing.freeze(backbone)
         model = heads.attach(backbone, 3, dropout=0)
     setup = phases.Setup(place, batch_size=16)
-    head = phases.fit_head(model, data, setup, epochs=3, patience=9)
+    head = phases.fit(model, data, setup, phases.Phase(3, patience=9))
     freezing.unfreeze(model)
     setup = phases.Setup(place, batch_size=16, augment=crop)
     factors = {"block1": 0.1, "block2": 0.5}
-    slow = partial(optimizers.layerwise, "adamw", factors=factors)
-    tuned = phases.fine_tune(model, data, setup, epochs=3, learning_rate=0.01,
-                             patience=9, optimizer=slow)
+    slow = optimizers.layerwise("adamw", factors)
+    tuned = phases.fit(model, data, setup,
+                       phases.fine_tuning(3, 0.01, patience=9, optimizer=slow))
     del head["seconds"], tuned["seconds"]
     logits = evaluation.predict(model, data.test, batch_size=4)
     return model.get_weights(), head, tuned, logits

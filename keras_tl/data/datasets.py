@@ -1,0 +1,267 @@
+"""Load datasets: arrays, the embedded sample, TFDS; `folders` loads image folders."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from keras_tl import errors
+from keras_tl.data import folders
+from keras_tl.data.settings import DataSettings
+from keras_tl.data.splits import Split, Splits, limit
+
+SAMPLE = Path(__file__).parents[1] / "assets" / "cifar10_sample"
+SAMPLE_NAME, DIGITS_NAME = "cifar10_sample", "digits"
+
+
+def load(
+    dataset: str | None = SAMPLE_NAME,
+    *,
+    folder: Path | str | None = None,
+    bad_images: str = "error",
+    count: int | None = None,
+    seed: int = 0,
+) -> Splits:
+    """Load a dataset by name, or a folder of images.
+
+    Args:
+        dataset: "cifar10_sample", "digits", or a name that `tensorflow_datasets` knows.
+        folder: A folder of images, see `folders.from_folder`; it wins over `dataset`.
+        bad_images: What `folders.from_folder` does with images it cannot use.
+        count: Keep at most this many examples of each split, evenly over the classes.
+        seed: Seed of the split and of the examples kept.
+
+    >>> load(count=100).test.labels.size
+    100
+    """
+    if folder is not None:
+        splits = folders.from_folder(folder, seed=seed, bad_images=bad_images)
+    elif dataset == SAMPLE_NAME:
+        splits = sample()
+    elif dataset == DIGITS_NAME:
+        splits = digits(seed=seed)
+    else:
+        splits = from_tfds(dataset, seed=seed)
+    return limit(splits, count, seed=seed)
+
+
+def from_settings(settings: DataSettings) -> Splits:
+    """Load the data that the settings of a recipe name. See `load`."""
+    return load(
+        settings.dataset,
+        folder=settings.data,
+        bad_images=settings.bad_images,
+        count=settings.limit,
+        seed=settings.seed,
+    )
+
+
+def sample() -> Splits:
+    """Load the sample of CIFAR-10 that travels with the package.
+
+    Returns:
+        2,000 training, 500 validation and 1,500 test images of 32x32 pixels, balanced
+        over 10 classes. `keras_tl/assets/cifar10_sample/README.md` says how they were
+        drawn, and under which terms.
+
+    Reference:
+        Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
+    """
+    record = json.loads((SAMPLE / "sample.json").read_text())
+
+    def read(name):
+        labels = record["splits"][name]["labels"]
+        with Image.open(SAMPLE / f"{name}.webp") as sheet:
+            pixels = np.asarray(sheet.convert("RGB"))
+        rows, columns = pixels.shape[0] // 32, pixels.shape[1] // 32
+        tiles = pixels.reshape(rows, 32, columns, 32, 3).swapaxes(1, 2)
+        return Split(np.ascontiguousarray(tiles.reshape(-1, 32, 32, 3)), labels)
+
+    return Splits(
+        read("train"),
+        read("validation"),
+        read("test"),
+        record["class_names"],
+        "Sample of CIFAR-10: train and validation drawn from its official training "
+        "split, test from its official test split.",
+    )
+
+
+def digits(*, test_share: float = 0.5, seed: int = 0) -> Splits:
+    """Load scikit-learn's handwritten digits: small, grey, far from photographs.
+
+    Args:
+        test_share: Part of all examples drawn for the test split, in (0, 1).
+        seed: Seed of the drawing.
+
+    Returns:
+        1,797 images of 8x8 pixels and 10 classes.
+
+    Reference:
+        https://scikit-learn.org/stable/modules/generated/sklearn.datasets.load_digits.html
+    """
+    from sklearn import datasets
+
+    found = datasets.load_digits()
+    # Their grey is in [0, 16], ink is high.
+    pixels = np.rint(found.images * (255 / 16)).astype("uint8")
+    images = np.repeat(pixels[..., None], 3, axis=-1)
+    splits = from_arrays((images, found.target), test_share=test_share, seed=seed)
+    return replace(splits, origin=f"scikit-learn's digits: {splits.origin}")
+
+
+def from_arrays(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
+    class_names: list[str] | None = None,
+    validation: float = 0.1,
+    test_share: float = 0.15,
+    seed: int = 0,
+) -> Splits:
+    """Make three stratified splits of arrays in memory.
+
+    Args:
+        train: Images uint8 `(count, height, width, 3)` in [0, 255] and integer labels
+            `(count,)` or `(count, 1)`.
+        test: The same for a test split that is given; otherwise it is drawn.
+        class_names: Names in the order of the labels; by default "0", "1", ...
+        validation: Part of the training examples drawn for validation, in (0, 1).
+        test_share: Part drawn for the test split when none is given, in (0, 1).
+        seed: Seed of the drawing.
+
+    >>> images, labels = np.zeros((40, 8, 8, 3), "uint8"), np.arange(40) % 2
+    >>> [len(split) for _, split in from_arrays((images, labels)).items()]
+    [30, 4, 6]
+    """
+    given = Split(*_check_arrays("train", *train))
+    if class_names is None:
+        class_names = [str(label) for label in range(int(given.labels.max()) + 1)]
+    if test is not None:
+        test = Split(*_check_arrays("test", *test))
+    return _three(given, test, class_names, validation, test_share, seed)
+
+
+def _three(given, test, class_names, validation, test_share, seed) -> Splits:
+    """Draw the splits that are missing from the examples that are given."""
+    rest, drawn = np.arange(len(given)), "validation"
+    if test is None:
+        rest, chosen = _draw(rest, given.labels, test_share, seed)
+        test, drawn = given.take(chosen), "validation and test"
+    rest, chosen = _draw(rest, given.labels, validation, seed)
+    return Splits(
+        given.take(rest),
+        given.take(chosen),
+        test,
+        class_names,
+        f"{drawn} drawn from the training examples, stratified, seed {seed}.",
+    )
+
+
+def _check_arrays(name, images, labels):
+    images, labels = np.asarray(images), np.asarray(labels).reshape(-1)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise errors.InputError(
+            f"The {name} images must be uint8 (count, height, width, 3), RGB in "
+            f"[0, 255]. Received: {images.dtype} {images.shape}. Do not rescale them: "
+            "the model does its own preprocessing."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise errors.InputError(
+            f"The {name} labels must be integers, one for each image. Received: "
+            f"{labels.dtype}."
+        )
+    if not len(labels):
+        raise errors.InputError(f"The {name} split is empty.")
+    return images, labels.astype("int32")
+
+
+def _draw(indices, labels, share, seed):
+    """Split `indices` in two, stratified: what is left, what was drawn."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        rest, chosen = train_test_split(
+            indices, test_size=share, stratify=labels[indices], random_state=seed
+        )
+    except ValueError as error:
+        raise errors.InputError(
+            f"The examples cannot be split with every class in each part: {error}"
+        ) from error
+    return np.sort(rest), np.sort(chosen)
+
+
+def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
+    """Load an image classification dataset from `tensorflow_datasets`.
+
+    The official test split is the test split (where there is none: the official
+    validation split, else a part drawn from train). Validation is drawn from train.
+
+    Args:
+        name: A name that `tfds.load` takes, such as "cifar10". Downloaded, the first
+            time, to where TFDS keeps its data.
+        validation: Part of the training examples drawn for validation, in (0, 1).
+        seed: Seed of the drawing.
+
+    Raises:
+        InputError: An unknown name, a download that failed, or a dataset that has no
+            images with single labels.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        known = [
+            SAMPLE_NAME,
+            DIGITS_NAME,
+            *tfds.list_builders(with_community_datasets=False),
+        ]
+        raise errors.unknown("dataset", name, known) from error
+    features = builder.info.features or {}
+    if not {"image", "label"} <= set(features) or not builder.info.supervised_keys:
+        raise errors.expected(
+            "dataset", "have the features 'image' and 'label'", name, "See its page."
+        )
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # Network, disk, manual downloads: TFDS says which.
+        raise errors.InputError(
+            f"The dataset {name!r} is not in {builder.data_dir} and could not be "
+            f"fetched: {str(error).splitlines()[0]} The dataset {SAMPLE_NAME} needs no "
+            "download."
+        ) from error
+
+    # Images of different sizes stay encoded: decoded they would take the memory of the
+    # largest, before they are cut to one size.
+    varied = None in features["image"].shape
+    decoders = {"image": tfds.decode.SkipDecoding()} if varied else None
+
+    def read(split):
+        pairs = list(
+            tfds.as_numpy(
+                builder.as_dataset(split=split, decoders=decoders, as_supervised=True)
+            )
+        )
+        labels = np.array([label for _, label in pairs], "int32")
+        if varied:
+            return tuple(image for image, _ in pairs), labels
+        return np.stack([_rgb(image) for image, _ in pairs]), labels
+
+    official = next((s for s in ("test", "validation") if s in builder.info.splits), "")
+    splits = _three(
+        Split(*read("train")),
+        Split(*read(official)) if official else None,
+        features["label"].names,
+        validation,
+        0.15,
+        seed,
+    )
+    test = f"test is the official {official} split, " if official else ""
+    return replace(splits, origin=f"TFDS's {name}: {test}{splits.origin}")
+
+
+def _rgb(image):
+    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image

@@ -1,0 +1,60 @@
+"""Settings of the data that recipes have in common; nothing heavy is imported here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from keras_tl import errors
+from keras_tl.config import Settings
+
+Augment = Literal[
+    "none",
+    "flip_and_crop",
+    "random_resized_crop",
+    "image_data_generator",
+    "rand_augment",
+    "mix_up",
+    "cut_mix",
+]
+
+
+@dataclass(frozen=True)
+class FolderSettings(Settings):
+    """Settings of images in a folder; see `folders.from_folder`."""
+
+    data: Path | None = None  # Folder of your own images, in place of the dataset.
+    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
+    limit: int | None = None  # Keep at most this many images of each split.
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.limit is not None:
+            errors.check_at_least("limit", self.limit, 1)
+        if self.data is not None and not Path(self.data).is_dir():
+            raise errors.expected("data", "be a folder that exists", str(self.data))
+
+
+@dataclass(frozen=True)
+class DataSettings(FolderSettings):
+    """Settings of a dataset; see `datasets.from_settings`."""
+
+    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
+
+
+@dataclass(frozen=True)
+class AugmentSettings(Settings):
+    """Settings of augmentation; see `augment.from_settings`."""
+
+    augment: Augment = "none"  # Random changes of the training images.
+    augmented_copies: int = 0  # Augment each image this often, once; 0: every epoch.
+
+    def __post_init__(self):
+        super().__post_init__()
+        errors.check_at_least("augmented_copies", self.augmented_copies, 0)
+        without = ("none", "rand_augment", "mix_up", "cut_mix")
+        if self.augmented_copies and self.augment in without:
+            raise errors.expected(
+                "augmented_copies",
+                f"be 0 with --augment {self.augment}, which makes no copies",
+                self.augmented_copies,
+            )

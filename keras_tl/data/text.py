@@ -1,0 +1,254 @@
+"""Texts: read from files, and turned into the token ids that a model takes.
+
+Tokens are made by Hugging Face's `tokenizers`, of the extra `text`; neither TensorFlow
+nor KerasHub is needed for them.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from keras_tl import errors, files
+from keras_tl.data.sources import Indices, Source, Stored, Wrapper
+
+# Name of the tokenizer in the folder of a run.
+FILE = "tokenizer.json"
+
+# What separates the columns of a table, by the suffix of its file.
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True, eq=False)
+class Texts(Source):
+    """Texts as they are.
+
+    Attributes:
+        texts: One string for each example.
+
+    >>> Texts(("good", "bad")).take([1]).preview([0])
+    ['bad']
+    """
+
+    texts: tuple[str, ...] = field(repr=False)
+    kind = "text"
+
+    def __post_init__(self):
+        for number, text in enumerate(self.texts, start=1):
+            if not isinstance(text, str) or not text.strip():
+                raise errors.InputError(
+                    f"Every text must be a string that is not empty. Received, as "
+                    f"number {number}: {text!r}."
+                )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def read(self, indices: Indices) -> np.ndarray:
+        """Read some texts, in the order of `indices`, as an array of strings."""
+        return np.array([self.texts[index] for index in indices], dtype=object)
+
+    def take(self, indices: Indices) -> "Texts":
+        """Keep only the texts at `indices`, in that order."""
+        return replace(self, texts=tuple(self.texts[index] for index in indices))
+
+    def digest(self) -> str:
+        """Hash all texts."""
+        return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()
+
+    def preview(self, indices: Indices, side: int = 128) -> list[str]:
+        """Return some texts as they are."""
+        return [self.texts[index] for index in indices]
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """The tokenizer of a model, with the number of tokens that it takes.
+
+    Attributes:
+        specification: The tokenizer as Hugging Face's `tokenizer.json` has it.
+        sequence_length: Number of tokens of a text, with those at start and end; longer
+            texts are cut, shorter ones padded.
+    """
+
+    specification: str = field(repr=False)
+    sequence_length: int
+
+    def __post_init__(self):
+        errors.check_installed("tokenizers", extra="text")
+        errors.check_at_least("sequence_length", self.sequence_length, 3)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Turn texts into token ids.
+
+        Returns:
+            int32 `(len(texts), sequence_length)`, 0 behind the last token of a text.
+        """
+        import tokenizers
+
+        tokenizer = tokenizers.Tokenizer.from_str(self.specification)
+        tokenizer.enable_truncation(self.sequence_length)
+        tokenizer.enable_padding(length=self.sequence_length, pad_id=0)
+        encodings = tokenizer.encode_batch(list(texts))
+        ids = [encoding.ids for encoding in encodings]
+        return np.array(ids, "int32").reshape(-1, self.sequence_length)
+
+    def save(self, path: Path | str) -> None:
+        """Write the tokenizer into one file, in one step."""
+        record = {
+            "sequence_length": self.sequence_length,
+            "tokenizer": json.loads(self.specification),
+        }
+        files.write_json(path, record)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """Load what `save` has written.
+
+        Raises:
+            InputError: The file is absent or holds no tokenizer.
+        """
+        record = files.read_json(path)
+        if not isinstance(record, dict) or "tokenizer" not in record:
+            raise errors.InputError(f"{path} holds no tokenizer of a run.")
+        return cls(json.dumps(record["tokenizer"]), record["sequence_length"])
+
+    @classmethod
+    def of_model(cls, folder: Path | str, sequence_length: int) -> "Tokenizer":
+        """Load the tokenizer of a model from its folder, as Hugging Face has it.
+
+        Args:
+            folder: Holds `tokenizer.json`.
+            sequence_length: See `Tokenizer`.
+
+        Raises:
+            InputError: There is no `tokenizer.json`.
+        """
+        path = Path(folder) / "tokenizer.json"
+        if not path.is_file():
+            raise errors.expected(
+                "weights", "be a folder with a tokenizer.json in it", str(folder)
+            )
+        return cls(path.read_text(encoding="utf-8"), sequence_length)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tokenized(Wrapper):
+    """Texts whose tokens a tokenizer has made; it is saved with a run.
+
+    Attributes:
+        source: The texts.
+        tokenizer: What made their tokens.
+    """
+
+    source: Source
+    tokenizer: Tokenizer
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, indices: Indices) -> np.ndarray:
+        """Read some texts as token ids, in the order of `indices`."""
+        return self.tokenizer.encode(self.source.read(indices))
+
+    def take(self, indices: Indices) -> "_Tokenized":
+        """Keep only the texts at `indices`, in that order."""
+        return replace(self, source=self.source.take(indices))
+
+    def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
+        """Return some texts as they are."""
+        return self.source.preview(indices, side)
+
+    def input_spec(self) -> dict:
+        """Describe the tokens."""
+        length = self.tokenizer.sequence_length
+        return {
+            "kind": "text",
+            "shape": [length],
+            "dtype": "int32",
+            "tokenizer": FILE,
+            "preprocessing": f"token ids, cut or padded with 0 to {length}",
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer."""
+        self.tokenizer.save(folder / FILE)
+
+
+def tokenize(texts: Source, tokenizer: Tokenizer) -> Source:
+    """Return texts as the token ids that a model takes, computed once."""
+    tokenized = _Tokenized(texts, tokenizer)
+    return Stored(tokenized, tokenized.read(np.arange(len(texts))), "text")
+
+
+def from_table(
+    path: Path | str, text: str = "text", label: str = "label"
+) -> tuple[Texts, list[str]]:
+    """Read texts and labels from two columns of a table.
+
+    Args:
+        path: A file `.csv` or `.tsv` in UTF-8, whose first line names the columns.
+        text: Name of the column of the texts.
+        label: Name of the column of the labels.
+
+    Returns:
+        The texts, and the label of each as it is written.
+
+    Raises:
+        InputError: No such file, another encoding, a missing column, or an empty text
+            or label, with its line.
+    """
+    path = Path(path)
+    if not path.is_file() or path.suffix.lower() not in DELIMITERS:
+        raise errors.expected("data", "be a file .csv or .tsv that exists", str(path))
+    delimiter = DELIMITERS[path.suffix.lower()]
+    # GLUE's tables have quotation marks that are part of the text.
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    texts, labels = [], []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
+            for name in (text, label):
+                if name not in (rows.fieldnames or ()):
+                    raise errors.unknown("column", name, rows.fieldnames or ())
+            for row in rows:
+                if not (row[text] or "").strip() or not (row[label] or "").strip():
+                    raise errors.InputError(
+                        f"{path}, line {rows.line_num}: text and label must not be "
+                        f"empty. Received: {row[text]!r}, {row[label]!r}."
+                    )
+                texts.append(row[text])
+                labels.append(row[label].strip())
+    except UnicodeDecodeError as error:
+        raise errors.InputError(
+            f"{path} must be in UTF-8: {error.reason} at byte {error.start}."
+        ) from error
+    return Texts(tuple(texts)), labels
+
+
+def from_folder(path: Path | str) -> tuple[Texts, list[str]]:
+    """Read texts from files `FOLDER/CLASS/NAME.txt`, with their class as label.
+
+    Raises:
+        InputError: No such folder, no text in it, an empty file, or one that is not in
+            UTF-8.
+    """
+    folder = Path(path)
+    paths = sorted(folder.glob("*/*.txt"))
+    if not paths:
+        raise errors.expected("data", "hold texts as FOLDER/CLASS/NAME.txt", str(path))
+    texts = []
+    for file in paths:
+        try:
+            texts.append(file.read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise errors.InputError(
+                f"{file} must be in UTF-8: {error.reason} at byte {error.start}."
+            ) from error
+        if not texts[-1].strip():
+            raise errors.InputError(f"{file} is empty.")
+    return Texts(tuple(texts)), [file.parent.name for file in paths]

@@ -1,0 +1,120 @@
+"""Save what a run has made into its folder."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+
+from keras_tl import files
+from keras_tl.analysis import evaluation, report, summary
+from keras_tl.config import Run
+from keras_tl.data import splits
+from keras_tl.models import freezing
+from keras_tl.training import store
+from keras_tl.training.objectives import Objective, SingleLabel
+
+# Example of what `keras-tl predict` takes, by the kind of the inputs.
+EXAMPLES = {"image": "IMAGE...", "text": '"some text"'}
+
+
+def save(
+    run: Run,
+    model: keras.Model,
+    *,
+    data: splits.Splits,
+    results: Mapping[str, evaluation.Evaluation],
+    histories: summary.Histories,
+    objective: Objective | None = None,
+    cache: store.Cache | None = None,
+) -> dict:
+    """Write the files of a finished run, each in one step.
+
+    `model.keras`, `classes.json`, `metrics.json`, `history.csv`, figures,
+    `report.html`, what the inputs need (a tokenizer), and last `manifest.json`, which
+    is there only when everything else is. The checkpoints for `--resume` are removed.
+
+    Args:
+        run: The run.
+        model: The trained model; it is saved without its optimizer.
+        data: The data it was trained on.
+        results: Name -> evaluation on the test split; the last is that of `model`.
+        histories: Phase -> history, of the phases of `model`; none where nothing was
+            trained by epochs, and then no `history.csv` and no curves.
+        objective: What the model learned; a single label by default.
+        cache: The features that the run took from earlier ones, and computed itself.
+
+    Returns:
+        What `metrics.json` holds.
+
+    Raises:
+        InputError: The disk is full, or the folder cannot be written to.
+    """
+    folder, objective = run.folder, objective or SingleLabel()
+    save_model(model, folder / "model.keras")
+    data.test.inputs.save(folder)
+    files.write_json(folder / "classes.json", list(data.class_names))
+    metrics = summary.metrics(results)
+    files.write_json(folder / "metrics.json", metrics)
+    if histories:
+        files.write_csv(folder / "history.csv", summary.history_rows(histories))
+    summary.save_figures(folder, results, histories, data.test, objective.metric)
+    manifest = {
+        **run.provenance(),
+        **_durations(histories, cache),
+        "data": splits.describe(data),
+        "model_name": model.name,
+        "model_sha256": files.sha256(folder / "model.keras"),
+        "input": _input(model, data),
+        "objective": objective.name,
+        "activation": objective.activation,
+        "output": "logits, in the order of classes.json",
+    }
+    config = folder / "config.json"
+    report.write(
+        folder / "report.html",
+        command=f"keras-tl run {run.recipe} --config {config} --out NEW",
+        settings=files.read_json(config),
+        data=data,
+        results=results,
+        histories=histories,
+        layers=freezing.report(model),
+        manifest=manifest,
+        metric=objective.metric,
+    )
+    files.write_json(folder / "manifest.json", manifest)
+    shutil.rmtree(run.state, ignore_errors=True)
+    example = EXAMPLES[manifest["input"]["kind"]]
+    print(
+        f"Report: {folder / 'report.html'}. "
+        f"To use the model: keras-tl predict {folder} {example}"
+    )
+    return metrics
+
+
+def _durations(histories, cache) -> dict:
+    """Return how long the parts of a run took, and how many features it computed."""
+    seconds = {
+        name: round(sum(history["seconds"]), 1)
+        for name, history in histories.items()
+        if "seconds" in history
+    }
+    if not cache:
+        return {"seconds_of_parts": seconds, "features": None}
+    return {
+        "seconds_of_parts": {"features": round(cache.seconds, 1), **seconds},
+        "features": {"made": cache.made, "found": cache.found},
+    }
+
+
+def _input(model, data) -> dict:
+    """Describe the input of the model: the source as it is before a stem has run."""
+    spec = data.test.inputs.input_spec()
+    tensor = model.inputs[0]
+    return {**spec, "shape": list(tensor.shape[1:]), "dtype": tensor.dtype}
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Save a model in one step: an error leaves the old file as it was."""
+    with files.atomic(path) as temporary:
+        model.save(temporary, include_optimizer=False)

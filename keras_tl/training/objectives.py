@@ -1,0 +1,174 @@
+"""What a model learns from its labels, and how it is judged.
+
+An `Objective` holds in one place what the training loop, the test of learning rates,
+evaluation, report and saved model have to agree on: loss, metrics, which of them select
+an epoch, and how logits become an answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+import keras
+import numpy as np
+
+from keras_tl import errors
+from keras_tl.data.splits import Split, Splits
+
+Direction = Literal["min", "max"]
+
+
+class Objective(Protocol):
+    """What a model learns, and how it is judged.
+
+    Attributes:
+        name: Name in manifests and reports.
+        activation: Turns logits into an answer: "softmax", "sigmoid" or "linear".
+        metric: The metric that people are shown while a model trains, beside the loss.
+        directions: Metric -> whether a better epoch has a lower ("min") or a higher
+            ("max") value of it; these can select the epoch.
+    """
+
+    name: str
+    activation: str
+    metric: str
+    directions: Mapping[str, Direction]
+
+    def check(self, model: keras.Model, splits: Splits) -> None:
+        """Raise `InputError` where outputs of `model` and labels do not go together."""
+
+    def num_classes(self, splits: Splits) -> int | None:
+        """Return the width of one-hot labels; `None` leaves labels as they are."""
+        return None
+
+    def weights(self, split: Split) -> np.ndarray | None:
+        """Return a weight for each training example, float32 `(len(split),)`.
+
+        `None` is 1 where the label is known and 0 where it is not.
+        """
+        return None
+
+    def loss(self, label_smoothing: float = 0.0) -> keras.losses.Loss:
+        """Build the loss, a function of labels and logits."""
+
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Build the metrics, functions of labels and logits; none by default."""
+        return []
+
+
+@dataclass(frozen=True)
+class SingleLabel(Objective):
+    """Each example is of exactly one class: softmax and cross-entropy.
+
+    >>> SingleLabel().directions["accuracy"]
+    'max'
+    """
+
+    name = "single label"
+    activation = "softmax"
+    metric = "accuracy"
+    directions = MappingProxyType({"loss": "min", "accuracy": "max"})
+
+    def check(self, model: keras.Model, splits: Splits) -> None:
+        """Raise `InputError` unless there is a logit for each class."""
+        _check_labels(self, splits, ndim=1, valid="the number of a class")
+        _check_outputs(model, splits, "classes")
+
+    def num_classes(self, splits: Splits) -> int:
+        """Return the number of classes."""
+        return len(splits.class_names)
+
+    def loss(self, label_smoothing: float = 0.0) -> keras.losses.Loss:
+        """Build the cross-entropy of softmax."""
+        return keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=label_smoothing
+        )
+
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Build the accuracy: the share of examples whose class has the top logit."""
+        return [keras.metrics.CategoricalAccuracy(name="accuracy")]
+
+
+@dataclass(frozen=True)
+class MultiLabel(Objective):
+    """Each example has any number of labels: sigmoid and binary cross-entropy.
+
+    Labels are rows of 0 and 1, one column for each class name.
+    """
+
+    name = "multi-label"
+    activation = "sigmoid"
+    metric = "accuracy"
+    directions = MappingProxyType({"loss": "min", "accuracy": "max"})
+
+    def check(self, model: keras.Model, splits: Splits) -> None:
+        """Raise `InputError` unless labels are 0 or 1, with a logit for each column."""
+        _check_labels(self, splits, ndim=2, valid="a row of 0 and 1")
+        for name, split in splits.items():
+            known = split.labels[split.known]
+            if not np.isin(known, (0, 1)).all():
+                raise errors.expected(
+                    "labels", f"be 0 or 1 in the {name} split", np.unique(known)[:5]
+                )
+        _check_outputs(model, splits, "labels")
+
+    def loss(self, label_smoothing: float = 0.0) -> keras.losses.Loss:
+        """Build the mean cross-entropy of the sigmoids."""
+        return keras.losses.BinaryCrossentropy(
+            from_logits=True, label_smoothing=label_smoothing
+        )
+
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Build the accuracy: the share of all labels that are predicted correctly."""
+        return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
+
+
+@dataclass(frozen=True)
+class Regression(Objective):
+    """Each example has one number or several to be predicted: mean squared error."""
+
+    name = "regression"
+    activation = "linear"
+    metric = "mean_absolute_error"
+    directions = MappingProxyType({"loss": "min", "mean_absolute_error": "min"})
+
+    def check(self, model: keras.Model, splits: Splits) -> None:
+        """Raise `InputError` unless labels are numbers, with an output for each."""
+        _check_labels(self, splits, ndim=2, valid="a number or a row of numbers")
+        _check_outputs(model, splits, "columns of labels")
+
+    def loss(self, label_smoothing: float = 0.0) -> keras.losses.Loss:
+        """Build the mean squared error.
+
+        Raises:
+            InputError: `label_smoothing` is not 0: it is for classes.
+        """
+        if label_smoothing:
+            raise errors.expected(
+                "label_smoothing", "be 0 for a regression", label_smoothing
+            )
+        return keras.losses.MeanSquaredError()
+
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Build the mean absolute error, in the unit of the labels."""
+        return [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
+
+
+def _check_labels(objective, splits, ndim, valid):
+    for name, split in splits.items():
+        if split.labels.ndim != ndim:
+            raise errors.InputError(
+                f"The label of each example must be {valid}, for the objective "
+                f"{objective.name!r}. Received, in the {name} split: "
+                f"{split.labels.dtype} {split.labels.shape}."
+            )
+
+
+def _check_outputs(model, splits, columns):
+    outputs, wanted = model.outputs[0].shape[-1], len(splits.class_names)
+    if outputs != wanted:
+        raise errors.InputError(
+            f"The head of {model.name} has {outputs} logits, the data "
+            f"{wanted} {columns}. Build the head with num_classes={wanted}."
+        )

@@ -1,0 +1,34 @@
+"""Settings of training that recipes have in common; nothing heavy is imported here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from keras_tl import errors
+from keras_tl.config import Settings
+from keras_tl.training.placement import Precision
+
+ChooseBy = Literal["loss", "accuracy", "last"]
+
+
+@dataclass(frozen=True)
+class CacheSettings(Settings):
+    """Setting of the features that are kept on disk; see `store`."""
+
+    cache: bool = True  # Keep features of frozen layers on disk, for later runs.
+
+
+@dataclass(frozen=True)
+class TrainingSettings(CacheSettings):
+    """Settings of all phases of a run; see `phases.setup`."""
+
+    batch_size: int = 32  # Examples per step, over all devices.
+    precision: Precision = "float32"  # Of the layers; the logits are float32.
+    choose_by: ChooseBy = "loss"  # Validation metric that selects the epoch.
+    class_weights: bool = False  # Weight all classes equally in the training loss.
+    tensorboard: bool = False  # Write event files for TensorBoard.
+
+    def __post_init__(self):
+        super().__post_init__()
+        errors.check_at_least("batch_size", self.batch_size, 1)
+        if self.tensorboard:
+            errors.check_installed("tensorboard", extra="tensorboard")
