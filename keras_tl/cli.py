@@ -25,7 +25,8 @@ commands:
   copy NAME FOLDER          copy a recipe to change it; with --vendor also what it
                             needs of keras_tl
   run NAME [FLAGS]          run a recipe; `keras-tl run NAME --help` names its flags
-  predict RUN IMAGE...      classify images, or a folder of them, with a finished run
+  predict RUN INPUT...      classify images, folders of them, or texts with a finished
+                            run
   cache list                say what earlier runs have kept of frozen layers, and where
   cache clear               remove it
 
@@ -248,23 +249,23 @@ def _is_constant(node: ast.Assign) -> bool:
 
 
 def predict(arguments: list[str]) -> None:
-    """Classify images with a finished run."""
+    """Classify images or texts with a finished run."""
 
     def parse(
         run: Annotated[Path, tyro.conf.Positional],
-        images: Annotated[tuple[Path, ...], tyro.conf.Positional],
+        inputs: Annotated[tuple[str, ...], tyro.conf.Positional],
         top: int = 1,
         csv: Path | None = None,
-    ) -> tuple[Path, tuple[Path, ...], int, Path | None]:
-        """Classify images with a finished run.
+    ) -> tuple[Path, tuple[str, ...], int, Path | None]:
+        """Classify images or texts with a finished run.
 
         Args:
             run: Folder of a finished run.
-            images: Image files, or folders of them.
-            top: Number of classes to name for each image, the likeliest first.
-            csv: New file to write the table to: image, class, probability.
+            inputs: Image files or folders of them; or texts, each in quotation marks.
+            top: Number of classes to name for each input, the likeliest first.
+            csv: New file to write the table to: input, class, probability.
         """
-        return run, images, top, csv
+        return run, inputs, top, csv
 
     parsed = tyro.cli(parse, args=arguments, prog="keras-tl predict")
     from keras_tl.deploy import prediction

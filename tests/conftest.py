@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -70,3 +71,81 @@ def real_data():
     if not folder:
         pytest.skip("KERAS_TL_TEST_DATA names no folder with real data and weights")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory):
+    """A folder with a random BERT of two layers, as Hugging Face lays it out."""
+    numpy_files = pytest.importorskip("safetensors.numpy")
+    pytest.importorskip("keras_hub")
+    import tokenizers
+    from tokenizers import models, normalizers, pre_tokenizers, processors
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "good", "bad", "film", "##s"]
+    words += ["very", "dull", "fine", "plot", "and", "the", "."]
+    width, layers_count, inner = 8, 2, 16
+    rng = np.random.default_rng(0)
+
+    def linear(name, rows, columns):
+        weight = rng.normal(0, 0.3, (rows, columns)).astype("float32")
+        return {f"{name}.weight": weight, f"{name}.bias": np.zeros(rows, "float32")}
+
+    def norm(name):
+        ones, zeros = np.ones(width, "float32"), np.zeros(width, "float32")
+        return {f"{name}.weight": ones, f"{name}.bias": zeros}
+
+    tensors = norm("embeddings.LayerNorm") | linear("pooler.dense", width, width)
+    for name, rows in (("word", len(words)), ("position", 16), ("token_type", 2)):
+        table = rng.normal(0, 0.5, (rows, width)).astype("float32")
+        tensors[f"embeddings.{name}_embeddings.weight"] = table
+    for index in range(layers_count):
+        layer = f"encoder.layer.{index}"
+        for part in ("query", "key", "value"):
+            tensors |= linear(f"{layer}.attention.self.{part}", width, width)
+        tensors |= linear(f"{layer}.attention.output.dense", width, width)
+        tensors |= norm(f"{layer}.attention.output.LayerNorm")
+        tensors |= linear(f"{layer}.intermediate.dense", inner, width)
+        tensors |= linear(f"{layer}.output.dense", width, inner)
+        tensors |= norm(f"{layer}.output.LayerNorm")
+    folder = tmp_path_factory.mktemp("bert")
+    numpy_files.save_file(tensors, folder / "model.safetensors")
+    config = {
+        "model_type": "bert",
+        "architectures": ["BertModel"],
+        "vocab_size": len(words),
+        "hidden_size": width,
+        "num_hidden_layers": layers_count,
+        "num_attention_heads": 2,
+        "intermediate_size": inner,
+        "hidden_dropout_prob": 0.1,
+        "max_position_embeddings": 16,
+        "type_vocab_size": 2,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    numbers = {word: number for number, word in enumerate(words)}
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    """A folder of tables of good and bad reviews that can be told apart."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+
+    def write(name, count, column):
+        lines = [f"label\t{column}"]
+        for index in range(count):
+            word = ("bad", "good")[index % 2]
+            others = " ".join(rng.choice(["a", "film", "plot", "the"], 3))
+            lines.append(f"{word}\tthe {word} {others}s number {index}")
+        (folder / name).write_text("\n".join(lines) + "\n")
+
+    write("train.tsv", 80, "sentence")
+    write("dev.tsv", 20, "content")
+    return folder

@@ -63,7 +63,7 @@ def test_copy_writes_a_file_once_and_never_over_another(monkeypatch, capsys, tmp
         (["lsit"], "Did you mean list?"),
         (["run", "quikstart"], "Did you mean quickstart?"),
         (["show", "vgg16"], "Did you mean vgg16_cifar10?"),
-        (["predict", "absent", "absent.jpg"], "files or folders that exist"),
+        (["predict", "absent", "absent.jpg"], "folder of a finished run"),
         (["predict", ".", "README.md"], "finished run"),
     ],
 )

@@ -315,10 +315,54 @@ def test_every_way_to_fine_tune_trains_as_long_and_as_much(tmp_path, capsys):
     assert "Gain over plain fine-tuning" in capsys.readouterr().out
 
 
+TEXT_SIZES = {
+    "minilm_sentiment": {
+        "labels": 8,
+        "sequence_length": 12,
+        "epochs": 2,
+        "blocks": 1,
+        "fine_tune_epochs": 1,
+        "batch_size": 8,
+    },
+}
+
+
+def test_sentences_are_classified_by_features_and_by_fine_tuning(
+    tiny_bert, reviews, tmp_path, capsys
+):
+    recipe = importlib.import_module("recipes.minilm_sentiment")
+    run, sizes = tmp_path / "run", TEXT_SIZES["minilm_sentiment"]
+    folders = {"data": reviews, "weights": tiny_bert}
+    metrics = recipe.main(recipe.Config(out=run, **folders, **sizes))
+    names = ["logistic regression", "frozen", "fine-tuned"]
+    assert list(metrics["models"]) == names
+    assert {path.name for path in run.iterdir()} == {*FILES, "tokenizer.json"}
+    # Mistakes are shown as texts.
+    report = (run / "report.html").read_text()
+    wrong = metrics["models"]["fine-tuned"]["accuracy"] < 1
+    assert ("<blockquote>the " in report) == wrong
+    capsys.readouterr()
+    csv_file = tmp_path / "said.csv"
+    texts = ["the good film", "the bad plot"]
+    prediction.predict(run, texts, 2, csv_file)
+    with open(csv_file) as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == [texts[0]] * 2 + [texts[1]] * 2
+    answers = artifact.load(run).predict(texts)
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-6)
+    with pytest.raises(errors.InputError, match="a folder that exists"):
+        recipe.Config(data=reviews, **sizes)
+
+
 def test_every_recipe_is_run():
-    assert {*SIZES, *FOLDER_SIZES, *PROBE_SIZES, *SEARCH_SIZES, *STUDIES} == {
-        path.stem for path in __import__("pathlib").Path("recipes").glob("[!_]*.py")
-    }
+    assert {
+        *TEXT_SIZES,
+        *SIZES,
+        *FOLDER_SIZES,
+        *PROBE_SIZES,
+        *SEARCH_SIZES,
+        *STUDIES,
+    } == {path.stem for path in __import__("pathlib").Path("recipes").glob("[!_]*.py")}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from keras_tl import errors
-from keras_tl.data import folders
+from keras_tl.data import folders, text
 from keras_tl.data.settings import DataSettings
 from keras_tl.data.splits import Split, Splits, limit
 
@@ -142,6 +142,62 @@ def from_arrays(
     if test is not None:
         test = Split(*_check_arrays("test", *test))
     return _three(given, test, class_names, validation, test_share, seed)
+
+
+# What the table of a split may be called, without `.csv` or `.tsv`.
+TABLES = {
+    "train": ("train", "training"),
+    "test": ("test", "dev", "validation"),
+}
+
+
+def from_tables(
+    folder: Path | str, *, validation: float = 0.1, seed: int = 0
+) -> Splits:
+    """Make three stratified splits of texts in tables; see `text.from_table`.
+
+    Args:
+        folder: Holds `train.tsv` and, for the test, `test.tsv` or `dev.tsv`, or the
+            same as `.csv`; without a table for the test, it is drawn from train.
+        validation: Share of the training texts drawn for validation, in (0, 1).
+        seed: Seed of the drawing.
+
+    Returns:
+        Splits of texts; class names are the sorted labels.
+
+    Raises:
+        InputError: No table of training texts, what `text.from_table` refuses, or a
+            label of the test that training does not have.
+    """
+    paths = {name: _table(Path(folder), names) for name, names in TABLES.items()}
+    if paths["train"] is None:
+        raise errors.expected(
+            "data", "be a folder with train.tsv or train.csv in it", str(folder)
+        )
+    tables = {n: text.from_table(path) for n, path in paths.items() if path}
+    class_names = sorted(set(tables["train"][1]))
+    extra = sorted(set(tables.get("test", ((), ()))[1]) - set(class_names))
+    if extra:
+        raise errors.InputError(
+            f"{paths['test']} has labels that {paths['train']} does not have: "
+            f"{', '.join(extra[:5])}."
+        )
+    given = {
+        name: Split(texts, np.array([class_names.index(label) for label in labels]))
+        for name, (texts, labels) in tables.items()
+    }
+    splits = _three(
+        given["train"], given.get("test"), class_names, validation, 0.15, seed
+    )
+    test = f"test is {paths['test'].name}, " if paths["test"] else ""
+    origin = f"Tables in {Path(folder).name}: {test}{splits.origin}"
+    return replace(splits, origin=origin)
+
+
+def _table(folder, names) -> Path | None:
+    """Return the first table of one of the names, if there is one."""
+    paths = [folder / f"{name}{end}" for name in names for end in text.DELIMITERS]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _three(given, test, class_names, validation, test_share, seed) -> Splits:

@@ -186,13 +186,13 @@ def tokenize(texts: Source, tokenizer: Tokenizer) -> Source:
 
 
 def from_table(
-    path: Path | str, text: str = "text", label: str = "label"
+    path: Path | str, text: str | None = None, label: str = "label"
 ) -> tuple[Texts, list[str]]:
     """Read texts and labels from two columns of a table.
 
     Args:
         path: A file `.csv` or `.tsv` in UTF-8, whose first line names the columns.
-        text: Name of the column of the texts.
+        text: Name of the column of the texts; `None` is the only other column.
         label: Name of the column of the labels.
 
     Returns:
@@ -212,9 +212,7 @@ def from_table(
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
-            for name in (text, label):
-                if name not in (rows.fieldnames or ()):
-                    raise errors.unknown("column", name, rows.fieldnames or ())
+            text = _check_columns(path, rows.fieldnames or [], text, label)
             for row in rows:
                 if not (row[text] or "").strip() or not (row[label] or "").strip():
                     raise errors.InputError(
@@ -228,6 +226,22 @@ def from_table(
             f"{path} must be in UTF-8: {error.reason} at byte {error.start}."
         ) from error
     return Texts(tuple(texts)), labels
+
+
+def _check_columns(path, names, text, label) -> str:
+    """Return the column of the texts, after checking that both are there."""
+    for name in (label, *([text] if text else [])):
+        if name not in names:
+            raise errors.InputError(
+                f"{path} must have a column {name!r}. Received: {', '.join(names)}."
+            )
+    others = [name for name in names if name != label]
+    if text is None and len(others) != 1:
+        raise errors.InputError(
+            f"{path} must have one column besides {label!r}, that of the texts. "
+            f"Received: {', '.join(others)}."
+        )
+    return text or others[0]
 
 
 def from_folder(path: Path | str) -> tuple[Texts, list[str]]:

@@ -201,6 +201,10 @@ def load_model(path: Path | str) -> "keras.Model":
         )
     import keras
 
+    if "keras_hub" in json.dumps(layers):
+        errors.check_installed("keras_hub", extra="text")
+        import keras_hub  # noqa: F401  Its layers are known from then on.
+
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises nearly any type on a damaged file.

@@ -1,4 +1,4 @@
-"""LoRA: leave pretrained kernels as they are and train a low-rank change of each."""
+"""LoRA: keep pretrained kernels as they are and train a low-rank change of each."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from keras_tl.models import freezing
 
 @dataclass(frozen=True)
 class Report:
-    """Which layers got a low-rank change, and which could not.
+    """Which layers have a low-rank change, and which cannot have one.
 
     Attributes:
-        rank: Of the changes.
-        adapted: Names of the layers that have one now.
+        rank: Rank of the changes.
+        adapted: Paths of the layers that have one now; those inside of a composite
+            layer, such as a block of a transformer, begin with its name.
         skipped: Name -> class of the layers that trained and are frozen now, since
             Keras has no such change for them.
         trainable: Number of parameters that train, those of the head among them.
@@ -29,22 +30,22 @@ class Report:
     total: int
 
     def __str__(self) -> str:
-        said = (
+        text = (
             f"LoRA of rank {self.rank} on {len(self.adapted)} layers; with the head, "
             f"{self.trainable:,} parameters train beside {self.total:,} that are there."
         )
         if self.skipped:
             kinds = Counter(self.skipped.values())
             kinds = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-            said += f" Left frozen, since Keras has no LoRA for them: {kinds}."
-        return said
+            text += f" Left frozen, since Keras has no LoRA for them: {kinds}."
+        return text
 
 
 def enable(model: keras.Model, *, rank: int = 4, alpha: float | None = None) -> Report:
-    """Let low-rank changes train in the place of the kernels that train now.
+    """Train low-rank changes in the place of the kernels that train now.
 
     A kernel W becomes W + alpha / rank * A B, where A has `rank` columns and B, all 0
-    at first, `rank` rows: a model just adapted gives what it gave before. The head
+    at first, `rank` rows: a model just adapted predicts as before. The head
     trains as it is; biases, and layers that cannot have such a change, are frozen.
     Where the functions of `models.freezing` unfreeze such a layer later, its change
     trains, and not its kernel.
@@ -52,10 +53,10 @@ def enable(model: keras.Model, *, rank: int = 4, alpha: float | None = None) -> 
     Args:
         model: A classifier on a backbone, whose layers are frozen as they are to train.
         rank: At least 1.
-        alpha: Strength of the changes; `None` is `rank`, a factor of 1.
+        alpha: Scale of the changes; `None` is `rank`, a factor of 1.
 
     Returns:
-        What was done, to be printed.
+        A report of the layers, to be printed.
 
     Raises:
         InputError: A value out of range, a layer that is adapted already, or nothing
@@ -78,24 +79,30 @@ are there.
     training = [layer for layer in freezing.leaves(model) if layer.trainable_weights]
     head = [layer for layer in freezing.head(model) if layer in training]
     total = model.count_params()
-    able = [layer for layer in training if layer not in head and _can(layer)]
+    able = {layer: _adaptable(layer) for layer in training if layer not in head}
+    able = {layer: inner for layer, inner in able.items() if inner}
     if not able:
-        names = [layer.name for layer in freezing.leaves(model) if _can(layer)]
+        names = [
+            layer.name
+            for layer in freezing.leaves(model)
+            if any(hasattr(inner, "enable_lora") for inner in layer._flatten_layers())
+        ]
         raise errors.InputError(
             f"No layer of {model.name} that trains can have a low-rank change, besides "
             f"the head. Unfreeze some that can: {', '.join(names[:20]) or 'none'}."
         )
-    if any(layer.lora_enabled for layer in able):
+    adapted = [layer for inner in able.values() for layer in inner]
+    if any(layer.lora_enabled for layer in adapted):
         raise errors.InputError(
             f"{model.name} has low-rank changes already. Add them into its kernels "
             "first: `merge`."
         )
-    for layer in able:
+    for layer in adapted:
         layer.enable_lora(rank, lora_alpha=alpha)
     freezing.train_only(model, [layer.name for layer in (*able, *head)])
     return Report(
         rank,
-        tuple(layer.name for layer in able),
+        tuple(layer.path for layer in adapted),
         {
             layer.name: type(layer).__name__
             for layer in training
@@ -107,9 +114,9 @@ are there.
 
 
 def merge(model: keras.Model) -> keras.Model:
-    """Add the changes into the kernels, for a plain model without any.
+    """Return a plain model with the changes added into the kernels.
 
-    Save what this gives: Keras saves the sums too, and makes new changes on loading
+    Save this one: Keras saves the sums too, and makes new changes on loading
     that can no longer learn, since both of their factors are 0.
 
     Returns:
@@ -141,8 +148,13 @@ def _copy(adapted, plain):
         other.load_own_variables(kept)
 
 
-def _can(layer):
-    # Keras refuses a kernel with a constraint.
-    return hasattr(layer, "enable_lora") and not getattr(
-        layer, "kernel_constraint", None
-    )
+def _adaptable(layer) -> list[keras.Layer]:
+    """List the layers, in a composite layer or itself, that can have a change."""
+    return [
+        inner
+        for inner in layer._flatten_layers()
+        # Keras refuses a kernel with a constraint.
+        if hasattr(inner, "enable_lora")
+        and inner.trainable_weights
+        and not getattr(inner, "kernel_constraint", None)
+    ]

@@ -298,9 +298,10 @@ def _apply(model, flags):
             container.trainable = True
     for layer in leaves(model):
         layer.trainable = wanted[id(layer)]
-        if getattr(layer, "lora_enabled", False):
-            # The flag of a layer sets that of each of its weights, also of the kernel
-            # that LoRA leaves as it is.
+        inner = layer._flatten_layers()
+        if any(getattr(one, "lora_enabled", False) for one in inner):
+            # The flag of a layer sets that of each of its weights, also of the kernels
+            # that LoRA leaves as they are, in this layer or in those it holds.
             for weight in layer.weights:
                 weight.trainable = layer.trainable and "lora_" in weight.name
     # Without this, `fit` would go on with the flags of the last compile.

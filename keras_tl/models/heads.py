@@ -14,7 +14,9 @@ def attach(
     """Put a linear classifier on top of `backbone`: pool, dropout, logits.
 
     Args:
-        backbone: Model from images to features `(batch, rows, columns, channels)`.
+        backbone: Model to features `(batch, rows, columns, channels)`, of which the
+            mean over rows and columns is taken, `(batch, steps, channels)`, of which
+            the mean over steps is taken, or `(batch, channels)`.
         num_classes: Width of the new output.
         dropout: Fraction of the pooled features dropped in training, in [0, 1).
 
@@ -29,7 +31,11 @@ def attach(
     (None, 10)
     """
     _check(num_classes, dropout)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone.outputs[0])
+    x = backbone.outputs[0]
+    if len(x.shape) == 4:
+        x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    elif len(x.shape) == 3:
+        x = keras.layers.GlobalAveragePooling1D(name="pool")(x)
     return classify(backbone, x, num_classes, dropout)
 
 

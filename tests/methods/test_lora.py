@@ -5,7 +5,7 @@ from keras import layers
 
 from keras_tl import errors
 from keras_tl.methods import lora
-from keras_tl.models import freezing, heads
+from keras_tl.models import freezing, heads, text_backbones
 from keras_tl.training import phases
 
 
@@ -157,3 +157,34 @@ def test_a_second_time_is_refused(classifier):
     lora.enable(classifier)
     with pytest.raises(errors.InputError, match="already"):
         lora.enable(classifier)
+
+
+def test_the_kernels_inside_of_composite_layers_are_adapted(tiny_bert, tmp_path):
+    encoder = text_backbones.load(tiny_bert, sequence_length=6)
+    model = heads.attach(encoder, 2, dropout=0.0)
+    freezing.unfreeze_blocks(model, 1)
+    tokens = np.array([[2, 4, 5, 7, 3, 0], [2, 6, 3, 0, 0, 0]], "int32")
+    before = model.predict(tokens, verbose=0)
+    report = lora.enable(model, rank=2)
+    # Query, key, value and output of the attention, and both of the feed-forward part.
+    assert len(report.adapted) == 6
+    assert all("transformer_layer_1" in path for path in report.adapted)
+    np.testing.assert_allclose(model.predict(tokens, verbose=0), before, atol=1e-6)
+    training = [weight.path for weight in model.trainable_weights]
+    assert len(training) == 2 * 6 + 2
+    assert all("lora_kernel" in path or "logits" in path for path in training)
+    kernels = {w.path: w.numpy() for w in model.weights}
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(tokens, np.array([0, 1]), epochs=3, verbose=0)
+    for weight in model.weights:
+        moved = not np.array_equal(kernels[weight.path], weight.numpy())
+        assert moved == (weight.path in training), weight.path
+    merged = lora.merge(model)
+    merged.save(tmp_path / "merged.keras")
+    again = keras.models.load_model(tmp_path / "merged.keras")
+    assert not any("lora" in weight.path for weight in again.weights)
+    np.testing.assert_allclose(
+        again.predict(tokens, verbose=0), model.predict(tokens, verbose=0), atol=1e-5
+    )
+    with pytest.raises(errors.InputError, match="low-rank changes already"):
+        lora.enable(model)

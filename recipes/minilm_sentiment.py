@@ -1,0 +1,168 @@
+"""Classify sentences with MiniLM: frozen features, then fine-tuning.
+
+Workflow: sentences become token ids by the tokenizer that is saved with the run; a
+frozen encoder with mean pooling runs once over them; a head is fitted on its features,
+and a logistic regression beside it; the last layers are fine-tuned at learning rates
+that fall from block to block; all are evaluated on the test sentences.
+
+Source: Wang et al., "MiniLM", 2020, arXiv:2002.10957, in the form of all-MiniLM-L6-v2
+(https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2, Apache-2.0).
+Data: `--data FOLDER` with `train.tsv` and, for the test, `dev.tsv` or `test.tsv` (also
+`.csv`): a column `label` and one of text, such as SST-2 (Socher et al., 2013) of GLUE.
+`--weights FOLDER` is the encoder as Hugging Face lays it out; `pip install
+"keras-tl[text]"`.
+Expected: not measured
+Run:
+    keras-tl run minilm_sentiment --data SST-2 --weights all-MiniLM-L6-v2
+    keras-tl run minilm_sentiment --data my_texts --weights all-MiniLM-L6-v2 --labels 50
+"""
+
+# %%
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+
+from keras_tl import config, errors
+from keras_tl.analysis import evaluation, probe, summary
+from keras_tl.config import RunSettings
+from keras_tl.data import datasets, splits, text
+from keras_tl.deploy import artifact, run_folder
+from keras_tl.models import freezing, heads, text_backbones
+from keras_tl.training import phases, placement, stages
+from keras_tl.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Config(RunSettings, TrainingSettings):
+    """Classify sentences with MiniLM: frozen features, then fine-tuning."""
+
+    data: Path | None = None  # Folder of tables with the columns label and text.
+    weights: Path | None = None  # Folder of the encoder, as Hugging Face lays it out.
+    labels: int = 160  # Sentences of each class to learn from; as many select.
+    limit: int | None = None  # Keep at most this many sentences of each split.
+    sequence_length: int = 48  # Tokens of a sentence; longer ones are cut.
+    epochs: int = 60  # Most epochs for the new head.
+    learning_rate: float = 3e-3  # Adam's learning rate for the new head.
+    blocks: int = 6  # Layers of the encoder to fine-tune, from the output back.
+    fine_tune_epochs: int = 4  # Most epochs of fine-tuning.
+    fine_tune_learning_rate: float = 5e-5  # Of the head; it falls towards the input.
+    decay: float = 0.8  # Factor of the learning rate from block to block.
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("data", "weights"):
+            value = getattr(self, name)
+            if value is None or not Path(value).is_dir():
+                raise errors.expected(name, "be a folder that exists", value)
+        for name in ("labels", "epochs", "blocks", "fine_tune_epochs"):
+            errors.check_at_least(name, getattr(self, name), 1)
+        errors.check_at_least("sequence_length", self.sequence_length, 3)
+        for name in ("learning_rate", "fine_tune_learning_rate"):
+            errors.check_above(name, getattr(self, name), 0)
+        if not 0 < self.decay <= 1:
+            raise errors.expected("decay", "be in (0, 1]", self.decay)
+
+
+# %% [markdown]
+# ## Data
+# As many sentences of each class to learn from as there are labels, and as many again
+# to select by. The test sentences are all of the test table.
+
+
+# %%
+def build_data(settings: Config) -> splits.Splits:
+    data = datasets.from_tables(settings.data, seed=settings.seed)
+    data = splits.few(data, settings.labels, seed=settings.seed)
+    data = splits.limit(data, settings.limit, seed=settings.seed)
+    tokenizer = text.Tokenizer.of_model(settings.weights, settings.sequence_length)
+    print(data)
+    return data.map(
+        lambda split: replace(split, inputs=text.tokenize(split.inputs, tokenizer))
+    )
+
+
+# %% [markdown]
+# ## Model
+# The encoder is frozen; a linear classifier takes the mean of its outputs.
+
+
+# %%
+def build_model(settings: Config, num_classes: int) -> keras.Model:
+    encoder = text_backbones.load(
+        settings.weights, sequence_length=settings.sequence_length
+    )
+    freezing.freeze(encoder)
+    return heads.attach(encoder, num_classes)
+
+
+# %% [markdown]
+# ## Baseline
+# A logistic regression on the same frozen features.
+
+
+# %%
+def fit_regression(inputs: splits.Splits) -> evaluation.Evaluation:
+    fitted = probe.fit("logistic regression", inputs.train, inputs.validation)
+    return evaluation.evaluate(
+        inputs.test.labels,
+        fitted.logits(inputs.test.read(range(len(inputs.test)))),
+        inputs.class_names,
+        train_labels=inputs.train.labels,
+    )
+
+
+# %% [markdown]
+# ## Run
+
+
+# %%
+def main(settings: Config) -> dict:
+    started = time.perf_counter()
+    place, settings = placement.from_settings(settings)
+    data = build_data(settings)
+    with place.scope():
+        model = build_model(settings, len(data.class_names))
+    run = config.start_run("minilm_sentiment", settings, started)
+    print(place.describe(settings.batch_size, settings.learning_rate))
+    setup = phases.setup(settings, place, data, run)
+
+    # Frozen: the encoder runs once over all sentences.
+    print(f"Head: {freezing.report(model)}")
+    part, inputs = phases.precompute_frozen(model, data, setup)
+    regression = fit_regression(inputs)
+    phase = phases.Phase(settings.epochs, settings.learning_rate)
+    head = phases.fit(part, inputs, setup, phase)
+    frozen = keras.models.clone_model(part)
+    frozen.set_weights(part.get_weights())
+
+    phase = phases.fine_tuning(
+        settings.fine_tune_epochs, settings.fine_tune_learning_rate
+    )
+    tuned = stages.fine_tune_blocks(
+        model, data, setup, phase, blocks=settings.blocks, decay=settings.decay
+    )
+    print(f"Fine-tuned: {freezing.report(model)}")
+    results = {"logistic regression": regression} | summary.evaluate_models(
+        {"frozen": (frozen, inputs.test), "fine-tuned": (model, data.test)}, data
+    )
+    summary.show(results, "text")
+    metrics = run_folder.save(
+        run,
+        model,
+        data=data,
+        results=results,
+        histories={"head": head, "fine-tuning": tuned},
+        cache=setup.cache,
+    )
+
+    # What was saved is used as anybody would use it.
+    first = data.test.inputs.preview(range(min(5, len(data.test))))
+    summary.show_predictions(artifact.load(run.folder).predict(first), data)
+    return metrics
+
+
+# %% tags=["script"]
+if __name__ == "__main__":
+    config.run(main, Config)
