@@ -38,7 +38,7 @@ class Made:
         return self.shape[0]
 
     def __getitem__(self, indices):
-        """Give images that differ in all of their pixels."""
+        """Return images that differ in all of their pixels."""
         pixels = np.arange(SIZE * SIZE * 3, dtype="uint32")
         rows = np.asarray(indices, "uint32")[:, None] * np.uint32(2654435761)
         mixed = (pixels * np.uint32(40503) + rows) >> np.uint32(13)

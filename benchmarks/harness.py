@@ -103,7 +103,7 @@ class Worker:
         return json.loads(line)
 
     def end(self) -> None:
-        """Let the process end."""
+        """End the process."""
         self.process.kill()
         self.process.communicate()
         self.printed.close()
@@ -261,7 +261,7 @@ def parse() -> argparse.Namespace:
 
 
 def machine() -> dict:
-    """Say what was measured on, and with which versions."""
+    """Describe the machine and the versions of a measurement."""
     from keras_tl import environment
 
     versions = environment.versions()

@@ -1,4 +1,4 @@
-"""Let `python -m keras_tl` be the same as `keras-tl`."""
+"""Run `keras-tl` as `python -m keras_tl`."""
 
 from keras_tl.cli import main
 

@@ -20,14 +20,14 @@ usage: keras-tl COMMAND ...
 Transfer-learning recipes for Keras 3 and TensorFlow.
 
 commands:
-  list                      name every recipe
+  list                      list every recipe with what it does
   show NAME                 print a recipe
   copy NAME FOLDER          copy a recipe to change it; with --vendor also what it
                             needs of keras_tl
-  run NAME [FLAGS]          run a recipe; `keras-tl run NAME --help` names its flags
+  run NAME [FLAGS]          run a recipe; `keras-tl run NAME --help` lists its flags
   predict RUN INPUT...      classify images, folders of them, or texts with a finished
                             run
-  cache list                say what earlier runs have kept of frozen layers, and where
+  cache list                list the features that earlier runs have kept, and where
   cache clear               remove it
 
 Begin with: keras-tl run quickstart
@@ -62,13 +62,13 @@ def main() -> None:
 
 
 def recipe_folder() -> Path:
-    """Find the recipes: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the recipes, in the package or beside it in a checkout."""
     inside = Path(__file__).parent / "recipes"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "recipes"
 
 
 def recipe_names() -> list[str]:
-    """Name all recipes: the folder is the list."""
+    """Return the names of all recipes: the files in their folder."""
     return sorted(p.stem for p in recipe_folder().glob("*.py") if p.stem[0] != "_")
 
 
@@ -84,7 +84,7 @@ def recipe_path(name: str) -> Path:
 
 
 def list_recipes(arguments: list[str]) -> None:
-    """Name every recipe, with the first line of its docstring."""
+    """Print the name of every recipe and the first line of its docstring."""
     tyro.cli(_nothing, args=arguments, prog="keras-tl list")
     width = max(map(len, recipe_names()))
     for name in recipe_names():
@@ -93,7 +93,7 @@ def list_recipes(arguments: list[str]) -> None:
 
 
 def _nothing() -> None:
-    """Name every recipe."""
+    """List every recipe with what it does."""
 
 
 def show(arguments: list[str]) -> None:
@@ -103,7 +103,7 @@ def show(arguments: list[str]) -> None:
         """Print a recipe.
 
         Args:
-            name: Name of a recipe; `keras-tl list` names them.
+            name: Name of a recipe; `keras-tl list` lists them.
         """
         return name
 
@@ -122,9 +122,9 @@ def copy(arguments: list[str]) -> None:
         """Copy a recipe to change it; nothing is ever overwritten.
 
         Args:
-            name: Name of a recipe; `keras-tl list` names them.
+            name: Name of a recipe; `keras-tl list` lists them.
             folder: Where to put it; made when it is not there.
-            vendor: Also copy what it needs of keras_tl, so that it runs without it.
+            vendor: Also copy the modules of keras_tl that it needs, to run without it.
         """
         return name, folder, vendor
 
@@ -165,7 +165,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _execute(source: ast.Module, path: Path) -> dict:
-    """Run a source as `python FILE` does it; `sys.argv` says what was typed."""
+    """Run a source as `python FILE` does, with the arguments in `sys.argv`."""
     module = types.ModuleType("__main__")
     module.__file__ = str(path)
     sys.modules["__main__"] = module
@@ -174,7 +174,7 @@ def _execute(source: ast.Module, path: Path) -> dict:
 
 
 def _settings_alone(source: ast.Module) -> ast.Module | None:
-    """Take `Config` out of a recipe, with what it needs, so that no Keras is loaded.
+    """Extract `Config` from a recipe, with what it needs, without loading Keras.
 
     Its checks are kept where they need light modules alone. `None` where its fields
     need more than imports and constants.
@@ -277,12 +277,12 @@ def cache(arguments: list[str]) -> None:
     """List or clear the features that runs keep."""
 
     def parse(action: Annotated[Literal["list", "clear"], tyro.conf.Positional]) -> str:
-        """List or clear what frozen layers gave, which later runs find again.
+        """List or clear the features of frozen layers that are kept for later runs.
 
-        It is in the folder that KERAS_TL_CACHE names, or in the user's cache.
+        They are in the folder that KERAS_TL_CACHE names, or in the user's cache.
 
         Args:
-            action: "list" says what is kept, "clear" removes it.
+            action: "list" prints what is kept, "clear" removes it.
         """
         return action
 

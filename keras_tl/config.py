@@ -92,8 +92,8 @@ def run(main: Callable, config: type) -> None:
     the settings that a run saved, `--resume RUN` from those of an interrupted run;
     flags given as well win over `--config`.
 
-    What the user can mend ends in one sentence and exit status 2, Ctrl-C in a word on
-    how to go on and exit status 130.
+    Errors that the user can correct end in one sentence and exit status 2, Ctrl-C in
+    one on how to continue and exit status 130.
     """
     # Each phase trains a model of its own; TensorFlow warns that this is slow.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -103,7 +103,7 @@ def run(main: Callable, config: type) -> None:
 
 
 class error_exit:
-    """End the program with one sentence for errors that the user can mend."""
+    """End the program with one sentence for errors that the user can correct."""
 
     def __init__(self, program: str):
         self.program = program
@@ -121,8 +121,8 @@ class error_exit:
             print(f"{self.program}: error: {error}", file=sys.stderr)
             raise SystemExit(2) from None
         if isinstance(error, KeyboardInterrupt):
-            said = f" {error}" if error.args else ""
-            print(f"\n{self.program}: interrupted.{said}", file=sys.stderr)
+            advice = f" {error}" if error.args else ""
+            print(f"\n{self.program}: interrupted.{advice}", file=sys.stderr)
             raise SystemExit(130) from None
 
     def _show(self, message, category, filename, line, file=None, text=None):
@@ -206,7 +206,7 @@ def _take(arguments, flag):
 
 
 def to_arguments(config: type, saved: dict) -> list[str]:
-    """Turn saved settings into the command line that gives them.
+    """Turn saved settings into the arguments of a command line.
 
     Raises:
         InputError: A setting that this `config` does not have.

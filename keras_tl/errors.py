@@ -1,4 +1,4 @@
-"""The form of our messages: what was expected, what came, what to do."""
+"""Errors and warnings: what was expected, what was received, what to do."""
 
 import difflib
 import importlib.util
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used.
+    """An input of the user cannot be used.
 
     The command line prints it as one line and ends with exit status 2; any other
     exception is a bug of ours and keeps its traceback.
@@ -15,7 +15,7 @@ class InputError(ValueError):
 
 
 class InputWarning(UserWarning):
-    """Something the user gave works, but probably not as they would wish."""
+    """An input of the user works, but probably not as intended."""
 
 
 def warn(message: str) -> None:
@@ -28,8 +28,8 @@ def expected(argument: str, expectation: str, received: object, hint: str = ""):
 
     Args:
         argument: Name of the argument, as the user typed it.
-        expectation: What it must be; the sentence goes on after "must".
-        received: The value that came.
+        expectation: What it must be; the sentence continues after "must".
+        received: The value that was received.
         hint: What to do next, as a sentence of its own.
 
     Returns:

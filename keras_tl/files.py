@@ -14,7 +14,7 @@ from keras_tl import errors
 
 @contextlib.contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path that becomes `path` only when all went well.
+    """Yield a temporary path that becomes `path` only if no error occurs.
 
     A reader sees the old file or the new one, never a part: the bytes are flushed
     to disk and moved into place in one step. On any error the temporary file is

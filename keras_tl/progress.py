@@ -1,4 +1,4 @@
-"""Show how far something is: a bar in a terminal; lines in a notebook or a file."""
+"""Show progress: a bar in a terminal; lines in a notebook or a file."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 
 def is_terminal() -> bool:
-    """Say whether what was printed can be drawn again.
+    """Return whether printed lines can be drawn again.
 
     A notebook cannot without packages that a user may not have; a file never can.
     """
@@ -23,7 +23,7 @@ def is_terminal() -> bool:
 
 
 class Lines:
-    """Says, from its making on, when the next line is due and how long it has been."""
+    """Tells when the next line is due, and how much time has passed since the start."""
 
     def __init__(self):
         self._start = time.monotonic()
@@ -40,22 +40,22 @@ class Lines:
         return str(timedelta(seconds=int(time.monotonic() - self._start)))
 
 
-def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """Give the items on, and show how many were asked for.
+def track(items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
+    """Yield the items of a loop, and show how many are done.
 
     Args:
-        items: What a loop goes over.
-        what: Word for the display.
+        items: Items of the loop.
+        title: Title of the display.
         total: Number of items.
 
     >>> list(track("abc", "letters", 3))
     ['a', 'b', 'c']
     """
     if is_terminal():
-        yield from draw(items, f"{what:>15}", total=total, transient=True)
+        yield from draw(items, f"{title:>15}", total=total, transient=True)
         return
     lines = Lines()
     for done, item in enumerate(items):
         if lines.due():
-            print(f"{what:>15}  {done / total:.0%}  {lines}", flush=True)
+            print(f"{title:>15}  {done / total:.0%}  {lines}", flush=True)
         yield item

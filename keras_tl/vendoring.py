@@ -47,7 +47,7 @@ def modules(path: Path) -> list[Path]:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """Give the dotted names that a file imports."""
+    """Return the dotted names that a file imports."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -56,7 +56,7 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def _files(name: str) -> Iterator[Path]:
-    """Give the files of keras_tl that Python runs to import a dotted name."""
+    """Return the files of keras_tl that Python runs to import a dotted name."""
     first, *parts = name.split(".")
     if first != "keras_tl":
         return

@@ -60,7 +60,7 @@ def notebook(recipe: Path) -> str:
 
 
 def markdown(docstring: str) -> str:
-    """Give a recipe's docstring as Markdown: a title, bold names, fenced blocks."""
+    """Turn a recipe's docstring into Markdown: a title, bold names, fenced blocks."""
     title, *lines = docstring.splitlines()
     text = [f"# {title.rstrip('.')}"]
     inside = False

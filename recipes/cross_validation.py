@@ -3,8 +3,7 @@
 Workflow: the images run once through a frozen backbone; a fresh head is fitted for each
 of ten folds and judged on the images it did not see; then leaving out one image at a
 time, on fewer of them. With `--fine-tune`, every fold fine-tunes the last blocks too,
-from the pretrained weights. A run that was killed goes on with the fold it was killed
-in.
+from the pretrained weights. A run that was killed continues with `--resume`.
 What to learn from it: how far apart the folds are, which is how lucky a single split of
 that size can be; and how near their mean comes to images that nobody had touched.
 

@@ -1,12 +1,12 @@
 """Distillation: a small network learns from a large one's answers.
 
-Workflow: a pretrained backbone is fine-tuned on changed copies of the training images;
-it says what it sees in each copy, once; a student, the backbone's first blocks with a
-head of their own, learns from its answers and from the labels, on smaller images.
-Beside it the same student learns from the labels alone, on the same copies in the same
-order. A killed study goes on where it was.
-What to learn from it: how far a student of a few per cent of its teacher's size comes,
-and that a teacher is worth what it knows of the copies that it labels.
+Workflow: a pretrained backbone, the teacher, is fine-tuned on augmented copies of the
+training images; its logits for each copy are computed once; a student, the backbone's
+first blocks with a head of their own, learns from the logits and from the labels, on
+smaller images. For comparison, the same student learns from the labels alone, on the
+same copies in the same order. A study that was killed continues with `--resume`.
+What to learn from it: how accurate a student of a few per cent of its teacher's size
+can be, and that this depends on how well the teacher knows the copies it labels.
 
 Source: Hinton et al., "Distilling the knowledge in a neural network", 2015,
 arXiv:1503.02531; that the student should see many copies, labelled as what they are

@@ -1,14 +1,15 @@
 """Few labels: regularized fine-tuning compared with a linear probe.
 
-Workflow: few labels a class, drawn anew with every seed; on each draw a linear probe;
-from its head, plain fine-tuning, and fine-tuning held back by L2-SP, DELTA (without its
-attention), BSS or LoRA; and a small network from scratch. All fine-tune the same blocks
-for the same number of steps; as many labels again choose the epoch. A killed study goes
-on where it was.
-What to learn from it: how far a linear probe goes with few labels, and what holding
-back adds to fine-tuning with few and with many. A way is compared with plain
-fine-tuning on the same labels, so that the draw does not hide the gain. All ways share
-one rate, chosen for none of them: with another, a small gain may be a loss.
+Workflow: few labels of each class, drawn anew with every seed; on each draw a linear
+probe; from its head, plain fine-tuning, and fine-tuning regularized by L2-SP, DELTA
+(without its attention), BSS or LoRA; and a small network from scratch. All fine-tune
+the same blocks for the same number of steps; as many labels again select the epoch. A
+study that was killed continues with `--resume`.
+What to learn from it: how accurate a linear probe is with few labels, and what
+regularization adds to fine-tuning with few labels and with many. A method is compared
+with plain fine-tuning on the same labels, so that the draw does not hide the gain. All
+methods share one learning rate, which was searched for none of them: with another, a
+small gain may be a loss.
 
 Source: the probe first: Kumar et al., "Fine-tuning can distort pretrained features and
 underperform out-of-distribution", 2022, arXiv:2202.10054; the comparison of

@@ -1,14 +1,16 @@
 """Compare gradual unfreezing, discriminative rates and progressive resizing.
 
 Workflow: every trial fits a new head on a frozen backbone, then trains its last blocks
-for the same number of epochs. Plain: all at once, at one rate. Gradual: one block more
-in each epoch, from the top. Discriminative: rates that fall from block to block.
-Resizing: the head and half of the epochs on small images. Validation chooses the rate
-of each way, and the epoch; the stages of `gradual` have one each, so that it has fewer
-to choose from. A study that was killed goes on with the trial it was killed in.
-What to learn from it: what each technique adds to plain fine-tuning at a rate that
-suits that, which of them minds another rate less, and what time small images save: most
-where many layers train on many images, since frozen layers run once anyhow.
+for the same number of epochs. Plain: all at once, at one learning rate. Gradual: one
+block more in each epoch, from the output back. Discriminative: learning rates that fall
+from block to block. Resizing: the head and half of the epochs on small images.
+Validation selects the learning rate of each method, and the epoch; the stages of
+`gradual` have one each, so that there are fewer to select from. A study that was killed
+continues with `--resume`.
+What to learn from it: what each technique adds to plain fine-tuning at a learning rate
+that suits the latter, which of them is less sensitive to the rate, and how much time
+small images save: most where many layers train on many images, since frozen layers run
+once in any case.
 
 Source: Howard and Ruder, "Universal language model fine-tuning", 2018,
 arXiv:1801.06146; Tan and Le, "EfficientNetV2", 2021, arXiv:2104.00298 (resizing), and
@@ -26,7 +28,7 @@ Expected:
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
 Run:
     keras-tl run gradual_unfreezing
-    keras-tl run gradual_unfreezing --ways plain resizing --blocks 16 --rates 1e-4 3e-4
+    keras-tl run gradual_unfreezing --methods plain resizing --rates 3e-4 --blocks 16
 """
 
 # %%

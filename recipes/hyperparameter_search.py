@@ -1,13 +1,14 @@
 """Search for hyper-parameters: head, freeze point, rates, augmentation.
 
 Workflow: one backbone; each trial trains it with other hyper-parameters, which Optuna
-suggests from what the earlier ones gave on validation; the first has the usual ones.
-What no trial trains runs once, before all of them. At the end the usual and the best
-are trained again and read the test images, once. A killed search goes on where it was.
-What to learn from it: how much, or how little, a search gives beside good defaults. The
-best of many trials on one small validation split was chosen for being high there, so
-that its validation accuracy is too good: the test says what it is worth. A dozen trials
-in seven dimensions are little more than a random search.
+suggests from the validation accuracies so far; the first has the usual values. Layers
+that no trial trains run once, before all of them. At the end the usual values and the
+best are trained again and evaluated on the test images, once. A search that was killed
+continues with `--resume`.
+What to learn from it: how much, or how little, a search gains over good defaults. The
+best of many trials on one small validation split was selected for its accuracy there,
+which is therefore too high: the test measures the gain. A dozen trials in seven
+dimensions are little more than a random search.
 
 Source: Akiba et al., "Optuna", 2019, arXiv:1907.10902.
 Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, or

@@ -2,9 +2,9 @@
 
 Workflow: one backbone and one head, trained with every block frozen, with the last one
 unfrozen, the last two, and so on up to everything; on few images and on many; with
-several seeds. Pretrained layers move at a tenth of the head's rate. What stays frozen
-runs once for all trials that share it. A study that was killed goes on with the trial
-it was killed in.
+several seeds. Pretrained layers train at a tenth of the head's learning rate. Frozen
+layers run once for all trials that share them. A study that was killed continues with
+`--resume`.
 What to learn from it: how little is gained below a certain block, and that the point
 moves with the number of images and with how far they are from ImageNet.
 

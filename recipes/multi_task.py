@@ -2,9 +2,9 @@
 
 Workflow: images that have two labels each, what they show and in which style; a head
 for each on one backbone, whose last blocks train with both; beside it a network of its
-own for each task. Both answers of the shared one come out of one pass. A killed study
-goes on where it was.
-What to learn from it: what a second task costs, or gives, the first; and that one
+own for each task. One pass of the shared one answers both. A study that was killed
+continues with `--resume`.
+What to learn from it: how much a second task costs, or helps, the first; and that one
 network of two heads takes half the memory and time of two networks.
 
 Source: Caruana, "Multitask learning", 1997, https://doi.org/10.1023/A:1007379606734.

@@ -32,7 +32,7 @@ Expected:
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
 Run:
     keras-tl run vgg16_cifar10 --limit 10000
-    keras-tl run vgg16_cifar10 --dataset cifar10_sample --augment
+    keras-tl run vgg16_cifar10 --dataset cifar10_sample --augment flip_and_crop
 """
 
 # %%

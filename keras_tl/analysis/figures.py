@@ -461,7 +461,7 @@ def _tidy(axes: Axes, xlabel: str, ylabel: str = "") -> None:
 
 
 def _short(name: str, length: int = 24) -> str:
-    """Cut the middle out of a long name: its end tells it from its neighbours."""
+    """Shorten a long name in the middle: its end distinguishes it from others."""
     name = " ".join(str(name).split())
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"

@@ -45,12 +45,12 @@ def split(
     """
     labels = np.asarray(labels)
     errors.check_at_least("folds", folds, 2)
-    classes, found = np.unique(labels, return_counts=True)
-    if found.min() < folds:
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < folds:
         raise errors.expected(
             "folds",
-            f"be at most {found.min()}, the number of examples of class "
-            f"{classes[found.argmin()]}",
+            f"be at most {counts.min()}, the number of examples of class "
+            f"{classes[counts.argmin()]}",
             folds,
             "Give fewer folds, or more examples of that class.",
         )
@@ -122,7 +122,7 @@ def predict(
     >>> float((logits.argmax(1) == labels).mean())
     1.0
     """
-    found = np.full((len(features), int(features.labels.max()) + 1), np.nan, "float32")
+    logits = np.full((len(features), int(features.labels.max()) + 1), np.nan, "float32")
     for learnt, judged in progress.track(folds, "folds", len(folds)):
         known = np.unique(features.labels[learnt])
         if len(known) < 2:
@@ -130,9 +130,9 @@ def predict(
                 "folds", "each learn from several classes", f"class {known[0]} alone"
             )
         fitted = probe.fit_with(kind, setting, features.take(learnt))
-        found[judged] = -np.inf
-        found[np.ix_(judged, known)] = fitted.logits(features.read(judged))
-    return found
+        logits[judged] = -np.inf
+        logits[np.ix_(judged, known)] = fitted.logits(features.read(judged))
+    return logits
 
 
 def _checked(groups, labels):

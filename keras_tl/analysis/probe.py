@@ -22,7 +22,7 @@ from keras_tl import errors
 from keras_tl.data.sources import read_all
 from keras_tl.data.splits import Split
 
-# Name -> what is chosen by validation, its values, and how to build it.
+# Name -> setting that validation selects, its values, and how to build it.
 KINDS: dict[str, tuple[str, tuple, Callable]] = {
     "k-NN": (
         "neighbours",
@@ -72,7 +72,7 @@ class Probe:
         return scores.astype("float32")
 
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give the logistic regression as one layer on features as they are.
+        """Return the logistic regression as one layer on unscaled features.
 
         Returns:
             Kernel `(features, num_classes)` and bias `(num_classes,)`, the scaler
@@ -137,9 +137,9 @@ def fit(kind: str, train: Split, validation: Split) -> Probe:
     for value in KINDS[kind][1]:
         if kind == "k-NN" and value > len(train):
             continue
-        found = fit_with(kind, value, train)
+        fitted = fit_with(kind, value, train)
         inputs = read_all(validation.inputs)
-        score = found.pipeline.score(inputs, validation.labels)
+        score = fitted.pipeline.score(inputs, validation.labels)
         if best is None or score > best.validation:
-            best = replace(found, validation=float(score))
+            best = replace(fitted, validation=float(score))
     return best

@@ -37,7 +37,7 @@ def write(
     manifest: Mapping,
     metric: str = "accuracy",
 ) -> None:
-    """Write what a run was and what its results are, in one step.
+    """Write the settings and results of a run as a page, in one step.
 
     The file holds its pictures and its style, runs no scripts and loads nothing.
 

@@ -1,8 +1,8 @@
-"""Hyper-parameter search: each trial is suggested from what the earlier ones gave.
+"""Hyper-parameter search: each trial is suggested from the results of earlier ones.
 
 Optuna suggests, by its tree-structured Parzen estimator; this needs the extra `search`.
-It keeps nothing from trial to trial: the earlier rows are told to it anew, and its
-random numbers come from (seed, number of trials before). A search that was killed goes
+It keeps nothing from trial to trial: the earlier rows are added anew, and its random
+numbers come from (seed, number of trials before). A search that was killed goes
 on with the trials it would have had.
 
 Reference:
@@ -22,8 +22,8 @@ import numpy as np
 from keras_tl import errors
 from keras_tl.analysis import study
 
-# Trials, with the start, before the estimator has its first say; the others among them
-# are drawn at random.
+# Trials before the first suggestion of the estimator: the start, and others that are
+# drawn at random.
 STARTUP = 5
 
 Value = str | int | float | bool
@@ -127,10 +127,10 @@ def suggest(space: Space, rows: Sequence[study.Row], seed: int) -> dict[str, Val
     distributions = {name: _distribution(values) for name, values in space.items()}
     own = np.random.SeedSequence([seed, len(rows)]).generate_state(1)[0]
     sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=int(own))
-    told = optuna.create_study(direction="maximize", sampler=sampler)
+    past = optuna.create_study(direction="maximize", sampler=sampler)
     for row in rows:
         failed = "failed" in row
-        told.add_trial(
+        past.add_trial(
             optuna.create_trial(
                 # The estimator leaves out FAIL; PRUNED it takes for the worst.
                 state=optuna.trial.TrialState["PRUNED" if failed else "COMPLETE"],
@@ -139,7 +139,7 @@ def suggest(space: Space, rows: Sequence[study.Row], seed: int) -> dict[str, Val
                 distributions=distributions,
             )
         )
-    suggested = told.ask(distributions).params
+    suggested = past.ask(distributions).params
     return {name: suggested[name] for name in space}
 
 
@@ -154,9 +154,9 @@ def best(rows: Sequence[study.Row]) -> study.Row:
     """
     left = [row for row in rows if "failed" not in row]
     if not left:
-        said = f" The first said: {rows[0]['failed']}" if rows else ""
+        reason = f" The first: {rows[0]['failed']}" if rows else ""
         raise errors.InputError(
-            f"No trial is left to choose from: all {len(rows)} failed.{said}"
+            f"No trial is left to choose from: all {len(rows)} failed.{reason}"
         )
     return max(left, key=lambda row: row["validation"])
 

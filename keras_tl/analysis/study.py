@@ -1,4 +1,4 @@
-"""Studies: one question, many small trainings, each kept as soon as it ends."""
+"""Studies: many small trainings, each of which is kept as soon as it ends."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +18,16 @@ Row = dict[str, str | int | float]
 def run(folder: Path, trials: Mapping[str, Callable[[], Row]]) -> list[Row]:
     """Run trials one after the other, and each only once.
 
-    What a trial gives is written to `folder/trials/NAME.json` when it ends: a study
-    that was killed goes on with the trial it was killed in.
+    The result of a trial is written to `folder/trials/NAME.json` when it ends: a study
+    that was killed continues with the trial it was killed in.
 
     Args:
         folder: The run's folder.
-        trials: Name, which can be a file's, -> function that gives what was set and
-            what was measured.
+        trials: Name, which is also that of a file -> function that returns settings
+            and measurements.
 
     Returns:
-        What the trials gave, in their order, each with its `seconds`.
+        Results of the trials, in their order, each with its `seconds`.
     """
     errors.check_at_least("len(trials)", len(trials), 1)
     rows = []
@@ -40,7 +40,7 @@ def run(folder: Path, trials: Mapping[str, Callable[[], Row]]) -> list[Row]:
 
 
 def _left(rows: Sequence[Row], remaining: int) -> str:
-    """Say how long the remaining trials may take, going by those that ended."""
+    """Estimate how long the remaining trials take, from those that ended."""
     if not rows:
         return ""
     minutes = remaining * sum(row["seconds"] for row in rows) / len(rows) / 60
@@ -48,15 +48,15 @@ def _left(rows: Sequence[Row], remaining: int) -> str:
 
 
 def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
-    """Run a trial whose result is not kept yet, and give what is kept.
+    """Run a trial, unless its result is kept, and return the result.
 
     Args:
         folder: The run's folder.
-        name: The trial's, which can be a file's.
-        trial: Function that gives what was set and what was measured.
+        name: Name of the trial, which is also that of a file.
+        trial: Function that returns settings and measurements.
 
     Returns:
-        What the trial gave, with its `seconds`.
+        Result of the trial, with its `seconds`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the message says how to go on.
@@ -95,15 +95,15 @@ def _kept(folder, name):
 def summarize(
     rows: Sequence[Row], by: Sequence[str], value: str = "accuracy"
 ) -> list[Row]:
-    """Put together what differs in its seed alone.
+    """Summarize trials that differ in their seed alone.
 
     Args:
-        rows: What `run` gave.
-        by: Names of what was set, and of what follows from it.
-        value: Name of what was measured.
+        rows: Results of trials, see `run`.
+        by: Names of the settings, and of what follows from them.
+        value: Name of the measurement.
 
     Returns:
-        One row for each setting, in the order of `rows`: what was set, `mean`, `low`
+        One row for each setting, in the order of `rows`: the settings, `mean`, `low`
         and `high` of the value over its seeds, `seeds`, and `seconds`, the median.
 
     >>> rows = [{"layers": n, "accuracy": a, "seconds": 1} for n, a in [(1, 0), (1, 1)]]
@@ -114,9 +114,9 @@ def summarize(
     for row in rows:
         groups.setdefault(tuple(row[name] for name in by), []).append(row)
     summaries = []
-    for key, found in groups.items():
-        over = seed_summary([row[value] for row in found])
-        seconds = sorted(row["seconds"] for row in found)
+    for key, members in groups.items():
+        over = seed_summary([row[value] for row in members])
+        seconds = sorted(row["seconds"] for row in members)
         summaries.append(
             dict(zip(by, key, strict=True))
             | {"mean": over["mean"], "low": over["min"], "high": over["max"]}
@@ -128,10 +128,10 @@ def summarize(
 def series(
     summaries: Sequence[Row], along: str, of: str
 ) -> dict[str, list[tuple[int, float, float, float]]]:
-    """Turn summaries into what `figures.lines` draws.
+    """Turn summaries into the series of `figures.lines`.
 
     Args:
-        summaries: What `summarize` gave.
+        summaries: Rows of `summarize`.
         along: Name of the setting on the horizontal axis.
         of: Name of the setting that has a line for each of its values.
 
@@ -153,26 +153,27 @@ def gains(
     base: str | int | float,
     value: str = "accuracy",
 ) -> list[Row]:
-    """Compare every way with one of them, seed by seed.
+    """Compare every method with one of them, seed by seed.
 
     Args:
-        rows: What `run` gave.
-        by: Names of the settings under which ways are compared.
-        name: Name of the setting that says which way a trial went.
-        base: The way that others are compared with.
-        value: Name of what was measured.
+        rows: Results of trials, see `run`.
+        by: Names of the settings under which methods are compared.
+        name: Name of the setting that holds the method of a trial.
+        base: The method that others are compared with.
+        value: Name of the measurement.
 
     Returns:
-        One row for each setting and way but `base`, in the order of `rows`: what was
-        set, `gain`, the mean of the differences between trials of one seed, `low` and
-        `high`, their 95 % t-interval (`None` for one seed), and `seeds`.
+        One row for each setting and method but `base`, in the order of `rows`: the
+        settings, `gain`, the mean of the differences between trials of one seed, `low`
+        and `high`, their 95 % t-interval (`None` for one seed), and `seeds`.
 
     Raises:
-        InputError: A trial has no partner with its settings and seed that went `base`.
+        InputError: A trial of another method has none of `base` with its settings and
+            seed.
 
     >>> trials = [("a", 0, 0.5), ("a", 1, 0.7), ("b", 0, 0.6), ("b", 1, 0.9)]
-    >>> rows = [{"way": w, "seed": s, "accuracy": a} for w, s, a in trials]
-    >>> round(gains(rows, [], "way", "a")[0]["gain"], 3)
+    >>> rows = [{"method": w, "seed": s, "accuracy": a} for w, s, a in trials]
+    >>> round(gains(rows, [], "method", "a")[0]["gain"], 3)
     0.15
     """
     plain = {
@@ -187,11 +188,11 @@ def gains(
         key = tuple(row[setting] for setting in by)
         if (*key, row["seed"]) not in plain:
             raise errors.InputError(
-                f"No trial went {name}={base!r} with "
+                f"There is no trial of {name}={base!r} with "
                 f"{dict(zip([*by, 'seed'], [*key, row['seed']], strict=True))}."
             )
-        found = groups.setdefault((*key, row[name]), [])
-        found.append(row[value] - plain[(*key, row["seed"])])
+        differences = groups.setdefault((*key, row[name]), [])
+        differences.append(row[value] - plain[(*key, row["seed"])])
     compared = []
     for key, differences in groups.items():
         over = seed_summary(differences)
@@ -209,19 +210,21 @@ def choose(
     over: Sequence[str],
     value: str = "validation",
 ) -> list[Row]:
-    """Keep the setting that did best on average over its seeds.
+    """Select the setting that is best on average over its seeds.
 
     Args:
-        rows: What `run` gave.
-        by: Names of what is compared: one setting is kept for each.
+        rows: Results of trials, see `run`.
+        by: Names of what is compared: one setting is selected for each.
         over: Names of the settings to choose from; with none, all rows are kept.
-        value: Name of what chooses, not of what is reported; more is better.
+        value: Name of the measurement that selects, not of the reported one; more is
+            better.
 
     Returns:
         Those of `rows` with the chosen settings, in their order.
 
-    >>> rows = [{"way": "a", "rate": r, "validation": r, "seconds": 1} for r in (1, 2)]
-    >>> [row["rate"] for row in choose(rows, ["way"], ["rate"])]
+    >>> row = {"method": "a", "seconds": 1}
+    >>> rows = [row | {"rate": rate, "validation": rate} for rate in (1, 2)]
+    >>> [row["rate"] for row in choose(rows, ["method"], ["rate"])]
     [2]
     """
     if not over:
@@ -238,7 +241,7 @@ def choose(
     ]
 
 
-# What the brackets behind a number are.
+# Meaning of the brackets behind a number.
 CAPTIONS = {
     "mean": "In brackets: the lowest and the highest.",
     "gain": "In brackets: 95 % t-interval over seeds.",
@@ -246,7 +249,7 @@ CAPTIONS = {
 
 
 def show(title: str, summaries: Sequence[Row]) -> None:
-    """Print summaries as a table, which says what its brackets are."""
+    """Print summaries as a table, with the meaning of its brackets."""
     table = Table(title=title, title_style="bold")
     for name in summaries[0]:
         if name not in ("low", "high"):

@@ -104,11 +104,11 @@ def digits(*, test_share: float = 0.5, seed: int = 0) -> Splits:
     """
     from sklearn import datasets
 
-    found = datasets.load_digits()
+    digits = datasets.load_digits()
     # Their grey is in [0, 16], ink is high.
-    pixels = np.rint(found.images * (255 / 16)).astype("uint8")
+    pixels = np.rint(digits.images * (255 / 16)).astype("uint8")
     images = np.repeat(pixels[..., None], 3, axis=-1)
-    splits = from_arrays((images, found.target), test_share=test_share, seed=seed)
+    splits = from_arrays((images, digits.target), test_share=test_share, seed=seed)
     return replace(splits, origin=f"scikit-learn's digits: {splits.origin}")
 
 

@@ -28,7 +28,7 @@ _RANK = {"train": 0, "validation": 1, "test": 2}
 
 @dataclass(frozen=True)
 class _File:
-    """One image file: where it is, what it should be, what it holds."""
+    """One image file: its path, split, class, content hash and problem."""
 
     path: Path
     split: str
@@ -76,16 +76,16 @@ def from_folder(
         if not 0 < share < 0.5:
             raise errors.expected(name, "be in (0, 0.5)", share)
     folder = Path(path)
-    found = _find(folder)
-    given = {split for _, split, _ in found}
-    class_names = sorted({label for _, split, label in found if split == "train"})
-    extra = sorted({label for _, _, label in found} - set(class_names))
+    entries = _find(folder)
+    given = {split for _, split, _ in entries}
+    class_names = sorted({label for _, split, label in entries if split == "train"})
+    extra = sorted({label for _, _, label in entries} - set(class_names))
     if extra:
         raise errors.InputError(
             f"Every class must have training images. Without any in {folder}: "
             f"{', '.join(extra[:5])}."
         )
-    files = _check(found)
+    files = _check(entries)
     bad = [(file.path, file.problem) for file in files if file.problem]
     bad += _copies([file for file in files if not file.problem], folder)
     if bad and bad_images == "error":
@@ -96,19 +96,19 @@ def from_folder(
     shares = {"validation": validation, "test": test}
     drawn = {name: share for name, share in shares.items() if name not in given}
     files = _draw(files, class_names, drawn, seed)
-    how = "as the folders say"
+    how = "the splits of its subfolders"
     if drawn:
         how = (
             f"{' and '.join(drawn)} drawn from the training images by content hash, "
             f"class by class, seed {seed}"
         )
     count = len(skipped)
-    bad_said = f" {count} bad image{'s' * (count > 1)} skipped." if skipped else ""
+    skipped_text = f" {count} bad image{'s' * (count > 1)} skipped." if skipped else ""
     splits = {name: _split(files, name, class_names) for name in NAMES}
     return Splits(
         **splits,
         class_names=class_names,
-        origin=f"Folder {folder.name}: {how}.{bad_said}",
+        origin=f"Folder {folder.name}: {how}.{skipped_text}",
     )
 
 
@@ -132,19 +132,19 @@ def domains_from_folder(
         InputError: Fewer than two domains, other classes in one than in another, one
             image in two, or what `from_folder` refuses.
     """
-    found = {
+    domains = {
         place.name: from_folder(place, seed=seed, bad_images=bad_images)
         for place in _folders(Path(path))
     }
-    classes = {domain.class_names for domain in found.values()}
-    if len(found) < 2 or len(classes) > 1:
+    classes = {domain.class_names for domain in domains.values()}
+    if len(domains) < 2 or len(classes) > 1:
         raise errors.expected(
             "data",
             "hold two domains or more, with the same classes in each",
-            f"domains {list(found)}, classes {sorted(classes)}",
+            f"domains {list(domains)}, classes {sorted(classes)}",
         )
-    _check_apart(found)
-    return found
+    _check_apart(domains)
+    return domains
 
 
 def _check_apart(domains):
@@ -176,22 +176,22 @@ def _find(folder):
     }
     if not by_split["train"]:
         by_split = {"train": [folder]}
-    found = []
+    entries = []
     for split, parents in by_split.items():
         if len(parents) > 1:
             names = ", ".join(parent.name for parent in parents)
             raise errors.InputError(f"{folder} has several {split} folders: {names}.")
         for parent in parents:
             for child in _folders(parent):
-                found += [(path, split, child.name) for path in _images(child)]
-    if not found:
+                entries += [(path, split, child.name) for path in _images(child)]
+    if not entries:
         loose = " There are images in it, but in no folder of a class." * bool(
             [path for path in folder.glob("*") if _is_image(path)]
         )
         raise errors.expected(
             "data", f"hold images as {LAYOUT}", str(folder), loose.strip()
         )
-    return sorted(found)
+    return sorted(entries)
 
 
 def _folders(folder):
@@ -218,8 +218,8 @@ def _is_image(path):
     return path.suffix.lower() in images.EXTENSIONS and path.is_file()
 
 
-def _check(found) -> list[_File]:
-    """Read every file once: hash it and look for what is wrong with it."""
+def _check(entries) -> list[_File]:
+    """Read every file once: hash and check it."""
 
     def check(entry):
         path, split, label = entry
@@ -231,12 +231,12 @@ def _check(found) -> list[_File]:
         return _File(path, split, label, digest, images.problem(path, content))
 
     with ThreadPoolExecutor() as pool:
-        results = pool.map(check, found)
-        return list(progress.track(results, "checking images", len(found)))
+        results = pool.map(check, entries)
+        return list(progress.track(results, "checking images", len(entries)))
 
 
 def _copies(files: Sequence[_File], folder: Path) -> list[tuple[Path, str]]:
-    """List what must not be used because the same image stands elsewhere too."""
+    """List the images that must not be used, since they are in two places."""
     by_content = defaultdict(list)
     for file in files:
         by_content[file.sha256].append(file)
@@ -266,9 +266,9 @@ def _list(bad, folder, count):
     lines = [f"  {_short(path, folder)}: {problem}" for path, problem in bad[:20]]
     if len(bad) > 20:
         lines.append(f"  and {len(bad) - 20} more")
-    said = "\n".join(lines)
+    listing = "\n".join(lines)
     return (
-        f"{len(bad)} of {count} images in {folder} cannot be used:\n{said}\n"
+        f"{len(bad)} of {count} images in {folder} cannot be used:\n{listing}\n"
         "Remove or repair them, or leave them out with `bad_images='skip'` "
         "(on the command line: --bad-images skip)."
     )

@@ -1,4 +1,4 @@
-"""Image files and arrays as square uint8 RGB, and what is wrong with a file."""
+"""Decode image files to square uint8 RGB arrays, and check them."""
 
 import io
 from collections.abc import Sequence
@@ -116,14 +116,14 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
 
 
 def problem(path: Path | str, content: bytes | None = None) -> str | None:
-    """Say what is wrong with an image file, after decoding all of its pixels.
+    """Check an image file by decoding all of its pixels.
 
     Args:
         path: The file.
         content: Its bytes, where they have been read already.
 
     Returns:
-        What is wrong, as the rest of a sentence that starts with the file's name;
+        The problem, as the rest of a sentence that starts with the file's name;
         `None` for a file that `decode` reads and whose name tells its format.
     """
     path = Path(path)
@@ -187,7 +187,7 @@ def _square(image: Image.Image, image_size: int) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    """Say why a file cannot be used, as the rest of a sentence."""
+    """Return why a file cannot be used, as the rest of a sentence."""
     if isinstance(error, errors.InputError):
         return str(error)
     if isinstance(error, _BOMBS):

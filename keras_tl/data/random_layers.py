@@ -1,4 +1,4 @@
-"""Keras's RandAugment, MixUp and CutMix, drawn as everything else in the pipeline is.
+"""Keras's RandAugment, MixUp and CutMix, with the random numbers of the pipeline.
 
 Keras's layers take their numbers from a state that goes on with every call, and
 RandAugment ignores the seed it is given: a run that goes on after a kill would see
@@ -114,7 +114,7 @@ def _mixing(layer):
 
 
 class _Seeds(keras.random.SeedGenerator):
-    """Seeds made of a batch's draws and of how many were asked for before.
+    """Seeds computed from the draws of a batch and the number of seeds before.
 
     Keras's own has a variable, which would be a state.
     """

@@ -27,7 +27,7 @@ def transform(
     cval: float = 0.0,
     legacy_centre: bool = False,
 ) -> "tf.Tensor":
-    """Change each image as its parameters say, sampling its pixels once.
+    """Transform each image by its parameters, sampling its pixels once.
 
     The parameters have the names, signs and order of those of
     `ImageDataGenerator.apply_transform`: turn, shift, shear and zoom around the centre,

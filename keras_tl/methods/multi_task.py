@@ -76,18 +76,18 @@ def heads(
         InputError: An unknown layer, a name that the model has already, or fewer than
             two classes.
     """
-    found = splitting.outputs(model)
-    if layer not in found:
-        raise errors.unknown("layer", layer, found)
+    outputs = splitting.outputs(model)
+    if layer not in outputs:
+        raise errors.unknown("layer", layer, outputs)
     built = {}
     for name, count in num_classes.items():
-        if name in (*found, OWN):
+        if name in (*outputs, OWN):
             raise errors.expected(
                 "num_classes", f"have names that {model.name} has no layer of", name
             )
         errors.check_at_least("num_classes", count, 2)
         built[name] = keras.layers.Dense(count, name=name, dtype="float32")
-        built[name].build(found[layer].shape)
+        built[name].build(outputs[layer].shape)
     return built
 
 

@@ -118,7 +118,7 @@ def preprocess(image: keras.KerasTensor, contract: str) -> keras.KerasTensor:
 
 
 def _imagenet_weights(name, build):
-    """Fetch the ImageNet weights through Keras, or say what would have to be where."""
+    """Fetch the ImageNet weights through Keras, or name the file and its place."""
     wanted = {}
     # The module whose `get_file` every constructor calls.
     module = inspect.getmodule(keras.utils.get_file)
@@ -150,7 +150,7 @@ def _imagenet_weights(name, build):
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
-    """Give `model` the weights of a file.
+    """Load the weights of a file into `model`.
 
     Args:
         model: The architecture that the file was saved from.

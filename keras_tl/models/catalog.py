@@ -32,10 +32,10 @@ PREPROCESSING = {
 
 @dataclass(frozen=True)
 class Backbone:
-    """What has to be known of a backbone besides its layers.
+    """Facts about a backbone, besides its layers.
 
     Attributes:
-        name: The name that `load` takes, and the name of the model it gives.
+        name: Name that `backbones.load` takes, and of the model it returns.
         constructor: Name in `keras.applications`, or `None` for the embedded one.
         preprocessing: Key of `PREPROCESSING` its ImageNet weights were trained with.
         native_size: Side in pixels of the images it was trained on.
@@ -234,7 +234,7 @@ TRANSFORMER_BLOCK = r"(transformer_layer_\d+)"
 
 
 def find(name: str) -> Backbone:
-    """Look up the facts about a backbone.
+    """Return the facts about a backbone.
 
     Raises:
         InputError: There is none of that name; the nearest are named.

@@ -81,7 +81,7 @@ def _convolution(x, channels, kernel_size, strides, name):
 
 
 def load_embedded_weights(model: keras.Model) -> None:
-    """Give `model` the ImageNet weights that travel with the package.
+    """Load the ImageNet weights inside the package into `model`.
 
     They are stored as float16 and used as float32. The asset's README says where
     they come from and how to make them again.

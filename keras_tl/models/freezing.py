@@ -1,4 +1,4 @@
-"""Decide which layers train, in a way that holds, and report what does.
+"""Freeze and unfreeze layers in a way that holds, and report which layers train.
 
 Each function sets `trainable` on the layers themselves and leaves the model
 uncompiled: Keras reads the flags when a model is compiled, and a change after that is
@@ -32,7 +32,7 @@ def freeze(model: keras.Model) -> None:
 
 
 def freeze_up_to(model: keras.Model, name: str) -> None:
-    """Freeze everything up to and with a layer or block, leave the rest as it is.
+    """Freeze all layers up to and including a layer or block; leave the others.
 
     Args:
         model: Any functional or sequential model.
@@ -50,7 +50,7 @@ def freeze_up_to(model: keras.Model, name: str) -> None:
 def unfreeze_from(
     model: keras.Model, name: str, *, batch_normalization: bool = False
 ) -> None:
-    """Let everything train from a layer or block on, up to the output.
+    """Unfreeze all layers from a layer or block on, up to the output.
 
     Args:
         model: Any functional or sequential model.
@@ -66,12 +66,12 @@ def unfreeze_from(
 
 
 def unfreeze(model: keras.Model, *, batch_normalization: bool = False) -> None:
-    """Let everything train; BatchNormalization only when asked."""
+    """Unfreeze all layers; BatchNormalization only when asked."""
     _train(model, leaves(model), batch_normalization)
 
 
 def unfreeze_head(model: keras.Model) -> None:
-    """Let the head train, see `head`, and freeze everything else.
+    """Unfreeze the head, see `head`, and freeze everything else.
 
     >>> layers = [keras.layers.Dense(2, name=name) for name in ("top_conv", "logits")]
     >>> model = keras.Sequential([keras.Input((4,)), *layers])
@@ -111,7 +111,7 @@ def unfreeze_blocks(
 
 
 def train_only(model: keras.Model, names: Collection[str]) -> None:
-    """Let the named layers train and freeze all others.
+    """Unfreeze the named layers and freeze all others.
 
     Raises:
         InputError: No layer has one of the names.
@@ -179,14 +179,14 @@ def head(model: keras.Model) -> list[keras.Layer]:
     ['dropout', 'logits']
     """
     layers = leaves(model)
-    found = [layer for layer in layers if re.match(HEAD_LAYERS, layer.name)]
-    if any(layer.weights for layer in found):
-        return found
+    named = [layer for layer in layers if re.match(HEAD_LAYERS, layer.name)]
+    if any(layer.weights for layer in named):
+        return named
     return [layer for layer in layers if layer.weights][-1:]
 
 
 def leaves(model: keras.Model) -> list[keras.Layer]:
-    """List the layers that hold no other layer of a nested model, input first."""
+    """List all layers, those of nested models in place of the models, input first."""
 
     def walk(layers) -> Iterator[keras.Layer]:
         for layer in layers:
@@ -200,7 +200,7 @@ def leaves(model: keras.Model) -> list[keras.Layer]:
 
 @dataclass(frozen=True)
 class Report:
-    """What trains in a model, and how much that is.
+    """The layers that train in a model, and their number of parameters.
 
     Attributes:
         rows: Layer name, class, number of parameters, whether they train; layers
@@ -225,7 +225,7 @@ class Report:
 
 
 def report(model: keras.Model) -> Report:
-    """Say which layers train, from the flags that Keras itself goes by.
+    """Report which layers train, from the flags that Keras itself uses.
 
     >>> model = keras.Sequential(
     ...     [keras.Input((4,)), keras.layers.Dense(2, name="logits")]

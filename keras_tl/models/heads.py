@@ -85,7 +85,7 @@ def replace(
     at: str | None = None,
     dropout: float = 0.0,
 ) -> keras.Model:
-    """Swap the classifier of a trained model for a new one.
+    """Replace the classifier of a trained model by a new one.
 
     Args:
         classifier: A functional model, or a sequential one that is built, with one
@@ -128,11 +128,11 @@ def replace(
 
 
 def vector(x: keras.KerasTensor, prefix: str = "") -> keras.KerasTensor:
-    """Make a vector of each example: average feature maps, flatten anything else.
+    """Reduce features to a vector: average feature maps, flatten anything else.
 
     Args:
-        x: What some layer gives, of any shape.
-        prefix: Of the name of the layer that is added, `pool` or `flatten`.
+        x: Output of a layer, of any shape.
+        prefix: Prefix of the name of the layer that is added, `pool` or `flatten`.
     """
     if len(x.shape) == 4:
         return keras.layers.GlobalAveragePooling2D(name=f"{prefix}pool")(x)
@@ -142,7 +142,7 @@ def vector(x: keras.KerasTensor, prefix: str = "") -> keras.KerasTensor:
 
 
 def _with_graph(model):
-    """Give the functional model behind `model`, or say what to do where none is."""
+    """Return the functional model behind `model`; raise where there is none."""
     if isinstance(model, keras.Sequential):
         if not model.built:
             raise errors.InputError(
@@ -171,7 +171,7 @@ def classify(
     """Build the model from the input of `backbone` to `logits` on a vector `x` in it.
 
     Args:
-        backbone: Gives the input and the name.
+        backbone: Model whose input and name the new one has.
         x: `(batch, features)`.
         num_classes: Width of the new output.
         dropout: Fraction of the features dropped in training, in [0, 1).

@@ -58,17 +58,17 @@ def at_size(model: keras.Model, image_size: int) -> keras.Model:
         raise
     except ValueError as error:
         raise errors.InputError(
-            f"{model.name} cannot have images of {image_size} pixels: {_said(error)} "
+            f"{model.name} cannot have images of {image_size} pixels: {_reason(error)} "
             "(A head that flattens its features has weights for one size only; "
             "`heads.attach` pools them.)"
         ) from error
 
 
-def _said(error):
-    """Take out of Keras's message the line that says what is wrong."""
+def _reason(error):
+    """Extract the reason from a message of Keras."""
     lines = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()
-    said = [line for line in lines if line and "Exception encountered" not in line]
-    return f"{said[0].removesuffix('.')}."
+    reasons = [n for n in lines if n and "Exception encountered" not in n]
+    return f"{reasons[0].removesuffix('.')}."
 
 
 def _rebuilt(model, image):
@@ -109,7 +109,7 @@ def _is_odd(side):
 
 
 def _padded(model):
-    """Name of each layer that pads with zeros -> rows and columns it gets."""
+    """Return rows and columns of the input of each layer that pads with zeros."""
     return {
         operation.name: inputs[0].shape[1:3]
         for operation, inputs, _ in splitting.nodes(model)

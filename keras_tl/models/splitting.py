@@ -46,7 +46,7 @@ def cut_points(model: keras.Model) -> list[tuple[str, keras.KerasTensor]]:
 def split_at(
     model: keras.Model, tensor: keras.KerasTensor
 ) -> tuple[keras.Model, keras.Model]:
-    """Cut `model` at a tensor that `cut_points` gave.
+    """Cut `model` at a tensor that `cut_points` returned.
 
     Returns:
         `stem` and `tail` with `tail(stem(x)) == model(x)`. They share the layers of
@@ -95,7 +95,7 @@ def _is_fixed(operation):
 
 
 def functional(model: keras.Model) -> keras.Model:
-    """Give the graph of `model`: a built sequential one has it underneath.
+    """Return the functional graph of `model`, also of a built sequential one.
 
     Raises:
         InputError: There is none.
@@ -133,7 +133,7 @@ def nodes(
 
 
 def outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """Give the output of each step by its name, in this model's own graph.
+    """Return the output of each step by its name, in this model's own graph.
 
     A layer that is shared between models has an output in each; `layer.output` is that
     of the first.

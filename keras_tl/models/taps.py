@@ -12,7 +12,7 @@ from keras_tl.models import heads, splitting
 def pooled(
     model: keras.Model, names: Sequence[str]
 ) -> tuple[keras.Model, dict[str, slice]]:
-    """Build a model that gives the pooled outputs of several layers, side by side.
+    """Build a model of the pooled outputs of several layers, side by side.
 
     Args:
         model: A functional model.
@@ -31,15 +31,15 @@ def pooled(
     >>> pooled(model, ["a", layers[1].name])[1]["a"]
     slice(0, 4, None)
     """
-    found = splitting.outputs(model)
+    outputs = splitting.outputs(model)
     errors.check_at_least("len(names)", len(names), 1)
     if len(set(names)) < len(names):
         raise errors.expected("names", "name each layer once", list(names))
     columns, parts, start = {}, [], 0
     for name in names:
-        if name not in found:
-            raise errors.unknown("names", name, found)
-        x = heads.vector(found[name], prefix=f"{name}_")
+        if name not in outputs:
+            raise errors.unknown("names", name, outputs)
+        x = heads.vector(outputs[name], prefix=f"{name}_")
         columns[name] = slice(start, start + x.shape[-1])
         parts.append(x)
         start = columns[name].stop
@@ -50,7 +50,7 @@ def pooled(
 def classifier(
     model: keras.Model, names: Sequence[str], kernel: np.ndarray, bias: np.ndarray
 ) -> keras.Model:
-    """Build a classifier with given weights on what `pooled` gives.
+    """Build a classifier with given weights on the features of `pooled`.
 
     Args:
         model: A functional model.

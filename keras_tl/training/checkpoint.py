@@ -1,4 +1,4 @@
-"""What a killed phase of training needs to go on as if nothing had happened."""
+"""Save and restore the complete state of a training phase."""
 
 import json
 import time
@@ -10,10 +10,10 @@ import numpy as np
 
 from keras_tl import errors, files
 
-# What Keras's callbacks keep besides weights: plain values.
+# Types of the plain values that Keras's callbacks hold besides weights.
 _PLAIN = (bool, int, float, str, type(None), np.floating, np.integer)
 
-# What numpy raises on a file that is cut off, or is none of its own.
+# Errors that numpy raises for a truncated file, or one of another format.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile)
 
 
@@ -25,7 +25,7 @@ class Checkpoint(keras.callbacks.Callback):
     epoch and keep other weights (https://github.com/keras-team/keras/issues/17012).
     Here one file holds all of it, written in one step.
 
-    It has to be the last callback of the list, so that it sees what the others did.
+    It has to be the last callback of the list, so that it saves what the others did.
 
     Args:
         path: The file, `.npz`; `None` keeps nothing on disk.
@@ -33,7 +33,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     Attributes:
         history: Metric name -> one value for each epoch of the phase; also `seconds`,
-            what the epoch took with its validation.
+            the duration of the epoch with its validation.
         epoch: Number of epochs that are done.
         stopped: Whether a callback has asked to stop.
         finished: Whether the phase is over and its best weights are the model's.
@@ -71,7 +71,7 @@ class Checkpoint(keras.callbacks.Callback):
         vars(self).update(record)
 
     def restore(self, model: keras.Model) -> None:
-        """Give `model` and its optimizer the values they had; nothing without a file.
+        """Restore the variables of `model` and its optimizer, if there is a file.
 
         Raises:
             InputError: The file is of another model.
@@ -90,7 +90,7 @@ class Checkpoint(keras.callbacks.Callback):
                 variable.assign(value)
 
     def restore_callbacks(self) -> None:
-        """Give the other callbacks the state they had; nothing without a file."""
+        """Restore the state of the other callbacks, if there is a file."""
         for index, state in enumerate(self._callbacks):
             vars(self.others[index]).update(state)
             best = self._list(f"best_weights_{index}")

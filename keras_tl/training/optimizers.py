@@ -1,6 +1,6 @@
 """Learning rates by layer: one optimizer, one rate, and a factor for each weight.
 
-Keras's own way, `keras.optimizers.MultiOptimizer`, has no `learning_rate` to schedule,
+Keras's `keras.optimizers.MultiOptimizer` has no `learning_rate` to schedule,
 and a pattern that matches nothing is silent there. Scaling gradients instead would do
 nothing under Adam, which divides by their size.
 """

@@ -38,8 +38,8 @@ def choose(
             none.
         precision: Name of the dtype policy of the layers built from now on, or
             "auto": mixed_bfloat16 where the processor or every GPU computes with it,
-            else float32. Decided by what the hardware says of itself, never by timing:
-            the same machine always decides the same.
+            else float32. Decided by the properties of the hardware, never by timing,
+            so that it is the same on every run on a machine.
 
     Returns:
         The placement; its `strategy` is None where TensorFlow would take the one
@@ -213,7 +213,7 @@ class Placement:
         return self.strategy.scope()
 
     def describe(self, batch_size: int, learning_rate: float) -> str:
-        """Say in one sentence what a training step does.
+        """Describe a training step in one sentence.
 
         Args:
             batch_size: Rows in a step, over all devices.
@@ -283,13 +283,13 @@ def _tensorflow_devices(
     return names, tf.distribute.MirroredStrategy(names)
 
 
-# What processors say that multiply bfloat16 matrices in hardware.
+# Flags of processors that multiply bfloat16 matrices in hardware.
 CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 CPU_INFO = Path("/proc/cpuinfo")
 
 
 def _has_bfloat16(devices: Sequence[str]) -> bool:
-    """Say whether all of the devices compute with bfloat16 in hardware."""
+    """Return whether all of the devices compute with bfloat16 in hardware."""
     if not all(name.startswith(("CPU:", "GPU:")) for name in devices):
         return False
     if any(name.startswith("CPU:") for name in devices):
@@ -303,7 +303,7 @@ def _has_bfloat16(devices: Sequence[str]) -> bool:
         for gpu in tf.config.get_visible_devices("GPU")
     ]
     # Ampere, 8.0, is the first generation with it.
-    return all(found.get("compute_capability", (0, 0)) >= (8, 0) for found in details)
+    return all(one.get("compute_capability", (0, 0)) >= (8, 0) for one in details)
 
 
 def _short_name(device: str) -> str:

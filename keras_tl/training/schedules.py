@@ -1,8 +1,8 @@
-"""How the learning rate goes over a phase.
+"""Schedules of the learning rate over a phase.
 
-A schedule is a function from the largest rate, the number of epochs and the steps of an
-epoch to what a Keras optimizer takes as its `learning_rate`. The phases call it, since
-they know the steps.
+A schedule is a function from the largest learning rate, the number of epochs and the
+steps of an epoch to the `learning_rate` of a Keras optimizer. The phases call it, since
+they know the number of steps.
 """
 
 import math
@@ -18,12 +18,12 @@ Schedule = Callable[[float, int, int], Rate]
 
 
 def constant(learning_rate: float, epochs: int, steps: int) -> Rate:
-    """Keep the rate."""
+    """Return a constant learning rate."""
     return learning_rate
 
 
 def cosine(learning_rate: float, epochs: int, steps: int) -> Rate:
-    """Let the rate fall to 0 along half a cosine.
+    """Return a learning rate that falls to 0 along half a cosine.
 
     Reference:
         Loshchilov and Hutter, "SGDR", 2016, arXiv:1608.03983.
@@ -32,7 +32,7 @@ def cosine(learning_rate: float, epochs: int, steps: int) -> Rate:
 
 
 def warmup_cosine(*, warmup: float = 0.1) -> Schedule:
-    """Let the rate rise from 0 along a line, then fall to 0 along half a cosine.
+    """Build a schedule that rises from 0 linearly, then falls to 0 along a cosine.
 
     Args:
         warmup: Share of all steps in which it rises, in (0, 1), at least one step.
@@ -60,7 +60,7 @@ def warmup_cosine(*, warmup: float = 0.1) -> Schedule:
 
 
 def one_cycle(*, rise: float = 0.25, start: float = 25.0, end: float = 1e5) -> Schedule:
-    """Let the rate rise and fall once, both along half a cosine.
+    """Build a schedule that rises and falls once, both along half a cosine.
 
     As fastai's `fit_one_cycle`, without its cycle of the momentum.
 
@@ -92,7 +92,7 @@ def one_cycle(*, rise: float = 0.25, start: float = 25.0, end: float = 1e5) -> S
 
 
 def step_decay(*, every: int = 7, factor: float = 0.1) -> Schedule:
-    """Multiply the rate by a factor every few epochs.
+    """Build a schedule that is multiplied by a factor every few epochs.
 
     Args:
         every: Number of epochs, at least 1.
@@ -128,7 +128,7 @@ def step_decay(*, every: int = 7, factor: float = 0.1) -> Schedule:
 
 @keras.saving.register_keras_serializable("keras_tl")
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
-    """See `one_cycle`.
+    """The learning rates of `one_cycle`.
 
     Args:
         learning_rate: The largest rate.

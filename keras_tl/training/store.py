@@ -1,4 +1,4 @@
-"""What frozen layers gave, kept on disk: each image runs through each stem once.
+"""Features of frozen layers, kept on disk: each example runs through a stem once.
 
 A stem has a folder, named by a hash of all that its output depends on; an image has a
 row in it, found by a hash of its pixels as the stem gets them. Another size, another
@@ -29,7 +29,7 @@ SHARD_BYTES, SHARD_SECONDS = 64 * 2**20, 20
 
 
 def default_folder() -> Path:
-    """Give the folder of all stems: `$KERAS_TL_CACHE`, or one in the user's cache."""
+    """Return the folder of all stems: `$KERAS_TL_CACHE`, or one in the user's cache."""
     if "KERAS_TL_CACHE" in os.environ:
         return Path(os.environ["KERAS_TL_CACHE"])
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -38,13 +38,13 @@ def default_folder() -> Path:
 
 @dataclass
 class Cache:
-    """A folder of features, and what a run has had from it.
+    """A folder of features, and how much of it a run has used.
 
     Attributes:
         folder: Made when something is written to it.
-        found: Number of images whose features were there.
-        made: Number of images whose features had to be made.
-        seconds: How long it took to make and find them.
+        found: Number of examples whose features were there.
+        made: Number of examples whose features had to be computed.
+        seconds: Time that computing and reading them took.
     """
 
     folder: Path = field(default_factory=default_folder)
@@ -71,10 +71,10 @@ class Store:
 
     Args:
         folder: Folder of all stems; made when the first shard is written.
-        stem: Hash of all that the rows depend on.
+        stem: Hash of everything that the rows depend on.
         shape: Shape of a row.
         dtype: Type of its numbers, any that numpy has or ml_dtypes adds.
-        about: What people should know of the stem, for `keras-tl cache list`.
+        about: Description of the stem, for `keras-tl cache list`.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Store:
         return len(self._places)
 
     def add(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
-        """Add rows; they are found at once, and safe on disk after `flush`."""
+        """Add rows; they can be read at once, and are on disk after `flush`."""
         if not self._new_rows:
             self._started = time.monotonic()
         for key, row in zip(keys, rows, strict=True):
@@ -115,7 +115,7 @@ class Store:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was added since the last shard.
+        """Write the rows that were added since the last shard.
 
         Raises:
             InputError: The disk is full, or the folder cannot be written to.
@@ -142,7 +142,7 @@ class Store:
         self._open(path)
 
     def rows(self, keys: Sequence[bytes]) -> "Rows":
-        """Give the rows of some images, to be read when they are asked for.
+        """Return the rows of some examples; each is read from disk when it is used.
 
         Raises:
             KeyError: A row that is not there.
@@ -183,20 +183,20 @@ class Rows:
     def __getitem__(self, indices) -> np.ndarray:
         """Read rows into memory, in the order of `indices`: a slice or integers."""
         places = self._places[indices]
-        found = np.empty((len(places), *self.shape[1:]), self.dtype)
+        rows = np.empty((len(places), *self.shape[1:]), self.dtype)
         for shard in np.unique(places[:, 0]):
             wanted = places[:, 0] == shard
-            found[wanted] = self._shards[shard][places[wanted, 1]]
-        return found
+            rows[wanted] = self._shards[shard][places[wanted, 1]]
+        return rows
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What the cache holds of one stem.
+    """Size and use of the features of one stem.
 
     Attributes:
         folder: Where it is.
-        about: What the stem is, for people.
+        about: Description of the stem.
         shape: Shape of a row.
         images: Number of rows.
         size: Bytes on disk.
@@ -212,14 +212,14 @@ class Kept:
 
 
 def kept(folder: Path) -> list[Kept]:
-    """List what is in the cache, the last used first."""
-    found = []
+    """List the stems of the cache, the last used first."""
+    stems = []
     for path in Path(folder).glob("*/stem.json"):
         with contextlib.suppress(OSError, ValueError, KeyError):
             stem = json.loads(path.read_text(encoding="utf-8"))
             row = math.prod(stem["shape"]) * _item_size(stem["dtype"]) + HASH_BYTES
             sizes = [shard.stat().st_size for shard in _shards(path.parent)]
-            found.append(
+            stems.append(
                 Kept(
                     path.parent,
                     stem["about"],
@@ -229,11 +229,11 @@ def kept(folder: Path) -> list[Kept]:
                     path.stat().st_mtime,
                 )
             )
-    return sorted(found, key=lambda one: -one.used)
+    return sorted(stems, key=lambda one: -one.used)
 
 
 def clear(folder: Path) -> int:
-    """Remove everything that is in the cache, and nothing else; give the bytes freed.
+    """Remove everything that is in the cache, and nothing else; return the bytes freed.
 
     A run that is going on writes what it still makes, and loses nothing it has read.
     """
