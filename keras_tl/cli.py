@@ -1,4 +1,4 @@
-"""The command `keras-tl`: list, show, copy and run recipes, use what they made."""
+"""The command `keras-tl`: list, show, copy and run recipes, use their results."""
 
 import ast
 import builtins
@@ -36,7 +36,7 @@ Begin with: keras-tl run quickstart
 
 def main() -> None:
     """Run the command line."""
-    # TensorFlow's own messages at start-up say nothing to a user.
+    # TensorFlow's own messages at start-up do not concern a user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     commands = {
         "list": list_recipes,
@@ -93,7 +93,7 @@ def list_recipes(arguments: list[str]) -> None:
 
 
 def _nothing() -> None:
-    """List every recipe with what it does."""
+    """List every recipe with its description."""
 
 
 def show(arguments: list[str]) -> None:
@@ -174,7 +174,7 @@ def _execute(source: ast.Module, path: Path) -> dict:
 
 
 def _settings_alone(source: ast.Module) -> ast.Module | None:
-    """Extract `Config` from a recipe, with what it needs, without loading Keras.
+    """Extract `Config` and its dependencies from a recipe, without loading Keras.
 
     Its checks are kept where they need light modules alone. `None` where its fields
     need more than imports and constants.

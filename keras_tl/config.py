@@ -46,12 +46,12 @@ class RunSettings(Settings):
 
     seed: int = 0  # Seed of weights, shuffling, augmentation and splits.
     out: Path | None = None  # New folder for the results; runs/NAME if None.
-    resume: Path | None = None  # Folder of an interrupted run to go on with.
+    resume: Path | None = None  # Folder of an interrupted run to continue.
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run of a recipe: its folder, and what its manifest begins with.
+    """A run of a recipe: its folder, and the first entries of its manifest.
 
     Attributes:
         recipe: Name of the recipe.
@@ -145,7 +145,7 @@ def parse(config: type, arguments: list[str], program: str | None = None):
     if resumed is not None:
         if arguments or saved is not None:
             raise errors.InputError(
-                "`--resume` goes on with the settings of the interrupted run, so no "
+                "`--resume` continues with the settings of the interrupted run, so no "
                 f"other flag can be given. Received: {' '.join(arguments) or saved}"
             )
         saved = Path(resumed) / "config.json"

@@ -1,4 +1,4 @@
-"""Errors and warnings: what was expected, what was received, what to do."""
+"""Errors and warnings that name the expected value, the one received and a remedy."""
 
 import difflib
 import importlib.util
@@ -28,9 +28,9 @@ def expected(argument: str, expectation: str, received: object, hint: str = ""):
 
     Args:
         argument: Name of the argument, as the user typed it.
-        expectation: What it must be; the sentence continues after "must".
+        expectation: The expected value; the sentence continues after "must".
         received: The value that was received.
-        hint: What to do next, as a sentence of its own.
+        hint: A remedy, as a sentence of its own.
 
     Returns:
         An `InputError`, to be raised by the caller.

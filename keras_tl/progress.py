@@ -23,7 +23,7 @@ def is_terminal() -> bool:
 
 
 class Lines:
-    """Tells when the next line is due, and how much time has passed since the start."""
+    """A clock that decides when the next line is due."""
 
     def __init__(self):
         self._start = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a recipe needs of keras_tl, read from its source, and copying it."""
+"""Copy a recipe together with the modules of keras_tl that it imports."""
 
 import ast
 import os
@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent
 
 
 def core(recipe: Path) -> dict[str, Path]:
-    """Find all that a recipe needs of keras_tl to run without it being installed.
+    """Find the files of keras_tl that a recipe needs to run without the package.
 
     Args:
         recipe: The file of a recipe.
@@ -22,10 +22,10 @@ def core(recipe: Path) -> dict[str, Path]:
         Path in the copy, such as "keras_tl/errors.py" -> the file to copy: modules,
         the assets they name, and the licence where the installation has it.
     """
-    found = modules(recipe)
-    found += [file for module in found for file in assets(module)]
+    needed = modules(recipe)
+    needed += [file for module in needed for file in assets(module)]
     targets = {
-        f"keras_tl/{file.relative_to(PACKAGE).as_posix()}": file for file in found
+        f"keras_tl/{file.relative_to(PACKAGE).as_posix()}": file for file in needed
     }
     text = licence()
     return targets if text is None else {**targets, "keras_tl/LICENSE": text}
@@ -37,13 +37,13 @@ def modules(path: Path) -> list[Path]:
     Imports inside functions and under `TYPE_CHECKING` count, and so does every
     `__init__.py` on the way. Imports are absolute, as tests/test_architecture.py holds.
     """
-    found, left = set(), [path]
+    files, left = set(), [path]
     while left:
         for name in _imported(left.pop()):
-            new = set(_files(name)) - found
-            found |= new
+            new = set(_files(name)) - files
+            files |= new
             left += new
-    return sorted(found)
+    return sorted(files)
 
 
 def _imported(path: Path) -> Iterator[str]:
@@ -141,7 +141,7 @@ def copy(targets: Mapping[str, Path], folder: Path) -> None:
     taken = [str(folder / top) for top in tops if os.path.lexists(folder / top)]
     if taken:
         raise errors.InputError(
-            f"What is there already is not overwritten: {', '.join(taken)}. "
+            f"Existing files are not overwritten: {', '.join(taken)}. "
             "Nothing was copied; name another folder."
         )
     try:

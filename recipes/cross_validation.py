@@ -1,10 +1,10 @@
-"""Cross-validation: use every labelled image to learn from and to judge.
+"""Cross-validation: use every labelled image for training and for validation.
 
 Workflow: the images run once through a frozen backbone; a fresh head is fitted for each
-of ten folds and judged on the images it did not see; then leaving out one image at a
+of ten folds and tested on the images it did not see; then leaving out one image at a
 time, on fewer of them. With `--fine-tune`, every fold fine-tunes the last blocks too,
 from the pretrained weights. A run that was killed continues with `--resume`.
-What to learn from it: how far apart the folds are, which is how lucky a single split of
+What to learn from it: how far apart the folds are, which is the luck in one split of
 that size can be; and how near their mean comes to images that nobody had touched.
 
 Source: https://scikit-learn.org/stable/modules/cross_validation.html. Folds learn from
@@ -45,7 +45,7 @@ from keras_tl.training.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
-    """Cross-validation: use every labelled image to learn from and to judge."""
+    """Cross-validation: use every labelled image for training and for validation."""
 
     folds: int = 10  # Number of folds.
     leave_one_out: int = 200  # Images of which one at a time is left out; 0 is none.
@@ -115,13 +115,13 @@ def fit_heads(inputs: splits.Split, divided: list, method: str, fold: int) -> st
 
 def fine_tune(settings, data, pool, place, run, fold: int, indices) -> study.Row:
     keras.utils.set_random_seed(settings.seed)
-    learned, judged = indices
-    tenth = splits.balanced(pool.labels[learned], len(learned) // 10, settings.seed)
+    train, held_out = indices
+    tenth = splits.balanced(pool.labels[train], len(train) // 10, settings.seed)
     data = replace(
         data,
-        train=pool.take(np.delete(learned, tenth)),
-        validation=pool.take(learned[tenth]),
-        test=pool.take(judged),
+        train=pool.take(np.delete(train, tenth)),
+        validation=pool.take(train[tenth]),
+        test=pool.take(held_out),
     )
     with place.scope():
         model = build_model(settings, len(data.class_names))
@@ -141,7 +141,7 @@ def plan(settings, inputs, test, divided) -> dict:
         f"head-fold-{n}": functools.partial(fit_heads, inputs, [fold], "head", n)
         for n, fold in enumerate(divided, start=1)
     }
-    # What the folds stand for: a head on all of them, on images that they never saw.
+    # What the folds estimate: a head on all of them, on images that they never saw.
     whole = splits.join(inputs, test)
     last = [(np.arange(len(inputs)), np.arange(len(inputs), len(whole)))]
     trials["head-test"] = functools.partial(fit_heads, whole, last, "head, test", 0)

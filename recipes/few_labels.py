@@ -124,7 +124,7 @@ def build_data(settings: Config) -> splits.Splits:
 
 # %% [markdown]
 # ## Model
-# A linear probe trains the head alone. All other methods but the small network go on to
+# A linear probe trains the head alone. All other methods but the small network train
 # the same blocks; LoRA trains low-rank changes of their kernels.
 
 

@@ -111,7 +111,7 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 
 # %% [markdown]
 # ## Methods of fine-tuning
-# A decay of 1 is one rate for all. Once all blocks train, `gradual` goes on as the
+# A decay of 1 is one rate for all. Once all blocks train, `gradual` continues as the
 # others do. Epochs are counted on from phase to phase: each has an order of its own.
 # `one cycle` is fastai's `fine_tune`, which trains all blocks.
 

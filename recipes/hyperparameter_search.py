@@ -145,7 +145,7 @@ def train(settings, shared, cut, setup, values):
 
 
 def search_values(settings, folder, fit) -> list[dict]:
-    """Try values, and show what they led to on validation."""
+    """Try values, and show their results on validation."""
 
     def objective(values: dict) -> dict:
         _, _, history = fit(values)

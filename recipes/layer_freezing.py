@@ -10,7 +10,7 @@ moves with the number of images and with how far they are from ImageNet.
 
 Source: Yosinski et al., "How transferable are features in deep neural networks?", 2014,
 arXiv:1411.1792. They train on half of ImageNet and transfer to the other half; here
-ImageNet transfers to the images at hand.
+ImageNet transfers to these images.
 Data: the CIFAR-10 sample inside the package, `--dataset digits` for images far from
 photographs (scikit-learn's, 8x8 pixels), any of TFDS, or `--data FOLDER`.
 Expected:

@@ -31,7 +31,7 @@ from keras_tl.data import datasets, splits, text
 from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import freezing, heads, text_backbones
 from keras_tl.training import phases, placement, stages
-from keras_tl.training.settings import TrainingSettings
+from keras_tl.training.settings import ChooseBy, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,10 @@ class Config(RunSettings, TrainingSettings):
     epochs: int = 60  # Most epochs for the new head.
     learning_rate: float = 3e-3  # Adam's learning rate for the new head.
     blocks: int = 6  # Layers of the encoder to fine-tune, from the output back.
-    fine_tune_epochs: int = 4  # Most epochs of fine-tuning.
-    fine_tune_learning_rate: float = 5e-5  # Of the head; it falls towards the input.
+    fine_tune_epochs: int = 6  # Most epochs of fine-tuning.
+    fine_tune_learning_rate: float = 1e-4  # Of the head; it falls towards the input.
     decay: float = 0.8  # Factor of the learning rate from block to block.
+    choose_by: ChooseBy = "accuracy"  # Validation metric that selects the epoch.
 
     def __post_init__(self):
         super().__post_init__()
@@ -157,7 +158,7 @@ def main(settings: Config) -> dict:
         cache=setup.cache,
     )
 
-    # What was saved is used as anybody would use it.
+    # The saved model is used as anybody would use it.
     first = data.test.inputs.preview(range(min(5, len(data.test))))
     summary.show_predictions(artifact.load(run.folder).predict(first), data)
     return metrics

@@ -153,7 +153,7 @@ def main(settings: Config) -> dict:
         cache=setup.cache,
     )
 
-    # What was saved is used as anybody would use it.
+    # The saved model is used as anybody would use it.
     first = sized.test.read(range(min(5, len(sized.test))))
     summary.show_predictions(artifact.load(run.folder).predict(first), data)
     return metrics

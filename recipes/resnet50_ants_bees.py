@@ -1,4 +1,4 @@
-"""Tell ants from bees: ResNet50 fine-tuned, and as feature extractor.
+"""Classify ants and bees: ResNet50 fine-tuned, and as feature extractor.
 
 Workflow: the PyTorch tutorial's, which many articles copy: ResNet pretrained on
 ImageNet, once with all layers training on random parts of the images, once with a new
@@ -6,8 +6,9 @@ head on frozen features; SGD with momentum, a rate of 0.001 that falls to a tent
 7 epochs, 25 epochs. Here weights of the best epoch are kept, BatchNormalization keeps
 its statistics, and pretrained layers move at a tenth of the rate: at the full one, and
 with statistics that stay, training can end in a loss of NaN.
-What to learn from it: how little 153 images tell. The published .935, .948 and .961 are
-143, 145 and 147 of them, each the best epoch on the images it was chosen with.
+What to learn from it: how uncertain results on 153 images are. The published .935,
+.948 and .961 are 143, 145 and 147 of them, each the best epoch on the images it was
+chosen with.
 
 Source: https://pytorch.org/tutorials/beginner/transfer_learning_tutorial.html.
 Data: `--data FOLDER`, https://download.pytorch.org/tutorial/hymenoptera_data.zip or any
@@ -48,9 +49,9 @@ from keras_tl.training.settings import TrainingSettings
 class Config(
     RunSettings, TrainingSettings, AugmentSettings, BackboneSettings, FolderSettings
 ):
-    """Tell ants from bees: ResNet50 fine-tuned, and as feature extractor."""
+    """Classify ants and bees: ResNet50 fine-tuned, and as feature extractor."""
 
-    bad_images: Literal["error", "skip"] = "skip"  # What to do with broken files.
+    bad_images: Literal["error", "skip"] = "skip"  # Treatment of broken files.
     report_on: Literal["validation", "test"] = "validation"  # Images of the number.
     backbone: str = "resnet50"  # Name of the pretrained backbone.
     image_size: int = 224  # Side of the square images, in pixels.

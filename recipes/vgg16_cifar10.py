@@ -93,7 +93,7 @@ def build_data(settings: Config) -> splits.Splits:
 # %% [markdown]
 # ## Model
 # Head replacement: VGG16 comes without its classifier, a linear one takes its place.
-# What will be fine-tuned is unfrozen at once, to find what stays frozen in both phases.
+# The layers to fine-tune are unfrozen first, which shows the layers frozen throughout.
 
 
 # %%
@@ -137,7 +137,7 @@ def main(settings: Config) -> dict:
     changes = augment.from_settings(settings)
     setup = phases.setup(settings, place, data, run, **changes)
 
-    # What stays frozen in both phases runs once, for both and for the test.
+    # Layers that are frozen in both phases run once, for both and for the test.
     part, inputs = phases.precompute_frozen(model, data, setup)
     freezing.freeze_up_to(model, "pool")
     print(f"Head: {freezing.report(model)}")

@@ -149,6 +149,27 @@ def test_a_copied_recipe_runs_from_an_empty_folder(monkeypatch, tmp_path):
     assert "--backbone" in ended.stdout
 
 
+def test_a_recipe_runs_alike_as_file_as_module_and_by_the_command():
+    ended = []
+    for command in (
+        ["recipes/quickstart.py"],
+        ["-m", "recipes.quickstart"],
+        ["-m", "keras_tl", "run", "quickstart"],
+    ):
+        process = subprocess.run(
+            [sys.executable, *command, "--help"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # The first line names the command itself.
+        ended.append((process.returncode, process.stdout.partition("\n")[2]))
+    assert ended[0] == ended[1] == ended[2]
+    assert ended[0][0] == 0
+
+
 def test_the_cache_is_listed_and_cleared(monkeypatch, capsys, cache):
     assert call(monkeypatch, "cache", "list") == 0
     assert "Nothing is kept in" in capsys.readouterr().out

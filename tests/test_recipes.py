@@ -340,9 +340,9 @@ def test_sentences_are_classified_by_features_and_by_fine_tuning(
     # Mistakes are shown as texts.
     report = (run / "report.html").read_text()
     wrong = metrics["models"]["fine-tuned"]["accuracy"] < 1
-    assert ("<blockquote>the " in report) == wrong
+    assert ("<tr><td>the " in report) == wrong
     capsys.readouterr()
-    csv_file = tmp_path / "said.csv"
+    csv_file = tmp_path / "predictions.csv"
     texts = ["the good film", "the bad plot"]
     prediction.predict(run, texts, 2, csv_file)
     with open(csv_file) as file:
@@ -488,7 +488,7 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
     run = tmp_path / "run"
     quickstart.main(quickstart.Config(data=photographs, out=run, **sizes))
     assert artifact.load(run).class_names == ("blue", "green", "red")
-    out = tmp_path / "said.csv"
+    out = tmp_path / "predictions.csv"
     prediction.predict(run, [photographs], 2, out)
     with open(out) as file:
         rows = list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""How good a classifier is, how certain that is, and whether another one is better."""
+"""Evaluate classifiers: metrics with intervals, and paired tests between two."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field

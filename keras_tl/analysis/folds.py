@@ -1,4 +1,4 @@
-"""Cross-validation: every example is judged once, by a model that never saw it."""
+"""Cross-validation: each example is predicted once, by a model trained without it."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from keras_tl import errors, progress
 from keras_tl.analysis import probe
 from keras_tl.data.splits import Split
 
-# Indices of the examples to learn from, and of those to judge.
+# Indices of the training examples of a fold, and of its test examples.
 Fold = tuple[np.ndarray, np.ndarray]
 
 
@@ -30,8 +30,8 @@ def split(
         seed: Seed of the drawing.
 
     Returns:
-        For each fold, the indices to learn from and those to judge; each example is
-        judged in exactly one.
+        For each fold, the training indices and the test indices; each example is
+        a test example of exactly one.
 
     Raises:
         InputError: More folds than examples of some class, or than groups; or groups so
@@ -40,7 +40,7 @@ def split(
     Reference:
         https://scikit-learn.org/stable/modules/cross_validation.html
 
-    >>> [judged.tolist() for _, judged in split(np.array([0, 0, 1, 1]), 2)]
+    >>> [test.tolist() for _, test in split(np.array([0, 0, 1, 1]), 2)]
     [[1, 2], [0, 3]]
     """
     labels = np.asarray(labels)
@@ -96,9 +96,9 @@ def predict(
     kind: str = "logistic regression",
     setting: float = 0.01,
 ) -> np.ndarray:
-    """Judge every example by a fresh classifier on features, one for each fold.
+    """Predict every example by a new classifier on features, one for each fold.
 
-    The features come from a frozen network that has learnt nothing from these labels;
+    The features come from a frozen network that was not trained on these labels;
     made once, they serve all folds.
 
     Args:
@@ -123,15 +123,15 @@ def predict(
     1.0
     """
     logits = np.full((len(features), int(features.labels.max()) + 1), np.nan, "float32")
-    for learnt, judged in progress.track(folds, "folds", len(folds)):
-        known = np.unique(features.labels[learnt])
+    for train, test in progress.track(folds, "folds", len(folds)):
+        known = np.unique(features.labels[train])
         if len(known) < 2:
             raise errors.expected(
                 "folds", "each learn from several classes", f"class {known[0]} alone"
             )
-        fitted = probe.fit_with(kind, setting, features.take(learnt))
-        logits[judged] = -np.inf
-        logits[np.ix_(judged, known)] = fitted.logits(features.read(judged))
+        fitted = probe.fit_with(kind, setting, features.take(train))
+        logits[test] = -np.inf
+        logits[np.ix_(test, known)] = fitted.logits(features.read(test))
     return logits
 
 
@@ -146,12 +146,12 @@ def _checked(groups, labels):
 
 def _whole(folds, labels):
     classes = np.unique(labels)
-    for learnt, judged in folds:
-        missing = np.setdiff1d(classes, labels[learnt])
+    for train, test in folds:
+        missing = np.setdiff1d(classes, labels[train])
         if len(missing):
             raise errors.InputError(
                 f"Class {missing[0]} has examples in one fold only, of "
-                f"{len(judged)} examples: nothing is left to learn it from. Give more "
+                f"{len(test)} examples: nothing is left to learn it from. Give more "
                 "examples of it, or fewer folds."
             )
     return folds

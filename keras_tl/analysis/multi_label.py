@@ -1,4 +1,4 @@
-"""How good a model of several labels for each example is."""
+"""Evaluate models that predict several labels for each example."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

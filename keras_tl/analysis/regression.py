@@ -1,4 +1,4 @@
-"""How good predicted numbers are."""
+"""Evaluate models that predict numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

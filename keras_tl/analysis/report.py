@@ -48,7 +48,7 @@ def write(
         data: The data; of its examples only those of the test split are shown.
         results: Name -> evaluation on the test split; the last is the run's own.
         histories: Phase -> history, of the phases of the run's own model.
-        layers: What trained, as `freezing.report` returns it.
+        layers: The layers that trained, as `freezing.report` returns it.
         manifest: What `manifest.json` holds.
         metric: Metric of the curves, beside the loss.
 
@@ -145,18 +145,18 @@ def _kept(histories: Histories) -> str:
 
 
 def _mistakes(own: Result, split: Split) -> list[dict]:
-    """Show the largest mistakes, as images or texts where there are some to show."""
+    """Describe the largest mistakes: images for the gallery, texts for the table."""
     mistakes = own.mistakes(MOST_MISTAKES)
     examples = split.inputs.preview([index for index, *_ in mistakes], MOST_PIXELS)
     if examples is None:
-        examples = [""] * len(mistakes)
+        examples = [f"example {index}" for index, *_ in mistakes]
     rows = []
     for (index, predicted, true), example in zip(mistakes, examples, strict=True):
         is_image = isinstance(example, np.ndarray)
         rows.append(
             {
                 "index": index,
-                "source": _png(example) if is_image else "",
+                "image": _png(example) if is_image else "",
                 "text": "" if is_image else _shortened(example),
                 "predicted": predicted,
                 "true": true,

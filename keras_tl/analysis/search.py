@@ -84,7 +84,7 @@ def run(
         folder: The run's folder.
         objective: Function from a value for each name in `space` to what was measured:
             `validation`, the larger the better, and what else is to be kept.
-        space: What to try.
+        space: The values to try.
         start: Values of the first trial: what one would have taken without a search.
         trials: Number of trials, with the first, at least 1.
         seed: What, with the rows so far, decides the suggestions.
@@ -111,7 +111,7 @@ def suggest(space: Space, rows: Sequence[study.Row], seed: int) -> dict[str, Val
     """Suggest the values of the next trial.
 
     Args:
-        space: What to try.
+        space: The values to try.
         rows: The trials so far, see `run`; what they hold besides is ignored.
         seed: What, with the rows, decides.
 

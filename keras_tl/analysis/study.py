@@ -59,7 +59,7 @@ def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
         Result of the trial, with its `seconds`.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; the message says how to go on.
+        KeyboardInterrupt: Ctrl-C; the message names the command that resumes.
         InputError: The trial raises it; the message names the trial.
     """
     path = _kept(folder, name)
@@ -69,9 +69,9 @@ def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
         try:
             row = trial()
         except KeyboardInterrupt:
-            # A phase would say where its weights are, which a trial does not keep.
+            # A phase would name the place of its weights, which a trial does not keep.
             raise KeyboardInterrupt(
-                f"What ended before is kept. Go on with --resume {folder}"
+                f"Finished trials are kept. Continue with --resume {folder}"
             ) from None
         except errors.InputError as error:
             raise errors.InputError(
@@ -284,7 +284,7 @@ def save(
     over: Sequence[str] = (),
     base: str | None = None,
 ) -> dict:
-    """Write what a study measured: `trials.csv`, and last `manifest.json`.
+    """Write the results of a study: `trials.csv`, and last `manifest.json`.
 
     Args:
         run: The run; what had been done before a kill is in the rows.

@@ -18,7 +18,7 @@ Histories = Mapping[str, Mapping[str, list[float]]]
 
 
 class Result(Protocol):
-    """What all evaluations have in common.
+    """Common interface of all evaluations.
 
     Attributes:
         labels: Labels of the test examples.
@@ -88,7 +88,7 @@ def evaluate_models(
             at its image size, or as the features of its frozen stem. The last is the
             run's own.
         splits: The data.
-        objective: What the models learned; a single label by default.
+        objective: Objective of the training; a single label by default.
 
     Returns:
         Name -> evaluation, in the order of `models`.
@@ -227,7 +227,7 @@ def _predictions(own, test_split):
 
 
 def merge(histories: Histories) -> dict[str, list[float]]:
-    """Put the histories of phases one after the other; NaN where one lacks a metric."""
+    """Join the histories of phases, in order; NaN where a phase lacks a metric."""
     names = sorted({name for history in histories.values() for name in history})
     return {
         name: [

@@ -18,7 +18,7 @@ from keras_tl.data.settings import AugmentSettings
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# What ImageDataGenerator takes besides: its default, and where that is done here.
+# Other arguments of ImageDataGenerator: the default, and where keras-tl does the same.
 _PREPROCESSING = (
     "Preprocessing belongs into the model, where prediction finds it too: build the "
     "backbone with its own, or put keras.layers.Normalization in front."
@@ -217,7 +217,7 @@ def image_data_generator(
             shows more of the image, smaller. A number z means (1 - z, 1 + z).
         channel_shift_range: Largest number added to all pixels, of either sign; what
             leaves the range of the image's pixels is clipped.
-        fill_mode: What is beyond the edge: "nearest", the pixel at the edge;
+        fill_mode: Pixels beyond the edge: "nearest", the pixel at the edge;
             "constant", `cval`; "reflect", the image mirrored (dcba|abcd|dcba); "wrap",
             the image again, its first pixel in the place of its last (abc|abcd|bcd).
         cval: Value beyond the edge for "constant", in [0, 255].
@@ -229,7 +229,7 @@ def image_data_generator(
         legacy_axes: Whether to swap width and height and to miss the centre as the
             original does, to repeat what was measured with it.
         **elsewhere: Other arguments of `ImageDataGenerator`, at their defaults; an
-            error says where else they are done.
+            error names where else they are done.
 
     Returns:
         Function from images `(batch, height, width, channels)` in [0, 255], uint8 or

@@ -144,7 +144,7 @@ def from_arrays(
     return _three(given, test, class_names, validation, test_share, seed)
 
 
-# What the table of a split may be called, without `.csv` or `.tsv`.
+# Accepted names of the table of a split, without `.csv` or `.tsv`.
 TABLES = {
     "train": ("train", "training"),
     "test": ("test", "dev", "validation"),
@@ -235,7 +235,7 @@ def _check_arrays(name, images, labels):
 
 
 def _draw(indices, labels, share, seed):
-    """Split `indices` in two, stratified: what is left, what was drawn."""
+    """Split `indices` in two, stratified: the remaining ones and the drawn ones."""
     from sklearn.model_selection import train_test_split
 
     try:
@@ -283,7 +283,7 @@ def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
         )
     try:
         builder.download_and_prepare()
-    except Exception as error:  # Network, disk, manual downloads: TFDS says which.
+    except Exception as error:  # Network, disk, manual downloads: TFDS names it.
         raise errors.InputError(
             f"The dataset {name!r} is not in {builder.data_dir} and could not be "
             f"fetched: {str(error).splitlines()[0]} The dataset {SAMPLE_NAME} needs no "

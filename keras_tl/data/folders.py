@@ -14,7 +14,7 @@ from keras_tl import errors, progress
 from keras_tl.data import images
 from keras_tl.data.splits import Split, Splits
 
-# What the folder of a split may be called.
+# Accepted names of the folder of a split.
 NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid", "dev"),

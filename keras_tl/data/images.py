@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_tl import errors
 
-# What a file of each name must hold. Pillow is held to these formats: some of its
+# The format of the files with each suffix. Pillow is held to these formats: some of its
 # other readers start programs (EPS runs Ghostscript), whatever the file is called.
 _FORMATS = {
     ".jpg": "JPEG",

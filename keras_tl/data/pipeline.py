@@ -338,7 +338,7 @@ def _read(batches, split, batch_size, num_classes, augment=None, mix=None):
 
     read = _reader(split.inputs, batch_size)
     one_hot = num_classes is not None and split.labels.ndim == 1
-    # Labels that are not known have weight 0; what stands for them must be finite.
+    # Labels that are not known have weight 0; the loss of their rows must be finite.
     labels = tf.constant(np.nan_to_num(split.labels))
     targets = None if split.targets is None else tf.constant(split.targets)
 

@@ -1,9 +1,9 @@
 """Keras's RandAugment, MixUp and CutMix, with the random numbers of the pipeline.
 
-Keras's layers take their numbers from a state that goes on with every call, and
-RandAugment ignores the seed it is given: a run that goes on after a kill would see
+Keras's layers take their numbers from a state that changes with every call, and
+RandAugment ignores the seed it is given: a run that is resumed after a kill would see
 other images. Here the numbers come from the draws of the batch's first image, so that
-(seed, epoch, step) says what a batch looks like. Operations and partners are those of
+(seed, epoch, step) determines a batch. Operations and partners are those of
 a batch: an image alone cannot be made again, its batch can.
 """
 

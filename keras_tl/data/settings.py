@@ -23,7 +23,7 @@ class FolderSettings(Settings):
     """Settings of images in a folder; see `folders.from_folder`."""
 
     data: Path | None = None  # Folder of your own images, in place of the dataset.
-    bad_images: Literal["error", "skip"] = "error"  # What to do with broken files.
+    bad_images: Literal["error", "skip"] = "error"  # Treatment of broken files.
     limit: int | None = None  # Keep at most this many images of each split.
 
     def __post_init__(self):

@@ -25,7 +25,7 @@ class Source(Protocol):
     """A sequence of examples.
 
     Attributes:
-        kind: What the examples are: "image", "text" or "features".
+        kind: Kind of the examples: "image", "text" or "features".
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Source(Protocol):
         return None
 
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
-        """Return what a person can be shown of some examples.
+        """Return some examples in a form that a report can show.
 
         Returns:
             uint8 images `(count, rows, columns, 3)` of at most `side` pixels a side, a
@@ -76,7 +76,7 @@ class Source(Protocol):
 
 
 class Wrapper(Source):
-    """A source around a source: what it does not change is that of the other.
+    """A source around another source, with the same behaviour unless overridden.
 
     Attributes:
         source: The examples inside.
@@ -98,7 +98,7 @@ class Wrapper(Source):
         return self.source.input_spec()
 
     def save(self, folder: Path) -> None:
-        """Write what the examples inside need."""
+        """Write the files that the examples inside need."""
         self.source.save(folder)
 
 
@@ -109,7 +109,7 @@ class Arrays(Source):
     Attributes:
         values: Array `(count, ...)`, or what is indexed like one along its first axis,
             such as the rows of a cache that stay on disk.
-        kind: What a row is.
+        kind: Kind of the rows.
 
     >>> Arrays(np.arange(6).reshape(3, 2)).read([2, 0]).tolist()
     [[4, 5], [0, 1]]
@@ -145,7 +145,7 @@ class Arrays(Source):
 
 @dataclass(frozen=True, eq=False)
 class _Images(Source):
-    """What sources of images have in common.
+    """Common behaviour of sources of images.
 
     Attributes:
         image_size: Side in pixels of the squares that `read` returns. `None` returns
@@ -258,13 +258,13 @@ class ImageFiles(_Images):
 
 @dataclass(frozen=True, eq=False)
 class Stored(Wrapper):
-    """What was read or computed from the examples of a source, kept for the next time.
+    """Rows that were read or computed from the examples of a source, and kept.
 
     Attributes:
         source: The examples themselves, which people are still shown.
         values: One row for each of them, as an array in memory, or as what is indexed
             like one, such as the rows of a cache that stay on disk.
-        kind: What a row is: the kind of the source, or "features".
+        kind: Kind of the rows: that of the source, or "features".
     """
 
     source: Source
@@ -293,7 +293,7 @@ class Stored(Wrapper):
         return self.values if isinstance(self.values, np.ndarray) else None
 
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
-        """Return what the source shows of its examples."""
+        """Return the examples as the source inside shows them."""
         return self.source.preview(indices, side)
 
     def input_spec(self) -> dict:
@@ -331,7 +331,7 @@ class Selection(Wrapper):
         return replace(self, source=self.source.at_size(image_size))
 
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
-        """Return what the source shows of the selected examples."""
+        """Return the selected examples as the source shows them."""
         return self.source.preview(self.indices[np.asarray(indices, "int64")], side)
 
 
@@ -347,7 +347,7 @@ class Concatenation(Wrapper):
 
     @property
     def source(self) -> Source:
-        """The first of the sources, which stands for the others."""
+        """The first of the sources, whose kind and size are those of all."""
         return self.sources[0]
 
     def __len__(self) -> int:
@@ -367,7 +367,7 @@ class Concatenation(Wrapper):
         return Concatenation(tuple(s.at_size(image_size) for s in self.sources))
 
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
-        """Return what the sources show of some examples."""
+        """Return some examples as their sources show them."""
         if any(source.preview([], side) is None for source in self.sources):
             return None
         return self._rows("preview", indices, side)
@@ -389,7 +389,7 @@ class Concatenation(Wrapper):
 
 
 def as_source(inputs: Source | np.ndarray | Sequence[Path | bytes]) -> Source:
-    """Return a source for what callers usually have in their hands.
+    """Return a source for arrays, lists of files or lists of texts.
 
     Args:
         inputs: A source, which is returned as it is; an array: images if uint8

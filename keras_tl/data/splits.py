@@ -84,7 +84,7 @@ class Split:
         """Keep only the examples at `indices`, in that order."""
         indices = np.asarray(indices, "int64")
         last = indices >= len(self) - self.beside
-        # What stands beside the others stays behind them.
+        # Examples beside the others stay behind them.
         indices = np.concatenate([indices[~last], indices[last]])
         return replace(
             self,
@@ -245,7 +245,7 @@ def join(first: Split, second: Split) -> Split:
 
 
 def beside(first: Split, second: Split) -> Split:
-    """Put the examples of another split beside those of a training split.
+    """Add the examples of another split beside those of a training split.
 
     Every batch then has as many rows of `second` as of `first`, in turns: rows 0, 2,
     4, ... are of `first`, rows 1, 3, 5, ... of `second`. An epoch is one pass over
@@ -274,7 +274,7 @@ def unlabelled(split: Split) -> Split:
 
 
 def few(splits: Splits, labels: int, *, seed: int) -> Splits:
-    """Keep a number of labels of each class for training, and as many to choose by.
+    """Keep a number of labels of each class for training, and as many for validation.
 
     Validation keeps all that it has where that is less; test stays as it is.
 
@@ -305,7 +305,7 @@ def few(splits: Splits, labels: int, *, seed: int) -> Splits:
 
 
 def class_weights(labels: np.ndarray, num_classes: int) -> list[float]:
-    """Weigh examples so that every class counts alike, and their mean is 1.
+    """Compute weights with mean 1 by which every class counts alike.
 
     Args:
         labels: int `(count,)`, of the training split.

@@ -19,7 +19,7 @@ from keras_tl.data.sources import Indices, Source, Stored, Wrapper
 # Name of the tokenizer in the folder of a run.
 FILE = "tokenizer.json"
 
-# What separates the columns of a table, by the suffix of its file.
+# Separator of the columns of a table, by the suffix of its file.
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -107,7 +107,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
-        """Load what `save` has written.
+        """Load a tokenizer that `save` has written.
 
         Raises:
             InputError: The file is absent or holds no tokenizer.
@@ -142,7 +142,7 @@ class _Tokenized(Wrapper):
 
     Attributes:
         source: The texts.
-        tokenizer: What made their tokens.
+        tokenizer: The tokenizer that computed their tokens.
     """
 
     source: Source

@@ -133,8 +133,8 @@ def _transform(
     pixels = tf.reshape(images, [-1, height * width, channels])
 
     def read(row, column):
-        found = tf.gather(pixels, row * width + column, axis=1, batch_dims=1)
-        return tf.cast(found, tf.float32)
+        values = tf.gather(pixels, row * width + column, axis=1, batch_dims=1)
+        return tf.cast(values, tf.float32)
 
     above = read(top, left) * (1 - to_right) + read(top, right) * to_right
     below = read(bottom, left) * (1 - to_right) + read(bottom, right) * to_right

@@ -1,4 +1,4 @@
-"""Load what a run has saved, and use it for predictions."""
+"""Load the model of a finished run, and use it for predictions."""
 
 import json
 import zipfile
@@ -177,7 +177,7 @@ def load_model(path: Path | str) -> "keras.Model":
     other errors for damaged ones. Code in a file (a Lambda layer) is never run.
 
     Raises:
-        InputError: What is wrong with the file.
+        InputError: The file is damaged or cannot be loaded safely.
     """
     path = Path(path)
     if not path.is_file():

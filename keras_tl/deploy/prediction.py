@@ -1,4 +1,4 @@
-"""Predict with a finished run: what `keras-tl predict` does."""
+"""Predict with a finished run, for the command `keras-tl predict`."""
 
 import csv as csv_files
 import os

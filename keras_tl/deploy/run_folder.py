@@ -1,4 +1,4 @@
-"""Save what a run has made into its folder."""
+"""Save the model and the results of a run into its folder."""
 
 import shutil
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def save(
         results: Name -> evaluation on the test split; the last is that of `model`.
         histories: Phase -> history, of the phases of `model`; none where nothing was
             trained by epochs, and then no `history.csv` and no curves.
-        objective: What the model learned; a single label by default.
+        objective: Objective of the training; a single label by default.
         cache: The features that the run took from earlier ones, and computed itself.
 
     Returns:

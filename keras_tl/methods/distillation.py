@@ -37,7 +37,7 @@ def teach(
         splits: The data, of whose training split the logits are computed.
         image_size: Side in pixels of the student's images. Those of all three splits
             are resized to the teacher's size first, augmented there where asked, and
-            then resized to this one: the student is judged on images as sharp, or as
+            then resized to this one: the student is evaluated on images as sharp, or as
             blurred, as those it learns from.
         augment: Augments the images at the teacher's size, before teacher and student
             see them, as whole numbers in [0, 255]; the best students see many augmented

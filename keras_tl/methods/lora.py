@@ -142,7 +142,7 @@ def _copy(adapted, plain):
     """Copy the weights of a layer, and of those it holds, as attention holds some."""
     pairs = zip(adapted._flatten_layers(), plain._flatten_layers(), strict=True)
     for one, other in pairs:
-        # What Keras would write to a file: with LoRA, the sum.
+        # The values that Keras would write to a file: with LoRA, the sum.
         kept = {}
         one.save_own_variables(kept)
         other.load_own_variables(kept)

@@ -31,7 +31,7 @@ def label(split: Split, tasks: Mapping[str, tuple[np.ndarray, int]]) -> Split:
 
     Returns:
         The split with the labels of all tasks, one-hot and side by side, as its
-        targets; where a label is not known, nothing is learnt.
+        targets; a label that is not known has no effect.
 
     Raises:
         InputError: No tasks, or labels of another number or out of range.

@@ -91,7 +91,7 @@ def from_settings(settings: BackboneSettings) -> keras.Model:
 
 
 def _warn_of_few_cells(model, backbone, image_size):
-    # What is left of an image in a map of 1x1 cells has lost its layout: CIFAR-10 at 32
+    # A map of 1x1 cells no longer has the layout of an image: CIFAR-10 at 32
     # pixels in VGG16 scores far below the same images scaled up.
     cells = model.output.shape[1]
     if cells < 3:
@@ -103,7 +103,7 @@ def _warn_of_few_cells(model, backbone, image_size):
 
 
 def preprocess(image: keras.KerasTensor, contract: str) -> keras.KerasTensor:
-    """Put a preprocessing contract into the graph, as plain operations and layers.
+    """Apply a preprocessing contract in the graph, as plain operations and layers.
 
     Args:
         image: Raw RGB `(batch, height, width, 3)` in [0, 255].

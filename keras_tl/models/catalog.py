@@ -250,7 +250,7 @@ def check(
     image_size: int,
     preprocessing: str | None = None,
 ) -> None:
-    """Raise `InputError` for what `load` would not take, before it is called."""
+    """Raise `InputError` for arguments that `load` would refuse, before loading."""
     backbone = find(name)
     if preprocessing is not None and preprocessing not in PREPROCESSING:
         raise errors.unknown("preprocessing", preprocessing, PREPROCESSING)

@@ -259,7 +259,7 @@ def _members(model, name):
     names = [layer.name for layer in leaves(model)]
     if name in names:
         return [names.index(name)]
-    # What follows must not be a digit or letter: "block1" is not in "block10_conv".
+    # No digit or letter may follow: "block1" is not in "block10_conv".
     start = re.compile(re.escape(name) + r"(?=_|[a-z]_|$)")
     members = [i for i, layer_name in enumerate(names) if start.match(layer_name)]
     if not members:
@@ -304,6 +304,6 @@ def _apply(model, flags):
             # that LoRA leaves as they are, in this layer or in those it holds.
             for weight in layer.weights:
                 weight.trainable = layer.trainable and "lora_" in weight.name
-    # Without this, `fit` would go on with the flags of the last compile.
+    # Without this, `fit` would continue with the flags of the last compile.
     model.compiled = False
     model.train_function = None

@@ -1,4 +1,4 @@
-"""Put a new classifier on a backbone."""
+"""Attach a new classifier to a backbone."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from keras_tl.models import splitting
 def attach(
     backbone: keras.Model, num_classes: int, *, dropout: float = 0.2
 ) -> keras.Model:
-    """Put a linear classifier on top of `backbone`: pool, dropout, logits.
+    """Attach a linear classifier to `backbone`: pool, dropout, logits.
 
     Args:
         backbone: Model to features `(batch, rows, columns, channels)`, of which the
@@ -46,7 +46,7 @@ def attach_mlp(
     hidden: Sequence[int] = (4096, 4096),
     dropout: float = 0.5,
 ) -> keras.Model:
-    """Put hidden layers and a classifier on top of `backbone`.
+    """Attach hidden layers and a classifier to `backbone`.
 
     The head that VGG16 had on ImageNet, and that many articles put back: features
     flattened, ReLU layers, dropout before the logits. On small data it has far more

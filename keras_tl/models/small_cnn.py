@@ -1,4 +1,4 @@
-"""A small convolutional network from scratch: what every transfer is compared with."""
+"""A small convolutional network to train from scratch: the baseline of transfer."""
 
 import keras
 from keras import layers

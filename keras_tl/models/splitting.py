@@ -65,7 +65,7 @@ def split_at(
 def frozen_cut(model: keras.Model) -> tuple[str, keras.KerasTensor] | None:
     """Find the deepest cut below which nothing trains and nothing is random.
 
-    What lies below gives the same output for the same image in every epoch, so that it
+    The layers below give the same output for the same image in every epoch, so that it
     needs to run only once.
 
     Returns:

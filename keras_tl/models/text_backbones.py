@@ -62,7 +62,7 @@ def load(
 
 
 def check(weights: Path | str, sequence_length: int) -> None:
-    """Raise `InputError` for what `load` would not take, before it loads anything."""
+    """Raise `InputError` for arguments that `load` would refuse, before it loads."""
     errors.check_at_least("sequence_length", sequence_length, 3)
     folder = Path(weights)
     missing = [name for name in FILES if not (folder / name).is_file()]

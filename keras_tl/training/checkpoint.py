@@ -21,7 +21,7 @@ class Checkpoint(keras.callbacks.Callback):
     """Write the state of a phase after each epoch, and restore it before the first.
 
     Keras's `BackupAndRestore` keeps weights and optimizer, but neither the state of the
-    other callbacks nor the history: a run that goes on from it may stop at another
+    other callbacks nor the history: a run that resumes from it may stop at another
     epoch and keep other weights (https://github.com/keras-team/keras/issues/17012).
     Here one file holds all of it, written in one step.
 

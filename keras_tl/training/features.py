@@ -128,7 +128,7 @@ def has_room(stem: "keras.Model", count: int, cache: store.Cache | None = None) 
 
 
 def fingerprint(stem: "keras.Model") -> str:
-    """Hash all that the output of a frozen stem depends on, besides its input.
+    """Hash everything except its input that determines the output of a frozen stem.
 
     Layers and operations with their settings and constants; weights; types of numbers;
     the kind of device; the versions of Keras and its backend; the source of layers that
@@ -177,7 +177,7 @@ def _without_names(config):
     numbers = {}
 
     def is_policy(value):
-        # The name of a policy says what numbers it stands for.
+        # The name of a policy determines its dtypes.
         return "Policy" in value.get("class_name", "")
 
     def find(value):

@@ -1,4 +1,4 @@
-"""What a model learns from its labels, and how it is judged.
+"""Objectives of training: loss, metrics and evaluation for each kind of labels.
 
 An `Objective` holds in one place what the training loop, the test of learning rates,
 evaluation, report and saved model have to agree on: loss, metrics, which of them select
@@ -20,7 +20,7 @@ Direction = Literal["min", "max"]
 
 
 class Objective(Protocol):
-    """What a model learns, and how it is judged.
+    """Loss, metrics and evaluation for one kind of labels.
 
     Attributes:
         name: Name in manifests and reports.

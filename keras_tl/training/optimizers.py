@@ -18,7 +18,7 @@ from keras_tl.training import schedules
 
 
 class _Layerwise:
-    """The part of the classes below that Keras's optimizers lack."""
+    """Multiply the learning rate of each variable by a factor of its own."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ def match(
         Path -> factor.
 
     Raises:
-        InputError: A pattern is found in no path, or only where an earlier one is.
+        InputError: A pattern matches no path, or only those of an earlier one.
 
     >>> match({"block5": 0.3}, ["block5_conv1/kernel", "logits/kernel"])
     {'block5_conv1/kernel': 0.3, 'logits/kernel': 1.0}

@@ -38,13 +38,13 @@ LAST = "last"
 
 @dataclass(frozen=True)
 class Setup:
-    """What the phases of a run have in common.
+    """Settings that all phases of a run share.
 
     Attributes:
         placement: Devices to train on; the models were built in its scope.
         batch_size: Examples per step, over all devices, at least 1.
         seed: Decides, with epoch and example, order and augmentation.
-        objective: What is learned from the labels.
+        objective: Loss and metrics of the labels.
         augment: See `pipeline.Training`. Without it and without `mix`, everything below
             the first layer that trains or is random runs only once over the data, where
             there is room.
@@ -107,7 +107,7 @@ def setup(
     trial: str | None = None,
     **options,
 ) -> Setup:
-    """Build the setup of a run from the settings that recipes have in common.
+    """Build the setup of a run from the common settings of recipes.
 
     Args:
         settings: The recipe's settings.
@@ -215,7 +215,7 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
         model: A functional model that gives logits.
         splits: Its training split is fitted, its validation split selects the epoch;
             the test split is not read.
-        setup: What the phases of a run have in common.
+        setup: Settings that all phases of a run share.
         phase: Length, learning rate and method of this one.
 
     Returns:
@@ -305,7 +305,7 @@ def precompute_frozen(
         model: A functional model; the first layer that trains or is random now, and all
             above it, are kept.
         splits: Its data.
-        setup: What the phases have in common. Where it augments images anew in every
+        setup: Settings that all phases share. Where it augments images anew in every
             epoch, nothing can be run beforehand.
         test: Whether to run over the test split too.
 
@@ -491,7 +491,7 @@ def _run(trainer, training, validation, setup, phase, stopper, checkpoint):
 def _selection(trainer, validation, setup, phase, stopper, checkpoint):
     """Build the callbacks that select the epoch whose weights are kept."""
     callbacks = _averaged(trainer.optimizer, stopper)
-    # A phase that goes on has its start among what is restored.
+    # A resumed phase restores the weights of its start as well.
     if phase.keep_start and not checkpoint.epoch and setup.choose_by != LAST:
         start = trainer.evaluate(validation, verbose=0, return_dict=True)
         callbacks.append(_KeepStart(stopper, start[setup.choose_by]))
@@ -518,7 +518,7 @@ def _state_file(setup, phase):
 
 
 def _outcome(stopper, checkpoint, setup, phase) -> str:
-    """Describe which weights a phase leaves, and why it ended."""
+    """Describe which weights a phase kept, and why it ended."""
     name = setup.choose_by
     if name == LAST:
         return f"kept the last epoch, {checkpoint.epoch}."

@@ -1,4 +1,4 @@
-"""Where a model trains: one device, or several with the same weights on each.
+"""Place training on one device, or on several with the same weights on each.
 
 On one device there is no strategy, and `scope()` does nothing. On several, each holds
 a copy of the weights and gets an equal share of every global batch, so that the same
@@ -108,7 +108,7 @@ Received: batch_size=0
 
 
 def check_model(placement: "Placement", model: "keras.Model") -> None:
-    """Raise `InputError` for a model that the strategy would train wrongly.
+    """Raise `InputError` for a model that the strategy would train incorrectly.
 
     Call it where `fit` is called. On one device without a strategy all models pass.
 
@@ -189,7 +189,7 @@ def compile_options(
 
 @dataclass(frozen=True)
 class Placement:
-    """Devices and precision of a training run, as `choose` found them.
+    """Devices and precision of a training run, as `choose` returns them.
 
     Attributes:
         strategy: None for the one device that TensorFlow takes by itself.

@@ -1,4 +1,4 @@
-"""Show how far training is, and stop it where it leads nowhere."""
+"""Show the progress of training, and stop it when its loss is not finite."""
 
 import math
 import time
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from keras_tl import progress
 
-# Seconds after which an epoch that goes on says how far it is, where there is no bar.
+# Seconds between lines of progress within an epoch, where there is no bar.
 LONG_EPOCH = 60
 
 
@@ -87,14 +87,14 @@ class PhaseProgress(keras.callbacks.Callback):
 
     def _print(self):
         print(f"{self.phase:>15}  {self._text}  {self._lines}", flush=True)
-        # What was said is not said again at the end.
+        # Values that were printed are not printed again at the end.
         self._text = ""
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
     """Raise `FloatingPointError` in the first step whose loss is NaN or infinite.
 
-    Keras would go on to the end with weights that are all NaN.
+    Keras would continue to the end with weights that are all NaN.
     """
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -62,7 +62,7 @@ def find(
     Args:
         model: A model with its layers frozen as they are to train.
         splits: Its data; only training and validation splits are read.
-        setup: What the phases have in common.
+        setup: Settings that all phases share.
         phase: The phase whose optimizer and method are tested.
         lowest: Learning rate of the first step, above 0.
         highest: Learning rate of the last step, above `lowest`.

@@ -34,7 +34,7 @@ def unfreeze_gradually(
     Args:
         model: A classifier on a backbone.
         splits: Its data.
-        setup: What the phases have in common.
+        setup: Settings that all phases share.
         phase: Epochs of each stage and largest learning rate of the head. Its name is
             the prefix of the names of the stages; a second call with the same
             `setup.state` needs another one. Each stage continues where the one before
@@ -85,7 +85,7 @@ def fine_tune_blocks(
     Args:
         model: A classifier on a backbone, whose head is fitted.
         splits: Its data.
-        setup: What the phases have in common.
+        setup: Settings that all phases share.
         phase: Length, name and largest learning rate, that of the head; such as
             `phases.fine_tuning` returns.
         blocks: Number of blocks that train, from the output back.
@@ -127,7 +127,7 @@ def fit_and_fine_tune(
     Args:
         model: A backbone with a head of `heads`; nothing has to be frozen before.
         splits: Its data.
-        setup: What the phases have in common.
+        setup: Settings that all phases share.
         epochs: Most epochs of fine-tuning.
         head_epochs: Most epochs of the head alone.
         learning_rate: Largest learning rate of the head, in its own phase.

@@ -148,7 +148,7 @@ class Store:
             KeyError: A row that is not there.
         """
         self.flush()
-        # What was looked up was used: `keras-tl cache list` shows when.
+        # A lookup counts as use: `keras-tl cache list` shows when.
         with contextlib.suppress(OSError):
             os.utime(self.folder / "stem.json")
         places = np.array([self._places[key] for key in keys], "int64").reshape(-1, 2)
@@ -251,7 +251,7 @@ def clear(folder: Path) -> int:
 
 
 def _shards(folder):
-    # What begins with a dot is being written, or was when its process was killed.
+    # Names with a leading dot are unfinished files, perhaps of a killed process.
     return sorted(p for p in folder.glob("*.shard") if not p.name.startswith("."))
 
 

@@ -19,7 +19,7 @@ Tensor = keras.KerasTensor
 
 @dataclass(frozen=True)
 class Batch:
-    """What a term can be computed from.
+    """Values that a term can be computed from.
 
     Attributes:
         inputs: Examples as the model takes them.

@@ -21,9 +21,9 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(
     cpu, [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from keras_tl.data.splits import Split, Splits
+from keras_tl.data.splits import Split, Splits, beside
 from keras_tl.methods import distillation, multi_task, regularizers
-from keras_tl.training import phases, placement
+from keras_tl.training import phases, placement, terms
 
 def split(count, seed):
     rng = np.random.default_rng(seed)
@@ -43,8 +43,19 @@ def joint(model, steps):
     heads["task"].set_weights([np.ones((4, 3)), np.zeros(3)])
     return multi_task.learn(heads, {"task": 3.0})(model, steps)
 
+# 21 images of each half: every device must get both halves, in pairs.
+others = dataclasses.replace(split(30, 3), targets=None)
+paired = dataclasses.replace(plain, train=beside(plain.train, others))
+
+def near(model, steps):
+    def loss(batch):
+        features = batch.outputs["pool"]
+        apart = keras.ops.sum((features[::2] - features[1::2]) ** 2, -1)
+        return batch.progress * keras.ops.mean(apart)
+    return terms.Term(loss, layers=["pool"])
+
 def old_head():
-    # It must say something of the features.
+    # Its answers must depend on the features.
     begin = keras.initializers.RandomNormal(stddev=2.0, seed=1)
     head = layers.Dense(5, kernel_initializer=begin)
     head.build((None, 4))
@@ -56,6 +67,7 @@ METHODS = {
     "l2_sp": (plain, lambda: regularizers.l2_sp(alpha=1.0, beta=1.0)),
     "delta": (plain, lambda: regularizers.delta(["conv"], alpha=1.0, beta=1.0)),
     "lwf": (plain, lambda: regularizers.lwf(old_head(), alpha=10.0)),
+    "beside": (paired, lambda: near),
 }
 
 def train(name, place):
@@ -85,7 +97,7 @@ def apart(name):
 
 print(json.dumps({name: apart(name) for name in METHODS}))
 """
-METHODS = ("distillation", "multi_task", "l2_sp", "delta", "lwf")
+METHODS = ("distillation", "multi_task", "l2_sp", "delta", "lwf", "beside")
 
 
 @pytest.fixture(scope="module")
