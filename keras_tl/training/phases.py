@@ -543,7 +543,7 @@ def _interruption(stopped, phase, model, setup) -> BaseException:
         kept = f"The best weights so far are in {path}."
     if isinstance(stopped, KeyboardInterrupt):
         again = (
-            f" Go on with --resume {Path(setup.state).parent}" if setup.state else ""
+            f" Continue with --resume {Path(setup.state).parent}" if setup.state else ""
         )
         return KeyboardInterrupt(kept + again)
     advice = "Try a smaller learning_rate"
