@@ -190,7 +190,14 @@ def test_the_best_probe_is_saved_as_a_plain_model(layers, tmp_path):
     assert (said == data.test.labels).mean() == pytest.approx(right)
 
 
-@pytest.mark.parametrize("name", sorted(STUDIES))
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The slow ones are run by .ci/run.
+        pytest.param(name, marks=() if name == "cross_validation" else pytest.mark.slow)
+        for name in sorted(STUDIES)
+    ],
+)
 def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
     name, tmp_path, capsys
 ):
@@ -303,6 +310,7 @@ def test_random_weights_are_the_same_when_cross_validation_goes_on(
     np.testing.assert_array_equal(known[0], known[-2])
 
 
+@pytest.mark.slow
 def test_every_way_to_fine_tune_trains_as_long_and_as_much(tmp_path, capsys):
     recipe = importlib.import_module("recipes.gradual_unfreezing")
     settings = STUDIES["gradual_unfreezing"] | {"methods": recipe.METHODS}
@@ -381,7 +389,14 @@ def photographs(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("augment", ["mix_up", "cut_mix", "rand_augment"])
+@pytest.mark.parametrize(
+    "augment",
+    [
+        "cut_mix",
+        pytest.param("mix_up", marks=pytest.mark.slow),
+        pytest.param("rand_augment", marks=pytest.mark.slow),
+    ],
+)
 def test_quickstart_trains_with_each_augmentation(augment, tmp_path):
     quickstart = importlib.import_module("recipes.quickstart")
     sizes = SIZES["quickstart"] | {"augment": augment, "limit": 20, "epochs": 1}

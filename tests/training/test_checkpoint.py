@@ -187,6 +187,7 @@ def test_damaged_state_is_named(make_backbone, colours, here, tmp_path, content)
         )
 
 
+@pytest.mark.slow
 def test_a_run_that_is_really_killed_goes_on_to_the_same_result(tmp_path):
     """The whole way: SIGKILL to the command, then `--resume`."""
     command = [sys.executable, "-m", "keras_tl", "run", "vgg16_cifar10"]
