@@ -4,12 +4,15 @@ Each function sets `trainable` on the layers themselves and leaves the model
 uncompiled: Keras reads the flags when a model is compiled, and a change after that is
 a silent no-op. With no compiled state left, `fit` raises Keras's own error instead.
 
-BatchNormalization stays frozen unless it is asked for. Calling a backbone with
-`training=False` does not hold under `fit` once its weights are trainable
-(https://github.com/keras-team/keras/issues/20285); `trainable=False` on the layer
-does: it then normalizes by its moving statistics and leaves them alone.
+BatchNormalization stays frozen unless it is asked for, also inside other layers.
+Calling a backbone with `training=False` does not hold under `fit` once its weights are
+trainable (https://github.com/keras-team/keras/issues/20285); `trainable=False` on the
+layer does: it then normalizes by its moving statistics and leaves them alone. Dropout
+and stochastic depth between frozen layers are switched off, so that a frozen backbone
+has the same output in training as in prediction.
 """
 
+import gc
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 import keras
 
 from keras_tl import errors
-from keras_tl.models import catalog
+from keras_tl.models import catalog, splitting
 
 
 def freeze(model: keras.Model) -> None:
@@ -137,7 +140,9 @@ def blocks(model: keras.Model) -> dict[str, list[str]]:
             are named in the same way, such as `block1_conv`, `block2_conv`.
 
     Returns:
-        Name of the block -> names of its layers, in the order of the model.
+        Name of the block -> names of its layers, in the order of the model. Layers
+        without the name of a block, such as transitions, belong to the next block;
+        those of the stem, before the first, and of the head to none.
 
     Raises:
         InputError: No layer has the name of a block.
@@ -148,11 +153,15 @@ def blocks(model: keras.Model) -> dict[str, list[str]]:
     """
     names = [layer.name for layer in leaves(model)]
     pattern = catalog.block_pattern(model.name, names)
+    matches = [pattern and re.match(pattern, name) for name in names]
+    named = [i for i, match in enumerate(matches) if match]
+    first = _end_of_stem(model, names[: named[0]]) if named else 0
     grouped = {}
-    for name in names:
-        match = pattern and re.match(pattern, name)
-        if match:
-            grouped.setdefault(match.group(1), []).append(name)
+    # A layer without the name of a block leads to the next block.
+    for index in named:
+        members = names[first : index + 1]
+        grouped.setdefault(matches[index].group(1), []).extend(members)
+        first = index + 1
     if not grouped:
         raise errors.InputError(
             f"The blocks of {model.name} are not known: its layers have names of no "
@@ -160,6 +169,16 @@ def blocks(model: keras.Model) -> dict[str, list[str]]:
             "`train_only`."
         )
     return grouped
+
+
+def _end_of_stem(model, names):
+    """Count the layers before the first block: up to the last place to cut there."""
+    try:
+        cuts = {name for name, _ in splitting.cut_points(model)}
+    except errors.InputError:
+        return len(names)
+    ends = [index for index, name in enumerate(names, start=1) if name in cuts]
+    return ends[-1] if ends else len(names)
 
 
 # Names that `models.heads` gives its layers.
@@ -269,14 +288,11 @@ def _members(model, name):
 
 
 def _train(model, layers, batch_normalization):
-    _apply(
-        model,
-        {
-            id(layer): batch_normalization
-            or not isinstance(layer, keras.layers.BatchNormalization)
-            for layer in layers
-        },
-    )
+    flags = {
+        id(layer): batch_normalization or not _is_normalization(layer)
+        for layer in layers
+    }
+    _apply(model, flags, batch_normalization)
 
 
 def _train_alone(model, layers, batch_normalization):
@@ -284,10 +300,20 @@ def _train_alone(model, layers, batch_normalization):
     _train(model, layers, batch_normalization)
 
 
-def _apply(model, flags):
+def _apply(model, flags, batch_normalization=False):
     # A nested model that is frozen itself would hide the flags of its layers, and
     # setting its flag sets theirs: so containers first, then the layers.
-    wanted = {id(layer): layer.trainable for layer in leaves(model)} | flags
+    layers = leaves(model)
+    wanted = {id(layer): layer.trainable for layer in layers} | flags
+    # BatchNormalization inside a layer has a flag of its own, which that of the layer
+    # would set: it trains where both do.
+    inner = {
+        id(one): batch_normalization if id(layer) in flags else one.trainable
+        for layer in layers
+        for one in layer._flatten_layers(include_self=False)
+        if _is_normalization(one)
+    }
+    before = {id(weight) for weight in model.trainable_weights}
     containers = [model]
     for container in containers:
         containers += [
@@ -296,14 +322,85 @@ def _apply(model, flags):
     if not all(container.trainable for container in containers):
         for container in containers:
             container.trainable = True
-    for layer in leaves(model):
+    for layer in layers:
         layer.trainable = wanted[id(layer)]
-        inner = layer._flatten_layers()
-        if any(getattr(one, "lora_enabled", False) for one in inner):
+        parts = layer._flatten_layers()
+        for one in parts:
+            if id(one) in inner:
+                one.trainable = layer.trainable and inner[id(one)]
+        if any(getattr(one, "lora_enabled", False) for one in parts):
             # The flag of a layer sets that of each of its weights, also of the kernels
             # that LoRA leaves as they are, in this layer or in those it holds.
             for weight in layer.weights:
                 weight.trainable = layer.trainable and "lora_" in weight.name
+    _silence(layers)
+    _uncompile(model)
+    if before != {id(weight) for weight in model.trainable_weights}:
+        for other in _models_that_share(layers):
+            _uncompile(other)
+
+
+def _is_normalization(layer):
+    return isinstance(layer, keras.layers.BatchNormalization)
+
+
+def _uncompile(model):
     # Without this, `fit` would continue with the flags of the last compile.
     model.compiled = False
     model.train_function = None
+
+
+def _models_that_share(layers):
+    """Find the other models, compiled already, that have one of the layers."""
+    changed = {id(layer) for layer in layers if layer.weights}
+    objects = gc.get_objects()
+    models = tuple(t for t in {type(one) for one in objects} if _is_model_class(t))
+    return [
+        one
+        for one in objects
+        if type(one) in models
+        and getattr(one, "compiled", False)
+        and any(id(layer) in changed for layer in one._flatten_layers())
+    ]
+
+
+def _is_model_class(kind):
+    return issubclass(kind, keras.Model)
+
+
+# Layers that do nothing but drop or disturb values in training.
+DROPOUT = (
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+)
+
+
+def _unchanged(inputs, training=False):
+    return inputs
+
+
+def _silence(layers):
+    """Switch off dropout between frozen layers, and on again where layers train.
+
+    A frozen backbone then has the outputs of prediction, as the Keras guide has it by
+    `training=False`. Dropout behind the last frozen weights belongs to the head.
+    """
+    weighted = [i for i, layer in enumerate(layers) if layer.weights]
+    frozen = [i for i in weighted if not layers[i].trainable_weights]
+    last = max(frozen, default=-1)
+    for index, layer in enumerate(layers):
+        silent = index <= last and not layer.trainable
+        for one in layer._flatten_layers():
+            if type(one) not in DROPOUT or silent == splitting.is_silent(one):
+                continue
+            if silent:
+                one.call = _unchanged
+                setattr(one, splitting.SILENT, True)
+            else:
+                del one.call
+                delattr(one, splitting.SILENT)

@@ -1,5 +1,6 @@
 """Cut a functional model into a stem and a tail where one tensor crosses the cut."""
 
+import inspect
 from collections import Counter
 
 import keras
@@ -89,9 +90,50 @@ def frozen_cut(model: keras.Model) -> tuple[str, keras.KerasTensor] | None:
 def _is_fixed(operation):
     if not isinstance(operation, keras.Layer):
         return True
-    layers = operation._flatten_layers()
-    random = any(hasattr(layer, "seed_generator") for layer in layers)
-    return not operation.trainable_weights and not random
+    if operation.trainable_weights:
+        return False
+    # Statistics move with every batch, also without gamma and beta.
+    return not any(
+        is_random(layer)
+        or (isinstance(layer, keras.layers.BatchNormalization) and layer.trainable)
+        for layer in operation._flatten_layers()
+    )
+
+
+def is_random(layer: keras.Layer) -> bool:
+    """Return whether a layer draws random numbers while training.
+
+    Keras's layers hold a `keras.random.SeedGenerator`; of others, the source is
+    searched for "random" as well. Layers within the layer are not considered. Dropout
+    that `freezing` has silenced draws nothing.
+
+    >>> is_random(keras.layers.RandomFlip()), is_random(keras.layers.Rescaling(2.0))
+    (True, False)
+    """
+    if is_silent(layer):
+        return False
+    if layer._seed_generators:
+        return True
+    if type(layer).__module__.partition(".")[0] == "keras":
+        return isinstance(layer, keras.layers.Lambda) and _names_random(layer.function)
+    return _names_random(type(layer))
+
+
+def is_silent(layer: keras.Layer) -> bool:
+    """Return whether `freezing` has switched a dropout layer off."""
+    return SILENT in vars(layer)
+
+
+# Attribute of the layers that `freezing` has switched off.
+SILENT = "_keras_tl_silent"
+
+
+def _names_random(function):
+    try:
+        return "random" in inspect.getsource(function)
+    except (OSError, TypeError):
+        # Typed into an interpreter, or built in: it cannot be read.
+        return False
 
 
 def functional(model: keras.Model) -> keras.Model:
