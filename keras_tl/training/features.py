@@ -1,13 +1,13 @@
 """Run the frozen part of a model once, and keep its features."""
 
+import functools
 import hashlib
-import inspect
 import json
 import math
 import shutil
 import sys
 import time
-import uuid
+import types
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ import psutil
 from keras_tl import errors, progress
 from keras_tl.data.sources import Source, Stored
 from keras_tl.data.splits import Split, Splits
-from keras_tl.training import store
+from keras_tl.training import code, store
 
 if TYPE_CHECKING:
     import keras
@@ -54,10 +54,24 @@ def extract(
     errors.check_at_least("batch_size", batch_size, 1)
     errors.check_at_least("len(split)", len(split), 1)
     in_memory = _fits_in_memory(stem, len(split))
-    if cache is None or not _fits_on_disk(stem, len(split), cache):
-        if not in_memory:
-            raise _no_room(stem, len(split))
-        return _as_features(split, run(stem, split.inputs, batch_size, title))
+    if cache is not None and _fits_on_disk(stem, len(split), cache):
+        try:
+            return _extract_cached(stem, split, cache, batch_size, title, in_memory)
+        except (OSError, errors.InputError) as error:
+            if not in_memory:
+                raise
+            errors.warn(
+                f"The cache of features cannot be used: {str(error).rstrip('.')}. They "
+                "are computed in memory instead; `--no-cache` does so from the start."
+            )
+    if not in_memory:
+        raise _no_room(stem, len(split))
+    return _as_features(split, run(stem, split.inputs, batch_size, title))
+
+
+def _extract_cached(stem, split, cache, batch_size, title, in_memory):
+    """Run `stem` over the examples that are not in the cache, and read the others."""
+    store.check_usable(cache.folder)
     kept = store.Store(
         cache.folder,
         fingerprint(stem),
@@ -131,12 +145,15 @@ def fingerprint(stem: "keras.Model") -> str:
     """Hash everything except its input that determines the output of a frozen stem.
 
     Layers and operations with their settings and constants; weights; types of numbers;
-    the kind of device; the versions of Keras and its backend; the source of layers that
-    are not of Keras. Names are left out, since Keras numbers them by what was made
-    before, and so is whether a layer trains.
+    the kind of device; the versions of Keras and its backend; the code of functions and
+    of layers that are not of Keras, with everything that it reads. Names are left out,
+    since Keras numbers them by what was made before, and so is whether a layer trains.
 
     Returns:
         32 hexadecimal digits.
+
+    Raises:
+        InputError: A layer has no configuration.
 
     >>> import keras
     >>> def stem(value):
@@ -154,10 +171,11 @@ def fingerprint(stem: "keras.Model") -> str:
     backend = keras.backend.backend()
     devices = keras.distribution.list_devices() or ["none"]
     made_by = {
+        "format": store.FORMAT,
         "keras": keras.__version__,
         backend: sys.modules[backend].__version__,
         "device": devices[0].partition(":")[0],
-        "model": _without_names(stem.get_config()),
+        "model": _without_names(_config(stem)),
         "code": _own_code(stem),
     }
     digest.update(json.dumps(made_by, sort_keys=True, default=repr).encode())
@@ -166,6 +184,17 @@ def fingerprint(stem: "keras.Model") -> str:
         digest.update(f"{value.dtype} {value.shape}".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
+
+
+def _config(stem):
+    try:
+        return stem.get_config()
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = next(line for line in [*str(error).splitlines(), "?"] if line.strip())
+        raise errors.InputError(
+            f"{stem.name} has a layer that cannot be described, and so not be saved "
+            f"either: {reason.strip().rstrip('.')}. Give it a `get_config`."
+        ) from error
 
 
 # Where Keras's configurations hold names of layers.
@@ -212,14 +241,50 @@ def _without_names(config):
 
 
 def _own_code(stem):
-    """Return the source of layers that are not of Keras, since it may change."""
-    classes = {type(layer) for layer in stem._flatten_layers()}
-    own = [c for c in classes if c.__module__.partition(".")[0] != "keras"]
-    try:
-        return sorted(inspect.getsource(layer) for layer in own)
-    except (OSError, TypeError):
-        # Typed into an interpreter: it cannot be told from another of its name.
-        return uuid.uuid4().hex
+    """Describe the code of a model that is not Keras's own, since it may change.
+
+    Keras's configurations name functions, such as that of a Lambda or an activation,
+    and say nothing of their code; and they have of other layers what these tell.
+    """
+    import keras
+
+    common = {*vars(keras.Layer()), "_functional"}
+    described = []
+    for layer in stem._flatten_layers():
+        if isinstance(layer, keras.Model):
+            continue
+        kind = type(layer)
+        described += [
+            code.describe(value)
+            for name, value in sorted(vars(layer).items())
+            if isinstance(value, types.FunctionType | functools.partial)
+            and name != "call"
+        ]
+        if not _is_of_keras(kind):
+            state = {
+                name: value
+                for name, value in sorted(vars(layer).items())
+                if name not in common
+                and not isinstance(value, keras.Layer | keras.Variable)
+                and not isinstance(value, keras.random.SeedGenerator)
+                and not _holds_layers(value)
+            }
+            described += [code.describe(kind), code.describe(state)]
+    return described
+
+
+def _is_of_keras(kind):
+    return kind.__module__.partition(".")[0] in ("keras", "keras_hub")
+
+
+def _holds_layers(value):
+    import keras
+
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, list | tuple) and all(
+        isinstance(one, keras.Layer | keras.Variable) for one in value
+    )
 
 
 def _size(stem, count):

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ import numpy as np
 from keras_tl import errors, files
 
 HASH_BYTES = 16
+# Changes with the content of the files, so that no version reads those of another.
+FORMAT = 2
 # A shard is written when it has so many bytes, or its first row is so old: a process
 # that is killed loses no more than that.
 SHARD_BYTES, SHARD_SECONDS = 64 * 2**20, 20
@@ -61,9 +64,23 @@ def hash_rows(array: np.ndarray) -> list[bytes]:
     (True, False)
     """
     rows = np.ascontiguousarray(array)
-    return [
-        hashlib.blake2b(row.tobytes(), digest_size=HASH_BYTES).digest() for row in rows
-    ]
+    # Rows of other shape or type are other rows, also where their bytes are the same.
+    kind = hashlib.blake2b(
+        f"{rows.dtype} {rows.shape[1:]} ".encode(), digest_size=HASH_BYTES
+    )
+    hashes = []
+    for row in rows:
+        one = kind.copy()
+        one.update(row.tobytes())
+        hashes.append(one.digest())
+    return hashes
+
+
+def check_usable(folder: Path) -> None:
+    """Raise `OSError` unless files can be written into a folder and read again."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"x")
 
 
 class Store:
@@ -94,7 +111,8 @@ class Store:
         self._new_hashes: list[bytes] = []
         self._new_rows: list[np.ndarray] = []
         for path in _shards(self.folder):
-            self._open(path)
+            if self._is_sound(path):
+                self._open(path)
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._places
@@ -135,9 +153,15 @@ class Store:
             )
         path = self.folder / f"{uuid.uuid4().hex}.shard"
         with files.atomic(path) as temporary, open(temporary, "wb") as file:
-            file.write(b"".join(self._new_hashes))
+            # Pieces of each row, not all at once: a shard is large.
+            hashed = hashlib.blake2b(digest_size=HASH_BYTES)
+            for piece in self._new_hashes:
+                file.write(piece)
+                hashed.update(piece)
             for row in self._new_rows:
                 file.write(row.tobytes())
+                hashed.update(row.tobytes())
+            file.write(hashed.digest())
         self._new_hashes, self._new_rows = [], []
         self._open(path)
 
@@ -154,11 +178,23 @@ class Store:
         places = np.array([self._places[key] for key in keys], "int64").reshape(-1, 2)
         return Rows(self._shards, places, self.shape, self.dtype)
 
+    def _is_sound(self, path):
+        """Return whether a shard is whole; remove one that is damaged."""
+        row = HASH_BYTES + self.row_bytes
+        count, rest = divmod(path.stat().st_size - HASH_BYTES, row)
+        sound = count > 0 and not rest and _is_whole(path)
+        if not sound:
+            errors.warn(
+                f"A file of kept features is damaged: {path}. It is removed, and its "
+                "features are computed again."
+            )
+            with contextlib.suppress(OSError):
+                path.unlink()
+        return sound
+
     def _open(self, path):
         row = HASH_BYTES + self.row_bytes
-        count, rest = divmod(path.stat().st_size, row)
-        if rest or not count:
-            return
+        count = (path.stat().st_size - HASH_BYTES) // row
         with open(path, "rb") as file:
             hashes = file.read(count * HASH_BYTES)
         shard = np.memmap(
@@ -224,7 +260,7 @@ def kept(folder: Path) -> list[Kept]:
                     path.parent,
                     stem["about"],
                     tuple(stem["shape"]),
-                    sum(size // row for size in sizes),
+                    sum(max(0, size - HASH_BYTES) // row for size in sizes),
                     sum(sizes),
                     path.stat().st_mtime,
                 )
@@ -253,6 +289,20 @@ def clear(folder: Path) -> int:
 def _shards(folder):
     # Names with a leading dot are unfinished files, perhaps of a killed process.
     return sorted(p for p in folder.glob("*.shard") if not p.name.startswith("."))
+
+
+def _is_whole(path):
+    """Return whether the content of a shard has the hash at its end."""
+    hashed = hashlib.blake2b(digest_size=HASH_BYTES)
+    left = path.stat().st_size - HASH_BYTES
+    with open(path, "rb") as file:
+        while left:
+            piece = file.read(min(left, 2**20))
+            if not piece:
+                return False
+            hashed.update(piece)
+            left -= len(piece)
+        return file.read() == hashed.digest()
 
 
 def _item_size(dtype: str) -> int:

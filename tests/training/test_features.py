@@ -16,6 +16,7 @@ from keras import layers
 
 from keras_tl import errors
 from keras_tl.data import pipeline
+from keras_tl.data.sources import read_all
 from keras_tl.data.splits import Split
 from keras_tl.models import freezing, heads
 from keras_tl.training import features, phases, store
@@ -333,17 +334,107 @@ def test_policies_of_numbers_are_not_names():
     )
 
 
-def test_a_layer_whose_code_changed_has_another_fingerprint(monkeypatch):
-    before = features.fingerprint(stem(own=1))
-    monkeypatch.setattr(features.inspect, "getsource", lambda layer: "changed")
-    assert features.fingerprint(stem(own=1)) != before
+def helper(x):
+    return x * GAIN
 
-    def unknown(layer):
-        raise OSError
 
-    monkeypatch.setattr(features.inspect, "getsource", unknown)
-    one = stem(own=1)
-    assert features.fingerprint(one) != features.fingerprint(one)
+GAIN = 1.0
+
+
+class Helped(keras.layers.Layer):
+    shift = 0.0
+
+    def call(self, x):
+        return helper(x) + self.shift
+
+
+class Inherited(Helped):
+    pass
+
+
+def of_layer(layer):
+    return features.fingerprint(keras.Sequential([keras.Input((4,)), layer]))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        Helped,
+        Inherited,
+        lambda: layers.Lambda(helper),
+        lambda: layers.Lambda(lambda x: helper(x)),
+        lambda: layers.Activation(helper),
+        lambda: layers.Dense(2, kernel_initializer="ones", activation=helper),
+        lambda: layers.Lambda((lambda inner: lambda x: inner(x))(helper)),
+    ],
+)
+def test_code_and_all_that_it_reads_decide_the_fingerprint(build, monkeypatch):
+    before = of_layer(build())
+    assert of_layer(build()) == before
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "GAIN", 2.0)
+        assert of_layer(build()) != before
+    with monkeypatch.context() as patch:
+        patch.setattr(helper, "__code__", (lambda x: x + GAIN).__code__)
+        assert of_layer(build()) != before
+
+
+def test_functions_of_keras_differ_by_their_place():
+    one, other = (
+        of_layer(layers.Lambda(module.preprocess_input))
+        for module in (keras.applications.vgg16, keras.applications.resnet_v2)
+    )
+    assert one != other
+
+
+def test_what_a_layer_keeps_beside_its_configuration_counts():
+    def shifted(value):
+        layer = Helped()
+        layer.shift = value
+        layer.call = lambda x: x
+        return of_layer(layer)
+
+    assert shifted(1.0) != shifted(2.0)
+    assert shifted(np.ones(4)) == shifted(np.ones(4)) != shifted(np.zeros(4))
+    # A value that cannot be described is never found again.
+    assert len({shifted(object()) for _ in range(2)}) == 2
+
+
+def test_a_layer_without_a_configuration_runs_without_the_cache(colours, tmp_path):
+    class Without(layers.Layer):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def call(self, x):
+            return 2.0 * x
+
+    model = keras.Sequential([keras.Input((8, 8, 3)), Without(object()), layers.Flatten()])
+    with pytest.warns(errors.InputWarning, match="get_config"):
+        features.extract(model, colours.train, cache=store.Cache(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("blocked", ["file", "read-only"])
+def test_a_cache_that_cannot_be_used_costs_a_warning_and_no_run(
+    blocked, colours, tmp_path, monkeypatch
+):
+    folder = tmp_path / "cache"
+    if blocked == "file":
+        folder.write_text("not a folder")
+    else:
+        # The user that runs the tests may be allowed to write anywhere.
+        monkeypatch.setattr(store, "check_usable", denied)
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten()])
+    with pytest.warns(errors.InputWarning, match="--no-cache"):
+        extracted = features.extract(model, colours.train, cache=store.Cache(folder))
+    np.testing.assert_array_equal(
+        read_all(extracted.inputs), features.run(model, colours.train.inputs)
+    )
+
+
+def denied(folder):
+    raise PermissionError(13, "Permission denied", str(folder))
 
 
 def test_another_version_or_device_has_another_fingerprint(monkeypatch):

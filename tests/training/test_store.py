@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import ml_dtypes
@@ -56,21 +57,45 @@ def test_another_stem_finds_nothing(tmp_path):
     assert keys("a")[0] not in store.Store(tmp_path, "other", (2,), "float32")
 
 
-@pytest.mark.parametrize("left", [".one-abc.shard", "cut.shard", "empty.shard"])
-def test_what_a_killed_process_left_is_not_read(left, tmp_path):
+def test_an_unfinished_file_of_a_killed_process_is_not_read(tmp_path):
     one = store.Store(tmp_path, "stem", (2,), "float32")
     one.add(keys("a", "b"), rows(2))
     one.flush()
     (whole,) = one.folder.glob("*.shard")
-    content = whole.read_bytes()
-    whole.unlink()
-    kept = {".one-abc.shard": content, "cut.shard": content[:-1], "empty.shard": b""}
-    (one.folder / left).write_bytes(kept[left])
-    again = store.Store(tmp_path, "stem", (2,), "float32")
-    assert not len(again)
-    assert store.kept(tmp_path)[0].images <= 1
+    whole.rename(one.folder / ".one-abc.shard")
+    assert not len(store.Store(tmp_path, "stem", (2,), "float32"))
     store.clear(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@given(data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_any_damage_is_noticed_and_the_rows_are_made_again(data):
+    with tempfile.TemporaryDirectory() as folder:
+        one = store.Store(Path(folder), "stem", (2,), "float32")
+        one.add(keys("a", "b", "c"), rows(3))
+        one.flush()
+        (path,) = one.folder.glob("*.shard")
+        content = bytearray(path.read_bytes())
+        if data.draw(st.booleans(), label="truncate"):
+            del content[data.draw(st.integers(0, len(content) - 1)) :]
+        else:
+            place = data.draw(st.integers(0, len(content) - 1))
+            content[place] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+        with pytest.warns(errors.InputWarning, match="damaged"):
+            again = store.Store(Path(folder), "stem", (2,), "float32")
+        assert not len(again)
+        assert not path.exists()
+
+
+def test_rows_of_another_shape_or_type_are_other_rows():
+    flat = np.zeros((1, 4), "uint8")
+    hashes = [
+        store.hash_rows(array)[0]
+        for array in (flat, flat.reshape(1, 2, 2), flat.view("float32"))
+    ]
+    assert len(set(hashes)) == 3
 
 
 def test_two_writers_at_once_lose_nothing(tmp_path):
@@ -149,7 +174,7 @@ def test_the_list_says_what_is_kept_and_clearing_removes_only_that(tmp_path):
     (one.folder / "notes").write_text("mine")
     (kept,) = store.kept(tmp_path)
     assert (kept.about, kept.shape, kept.images) == ("vgg16 to block4", (2,), 2)
-    assert kept.size == 2 * (16 + 8)
+    assert kept.size == 2 * (16 + 8) + 16
     assert store.clear(tmp_path) > kept.size
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
         "file",
