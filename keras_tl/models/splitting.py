@@ -115,7 +115,8 @@ def is_random(layer: keras.Layer) -> bool:
     if layer._seed_generators:
         return True
     if type(layer).__module__.partition(".")[0] == "keras":
-        return isinstance(layer, keras.layers.Lambda) and _names_random(layer.function)
+        function = getattr(layer, "function", None)
+        return callable(function) and _names_random(function)
     return _names_random(type(layer))
 
 

@@ -53,6 +53,7 @@ def classifier(*middle, num_classes=3):
         lambda: keras.Sequential([layers.RandomTranslation(0.2, 0.2)]),
         lambda: layers.Pipeline([layers.RandomZoom(0.2)]),
         OwnNoise,
+        lambda: layers.Lambda(lambda x: x + keras.random.normal((8, 8, 3))),
     ],
 )
 def test_nothing_behind_a_random_layer_runs_only_once(random):

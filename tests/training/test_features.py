@@ -409,7 +409,9 @@ def test_a_layer_without_a_configuration_runs_without_the_cache(colours, tmp_pat
         def call(self, x):
             return 2.0 * x
 
-    model = keras.Sequential([keras.Input((8, 8, 3)), Without(object()), layers.Flatten()])
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), Without(object()), layers.Flatten()]
+    )
     with pytest.warns(errors.InputWarning, match="get_config"):
         features.extract(model, colours.train, cache=store.Cache(tmp_path))
     assert not list(tmp_path.iterdir())
