@@ -113,13 +113,16 @@ def fit_heads(inputs: splits.Split, divided: list, method: str, fold: int) -> st
     return measure(method, fold, inputs.labels[judged], logits[judged])
 
 
-def fine_tune(settings, data, pool, place, run, fold: int, indices) -> study.Row:
+def fine_tune(
+    settings, data, pool, copies, place, run, fold: int, indices
+) -> study.Row:
     keras.utils.set_random_seed(settings.seed)
     train, held_out = indices
-    tenth = splits.balanced(pool.labels[train], len(train) // 10, settings.seed)
+    drawn = splits.balanced(pool.labels[train], len(train) // 10, settings.seed)
+    tenth = np.isin(copies[train], copies[train][drawn])
     data = replace(
         data,
-        train=pool.take(np.delete(train, tenth)),
+        train=pool.take(train[~tenth]),
         validation=pool.take(train[tenth]),
         test=pool.take(held_out),
     )
@@ -135,7 +138,7 @@ def fine_tune(settings, data, pool, place, run, fold: int, indices) -> study.Row
     return measure("fine-tuned", fold, data.test.labels, logits)
 
 
-def plan(settings, inputs, test, divided) -> dict:
+def plan(settings, inputs, copies, test, divided) -> dict:
     """Name the trials of heads on frozen features."""
     trials = {
         f"head-fold-{n}": functools.partial(fit_heads, inputs, [fold], "head", n)
@@ -147,8 +150,9 @@ def plan(settings, inputs, test, divided) -> dict:
     trials["head-test"] = functools.partial(fit_heads, whole, last, "head, test", 0)
     if settings.leave_one_out:
         count = settings.leave_one_out
-        few = inputs.take(splits.balanced(inputs.labels, count, settings.seed))
-        alone = folds.leave_one_out(few.labels)
+        chosen = splits.balanced(inputs.labels, count, settings.seed)
+        few = inputs.take(chosen)
+        alone = folds.leave_one_out(few.labels, groups=copies[chosen])
         name = f"head, leaving out 1 of {len(few)}"
         trials["head-one-out"] = functools.partial(fit_heads, few, alone, name, 0)
     return trials
@@ -179,7 +183,11 @@ def main(settings: Config) -> dict:
     started = time.perf_counter()
     place, settings = placement.from_settings(settings)
     data, pool, test = build_data(settings)
-    divided = folds.split(pool.labels, settings.folds, seed=settings.seed)
+    # Copies of an image are tested together, by a model that saw none of them.
+    (copies,) = splits.copies(pool)
+    divided = folds.split(
+        pool.labels, settings.folds, groups=copies, seed=settings.seed
+    )
     # Two of each class: one to leave out, and another to learn from.
     least = 2 * len(np.unique(pool.labels))
     errors.check_at_least("leave_one_out", settings.leave_one_out or least, least)
@@ -191,9 +199,9 @@ def main(settings: Config) -> dict:
     inputs, features_of_test = (
         features.extract(stem, split, cache=cache) for split in (pool, test)
     )
-    trials = plan(settings, inputs, features_of_test, divided)
+    trials = plan(settings, inputs, copies, features_of_test, divided)
     if settings.fine_tune:
-        one = functools.partial(fine_tune, settings, data, pool, place, run)
+        one = functools.partial(fine_tune, settings, data, pool, copies, place, run)
         for n, fold in enumerate(divided, start=1):
             trials[f"fine-tuned-fold-{n}"] = functools.partial(one, n, fold)
     rows = study.run(run.folder, trials)

@@ -25,8 +25,9 @@ def split(
     Args:
         labels: Integers `(examples,)`.
         folds: Number of folds, at least 2.
-        groups: One value for each example, such as its patient or its camera; examples
-            of one group come into the same fold. `None` is a group for each.
+        groups: One value for each example, such as its patient or its camera, or what
+            `splits.copies` returns; examples of one group come into the same fold.
+            `None` is a group for each.
         seed: Seed of the drawing.
 
     Returns:
@@ -54,7 +55,7 @@ def split(
             folds,
             "Give fewer folds, or more examples of that class.",
         )
-    if groups is None:
+    if groups is None or len(np.unique(groups)) == len(labels):
         cut = model_selection.StratifiedKFold(folds, shuffle=True, random_state=seed)
         return list(cut.split(labels, labels))
     groups = _checked(groups, labels)
@@ -77,7 +78,7 @@ def leave_one_out(labels: np.ndarray, *, groups: Sequence | None = None) -> list
     4
     """
     labels = np.asarray(labels)
-    if groups is None:
+    if groups is None or len(np.unique(groups)) == len(labels):
         errors.check_at_least("len(labels)", len(labels), 2)
         folds = list(model_selection.LeaveOneOut().split(labels))
     else:

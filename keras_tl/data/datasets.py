@@ -10,7 +10,7 @@ from PIL import Image
 from keras_tl import errors
 from keras_tl.data import folders, text
 from keras_tl.data.settings import DataSettings
-from keras_tl.data.splits import Split, Splits, limit
+from keras_tl.data.splits import Split, Splits, copies, limit
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "cifar10_sample"
 SAMPLE_NAME, DIGITS_NAME = "cifar10_sample", "digits"
@@ -121,18 +121,21 @@ def from_arrays(
     test_share: float = 0.15,
     seed: int = 0,
 ) -> Splits:
-    """Make three stratified splits of arrays in memory.
+    """Make three stratified splits of arrays in memory; copies stay in one split.
 
     Args:
         train: Images uint8 `(count, height, width, 3)` in [0, 255] and integer labels
             `(count,)` or `(count, 1)`.
-        test: The same for a test split that is given; otherwise it is drawn.
+        test: The same for a test split that is given; otherwise it is drawn. Images of
+            it that are also in `train` are left out there, with a warning.
         class_names: Names in the order of the labels; by default "0", "1", ...
         validation: Part of the training examples drawn for validation, in (0, 1).
         test_share: Part drawn for the test split when none is given, in (0, 1).
         seed: Seed of the drawing.
 
-    >>> images, labels = np.zeros((40, 8, 8, 3), "uint8"), np.arange(40) % 2
+    >>> images = np.arange(40 * 192).reshape(40, 8, 8, 3).astype("uint8")
+    >>> images[:, 0, 0, 0] = labels = np.arange(40)
+    >>> labels = labels % 2
     >>> [len(split) for _, split in from_arrays((images, labels)).items()]
     [30, 4, 6]
     """
@@ -201,12 +204,18 @@ def _table(folder, names) -> Path | None:
 
 
 def _three(given, test, class_names, validation, test_share, seed) -> Splits:
-    """Draw the splits that are missing from the examples that are given."""
+    """Draw the splits that are missing from the examples that are given.
+
+    Copies of an example come into one split, and count once for its size.
+    """
+    numbers, *of_test = copies(given, *([] if test is None else [test]))
     rest, drawn = np.arange(len(given)), "validation"
     if test is None:
-        rest, chosen = _draw(rest, given.labels, test_share, seed)
+        rest, chosen = _draw(rest, given.labels, numbers, test_share, seed)
         test, drawn = given.take(chosen), "validation and test"
-    rest, chosen = _draw(rest, given.labels, validation, seed)
+    else:
+        rest = _without_test(rest, numbers, *of_test)
+    rest, chosen = _draw(rest, given.labels, numbers, validation, seed)
     return Splits(
         given.take(rest),
         given.take(chosen),
@@ -214,6 +223,19 @@ def _three(given, test, class_names, validation, test_share, seed) -> Splits:
         class_names,
         f"{drawn} drawn from the training examples, stratified, seed {seed}.",
     )
+
+
+def _without_test(indices, numbers, of_test):
+    """Leave out the training examples that are test examples too."""
+    both = np.isin(numbers[indices], of_test)
+    if both.all():
+        raise errors.InputError("All training examples are test examples as well.")
+    if both.any():
+        errors.warn(
+            f"{both.sum():,} training examples are test examples as well, the first at "
+            f"index {indices[both][0]}. They are left out of training."
+        )
+    return indices[~both]
 
 
 def _check_arrays(name, images, labels):
@@ -234,19 +256,25 @@ def _check_arrays(name, images, labels):
     return images, labels.astype("int32")
 
 
-def _draw(indices, labels, share, seed):
-    """Split `indices` in two, stratified: the remaining ones and the drawn ones."""
+def _draw(indices, labels, numbers, share, seed):
+    """Split `indices` in two, stratified: the remaining ones and the drawn ones.
+
+    `numbers` are those of `splits.copies`: one example of each is drawn for all.
+    """
     from sklearn.model_selection import train_test_split
 
+    _, first = np.unique(numbers[indices], return_index=True)
+    distinct = indices[np.sort(first)]
     try:
-        rest, chosen = train_test_split(
-            indices, test_size=share, stratify=labels[indices], random_state=seed
+        _, chosen = train_test_split(
+            distinct, test_size=share, stratify=labels[distinct], random_state=seed
         )
     except ValueError as error:
         raise errors.InputError(
             f"The examples cannot be split with every class in each part: {error}"
         ) from error
-    return np.sort(rest), np.sort(chosen)
+    drawn = np.isin(numbers[indices], numbers[chosen])
+    return indices[~drawn], indices[drawn]
 
 
 def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:

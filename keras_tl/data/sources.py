@@ -7,6 +7,7 @@ source around a source; nobody asks a source for its class.
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +39,15 @@ class Source(Protocol):
 
     def digest(self) -> str:
         """Hash the content of all examples, in their order, as hexadecimal digits."""
+
+    def hashes(self) -> list[bytes]:
+        """Hash the content of each example, in their order."""
+        hashes = []
+        for start in range(0, len(self), 256):
+            count = min(256, len(self) - start)
+            examples = self.read(range(start, start + count))
+            hashes += [_hash(examples, index) for index in range(count)]
+        return hashes
 
     def take(self, indices: Indices) -> "Source":
         """Keep only the examples at `indices`, in that order."""
@@ -73,6 +83,20 @@ class Source(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write what predictions need besides the model, such as a tokenizer."""
+
+
+def _hash(examples, index) -> bytes:
+    values = examples.values() if isinstance(examples, dict) else [examples]
+    digest = hashlib.blake2b(digest_size=16)
+    for value in values:
+        row = np.asarray(value[index])
+        # Strings have the width of the longest of their array.
+        digest.update(
+            str(row).encode("utf-8", "surrogatepass")
+            if row.dtype.kind in "UO"
+            else f"{row.dtype} {row.shape} ".encode() + row.tobytes()
+        )
+    return digest.digest()
 
 
 class Wrapper(Source):
@@ -250,10 +274,19 @@ class ImageFiles(_Images):
             total.update(hashlib.sha256(content).digest())
         return total.hexdigest()
 
+    def hashes(self) -> list[bytes]:
+        """Hash the pixels of each image at its own size, whatever the format."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(_hash_of_file, self.paths))
+
     def preview(self, indices: Indices, side: int = 128) -> np.ndarray:
         """Decode some images at `side` pixels, or at their smaller `image_size`."""
         size = min(side, self.image_size or side)
         return replace(self, image_size=size).read(indices)
+
+
+def _hash_of_file(path):
+    return _hash(images.decode(path, None)[None], 0)
 
 
 @dataclass(frozen=True, eq=False)

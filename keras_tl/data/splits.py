@@ -362,6 +362,30 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(by_rank[:count])
 
 
+def copies(*splits: Split) -> list[np.ndarray]:
+    """Number examples by their content: equal ones have the same number.
+
+    Args:
+        splits: Splits of one kind of examples, which are read once; images are equal
+            where all pixels are, whatever the format of their files.
+
+    Returns:
+        For each split, int64 `(len(split),)`.
+
+    >>> split = Split(np.uint8([[1, 2], [3, 4], [1, 2]]), [0, 0, 0])
+    >>> copies(split, split.take([1]))
+    [array([0, 1, 0]), array([1])]
+    """
+    numbers = {}
+    return [
+        np.array(
+            [numbers.setdefault(row, len(numbers)) for row in split.inputs.hashes()],
+            "int64",
+        )
+        for split in splits
+    ]
+
+
 def read_once(split: Split, *, share: float = 0.5) -> Split:
     """Read every example once and keep the result, as long as it is used.
 

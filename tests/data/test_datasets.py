@@ -145,14 +145,15 @@ def make_builder(tmp_path):
 
                 def _split_generators(self, manager):
                     return {
-                        name: self.examples(count) for name, count in splits.items()
+                        name: self.examples(count, 100 * number)
+                        for number, (name, count) in enumerate(splits.items())
                     }
 
-                def examples(self, count):
+                def examples(self, count, brightness):
                     for index in range(count):
                         height = shape[0] or 5 + index % 4
                         size = (height, shape[1] or 6, shape[2])
-                        image = np.full(size, index, "uint8")
+                        image = np.full(size, brightness + index, "uint8")
                         yield index, {"image": image, "label": index % 2}
 
                 def _generate_examples(self):
