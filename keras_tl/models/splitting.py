@@ -1,6 +1,6 @@
 """Cut a functional model into a stem and a tail where one tensor crosses the cut."""
 
-import inspect
+import types
 from collections import Counter
 
 import keras
@@ -103,8 +103,8 @@ def _is_fixed(operation):
 def is_random(layer: keras.Layer) -> bool:
     """Return whether a layer draws random numbers while training.
 
-    Keras's layers hold a `keras.random.SeedGenerator`; of others, the source is
-    searched for "random" as well. Layers within the layer are not considered. Dropout
+    Keras's layers hold a `keras.random.SeedGenerator`; of others, the code is searched
+    for names with "random" as well. Layers within the layer are not considered. Dropout
     that `freezing` has silenced draws nothing.
 
     >>> is_random(keras.layers.RandomFlip()), is_random(keras.layers.Rescaling(2.0))
@@ -129,12 +129,22 @@ def is_silent(layer: keras.Layer) -> bool:
 SILENT = "_keras_tl_silent"
 
 
-def _names_random(function):
-    try:
-        return "random" in inspect.getsource(function)
-    except (OSError, TypeError):
-        # Typed into an interpreter, or built in: it cannot be read.
-        return False
+def _names_random(value):
+    """Return whether the code of a function, or of a class, names "random"."""
+    if isinstance(value, type):
+        own = [c for c in value.__mro__ if c.__module__.partition(".")[0] != "keras"]
+        functions = [one for c in own for one in vars(c).values()]
+        return any(
+            _names_random(one)
+            for one in functions
+            if isinstance(one, types.FunctionType)
+        )
+    if isinstance(value, types.FunctionType):
+        return _names_random(value.__code__)
+    if isinstance(value, types.CodeType):
+        named = any("random" in name for name in value.co_names)
+        return named or any(_names_random(constant) for constant in value.co_consts)
+    return False
 
 
 def functional(model: keras.Model) -> keras.Model:
