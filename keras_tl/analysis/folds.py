@@ -55,10 +55,10 @@ def split(
             folds,
             "Give fewer folds, or more examples of that class.",
         )
-    if groups is None or len(np.unique(groups)) == len(labels):
+    groups = _checked(groups, labels)
+    if groups is None:
         cut = model_selection.StratifiedKFold(folds, shuffle=True, random_state=seed)
         return list(cut.split(labels, labels))
-    groups = _checked(groups, labels)
     if len(np.unique(groups)) < folds:
         raise errors.expected(
             "folds", f"be at most {len(np.unique(groups))}, the number of groups", folds
@@ -78,11 +78,11 @@ def leave_one_out(labels: np.ndarray, *, groups: Sequence | None = None) -> list
     4
     """
     labels = np.asarray(labels)
-    if groups is None or len(np.unique(groups)) == len(labels):
+    groups = _checked(groups, labels)
+    if groups is None:
         errors.check_at_least("len(labels)", len(labels), 2)
         folds = list(model_selection.LeaveOneOut().split(labels))
     else:
-        groups = _checked(groups, labels)
         if len(np.unique(groups)) < 2:
             raise errors.expected("groups", "be at least two", groups[:1].tolist())
         cut = model_selection.LeaveOneGroupOut()
@@ -137,12 +137,15 @@ def predict(
 
 
 def _checked(groups, labels):
+    """Return the groups; `None` where each example is a group of its own."""
+    if groups is None:
+        return None
     groups = np.asarray(groups)
     if groups.shape != labels.shape:
         raise errors.expected(
             "groups", f"have one entry for each of {len(labels)} labels", groups.shape
         )
-    return groups
+    return None if len(np.unique(groups)) == len(labels) else groups
 
 
 def _whole(folds, labels):

@@ -288,16 +288,20 @@ def _members(model, name):
 
 
 def _train(model, layers, batch_normalization):
-    flags = {
-        id(layer): batch_normalization or not _is_normalization(layer)
-        for layer in layers
-    }
-    _apply(model, flags, batch_normalization)
+    _apply(model, _flags(layers, batch_normalization), batch_normalization)
 
 
 def _train_alone(model, layers, batch_normalization):
-    freeze(model)
-    _train(model, layers, batch_normalization)
+    frozen = {id(layer): False for layer in leaves(model)}
+    flags = frozen | _flags(layers, batch_normalization)
+    _apply(model, flags, batch_normalization)
+
+
+def _flags(layers, batch_normalization):
+    return {
+        id(layer): batch_normalization or not _is_normalization(layer)
+        for layer in layers
+    }
 
 
 def _apply(model, flags, batch_normalization=False):
@@ -354,7 +358,8 @@ def _models_that_share(layers):
     """Find the other models, compiled already, that have one of the layers."""
     changed = {id(layer) for layer in layers if layer.weights}
     objects = gc.get_objects()
-    models = tuple(t for t in {type(one) for one in objects} if _is_model_class(t))
+    kinds = {type(one) for one in objects}
+    models = {kind for kind in kinds if issubclass(kind, keras.Model)}
     return [
         one
         for one in objects
@@ -362,10 +367,6 @@ def _models_that_share(layers):
         and getattr(one, "compiled", False)
         and any(id(layer) in changed for layer in one._flatten_layers())
     ]
-
-
-def _is_model_class(kind):
-    return issubclass(kind, keras.Model)
 
 
 # Layers that do nothing but drop or disturb values in training.

@@ -38,7 +38,7 @@ def describe(value: object) -> object:
     >>> before == describe(double)
     False
     """
-    return _describe(value, set())
+    return _describe(value, {})
 
 
 def _describe(value, seen):
@@ -56,8 +56,9 @@ def _describe(value, seen):
         constants = [_describe(constant, seen) for constant in value.co_consts]
         return [value.co_code.hex(), list(value.co_names), constants]
     if id(value) in seen:
-        return "described before"
-    seen.add(id(value))
+        return f"value {seen[id(value)][0]}"
+    # The value is kept, so that no other one gets its id while this goes on.
+    seen[id(value)] = len(seen), value
     if isinstance(value, functools.partial):
         inner = (value.func, value.args, value.keywords)
         return ["partial", *(_describe(one, seen) for one in inner)]

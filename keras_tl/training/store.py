@@ -9,6 +9,7 @@ that a killed run leaves whole shards, and two processes can write at once.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -153,14 +154,11 @@ class Store:
             )
         path = self.folder / f"{uuid.uuid4().hex}.shard"
         with files.atomic(path) as temporary, open(temporary, "wb") as file:
-            # Pieces of each row, not all at once: a shard is large.
             hashed = hashlib.blake2b(digest_size=HASH_BYTES)
-            for piece in self._new_hashes:
+            rows = (row.tobytes() for row in self._new_rows)
+            for piece in itertools.chain(self._new_hashes, rows):
                 file.write(piece)
                 hashed.update(piece)
-            for row in self._new_rows:
-                file.write(row.tobytes())
-                hashed.update(row.tobytes())
             file.write(hashed.digest())
         self._new_hashes, self._new_rows = [], []
         self._open(path)

@@ -396,6 +396,8 @@ def test_what_a_layer_keeps_beside_its_configuration_counts():
 
     assert shifted(1.0) != shifted(2.0)
     assert shifted(np.ones(4)) == shifted(np.ones(4)) != shifted(np.zeros(4))
+    one, other = np.ones(4), np.zeros(4)
+    assert shifted([one, other, one]) != shifted([one, other, other])
     # A value that cannot be described is never found again.
     assert len({shifted(object()) for _ in range(2)}) == 2
 
