@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib.util
 import io
+import struct
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -235,13 +236,29 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I")
 
 
+def _orientation(image: Image.Image) -> int | None:
+    """Return the EXIF orientation, in [1, 8]; `None` where none can be read."""
+    with contextlib.suppress(Exception):  # Damaged EXIF raises nearly any type.
+        return int(image.getexif()[_ORIENTATION])
+    # Pillow gives up at the first tag whose value lies behind the end. The orientation
+    # stands in the directory itself: entries of 12 bytes, of tag, type, count, value.
+    with contextlib.suppress(struct.error, KeyError):
+        data = image.info["exif"].removeprefix(b"Exif\0\0")
+        order = {b"II": "<", b"MM": ">"}[data[:2]]
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        for position in range(start + 2, start + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", data, position)
+            if tag == _ORIENTATION:
+                return value
+    return None
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Load all pixels, upright, as 8-bit RGB on white."""
     # Not by `ImageOps.exif_transpose`: it writes all tags anew, and fails where any of
     # them has a wrong type.
-    orientation = None
-    with contextlib.suppress(Exception):  # Damaged EXIF raises nearly any type.
-        orientation = int(image.getexif().get(_ORIENTATION, 1))
+    orientation = _orientation(image)
     image.load()
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
