@@ -243,7 +243,7 @@ def _orientation(image: Image.Image) -> int | None:
     # Pillow gives up at the first tag whose value lies behind the end. The orientation
     # stands in the directory itself: entries of 12 bytes, of tag, type, count, value.
     with contextlib.suppress(struct.error, KeyError):
-        data = image.info["exif"].removeprefix(b"Exif\0\0")
+        data = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
         order = {b"II": "<", b"MM": ">"}[data[:2]]
         (start,) = struct.unpack_from(f"{order}I", data, 4)
         (count,) = struct.unpack_from(f"{order}H", data, start)
