@@ -147,7 +147,9 @@ def main(settings: Config) -> dict:
     layers = {name: [name] for name in names}
     if len(names) > 1:
         columns[TOGETHER], layers[TOGETHER] = slice(None), names
-    run = config.start_run("feature_extraction", settings, started)
+    run = config.start_run(
+        "feature_extraction", settings, started, splits.describe(data)
+    )
     cache = store.Cache() if settings.cache else None
     inputs = features.extract_all(stem, data, cache=cache)
 

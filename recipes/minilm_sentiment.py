@@ -131,7 +131,7 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    run = config.start_run("minilm_sentiment", settings, started)
+    run = config.start_run("minilm_sentiment", settings, started, splits.describe(data))
     print(place.describe(settings.batch_size, settings.learning_rate))
     setup = phases.setup(settings, place, data, run)
 

@@ -119,7 +119,7 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    run = config.start_run("quickstart", settings, started)
+    run = config.start_run("quickstart", settings, started, splits.describe(data))
     print(place.describe(settings.batch_size, 1e-3))
     changes = augment.from_settings(settings)
     setup = phases.setup(settings, place, data, run, **changes)

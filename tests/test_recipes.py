@@ -284,7 +284,7 @@ def test_every_penalty_trains(method, tmp_path):
     recipe = importlib.import_module("recipes.few_labels")
     settings = recipe.Config(**STUDIES["few_labels"])
     data = recipe.build_data(settings)
-    run = config.Run("few_labels", settings, tmp_path, 0.0)
+    run = config.Run("few_labels", settings, tmp_path, 0.0, {})
     place = placement.choose(["CPU:0"])
     row = recipe.trial(settings, data, place, run, "a trial", 2, method, 0)
     assert row["method"] == method

@@ -62,7 +62,7 @@ def save(
     manifest = {
         **run.provenance(),
         **_durations(histories, cache),
-        "data": splits.describe(data),
+        "data": run.data,
         "model_name": model.name,
         "model_sha256": files.sha256(folder / "model.keras"),
         "input": _input(model, data),
