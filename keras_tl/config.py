@@ -54,6 +54,13 @@ class RunSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
+class ScriptSettings(Settings):
+    """A model trained by a script"""
+
+    script: str  # File of the script; empty in an interactive session.
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A run of a recipe: its folder, and the first entries of its manifest.
 
@@ -75,6 +82,14 @@ class Run:
     def state(self) -> Path:
         """Folder of what `--resume` needs; a finished run has none."""
         return self.folder / STATE
+
+    @property
+    def command(self) -> str:
+        """Command that does the same again."""
+        if isinstance(self.settings, ScriptSettings):
+            return f"python {self.settings.script}"
+        saved = self.folder / "config.json"
+        return f"keras-tl run {self.recipe} --config {saved} --out NEW"
 
     @property
     def tensorboard(self) -> Path:
@@ -303,6 +318,23 @@ def start_run(recipe: str, settings: RunSettings, started: float, data: dict) ->
         files.write_json(folder / STATE / "data.json", data)
     print(f"Results go to {folder}.")
     return Run(recipe, settings, folder, started, data)
+
+
+def start_script(folder: Path | str, data: dict) -> Run:
+    """Make the folder of a run that is no recipe's, but of a script of your own.
+
+    Args:
+        folder: A folder that does not exist yet.
+        data: See `start_run`.
+
+    Raises:
+        InputError: The folder exists, or cannot be made.
+    """
+    settings = ScriptSettings(sys.argv[0])
+    folder = files.new_folder(folder)
+    files.write_json(folder / "config.json", to_json(settings))
+    name = Path(settings.script).stem or "script"
+    return Run(name, settings, folder, time.perf_counter(), data)
 
 
 def _check_data(folder, data):

@@ -77,6 +77,14 @@ class Source(Protocol):
         """
         return None
 
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return the names of some examples, such as those of their files.
+
+        Returns:
+            One text for each of `indices`; `None` where examples have no names.
+        """
+        return None
+
     def input_spec(self) -> dict:
         """Describe the input of a model for these examples, ready for JSON."""
         return {"kind": self.kind}
@@ -279,6 +287,13 @@ class ImageFiles(_Images):
         with ThreadPoolExecutor() as pool:
             return list(pool.map(_hash_of_file, self.paths))
 
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return the paths of some files; `None` where only their content is known."""
+        paths = [self.paths[index] for index in indices]
+        if any(isinstance(path, bytes) for path in paths):
+            return None
+        return [str(path) for path in paths]
+
     def preview(self, indices: Indices, side: int = 128) -> np.ndarray:
         """Decode some images at `side` pixels, or at their smaller `image_size`."""
         size = min(side, self.image_size or side)
@@ -325,6 +340,10 @@ class Stored(Wrapper):
         """Return the rows, unless they are on disk."""
         return self.values if isinstance(self.values, np.ndarray) else None
 
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return the names that the examples have in the source inside."""
+        return self.source.names(indices)
+
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
         """Return the examples as the source inside shows them."""
         return self.source.preview(indices, side)
@@ -363,6 +382,10 @@ class Selection(Wrapper):
         """Return the same images, read as squares of `image_size` pixels."""
         return replace(self, source=self.source.at_size(image_size))
 
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return the names of some of the selected examples."""
+        return self.source.names(self.indices[np.asarray(indices, "int64")])
+
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
         """Return the selected examples as the source shows them."""
         return self.source.preview(self.indices[np.asarray(indices, "int64")], side)
@@ -398,6 +421,12 @@ class Concatenation(Wrapper):
     def at_size(self, image_size: int) -> Source:
         """Return the same images, read as squares of `image_size` pixels."""
         return Concatenation(tuple(s.at_size(image_size) for s in self.sources))
+
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return the names that some examples have in their sources."""
+        if any(source.names([]) is None for source in self.sources):
+            return None
+        return self._rows("names", indices)
 
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
         """Return some examples as their sources show them."""
