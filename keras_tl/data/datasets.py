@@ -222,7 +222,7 @@ def _three(given, test, class_names, validation, test_share, seed) -> Splits:
     origin = f"{drawn} drawn from the training examples, stratified, seed {seed}."
     left_out = before - len(rest) - len(chosen)
     if left_out:
-        origin += f" Left out: {left_out:,} copies of drawn examples."
+        origin += f" Left out: copies of drawn examples {left_out:,}."
     return Splits(given.take(rest), given.take(chosen), test, class_names, origin)
 
 

@@ -141,23 +141,23 @@ def _warn(folder, files, content):
     ]
     if lost:
         errors.warn(
-            f"{len(lost):,} files or folders of {folder} are left out, which may have "
-            f"been meant as images: {_some(lost, folder)}."
+            f"Files or folders of {folder} that are left out and may have been meant "
+            f"as images: {len(lost):,} ({_some(lost, folder)})."
         )
     narrow = [f.path for f in files if max(f.image.size) > _NARROW * min(f.image.size)]
     if narrow:
         errors.warn(
-            f"{len(narrow):,} images are more than {_NARROW} times as long as wide, "
-            "and models see only the square in their middle: "
-            f"{_some(narrow, folder)}. Cut them into squares, if the rest matters."
+            f"Images more than {_NARROW} times as long as wide, of which models see "
+            f"only the square in the middle: {len(narrow):,} "
+            f"({_some(narrow, folder)}). Cut them into squares, if the rest matters."
         )
     highest = [f.image.highest for f in files if f.image.highest is not None]
     # No camera has more than 14 bits.
     if highest and 0 < max(highest) < 2**14:
         bits = max(highest).bit_length()
         errors.warn(
-            f"{len(highest):,} images of 16 bits use {bits} of them: their largest "
-            f"value is {max(highest):,}. They are read as values in [0, 65535], and so "
+            f"16-bit images that use only {bits} bits: {len(highest):,}, with a "
+            f"largest value of {max(highest):,}. They are read as values in [0, 65535], and so "
             f"are nearly black. Multiply them by {2 ** (16 - bits)} before, here and "
             "wherever the model predicts."
         )
@@ -175,7 +175,7 @@ def _left_out(left_out, folder) -> str:
     for path, reason in left_out:
         by_reason[reason].append(path)
     listed = [
-        f"{len(paths):,} {reason} ({_some(paths, folder)})"
+        f"{reason} {len(paths):,} ({_some(paths, folder)})"
         for reason, paths in sorted(by_reason.items())
     ]
     return f" Left out: {'; '.join(listed)}." if listed else ""

@@ -169,7 +169,8 @@ class Splits:
         total = sum(len(split) for _, split in self.items())
         lines = [
             f"{total:,} {NOUNS.get(self.train.inputs.kind, 'examples')} of "
-            f"{len(self.class_names)} classes: {counts}. {self.origin}"
+            f"{len(self.class_names)} classes: {counts}.",
+            self.origin,
         ]
         if self.train.labels.ndim == 1:
             lines.append(f"Classes: {self._count_classes()}.")

@@ -535,7 +535,7 @@ def _outcome(stopper, checkpoint, setup, phase) -> str:
     if checkpoint.epoch < phase.epochs:
         text += f"; ended early, {stopper.patience} epochs after it"
     elif stopper.best_epoch + 1 == phase.epochs:
-        text += "; it was the last: more epochs may raise it further"
+        text += "; it was the last: more epochs may do better"
     return f"{text}."
 
 

@@ -38,7 +38,7 @@ def test_drawn_splits_and_folds_share_no_image(repeats, seed):
     count = sum(row in train for row in rows)
     assert len(data.train) == count
     left_out = len(pixels) - sum(len(split) for _, split in data.items())
-    assert (f"Left out: {left_out} copies" in data.origin) == (left_out > 0)
+    assert (f"copies of drawn examples {left_out}." in data.origin) == (left_out > 0)
     whole = Split(pixels, labels)
     (numbers,) = copies(whole)
     for learned, tested in folds.split(labels, 3, groups=numbers, seed=seed):
