@@ -157,9 +157,9 @@ def _warn(folder, files, content):
         bits = max(highest).bit_length()
         errors.warn(
             f"16-bit images that use only {bits} bits: {len(highest):,}, with a "
-            f"largest value of {max(highest):,}. They are read as values in [0, 65535], and so "
-            f"are nearly black. Multiply them by {2 ** (16 - bits)} before, here and "
-            "wherever the model predicts."
+            f"largest value of {max(highest):,}. They are read as values in "
+            f"[0, 65535], and so are nearly black. Multiply them by {2 ** (16 - bits)} "
+            "before, here and wherever the model predicts."
         )
 
 
