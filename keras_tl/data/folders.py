@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from keras_tl import errors, progress
 from keras_tl.data import images, layout
+from keras_tl.data.sources import ImageFiles
 from keras_tl.data.splits import Split, Splits
 
 # Splits that lose a copy to another: what reports wins over what chooses.
@@ -333,7 +332,8 @@ def _draw(files, class_names, shares, seed) -> tuple[list[_File], list[_File]]:
 def _split(files, name, class_names) -> Split:
     numbers = {label: number for number, label in enumerate(class_names)}
     chosen = [file for file in files if file.split == name]
-    return Split(
+    inputs = ImageFiles(
         tuple(file.path for file in chosen),
-        np.array([numbers[file.label] for file in chosen], "int32"),
+        known=tuple((bytes.fromhex(f.sha256), f.image.pixels) for f in chosen),
     )
+    return Split(inputs, [numbers[file.label] for file in chosen])

@@ -62,8 +62,8 @@ class Checked:
     Attributes:
         problem: Why the file cannot be used, as the rest of a sentence that starts with
             its name; `None` for a file that `decode` reads.
-        pixels: Hash of the upright RGB pixels and their size, whatever the format of
-            the file; empty where there is a problem.
+        pixels: Hash of the upright RGB pixels, see `hash_pixels`, whatever the format
+            of the file; empty where there is a problem.
         size: Width and height in pixels; `(0, 0)` where there is a problem.
         highest: Largest value of an image of 16 bits, before it is scaled to 8 bits;
             `None` for all others.
@@ -197,9 +197,15 @@ def check(content: bytes) -> Checked:
         image = _to_rgb(image)
     except Exception as error:
         return Checked(_reason(error, content))
-    digest = hashlib.blake2b(repr(image.size).encode(), digest_size=16)
-    digest.update(image.tobytes())
-    return Checked(None, digest.digest(), image.size, highest)
+    return Checked(None, hash_pixels(np.asarray(image)), image.size, highest)
+
+
+def hash_pixels(pixels: np.ndarray) -> bytes:
+    """Hash an array with its type and shape."""
+    head = f"{pixels.dtype} {pixels.shape} ".encode()
+    digest = hashlib.blake2b(head, digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
 
 
 def problem(path: Path | str, content: bytes | None = None) -> str | None:

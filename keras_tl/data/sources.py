@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_tl import errors
+from keras_tl import errors, progress
 from keras_tl.data import images
 
 # What `read` returns: one array, or one for each input of a model with several.
@@ -254,10 +254,13 @@ class ImageFiles(_Images):
     Attributes:
         paths: One file for each image, as its path or its content.
         image_size: Side in pixels of the squares that `read` returns.
+        known: For each file the hashes of its bytes, SHA-256, and of its pixels, as
+            `hashes` returns it, where they have been computed already.
     """
 
     paths: tuple[Path | bytes, ...] = field(repr=False)
     image_size: int | None = None
+    known: tuple[tuple[bytes, bytes], ...] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -272,20 +275,28 @@ class ImageFiles(_Images):
 
     def take(self, indices: Indices) -> "ImageFiles":
         """Keep only the files at `indices`, in that order."""
-        return replace(self, paths=tuple(self.paths[index] for index in indices))
+        known = self.known and tuple(self.known[index] for index in indices)
+        paths = tuple(self.paths[index] for index in indices)
+        return replace(self, paths=paths, known=known)
 
     def digest(self) -> str:
         """Hash the content of all files."""
         total = hashlib.sha256()
-        for path in self.paths:
+        if self.known is not None:
+            total.update(b"".join(sha256 for sha256, _ in self.known))
+            return total.hexdigest()
+        for path in progress.track(self.paths, "hashing images", len(self.paths)):
             content = path if isinstance(path, bytes) else Path(path).read_bytes()
             total.update(hashlib.sha256(content).digest())
         return total.hexdigest()
 
     def hashes(self) -> list[bytes]:
         """Hash the pixels of each image at its own size, whatever the format."""
+        if self.known is not None:
+            return [pixels for _, pixels in self.known]
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(_hash_of_file, self.paths))
+            hashes = pool.map(_hash_of_file, self.paths)
+            return list(progress.track(hashes, "comparing images", len(self.paths)))
 
     def names(self, indices: Indices) -> list[str] | None:
         """Return the paths of some files; `None` where only their content is known."""
@@ -301,7 +312,7 @@ class ImageFiles(_Images):
 
 
 def _hash_of_file(path):
-    return _hash(images.decode(path, None)[None], 0)
+    return images.hash_pixels(images.decode(path, None))
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from keras_tl import errors
-from keras_tl.data import folders, layout
+from keras_tl.data import folders, layout, sources
 
 
 def save(path, value):
@@ -367,6 +367,17 @@ def test_a_block_of_copies_counts_once_in_a_drawn_split(tmp_path, seed):
         assert "Left out: copies of drawn images 10 (a/" in data.origin
     else:
         assert counts[0] == [38, 28]
+
+
+def test_hashes_that_are_known_are_those_of_the_files(tmp_path):
+    data = folders.from_folder(make(tmp_path, {"a": 9, "b": 9}))
+    for _, split in data.items():
+        read = sources.ImageFiles(split.inputs.paths)
+        assert split.inputs.digest() == read.digest()
+        assert split.inputs.hashes() == read.hashes()
+        assert split.inputs.take([1]).hashes() == read.take([1]).hashes()
+    pixels = sources.as_source(read.read(range(len(read))))
+    assert pixels.hashes() == read.hashes()
 
 
 def test_narrow_images_are_named(tmp_path):
