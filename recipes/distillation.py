@@ -39,9 +39,8 @@ from keras_tl.analysis import evaluation, figures, study
 from keras_tl.config import RunSettings
 from keras_tl.data import augment, datasets, splits
 from keras_tl.data.settings import DataSettings
-from keras_tl.deploy.run_folder import save_model
 from keras_tl.methods import distillation
-from keras_tl.models import backbones, freezing, heads, resizing
+from keras_tl.models import backbones, freezing, heads, resizing, saving
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings
@@ -141,7 +140,7 @@ def fit_teacher(settings, data, place, run) -> study.Row:
     phases.fit(part, inputs, setup, phases.Phase(settings.teacher_epochs))
     freezing.unfreeze_blocks(part, settings.blocks)
     phases.fit(part, inputs, setup, phases.fine_tuning(settings.teacher_epochs, 2e-4))
-    save_model(model, run.folder / "teacher.keras")
+    saving.save(model, run.folder / "teacher.keras")
     return measure("teacher", settings.seed, model, part, inputs)
 
 
@@ -165,7 +164,7 @@ def fit_student(settings, data, place, run, name: str, method: str, seed: int):
     )
     phases.fit(model, data, setup, phase)
     if distilled and seed == settings.seed:
-        save_model(model, run.folder / "student.keras")
+        saving.save(model, run.folder / "student.keras")
     return measure(method, seed, model, model, data)
 
 

@@ -68,9 +68,8 @@ from keras_tl.analysis import evaluation, figures, study
 from keras_tl.config import RunSettings
 from keras_tl.data import augment, datasets, splits
 from keras_tl.data.settings import DataSettings
-from keras_tl.deploy.run_folder import save_model
 from keras_tl.methods import lora, regularizers
-from keras_tl.models import backbones, freezing, heads, small_cnn
+from keras_tl.models import backbones, freezing, heads, saving, small_cnn
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import optimizers, phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings
@@ -204,7 +203,7 @@ def trial(settings, data, place, run, name, labels: int, method: str, seed: int)
         fine_tune(settings, part, inputs, setup, method, epochs)
     if method == "LoRA":
         # As a plain model, with the changes added into its kernels.
-        save_model(lora.merge(model), run.folder / "lora.keras")
+        saving.save(lora.merge(model), run.folder / "lora.keras")
     return {
         "labels": labels,
         "method": method,

@@ -36,9 +36,8 @@ from keras_tl.analysis import evaluation, figures, study
 from keras_tl.config import RunSettings
 from keras_tl.data import folders, splits
 from keras_tl.data.settings import FolderSettings
-from keras_tl.deploy.run_folder import save_model
 from keras_tl.methods import multi_task
-from keras_tl.models import backbones, freezing, heads
+from keras_tl.models import backbones, freezing, heads, saving
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import optimizers, phases, placement
 from keras_tl.training.settings import TrainingSettings
@@ -148,7 +147,7 @@ def trial(settings, data, domains, place, run, name, method: str, seed: int):
     part, inputs = phases.precompute_frozen(model, data, setup)
     phases.fit(part, inputs, setup, phase)
     if together and seed == settings.seed:
-        save_model(multi_task.attach(model, tasks), run.folder / "model.keras")
+        saving.save(multi_task.attach(model, tasks), run.folder / "model.keras")
     extra = tasks["domain"].count_params() if together else 0
     row = {"method": method, "seed": seed, "parameters": model.count_params() + extra}
     return row | measure(part, inputs.test, tasks, method)
