@@ -94,16 +94,19 @@ def evaluate_models(
     Returns:
         Name -> evaluation, in the order of `models`.
     """
-    evaluate = EVALUATIONS[(objective or SingleLabel()).name]
-    return {
-        name: evaluate(
+    objective = objective or SingleLabel()
+    evaluate = EVALUATIONS[objective.name]
+    results = {}
+    for name, (model, split) in models.items():
+        logits = evaluation.predict(model, split)
+        objective.check_logits(model, logits)
+        results[name] = evaluate(
             splits.test.labels,
-            evaluation.predict(model, split),
+            logits,
             splits.class_names,
             train_labels=splits.train.labels,
         )
-        for name, (model, split) in models.items()
-    }
+    return results
 
 
 def without_rejected(

@@ -1,5 +1,6 @@
 """Cut a functional model into a stem and a tail where one tensor crosses the cut."""
 
+import re
 import types
 from collections import Counter
 
@@ -147,20 +148,24 @@ def _names_random(value):
     return False
 
 
+def has_graph(model: keras.Model) -> bool:
+    """Return whether a model is functional, or a sequential one that is built."""
+    return hasattr(getattr(model, "_functional", None) or model, "_nodes_by_depth")
+
+
 def functional(model: keras.Model) -> keras.Model:
     """Return the functional graph of `model`, also of a built sequential one.
 
     Raises:
         InputError: There is none.
     """
-    model = getattr(model, "_functional", None) or model
-    if not hasattr(model, "_nodes_by_depth"):
+    if not has_graph(model):
         raise errors.InputError(
             f"{model.name} has no graph to cut or resize: it must be a functional "
             "model, or a sequential one that was called once or begins with "
             "`keras.Input`."
         )
-    return model
+    return getattr(model, "_functional", None) or model
 
 
 def inputs(model: keras.Model) -> keras.KerasTensor | dict | list:
@@ -183,6 +188,44 @@ def nodes(
         for depth in sorted(model._nodes_by_depth, reverse=True)
         for node in model._nodes_by_depth[depth]
     ]
+
+
+# Operations that change the shape of their input at most.
+_PASSING = ("Reshape", "Flatten", "Permute", "Squeeze", "Dropout", "Identity", "Cast")
+
+
+def ends_in(model: keras.Model, activations: tuple[str, ...]) -> str | None:
+    """Return the activation that the output of a model comes from, if it is listed.
+
+    Args:
+        model: A functional or sequential model with one output.
+        activations: Names, such as "sigmoid". They are known as the activation of a
+            layer, as a layer or an operation of its own, and in models inside;
+            not in the code of a layer of one's own.
+
+    >>> layers = [keras.Input((4,)), keras.layers.Dense(2, "sigmoid")]
+    >>> ends_in(keras.Sequential(layers), ("sigmoid",))
+    'sigmoid'
+    """
+    producers = {
+        id(tensor): (operation, inputs)
+        for operation, inputs, tensors in nodes(model)
+        for tensor in tensors
+    }
+    operation, inputs = producers[id(functional(model).outputs[0])]
+    while operation.__class__.__name__ in _PASSING and inputs:
+        operation, inputs = producers[id(inputs[0])]
+    if isinstance(operation, keras.Model):
+        return ends_in(operation, activations)
+    operation = getattr(operation, "layer", operation)  # That of a wrapper.
+    activation = getattr(operation, "activation", None)
+    names = (getattr(activation, "__name__", None), _spelled(operation))
+    return next((name for name in names if name in activations), None)
+
+
+def _spelled(operation):
+    """Spell the name of a class as that of a function: HardSigmoid, hard_sigmoid."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(operation).__name__).lower()
 
 
 def outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:

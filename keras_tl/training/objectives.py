@@ -15,6 +15,10 @@ import numpy as np
 
 from keras_tl import errors
 from keras_tl.data.splits import Split, Splits
+from keras_tl.models import splitting
+
+# Activations that turn logits into probabilities.
+PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
 
 Direction = Literal["min", "max"]
 
@@ -37,6 +41,9 @@ class Objective(Protocol):
 
     def check(self, model: keras.Model, splits: Splits) -> None:
         """Raise `InputError` where outputs of `model` and labels do not go together."""
+
+    def check_logits(self, model: keras.Model, logits: np.ndarray) -> None:
+        """Raise `InputError` where outputs of a model for examples are no logits."""
 
     def num_classes(self, splits: Splits) -> int | None:
         """Return the width of one-hot labels; `None` leaves labels as they are."""
@@ -75,6 +82,10 @@ class SingleLabel(Objective):
         _check_labels(self, splits, ndim=1, valid="the number of a class")
         _check_outputs(model, splits, "classes")
 
+    def check_logits(self, model: keras.Model, logits: np.ndarray) -> None:
+        """Raise `InputError` for probabilities, of which softmax would be too flat."""
+        _check_logits(model, logits)
+
     def num_classes(self, splits: Splits) -> int:
         """Return the number of classes."""
         return len(splits.class_names)
@@ -112,6 +123,10 @@ class MultiLabel(Objective):
                     "labels", f"be 0 or 1 in the {name} split", np.unique(known)[:5]
                 )
         _check_outputs(model, splits, "labels")
+
+    def check_logits(self, model: keras.Model, logits: np.ndarray) -> None:
+        """Raise `InputError` for probabilities, of which sigmoid would be too flat."""
+        _check_logits(model, logits)
 
     def loss(self, label_smoothing: float = 0.0) -> keras.losses.Loss:
         """Build the mean cross-entropy of the sigmoids."""
@@ -153,6 +168,24 @@ class Regression(Objective):
     def metrics(self) -> list[keras.metrics.Metric]:
         """Build the mean absolute error, in the unit of the labels."""
         return [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
+
+
+def _check_logits(model, logits):
+    """Refuse probabilities, by the last operation and, of softmax, by the numbers."""
+    activation = None
+    if splitting.has_graph(model):
+        activation = splitting.ends_in(model, PROBABILITIES)
+    # Half precision has three digits.
+    inside = (logits >= 0).all() and (logits <= 1).all() and logits.shape[-1] > 1
+    if activation is None and inside and np.allclose(logits.sum(-1), 1, atol=0.01):
+        activation = "softmax"
+    if activation is not None:
+        raise errors.InputError(
+            f"The model returns probabilities, those of {activation}. It must return "
+            "logits: build its last layer without an activation, or replace it with "
+            "`heads.replace`. The loss and the saved run apply softmax or sigmoid "
+            "themselves."
+        )
 
 
 def _check_labels(objective, splits, ndim, valid):

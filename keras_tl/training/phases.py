@@ -236,6 +236,7 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
         return {}
     _check(model, splits, setup, phase)
     part, data = precompute_frozen(model, splits, setup, test=False)
+    _check_logits(part, data, setup)
     training = _training(data, setup)
     trainer, directions = _compile(part, data, setup, phase, training.steps)
     validation = pipeline.evaluation(
@@ -278,6 +279,7 @@ def prepare(
     """
     _check(model, splits, setup, phase)
     part, data = precompute_frozen(model, splits, setup, test=False)
+    _check_logits(part, data, setup)
     training = _training(data, setup)
     trainer, _ = _compile(part, data, setup, phase, training.steps)
     return trainer, training
@@ -392,6 +394,16 @@ def _check(model, splits, setup, phase):
             "`method` must be one of `methods.distillation` or `methods.multi_task`, "
             "where there is more to learn than the labels. Received: method=None."
         )
+
+
+# Number of examples on which outputs are checked to be logits.
+_CHECKED = 16
+
+
+def _check_logits(part, data, setup):
+    inputs = data.validation.read(range(min(_CHECKED, len(data.validation))))
+    logits = part(inputs, training=False)
+    setup.objective.check_logits(part, keras.ops.convert_to_numpy(logits))
 
 
 def _check_choice(setup, directions):
