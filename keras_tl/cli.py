@@ -3,12 +3,13 @@
 import ast
 import builtins
 import copy as copies
-import os
 import sys
 import types
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
+
+import keras_tl.quiet  # noqa: F401  Before Keras.
 
 import tyro
 
@@ -36,8 +37,6 @@ Begin with: keras-tl run quickstart
 
 def main() -> None:
     """Run the command line."""
-    # TensorFlow's own messages at start-up do not concern a user.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     commands = {
         "list": list_recipes,
         "show": show,

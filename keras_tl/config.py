@@ -48,6 +48,12 @@ class RunSettings(Settings):
     out: Path | None = None  # New folder for the results; runs/NAME if None.
     resume: Path | None = None  # Folder of an interrupted run to continue.
 
+    def __post_init__(self):
+        super().__post_init__()
+        environment.check_keras()
+        if not 0 <= self.seed < 2**31:
+            raise errors.expected("seed", f"be in [0, {2**31 - 1}]", self.seed)
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:

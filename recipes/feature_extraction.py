@@ -28,6 +28,8 @@ Run:
 import time
 from dataclasses import dataclass, replace
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 from rich.console import Console
 from rich.table import Table

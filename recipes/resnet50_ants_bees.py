@@ -31,6 +31,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 
 from keras_tl import config, errors

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "keras_tl"
-BASE = {"config", "environment", "files", "errors", "progress"}
+BASE = {"config", "environment", "files", "errors", "progress", "quiet"}
 # What a room may import besides itself and BASE.
 MAY_IMPORT = {
     "data": set(),

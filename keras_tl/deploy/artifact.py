@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from keras_tl import errors, files, progress
+from keras_tl import environment, errors, files, progress
 from keras_tl.data import sources, text
 from keras_tl.data.sources import Source
 from keras_tl.deploy import compiled
@@ -199,8 +199,10 @@ def load_model(path: Path | str) -> "keras.Model":
             f"The model file {path} holds a Lambda layer: Python code that would run "
             "here. It is not loaded; ask for the model with registered layers instead."
         )
+    environment.check_keras()
     import keras
 
+    environment.use_standard_keras()
     if "keras_hub" in json.dumps(layers):
         errors.check_installed("keras_hub", extra="text")
         import keras_hub  # noqa: F401  Its layers are known from then on.

@@ -36,8 +36,12 @@ def default_folder() -> Path:
     """Return the folder of all stems: `$KERAS_TL_CACHE`, or one in the user's cache."""
     if "KERAS_TL_CACHE" in os.environ:
         return Path(os.environ["KERAS_TL_CACHE"])
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "keras_tl"
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"], "keras_tl")
+    home = os.path.expanduser("~")
+    # A user of a container may have no home at all.
+    parent = tempfile.gettempdir() if home == "~" else Path(home, ".cache")
+    return Path(parent, "keras_tl")
 
 
 @dataclass
