@@ -46,15 +46,15 @@ def main() -> None:
         "cache": cache,
     }
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return
-    if arguments[0] == "--version":
-        from keras_tl import __version__
-
-        print(f"keras-tl {__version__}")
-        return
     with config.error_exit("keras-tl"):
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(USAGE, end="")
+            return
+        if arguments[0] == "--version":
+            from keras_tl import __version__
+
+            print(f"keras-tl {__version__}")
+            return
         if arguments[0] not in commands:
             raise errors.unknown("command", arguments[0], commands)
         commands[arguments[0]](arguments[1:])
@@ -297,8 +297,9 @@ def cache(arguments: list[str]) -> None:
         print(f"Nothing is kept in {folder}.")
         return
 
-    from rich.console import Console
     from rich.table import Table
+
+    from keras_tl import progress
 
     table = Table("stem", "images", "features of one", "MiB", "last used")
     for one in kept:
@@ -306,5 +307,5 @@ def cache(arguments: list[str]) -> None:
         size = f"{one.size / 2**20:,.1f}"
         shape = " x ".join(map(str, one.shape))
         table.add_row(one.about, f"{one.images:,}", shape, size, used)
-    Console().print(table)
+    progress.console().print(table)
     print(f"Together {sum(one.size for one in kept) / 2**20:,.1f} MiB, in {folder}.")

@@ -1,7 +1,11 @@
 """Settings of a recipe: a frozen dataclass, its command line, and `config.json`."""
 
+import contextlib
 import dataclasses
+import errno
+import io
 import logging
+import os
 import sys
 import time
 import warnings
@@ -109,13 +113,21 @@ def run(main: Callable, config: type) -> None:
 
 
 class error_exit:
-    """End the program with one sentence for errors that the user can correct."""
+    """End the program with one sentence for errors that the user can correct.
+
+    What is printed may hold names that the terminal's encoding lacks: they are printed
+    as escape sequences. Where nobody reads any more, as after `| head`, it ends too.
+    """
 
     def __init__(self, program: str):
         self.program = program
         self._warnings = warnings.catch_warnings()
+        self._shown = set()
 
     def __enter__(self):
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         self._warnings.__enter__()
         warnings.showwarning = self._show
         warnings.simplefilter("always", errors.InputWarning)
@@ -123,8 +135,27 @@ class error_exit:
 
     def __exit__(self, kind, error, traceback):
         self._warnings.__exit__(kind, error, traceback)
+        try:
+            self._end(error)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            _discard_output()
+            # As a shell reports of programs that end by SIGPIPE.
+            raise SystemExit(141) from None
+
+    def _end(self, error):
+        if isinstance(error, BrokenPipeError):
+            raise error
         if isinstance(error, errors.InputError):
             print(f"{self.program}: error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" {error.filename}" if error.filename else ""
+            print(
+                f"{self.program}: error: Cannot write{where}: {error.strerror}.",
+                file=sys.stderr,
+            )
             raise SystemExit(2) from None
         if isinstance(error, KeyboardInterrupt):
             advice = f" {error}" if error.args else ""
@@ -133,10 +164,20 @@ class error_exit:
 
     def _show(self, message, category, filename, line, file=None, text=None):
         if issubclass(category, errors.InputWarning):
-            print(f"{self.program}: warning: {message}", file=sys.stderr)
+            # Once each: the fonts of every figure lack the same characters.
+            if str(message) not in self._shown:
+                print(f"{self.program}: warning: {message}", file=sys.stderr)
+            self._shown.add(str(message))
         else:
             formatted = warnings.formatwarning(message, category, filename, line, text)
             print(formatted, end="", file=sys.stderr)
+
+
+def _discard_output():
+    # Python would try to write what is left when it ends.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def parse(config: type, arguments: list[str], program: str | None = None):

@@ -1,7 +1,8 @@
 """Importing this module keeps TensorFlow's start-up messages off the screen.
 
 Import it before Keras, as the command line and the recipes do. Nothing heavy is loaded
-here: TensorFlow is imported when something needs it. Errors stay visible.
+here: TensorFlow is imported when something needs it. Errors stay visible. Ctrl-C in the
+meantime ends the program without a traceback.
 
 To see the messages, set TF_CPP_MIN_LOG_LEVEL=0.
 """
@@ -77,6 +78,16 @@ class QuietFinder(importlib.abc.MetaPathFinder):
         return spec
 
 
+def _interrupted(kind, error, traceback):
+    """Show an error; of Ctrl-C while Keras is loading, not where it was just then."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\ninterrupted.", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+if sys.excepthook is sys.__excepthook__:
+    sys.excepthook = _interrupted
 # 2 leaves out warnings; messages of level 3 are about GPUs that a machine may not have.
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") in ("2", "3"):
     sys.meta_path.insert(0, QuietFinder())

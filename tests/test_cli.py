@@ -202,3 +202,34 @@ def test_listing_the_cache_imports_neither_tensorflow_nor_keras(tmp_path):
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["show", "few_labels"], ["run", "few_labels", "--help"], ["--help"]],
+)
+def test_output_that_nobody_reads_any_more_is_no_error(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "keras_tl", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_ctrl_c_while_keras_is_loading_shows_no_traceback(tmp_path):
+    (tmp_path / "keras.py").write_text("raise KeyboardInterrupt\n")
+    ended = subprocess.run(
+        [sys.executable, ROOT / "recipes" / "quickstart.py"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert ended.stderr == "\ninterrupted.\n"
