@@ -5,9 +5,13 @@ import dataclasses
 import errno
 import io
 import logging
+import math
+import numbers
 import os
 import sys
 import time
+import types
+import typing
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +21,8 @@ import tyro
 from keras_tl import environment, errors, files
 
 CONFIG_HELP = (
-    "Besides: `--config FILE` starts from the settings in the config.json of a run; "
-    "flags given as well win."
+    "Besides: --config FILE starts from the settings that a run saved in its\n"
+    "config.json; options given as well win."
 )
 
 # Settings of earlier versions: old name -> name now. Files that were saved with them
@@ -41,7 +45,39 @@ class Settings:
     """
 
     def __post_init__(self):
-        """Raise `InputError` for values that cannot be used."""
+        """Raise `InputError` for values that cannot be used.
+
+        Of any group: a number of another type, one that is not finite, or a word that
+        is none of the choices.
+        """
+        for field in dataclasses.fields(self):
+            _check_type(field.name, field.type, getattr(self, field.name))
+
+
+def _check_type(name, kind, value):
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        if value not in parts:
+            raise errors.unknown(name, str(value), parts)
+    elif typing.get_origin(kind) is tuple:
+        if not isinstance(value, tuple | list):
+            raise errors.expected(name, "be a tuple", value)
+        for one in value:
+            _check_type(name, parts[0], one)
+    elif types.NoneType in parts:
+        if value is not None:
+            _check_type(name, parts[0], value)
+    elif kind is bool and not isinstance(value, bool):
+        raise errors.expected(name, "be True or False", value)
+    elif kind is int and not _is(numbers.Integral, value):
+        raise errors.expected(name, "be a whole number", value)
+    elif kind is float and not (_is(numbers.Real, value) and math.isfinite(value)):
+        raise errors.expected(name, "be a finite number", value)
+
+
+def _is(kind, value):
+    # True and False are numbers to Python.
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,7 +73,8 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        catalog.check(self.backbone, self.weights, self.small_size)
+        smallest = catalog.find(self.backbone).smallest_size
+        errors.check_at_least("small_size", self.small_size, smallest)
         for name in ("images", "blocks", "head_epochs", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
         for method in self.methods or ("",):

@@ -67,6 +67,8 @@ class Config(RunSettings, TrainingSettings):
                 raise errors.expected(name, "be a folder that exists", value)
         for name in ("labels", "epochs", "blocks", "fine_tune_epochs"):
             errors.check_at_least(name, getattr(self, name), 1)
+        if self.limit is not None:
+            errors.check_at_least("limit", self.limit, 1)
         errors.check_at_least("sequence_length", self.sequence_length, 3)
         for name in ("learning_rate", "fine_tune_learning_rate"):
             errors.check_above(name, getattr(self, name), 0)
@@ -102,8 +104,10 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
     encoder = text_backbones.load(
         settings.weights, sequence_length=settings.sequence_length
     )
-    freezing.freeze(encoder)
-    return heads.attach(encoder, num_classes)
+    model = heads.attach(encoder, num_classes)
+    freezing.unfreeze_blocks(model, settings.blocks)  # Raises now if there are fewer.
+    freezing.unfreeze_head(model)
+    return model
 
 
 # %% [markdown]

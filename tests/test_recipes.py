@@ -360,6 +360,11 @@ def test_sentences_are_classified_by_features_and_by_fine_tuning(
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-6)
     with pytest.raises(errors.InputError, match="a folder that exists"):
         recipe.Config(data=reviews, **sizes)
+    with pytest.raises(errors.InputError, match="number of blocks"):
+        recipe.main(
+            recipe.Config(out=tmp_path / "b", **folders, **sizes | {"blocks": 99})
+        )
+    assert not (tmp_path / "b").exists()
 
 
 def test_every_recipe_is_run():
@@ -526,6 +531,7 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
     [
         ("quickstart", {"image_size": 31}, "at least 32"),
         ("quickstart", {"epochs": 0}, "epochs=0"),
+        ("quickstart", {"blocks": 99}, "number of blocks"),
         ("quickstart", {"fine_tune_epochs": -1}, "fine_tune_epochs=-1"),
         ("quickstart", {"batch_size": 0}, "batch_size=0"),
         ("quickstart", {"limit": 0}, "limit=0"),
