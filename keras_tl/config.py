@@ -21,8 +21,8 @@ import tyro
 from keras_tl import environment, errors, files
 
 CONFIG_HELP = (
-    "Besides: --config FILE starts from the settings that a run saved in its\n"
-    "config.json; options given as well win."
+    "Besides: --config FILE starts from the settings in the config.json of a run.\n\n"
+    "Options that are given as well win over it."
 )
 
 # Settings of earlier versions: old name -> name now. Files that were saved with them
