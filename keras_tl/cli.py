@@ -316,7 +316,7 @@ def cache(arguments: list[str]) -> None:
     from keras_tl import progress
 
     table = Table()
-    table.add_column("frozen layers", min_width=20, overflow="fold")
+    table.add_column("frozen layers", min_width=18, overflow="fold")
     for name in ("input", "output", "examples", "MiB", "last used"):
         table.add_column(name)
     for one in kept:

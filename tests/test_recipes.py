@@ -291,6 +291,17 @@ def test_every_penalty_trains(method, tmp_path):
     assert 0 <= row["accuracy"] <= 1
 
 
+def test_cross_validation_explains_every_row_of_its_table(tmp_path, capsys):
+    recipe = importlib.import_module("recipes.cross_validation")
+    names = ["head", "head, test", "head, leaving out 1 of 20", "fine-tuned"]
+    measured = {"fold": 0, "images": 9, "right": 6, "accuracy": 0.67, "seconds": 1}
+    recipe.show([measured | {"method": name} for name in names], tmp_path)
+    lines = capsys.readouterr().out.splitlines()[-len(names) :]
+    meanings = dict(line.split(": ", 1) for line in lines)
+    assert list(meanings) == names
+    assert len(set(meanings.values())) == len(names)
+
+
 def test_random_weights_are_the_same_when_cross_validation_goes_on(
     tmp_path, monkeypatch
 ):
