@@ -64,6 +64,16 @@ Did you mean vgg16?
     return expected(argument, f"be {names}", received, hint)
 
 
+def reason(error: BaseException) -> str:
+    """Return the first line of an error's message, or its name where it has none.
+
+    >>> reason(OSError("no network.\\nTraceback")), reason(AssertionError())
+    ('no network', 'AssertionError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def check_at_least(argument: str, value: float, minimum: float) -> None:
     """Raise `InputError` unless `value` is a finite number, `minimum` or more."""
     if not minimum <= value < math.inf:

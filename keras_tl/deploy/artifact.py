@@ -211,5 +211,5 @@ def load_model(path: Path | str) -> "keras.Model":
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises nearly any type on a damaged file.
         raise errors.InputError(
-            f"The model file {path} cannot be loaded: {str(error).splitlines()[0]}"
+            f"The model file {path} cannot be loaded: {errors.reason(error)}."
         ) from error

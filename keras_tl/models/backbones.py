@@ -145,11 +145,11 @@ def _imagenet_weights(name, build):
             raise
         path, file_hash = wanted["path"], wanted["hash"]
         checked = f" ({_algorithm(file_hash)} {file_hash})" if file_hash else ""
-        reason = str(error).strip().rstrip(".") or type(error).__name__
         raise errors.InputError(
-            f"The ImageNet weights of {name} could not be loaded: {reason}. To work "
-            f"offline, put the file {path.name}{checked} into {path.parent}. The "
-            "backbone efficientnet_lite0 needs no download."
+            f"The ImageNet weights of {name} could not be loaded: "
+            f"{errors.reason(error)}. To work offline, put the file {path.name}"
+            f"{checked} into {path.parent}. The backbone efficientnet_lite0 needs no "
+            "download."
         ) from error
     finally:
         module.get_file = get_file
@@ -189,5 +189,5 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     except Exception as error:  # Keras and h5py raise nearly any type.
         raise errors.InputError(
             f"`weights` must fit {model.name} without its classifier. {path} does "
-            f"not: {str(error).splitlines()[0]}"
+            f"not: {errors.reason(error)}."
         ) from error
