@@ -1,6 +1,7 @@
 """Load the model of a finished run, and use it for predictions."""
 
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -212,4 +213,23 @@ def load_model(path: Path | str) -> "keras.Model":
     except Exception as error:  # Keras raises nearly any type on a damaged file.
         raise errors.InputError(
             f"The model file {path} cannot be loaded: {errors.reason(error)}."
+            f"{_other_version(path)}"
         ) from error
+
+
+def _other_version(path: Path) -> str:
+    """Return a sentence on the Keras that saved a file, where it is another one."""
+    import keras
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            version = json.loads(archive.read("metadata.json"))["keras_version"]
+    except (KeyError, TypeError, ValueError):
+        return ""
+    # What a damaged file has there is not repeated.
+    if version == keras.__version__ or not re.fullmatch(r"[\w.]{1,20}", str(version)):
+        return ""
+    return (
+        f" It was saved by Keras {version}, and this is Keras {keras.__version__}. To "
+        f'load it: pip install "keras=={version}"'
+    )
