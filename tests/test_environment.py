@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import keras
@@ -12,7 +13,7 @@ from keras_tl import environment, errors
 from keras_tl.config import RunSettings
 from keras_tl.deploy import artifact
 from keras_tl.models import backbones, heads, small_cnn
-from keras_tl.training import placement
+from keras_tl.training import placement, store
 
 ROOT = Path(__file__).parents[1]
 
@@ -173,3 +174,44 @@ def test_why_tensorflow_cannot_start_is_shown(ends, last, tmp_path):
     assert ended.stderr.splitlines()[-1].startswith(last)
     shown = run("-c", f"{code}import tensorflow", TF_CPP_MIN_LOG_LEVEL="0")
     assert shown.stderr.startswith("I0000")
+
+
+@pytest.mark.parametrize("variable", ["HOME", "KERAS_HOME", "KERAS_TL_CACHE"])
+def test_commands_that_write_nothing_need_no_folder_to_write_to(variable, tmp_path):
+    (tmp_path / "file").touch()
+    folder = {"HOME": str(tmp_path / "home"), variable: str(tmp_path / "file" / "x")}
+    for command in (["list"], ["show", "quickstart"], ["cache", "list"]):
+        ended = run("-m", "keras_tl", *command, **folder)
+        assert (ended.returncode, ended.stderr) == (0, "")
+    copied = run("-m", "keras_tl", "copy", "quickstart", tmp_path / "file" / "x")
+    assert copied.returncode == 2
+    assert "Cannot write to" in copied.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch):
+    monkeypatch.delenv("KERAS_TL_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    # As for a user of a container that has no entry in /etc/passwd.
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert store.default_folder() == Path(tempfile.gettempdir(), "keras_tl")
+    monkeypatch.undo()
+    monkeypatch.delenv("KERAS_TL_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/somebody")
+    assert store.default_folder() == Path("/somebody/.cache/keras_tl")
+
+
+def test_the_folder_of_keras_is_the_one_that_keras_takes(monkeypatch, tmp_path):
+    ask = "from keras.src.backend.config import keras_home; print(keras_home())"
+    (tmp_path / "file").touch()
+    for name, value in (
+        ("KERAS_HOME", tmp_path / "keras"),
+        ("HOME", tmp_path),
+        ("HOME", tmp_path / "file" / "x"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.delenv("KERAS_HOME", raising=False)
+            patch.setenv(name, str(value))
+            ended = run("-c", f"import keras_tl.quiet\n{ask}", **{name: str(value)})
+            assert ended.stdout.strip() == str(environment.keras_folder())

@@ -378,6 +378,17 @@ def test_sentences_are_classified_by_features_and_by_fine_tuning(
     assert not (tmp_path / "b").exists()
 
 
+def test_a_recipe_runs_where_no_cache_can_be_kept(tmp_path, monkeypatch):
+    recipe = importlib.import_module("recipes.feature_extraction")
+    (tmp_path / "file").touch()
+    for name in ("HOME", "KERAS_HOME", "KERAS_TL_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / "file" / name))
+    sizes = PROBE_SIZES["feature_extraction"]
+    with pytest.warns(errors.InputWarning, match="cache of features cannot be used"):
+        recipe.main(recipe.Config(out=tmp_path / "run", **sizes))
+    assert (tmp_path / "run" / "manifest.json").exists()
+
+
 def test_every_recipe_is_run():
     assert {
         *TEXT_SIZES,
