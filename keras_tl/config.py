@@ -32,6 +32,10 @@ RENAMED = {
     "strength": "penalty_scale",
     "ways": "methods",
 }
+# Settings that change no result, and so can differ when a run is resumed.
+FREE = ("cache",)
+# Folder in that of a run, for what `--resume` needs.
+STATE = "state"
 # Old value of a setting -> value now.
 NEW_VALUES = {"augment": {True: "image_data_generator", False: "none"}}
 
@@ -96,6 +100,13 @@ class RunSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
+class ScriptSettings(Settings):
+    """A model trained by a script"""
+
+    script: str  # File of the script; empty in an interactive session.
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A run of a recipe: its folder, and the first entries of its manifest.
 
@@ -104,17 +115,27 @@ class Run:
         settings: The recipe's settings.
         folder: The run's folder, which holds its `config.json`.
         started: Time of `time.perf_counter` when it began.
+        data: What `splits.describe` returns of its data.
     """
 
     recipe: str
     settings: Settings
     folder: Path
     started: float
+    data: dict
 
     @property
     def state(self) -> Path:
-        """Folder of the checkpoints that `--resume` needs."""
-        return self.folder / "state"
+        """Folder of what `--resume` needs; a finished run has none."""
+        return self.folder / STATE
+
+    @property
+    def command(self) -> str:
+        """Command that does the same again."""
+        if isinstance(self.settings, ScriptSettings):
+            return f"python {self.settings.script}"
+        saved = self.folder / "config.json"
+        return f"keras-tl run {self.recipe} --config {saved} --out NEW"
 
     @property
     def tensorboard(self) -> Path:
@@ -135,8 +156,8 @@ def run(main: Callable, config: type) -> None:
     """Read `config` from the command line and call `main` with it.
 
     Every field is a flag, the comment behind it its help. `--config FILE` starts from
-    the settings that a run saved, `--resume RUN` from those of an interrupted run;
-    flags given as well win over `--config`.
+    the settings that a run saved; flags given as well win. `--resume RUN` goes on with
+    those of an interrupted run.
 
     Errors that the user can correct end in one sentence and exit status 2, Ctrl-C in
     one on how to continue and exit status 130.
@@ -226,10 +247,13 @@ def parse(config: type, arguments: list[str], program: str | None = None):
     arguments, saved = _take(arguments, "--config")
     arguments, resumed = _take(arguments, "--resume")
     if resumed is not None:
-        if arguments or saved is not None:
+        free = {flag for name in FREE for flag in (f"--{name}", f"--no-{name}")}
+        others = [argument for argument in arguments if argument not in free]
+        if others or saved is not None:
             raise errors.InputError(
                 "`--resume` continues with the settings of the interrupted run, so no "
-                f"other flag can be given. Received: {' '.join(arguments) or saved}"
+                f"other flag can be given but {' and '.join(sorted(free))}. Received: "
+                f"{' '.join(others) or saved}"
             )
         saved = Path(resumed) / "config.json"
     before = []
@@ -339,8 +363,8 @@ def to_json(settings) -> dict:
     return {n: plain(value) for n, value in dataclasses.asdict(settings).items()}
 
 
-def start_run(recipe: str, settings: RunSettings, started: float) -> Run:
-    """Make the folder of a run and write its `config.json`, or open it again.
+def start_run(recipe: str, settings: RunSettings, started: float, data: dict) -> Run:
+    """Make the folder of a run, with its `config.json`, or open it again.
 
     Call it when data and models have been built: what raises before leaves no folder.
 
@@ -349,18 +373,23 @@ def start_run(recipe: str, settings: RunSettings, started: float) -> Run:
             `runs/NAME`, `runs/NAME-2`, ... that is free.
         settings: The recipe's settings.
         started: Time of `time.perf_counter` when the recipe began.
+        data: What `splits.describe` returns of the data.
 
     Raises:
-        InputError: `out` exists, nothing is to be resumed, or the settings differ.
+        InputError: `out` exists, nothing is to be resumed, or settings or data differ
+            from those that the run was started with.
     """
     if settings.resume is not None:
         folder = Path(settings.resume)
         saved = current(files.read_json(folder / "config.json"))
         wanted = to_json(dataclasses.replace(settings, resume=None, out=folder))
-        # A setting that is newer than the run has its default.
-        if {**wanted, **saved, "out": str(folder)} != wanted:
+        # A setting that is newer than the run has its default, and one that changes no
+        # result can be another.
+        same = {name: wanted[name] for name in FREE if name in wanted}
+        if {**wanted, **saved, **same, "out": str(folder)} != wanted:
             raise errors.InputError(f"{folder} was started with other settings.")
         _check_interrupted(folder)
+        _check_data(folder, data)
     else:
         if settings.out is None:
             folder = files.next_folder("runs", recipe)
@@ -368,5 +397,51 @@ def start_run(recipe: str, settings: RunSettings, started: float) -> Run:
             folder = files.new_folder(settings.out)
         saved = to_json(dataclasses.replace(settings, out=folder))
         files.write_json(folder / "config.json", saved)
+        (folder / STATE).mkdir()
+        files.write_json(folder / STATE / "data.json", data)
     print(f"Results go to {folder}.")
-    return Run(recipe, settings, folder, started)
+    return Run(recipe, settings, folder, started, data)
+
+
+def start_script(folder: Path | str, data: dict) -> Run:
+    """Make the folder of a run that is no recipe's, but of a script of your own.
+
+    Args:
+        folder: A folder that does not exist yet.
+        data: See `start_run`.
+
+    Raises:
+        InputError: The folder exists, or cannot be made.
+    """
+    settings = ScriptSettings(sys.argv[0])
+    folder = files.new_folder(folder)
+    files.write_json(folder / "config.json", to_json(settings))
+    name = Path(settings.script).stem or "script"
+    return Run(name, settings, folder, time.perf_counter(), data)
+
+
+def _check_data(folder, data):
+    """Refuse to go on with other data: its splits would mix with those of before."""
+    path = folder / STATE / "data.json"
+    if not path.exists():
+        return  # Runs of earlier versions have none.
+    before = files.read_json(path)
+    if all(before[name] == data[name] for name in ("sha256", "classes", "counts")):
+        return
+    changes = [
+        f"{name} had {count:,} examples and has {data['counts'].get(name, 0):,}"
+        for name, count in before["counts"].items()
+        if count != data["counts"].get(name)
+    ]
+    for verb, classes, others in (
+        ("gone", before["classes"], data["classes"]),
+        ("new", data["classes"], before["classes"]),
+    ):
+        names = [name for name in classes if name not in others]
+        if names:
+            changes.append(f"{verb} classes: {', '.join(names[:5])}")
+    raise errors.InputError(
+        f"The data have changed since {folder} was started: "
+        f"{'; '.join(changes) or 'the same numbers of examples, with other content'}. "
+        "Restore them, or start a new run."
+    )

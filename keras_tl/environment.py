@@ -18,16 +18,16 @@ def provenance(recipe: str, settings, seconds: float) -> dict:
 
     Args:
         recipe: Name of the recipe.
-        settings: The recipe's settings, with the fields `seed` and `resume`.
+        settings: The recipe's settings; `seed` and `resume` are read where they exist.
         seconds: Duration of the run.
     """
     now = datetime.datetime.now(datetime.UTC)
     return {
         "recipe": recipe,
         "date": now.isoformat(timespec="seconds"),
-        "seed": settings.seed,
+        "seed": getattr(settings, "seed", None),
         "seconds": round(seconds, 1),
-        "resumed": settings.resume is not None,
+        "resumed": getattr(settings, "resume", None) is not None,
         "machine": machine(),
         "versions": versions(),
     }

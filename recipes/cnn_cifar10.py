@@ -94,7 +94,7 @@ def main(settings: Config) -> dict:
     with place.scope():
         model = build_model(settings, len(data.class_names))
     print(freezing.report(model))
-    run = config.start_run("cnn_cifar10", settings, started)
+    run = config.start_run("cnn_cifar10", settings, started, splits.describe(data))
     print(place.describe(settings.batch_size, settings.learning_rate))
     changes = augment.from_settings(settings)
     setup = phases.setup(settings, place, data, run, **changes)

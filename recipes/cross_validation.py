@@ -73,7 +73,7 @@ def build_data(settings: Config) -> tuple[splits.Splits, splits.Split, splits.Sp
     """Load the data, the images that are divided into folds, and the test images."""
     data = datasets.from_settings(settings)
     pool = splits.join(data.train, data.validation)
-    print(f"{data} Divided into folds: {len(pool):,}.")
+    print(f"{data}\nDivided into folds: {len(pool):,}.")
     sized = [s.at_size(settings.image_size) for s in (pool, data.test)]
     return data, *map(splits.read_once, sized)
 
@@ -140,7 +140,7 @@ def fine_tune(
     return measure("fine-tuned", fold, data.test.labels, logits)
 
 
-def plan(settings, inputs, copies, test, divided) -> dict:
+def plan(settings, inputs, first, test, divided) -> dict:
     """Name the trials of heads on frozen features."""
     trials = {
         f"head-fold-{n}": functools.partial(fit_heads, inputs, [fold], "head", n)
@@ -152,9 +152,9 @@ def plan(settings, inputs, copies, test, divided) -> dict:
     trials["head-test"] = functools.partial(fit_heads, whole, last, "head, test", 0)
     if settings.leave_one_out:
         count = settings.leave_one_out
-        chosen = splits.balanced(inputs.labels, count, settings.seed)
-        few = inputs.take(chosen)
-        alone = folds.leave_one_out(few.labels, groups=copies[chosen])
+        few = inputs.take(first)
+        few = few.take(splits.balanced(few.labels, count, settings.seed))
+        alone = folds.leave_one_out(few.labels)
         name = f"head, leaving out 1 of {len(few)}"
         trials["head-one-out"] = functools.partial(fit_heads, few, alone, name, 0)
     return trials
@@ -200,30 +200,32 @@ def main(settings: Config) -> dict:
     started = time.perf_counter()
     place, settings = placement.from_settings(settings)
     data, pool, test = build_data(settings)
-    # Copies of an image are tested together, by a model that saw none of them.
+    # Copies of an image are tested once, by a model that saw none of them.
     (copies,) = splits.copies(pool)
     divided = folds.split(
         pool.labels, settings.folds, groups=copies, seed=settings.seed
     )
+    _, first = np.unique(copies, return_index=True)
+    divided = [(train, test[np.isin(test, first)]) for train, test in divided]
     # Two of each class: one to leave out, and another to learn from.
     least = 2 * len(np.unique(pool.labels))
     errors.check_at_least("leave_one_out", settings.leave_one_out or least, least)
     keras.utils.set_random_seed(settings.seed)
     model = build_model(settings, len(data.class_names))
-    run = config.start_run("cross_validation", settings, started)
+    run = config.start_run("cross_validation", settings, started, splits.describe(data))
     cache = phases.setup(settings, place, data, run).cache
     stem = keras.Model(model.inputs[0], model.get_layer("pool").output)
     inputs, features_of_test = (
         features.extract(stem, split, cache=cache) for split in (pool, test)
     )
-    trials = plan(settings, inputs, copies, features_of_test, divided)
+    trials = plan(settings, inputs, first, features_of_test, divided)
     if settings.fine_tune:
         one = functools.partial(fine_tune, settings, data, pool, copies, place, run)
         for n, fold in enumerate(divided, start=1):
             trials[f"fine-tuned-fold-{n}"] = functools.partial(one, n, fold)
     rows = study.run(run.folder, trials)
     show(rows, run.folder)
-    return study.save(run, data=splits.describe(data), rows=rows, by=["method"])
+    return study.save(run, rows=rows, by=["method"])
 
 
 # %% tags=["script"]

@@ -214,7 +214,7 @@ def main(settings: Config) -> dict:
     # Both raise now rather than in a trial.
     build_model(settings, len(data.class_names))
     build_student(settings, len(data.class_names))
-    run = config.start_run("distillation", settings, started)
+    run = config.start_run("distillation", settings, started, splits.describe(data))
     print(place.describe(settings.batch_size, settings.learning_rate))
     first = functools.partial(fit_teacher, settings, data, place, run)
     rows = study.run(run.folder, {"teacher": first})
@@ -224,10 +224,7 @@ def main(settings: Config) -> dict:
     study.show("Gain", study.gains(rows[1:], [], "method", "labels alone"))
     bars = [(r["method"], r["mean"], (r["low"], r["high"])) for r in summaries]
     figures.save(figures.comparison(bars), run.folder / "distillation.png")
-    described = splits.describe(data)
-    return study.save(
-        run, data=described, rows=rows, by=["method"], base="labels alone"
-    )
+    return study.save(run, rows=rows, by=["method"], base="labels alone")
 
 
 # %% tags=["script"]

@@ -2,8 +2,9 @@
 
 Workflow: the images run once through a frozen backbone; the pooled output of every
 block goes into k nearest neighbours, a support vector machine and logistic regression;
-validation chooses layer and settings, the test images are read at the end. Logistic
-regression on the best layer is saved as a plain Keras model: one dense layer.
+validation chooses the layer and the setting of each, the test images are read at the
+end. Logistic regression is saved as a plain Keras model: one dense layer, whose outputs
+are probabilities.
 What to learn from it: a head of some thousand weights, fitted in seconds, beside the
 millions of fine-tuning; and that the last layer is not always the best.
 
@@ -87,8 +88,7 @@ def build_model(settings: Config) -> tuple[keras.Model, list[str]]:
 
 # %% [markdown]
 # ## Probes
-# Each classifier on each layer, on validation. The best layer is that of the best
-# logistic regression.
+# Each classifier on each layer. Validation chooses the layer and the setting of each.
 
 
 # %%
@@ -111,6 +111,21 @@ def fit_probes(inputs: splits.Splits, columns: dict) -> list[dict]:
         rows.append(row)
     progress.console().print(table)
     return rows
+
+
+def choose(rows: list[dict]) -> dict[str, dict]:
+    """Return the row of the layer that validation chooses, for each classifier."""
+    best = {
+        kind: max(rows, key=lambda row, kind=kind: row[kind].validation)
+        for kind in probe.KINDS
+    }
+    for kind, row in best.items():
+        print(f"{kind}: {row['layer']}, validation {row[kind].validation:.3f}.")
+    highest = max(best, key=lambda kind: best[kind][kind].validation)
+    print("The logistic regression is saved: it is one layer, with probabilities.")
+    if highest != "logistic regression":
+        print(f"On validation, {highest} is better.")
+    return best
 
 
 def save_table(folder, rows: list[dict]) -> None:
@@ -148,27 +163,29 @@ def main(settings: Config) -> dict:
     layers = {name: [name] for name in names}
     if len(names) > 1:
         columns[TOGETHER], layers[TOGETHER] = slice(None), names
-    run = config.start_run("feature_extraction", settings, started)
+    run = config.start_run(
+        "feature_extraction", settings, started, splits.describe(data)
+    )
     cache = store.Cache() if settings.cache else None
     inputs = features.extract_all(stem, data, cache=cache)
 
     rows = fit_probes(inputs, columns)
     save_table(run.folder, rows)
-    best = max(rows, key=lambda row: row["logistic regression"].validation)
-    print(f"The best layer for logistic regression: {best['layer']}.")
+    best = choose(rows)
     results = {
         kind: evaluation.evaluate(
             data.test.labels,
-            best[kind].logits(best["test"].inputs.values),
+            row[kind].logits(row["test"].inputs.values),
             data.class_names,
             train_labels=data.train.labels,
         )
-        for kind in probe.KINDS
+        for kind, row in best.items()
     }
     summary.show(results)
 
-    kernel, bias = best["logistic regression"].dense()
-    model = taps.classifier(backbone, layers[best["layer"]], kernel, bias)
+    chosen = best["logistic regression"]
+    kernel, bias = chosen["logistic regression"].dense()
+    model = taps.classifier(backbone, layers[chosen["layer"]], kernel, bias)
     print(freezing.report(model))
     return run_folder.save(
         run, model, data=data, results=results, histories={}, cache=cache

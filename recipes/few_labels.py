@@ -257,12 +257,11 @@ def main(settings: Config) -> dict:
     # Both raise now rather than in a trial.
     splits.few(data, max(settings.labels), seed=settings.seed)
     build_model(settings, len(data.class_names), "fine-tuning")
-    run = config.start_run("few_labels", settings, started)
+    run = config.start_run("few_labels", settings, started, splits.describe(data))
     print(place.describe(settings.batch_size, settings.learning_rate))
     rows = study.run(run.folder, plan(settings, data, place, run))
     show(settings, rows, run.folder)
-    by, described = ["labels", "method"], splits.describe(data)
-    return study.save(run, data=described, rows=rows, by=by, base="fine-tuning")
+    return study.save(run, rows=rows, by=["labels", "method"], base="fine-tuning")
 
 
 # %% tags=["script"]

@@ -231,7 +231,9 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     model = build_model(settings, len(data.class_names))
     resizing.at_size(model, settings.small_size)  # Raises now rather than in a trial.
-    run = config.start_run("gradual_unfreezing", settings, started)
+    run = config.start_run(
+        "gradual_unfreezing", settings, started, splits.describe(data)
+    )
     print(place.describe(settings.batch_size, max(settings.rates)))
     print(freezing.report(model))
     sizes = (settings.small_size, settings.image_size)
@@ -239,7 +241,7 @@ def main(settings: Config) -> dict:
     rows = study.run(run.folder, plan(settings, at_size, place, run))
     show(settings, rows, run.folder)
     compared = {"by": ["method"], "over": ["rate"], "base": "plain"}
-    return study.save(run, data=splits.describe(data), rows=rows, **compared)
+    return study.save(run, rows=rows, **compared)
 
 
 # %% tags=["script"]

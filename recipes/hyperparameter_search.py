@@ -175,7 +175,9 @@ def main(settings: Config) -> dict:
     build_model(
         settings, len(data.class_names), DEFAULTS
     )  # Raises before there is a run.
-    run = config.start_run("hyperparameter_search", settings, started)
+    run = config.start_run(
+        "hyperparameter_search", settings, started, splits.describe(data)
+    )
     setup = phases.setup(settings, place, data, run, trial="trial")
     keras.utils.set_random_seed(settings.seed)
     shared, cut = share_stem(settings, data, place, setup.cache)

@@ -168,7 +168,7 @@ def main(settings: Config) -> dict:
     place, settings = placement.from_settings(settings)
     data = build_data(settings)
     names = list(freezing.blocks(build_model(settings, len(data.class_names), 0)))
-    run = config.start_run("layer_freezing", settings, started)
+    run = config.start_run("layer_freezing", settings, started, splits.describe(data))
     print(place.describe(settings.batch_size, settings.learning_rate))
     points = sorted({*range(0, len(names) + 1, settings.every), len(names) + 1})
     rows = study.run(run.folder, plan(settings, data, place, run, points))
@@ -184,8 +184,7 @@ def main(settings: Config) -> dict:
         "Test accuracy",
     )
     figures.save(figure, run.folder / "freezing.png")
-    by, described = ["images", "blocks"], splits.describe(data)
-    return study.save(run, data=described, rows=rows, by=by)
+    return study.save(run, rows=rows, by=["images", "blocks"])
 
 
 # %% tags=["script"]

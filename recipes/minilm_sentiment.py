@@ -54,7 +54,7 @@ class Config(RunSettings, TrainingSettings):
     epochs: int = 60  # Most epochs for the new head.
     learning_rate: float = 3e-3  # Adam's learning rate for the new head.
     blocks: int = 6  # Layers of the encoder to fine-tune, from the output back.
-    fine_tune_epochs: int = 6  # Most epochs of fine-tuning.
+    fine_tune_epochs: int = 6  # Most epochs of fine-tuning; 0 leaves it out.
     fine_tune_learning_rate: float = 1e-4  # Of the head; it falls towards the input.
     decay: float = 0.8  # Factor of the learning rate from block to block.
     choose_by: ChooseBy = "accuracy"  # Validation metric that selects the epoch.
@@ -65,8 +65,9 @@ class Config(RunSettings, TrainingSettings):
             value = getattr(self, name)
             if value is None or not Path(value).is_dir():
                 raise errors.expected(name, "be a folder that exists", value)
-        for name in ("labels", "epochs", "blocks", "fine_tune_epochs"):
+        for name in ("labels", "epochs", "blocks"):
             errors.check_at_least(name, getattr(self, name), 1)
+        errors.check_at_least("fine_tune_epochs", self.fine_tune_epochs, 0)
         if self.limit is not None:
             errors.check_at_least("limit", self.limit, 1)
         errors.check_at_least("sequence_length", self.sequence_length, 3)
@@ -137,7 +138,7 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    run = config.start_run("minilm_sentiment", settings, started)
+    run = config.start_run("minilm_sentiment", settings, started, splits.describe(data))
     print(place.describe(settings.batch_size, settings.learning_rate))
     setup = phases.setup(settings, place, data, run)
 
@@ -157,9 +158,10 @@ def main(settings: Config) -> dict:
         model, data, setup, phase, blocks=settings.blocks, decay=settings.decay
     )
     print(f"Fine-tuned: {freezing.report(model)}")
-    results = {"logistic regression": regression} | summary.evaluate_models(
-        {"frozen": (frozen, inputs.test), "fine-tuned": (model, data.test)}, data
-    )
+    models = {"frozen": (frozen, inputs.test), "fine-tuned": (model, data.test)}
+    models = summary.without_rejected(models, {"fine-tuned": tuned})
+    results = {"logistic regression": regression}
+    results |= summary.evaluate_models(models, data)
     summary.show(results, "text")
     metrics = run_folder.save(
         run,

@@ -192,7 +192,8 @@ def main(settings: Config) -> dict:
     place, settings = placement.from_settings(settings)
     data, domains = build_data(settings)
     build_model(settings, len(data.class_names))  # Raises now rather than in a trial.
-    run = config.start_run("multi_task", settings, started)
+    described = splits.describe(data) | {"domains": domains}
+    run = config.start_run("multi_task", settings, started, described)
     print(place.describe(settings.batch_size, settings.learning_rate))
     trials = {}
     for seed in range(settings.seed, settings.seed + settings.seeds):
@@ -209,9 +210,7 @@ def main(settings: Config) -> dict:
         for row in summaries
     ]
     figures.save(figures.comparison(bars), run.folder / "tasks.png")
-    described = splits.describe(data) | {"domains": domains}
-    by = ["task", "method"]
-    return study.save(run, data=described, rows=rows, by=by, base="alone")
+    return study.save(run, rows=rows, by=["task", "method"], base="alone")
 
 
 # %% tags=["script"]

@@ -56,13 +56,15 @@ class Config(
     image_size: int = 128  # Side of the square images, in pixels.
     blocks: int = 8  # Blocks of the backbone to fine-tune, from the output back.
     epochs: int = 30  # Most epochs for the new head.
-    fine_tune_epochs: int = 4  # Most epochs of fine-tuning.
-    scratch_epochs: int = 12  # Most epochs for the small CNN.
+    fine_tune_epochs: int = 4  # Most epochs of fine-tuning; 0 leaves it out.
+    scratch_epochs: int = 12  # Most epochs for the small CNN; 0 leaves it out.
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("blocks", "epochs", "fine_tune_epochs", "scratch_epochs"):
+        for name in ("blocks", "epochs"):
             errors.check_at_least(name, getattr(self, name), 1)
+        for name in ("fine_tune_epochs", "scratch_epochs"):
+            errors.check_at_least(name, getattr(self, name), 0)
 
 
 # %% [markdown]
@@ -102,13 +104,13 @@ def train_from_scratch(settings, data, setup):
     with setup.placement.scope():
         convolutions = small_cnn.small_cnn(image_size=32)
         model = heads.attach_mlp(convolutions, len(data.class_names), hidden=(128,))
-    phases.fit(
+    history = phases.fit(
         model,
         data.at_size(32).map(splits.read_once),
         replace(setup, augment=augment.flip_and_crop, mix=None, augmented_copies=0),
         phases.Phase(settings.scratch_epochs, name="from scratch"),
     )
-    return model
+    return model, history
 
 
 # %% [markdown]
@@ -122,11 +124,11 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    run = config.start_run("quickstart", settings, started)
+    run = config.start_run("quickstart", settings, started, splits.describe(data))
     print(place.describe(settings.batch_size, 1e-3))
     changes = augment.from_settings(settings)
     setup = phases.setup(settings, place, data, run, **changes)
-    scratch = train_from_scratch(settings, data, setup)
+    scratch, baseline = train_from_scratch(settings, data, setup)
 
     sized = data.at_size(settings.image_size).map(splits.read_once)
     head = phases.fit(model, sized, setup, phases.Phase(settings.epochs))
@@ -138,14 +140,13 @@ def main(settings: Config) -> dict:
     tuning = phases.fine_tuning(settings.fine_tune_epochs, 2e-4)
     tuned = phases.fit(model, sized, setup, tuning)
 
-    results = summary.evaluate_models(
-        {
-            "from scratch": (scratch, data.test.at_size(32)),
-            "frozen": (frozen, sized.test),
-            "fine-tuned": (model, sized.test),
-        },
-        data,
-    )
+    models = {
+        "from scratch": (scratch, data.test.at_size(32)),
+        "frozen": (frozen, sized.test),
+        "fine-tuned": (model, sized.test),
+    }
+    trained = {"from scratch": baseline, "fine-tuned": tuned}
+    results = summary.evaluate_models(summary.without_rejected(models, trained), data)
     summary.show(results)
     metrics = run_folder.save(
         run,

@@ -120,7 +120,9 @@ def main(settings: Config) -> dict:
     with place.scope():
         frozen = build_model(settings, len(data.class_names))
         model = build_model(settings, len(data.class_names))
-    run = config.start_run("resnet50_ants_bees", settings, started)
+    run = config.start_run(
+        "resnet50_ants_bees", settings, started, splits.describe(data)
+    )
     print(place.describe(settings.batch_size, settings.learning_rate))
     setup = phases.setup(settings, place, data, run)
     as_published = phases.Phase(

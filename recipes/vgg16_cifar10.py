@@ -66,15 +66,15 @@ class Config(
     epochs: int = 30  # Most epochs for the new head.
     learning_rate: float = 1e-3  # Adam's learning rate for the new head.
     unfreeze_from: str = "block5"  # Layer or block from which on to fine-tune.
-    fine_tune_epochs: int = 3  # Most epochs of fine-tuning.
+    fine_tune_epochs: int = 3  # Most epochs of fine-tuning; 0 leaves it out.
     fine_tune_learning_rate: float = 1e-4  # Adam's learning rate for fine-tuning.
     find_rate: bool = False  # First draw the loss at growing rates of fine-tuning.
     batch_size: int = 64  # Images per step, over all devices.
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("epochs", "fine_tune_epochs"):
-            errors.check_at_least(name, getattr(self, name), 1)
+        errors.check_at_least("epochs", self.epochs, 1)
+        errors.check_at_least("fine_tune_epochs", self.fine_tune_epochs, 0)
         for name in ("learning_rate", "fine_tune_learning_rate"):
             errors.check_above(name, getattr(self, name), 0)
 
@@ -134,7 +134,7 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    run = config.start_run("vgg16_cifar10", settings, started)
+    run = config.start_run("vgg16_cifar10", settings, started, splits.describe(data))
     print(place.describe(settings.batch_size, settings.learning_rate))
     changes = augment.from_settings(settings)
     setup = phases.setup(settings, place, data, run, **changes)
@@ -157,9 +157,9 @@ def main(settings: Config) -> dict:
         find_rate(part, inputs, setup, phase, run)
     tuned = phases.fit(part, inputs, setup, phase)
 
-    results = summary.evaluate_models(
-        {"frozen": (frozen, inputs.test), "fine-tuned": (part, inputs.test)}, data
-    )
+    models = {"frozen": (frozen, inputs.test), "fine-tuned": (part, inputs.test)}
+    models = summary.without_rejected(models, {"fine-tuned": tuned})
+    results = summary.evaluate_models(models, data)
     summary.show(results)
     return run_folder.save(
         run,

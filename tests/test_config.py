@@ -11,9 +11,12 @@ from typing import Literal
 import pytest
 
 from keras_tl import config, errors, files
+from keras_tl.training.settings import CacheSettings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = sorted((ROOT / "results").glob("*/*.json"))
+# What `splits.describe` returns of some data.
+DATA = {"counts": {"train": 8, "test": 2}, "classes": ["a", "b"], "sha256": "0"}
 
 
 @dataclass(frozen=True)
@@ -106,25 +109,54 @@ def test_a_wrong_flag_ends_with_status_2_and_names_the_right_one(capsys, flags, 
 
 def test_resume_takes_the_settings_of_the_run(tmp_path):
     settings = Settings(out=tmp_path / "run", epochs=8)
-    run = config.start_run("test", settings, 0.0).folder
+    run = config.start_run("test", settings, 0.0, DATA).folder
     resumed = config.parse(Settings, ["--resume", str(run)])
     assert (resumed.epochs, resumed.resume) == (8, run)
-    assert config.start_run("test", resumed, 0.0).folder == run
+    assert config.start_run("test", resumed, 0.0, DATA).folder == run
     with pytest.raises(errors.InputError, match="no other flag"):
         config.parse(Settings, ["--resume", str(run), "--epochs", "3"])
     other = dataclasses.replace(resumed, epochs=9)
     with pytest.raises(errors.InputError, match="other settings"):
-        config.start_run("test", other, 0.0)
+        config.start_run("test", other, 0.0, DATA)
     files.write_json(run / "manifest.json", {})
     with pytest.raises(errors.InputError, match="It is complete"):
-        config.start_run("test", resumed, 0.0)
+        config.start_run("test", resumed, 0.0, DATA)
     with pytest.raises(errors.InputError, match=r"Cannot read .*config\.json"):
         config.parse(Settings, ["--resume", str(tmp_path / "absent")])
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"counts": {"train": 9, "test": 2}}, "train had 8 examples and has 9"),
+        ({"classes": ["a", "c"]}, "gone classes: b; new classes: c"),
+        ({"sha256": "1"}, "the same numbers of examples, with other content"),
+    ],
+)
+def test_other_data_are_not_resumed(tmp_path, change, message):
+    settings = Settings(out=tmp_path / "run")
+    run = config.start_run("test", settings, 0.0, DATA).folder
+    resumed = config.parse(Settings, ["--resume", str(run)])
+    with pytest.raises(errors.InputError, match=f"data have changed since.*{message}"):
+        config.start_run("test", resumed, 0.0, DATA | change)
+    again = config.start_run("test", resumed, 0.0, DATA | {"origin": "moved"})
+    assert again.folder == run
+
+
+def test_the_cache_can_be_left_out_when_a_run_is_resumed(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Cached(CacheSettings, config.RunSettings):
+        """Settings with a cache."""
+
+    run = config.start_run("test", Cached(out=tmp_path / "run"), 0.0, DATA).folder
+    resumed = config.parse(Cached, ["--resume", str(run), "--no-cache"])
+    assert not resumed.cache
+    assert config.start_run("test", resumed, 0.0, DATA).folder == run
+
+
 def test_runs_without_a_name_never_share_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folders = [config.start_run("test", Settings(), 0.0).folder for _ in range(2)]
+    folders = [config.start_run("test", Settings(), 0.0, DATA).folder for _ in range(2)]
     assert folders == [Path("runs/test"), Path("runs/test-2")]
     saved = files.read_json(folders[1] / "config.json")
     assert saved["out"] == "runs/test-2"
@@ -132,12 +164,12 @@ def test_runs_without_a_name_never_share_a_folder(tmp_path, monkeypatch):
 
 def test_a_setting_that_is_newer_than_the_run_has_its_default(tmp_path):
     settings = Settings(out=tmp_path / "run", epochs=8)
-    run = config.start_run("test", settings, 0.0).folder
+    run = config.start_run("test", settings, 0.0, DATA).folder
     saved = files.read_json(run / "config.json")
     del saved["rate"]
     files.write_json(run / "config.json", saved)
     resumed = config.parse(Settings, ["--resume", str(run)])
-    assert config.start_run("test", resumed, 0.0).folder == run
+    assert config.start_run("test", resumed, 0.0, DATA).folder == run
 
 
 def recipe(path):

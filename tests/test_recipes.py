@@ -49,7 +49,7 @@ SIZES = {
 FILES = [
     *("model.keras", "classes.json", "config.json", "metrics.json", "history.csv"),
     *("manifest.json", "curves.png", "comparison.png", "confusion.png"),
-    *("predictions.png", "report.html"),
+    *("predictions.png", "predictions.csv", "report.html"),
 ]
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
@@ -168,7 +168,18 @@ def test_the_articles_augmentation_trains_the_whole_model(tmp_path):
     changes = {"augment": "image_data_generator", "limit": 20}
     sizes = SIZES["vgg16_cifar10"] | changes
     metrics = recipe.main(recipe.Config(out=tmp_path / "run", **sizes))
-    assert set(metrics["models"]) == {"frozen", "fine-tuned"}
+    assert "frozen" in metrics["models"]
+    assert "fine-tuning" in (tmp_path / "run" / "history.csv").read_text()
+
+
+def test_phases_that_are_not_wanted_are_left_out(tmp_path, capsys):
+    recipe = importlib.import_module("recipes.quickstart")
+    sizes = SIZES["quickstart"] | {"fine_tune_epochs": 0, "scratch_epochs": 0}
+    metrics = recipe.main(recipe.Config(out=tmp_path / "run", **sizes))
+    assert set(metrics["models"]) == {"frozen"}
+    assert capsys.readouterr().out.count("left out\n") == 2
+    rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert {row.partition(",")[0] for row in rows[1:]} == {"head"}
 
 
 @pytest.mark.parametrize(
@@ -284,7 +295,7 @@ def test_every_penalty_trains(method, tmp_path):
     recipe = importlib.import_module("recipes.few_labels")
     settings = recipe.Config(**STUDIES["few_labels"])
     data = recipe.build_data(settings)
-    run = config.Run("few_labels", settings, tmp_path, 0.0)
+    run = config.Run("few_labels", settings, tmp_path, 0.0, {})
     place = placement.choose(["CPU:0"])
     row = recipe.trial(settings, data, place, run, "a trial", 2, method, 0)
     assert row["method"] == method

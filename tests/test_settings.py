@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("[!_]*.py"))
 # Settings for which 0 has a meaning: none of it.
 ZERO = {"seed", "augmented_copies", "leave_one_out", "penalty_scale", "label_weight"}
-ZERO |= {"backbone_rate", "domain_weight"}
+ZERO |= {"backbone_rate", "domain_weight", "fine_tune_epochs", "scratch_epochs"}
 # Recipes with a folder as a setting without a default.
 FOLDERS = {
     "minilm_sentiment": ("data", "weights"),

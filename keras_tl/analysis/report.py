@@ -147,14 +147,20 @@ def _mistakes(own: Result, split: Split) -> list[dict]:
     """Describe the largest mistakes: images for the gallery, texts for the table."""
     mistakes = own.mistakes(MOST_MISTAKES)
     examples = split.inputs.preview([index for index, *_ in mistakes], MOST_PIXELS)
+    names = split.inputs.names([index for index, *_ in mistakes])
+    if names is None:
+        names = [f"example {index}" for index, *_ in mistakes]
     if examples is None:
-        examples = [f"example {index}" for index, *_ in mistakes]
+        examples = names
     rows = []
-    for (index, predicted, true), example in zip(mistakes, examples, strict=True):
+    for (_, predicted, true), name, example in zip(
+        mistakes, names, examples, strict=True
+    ):
         is_image = isinstance(example, np.ndarray)
         rows.append(
             {
-                "index": index,
+                "path": name,
+                "name": "/".join(Path(name).parts[-2:]),
                 "image": _png(example) if is_image else "",
                 "text": "" if is_image else _shortened(example),
                 "predicted": predicted,

@@ -1,5 +1,6 @@
 """Studies: many small trainings, each of which is kept as soon as it ends."""
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -277,7 +278,6 @@ def show(title: str, summaries: Sequence[Row]) -> None:
 def save(
     run: Run,
     *,
-    data: dict,
     rows: list[Row],
     by: Sequence[str],
     over: Sequence[str] = (),
@@ -287,7 +287,6 @@ def save(
 
     Args:
         run: The run; what had been done before a kill is in the rows.
-        data: What `splits.describe` returns of the data.
         rows: What `run` returned.
         by: Names of the settings that the study compares.
         over: Names of those that validation chooses from, see `choose`.
@@ -302,7 +301,7 @@ def save(
     files.write_csv(run.folder / "trials.csv", rows)
     manifest = {
         **run.provenance(),
-        "data": data,
+        "data": run.data,
         "by": list(by),
         "over": list(over),
         "compared": "method",
@@ -310,4 +309,5 @@ def save(
         "trials": rows,
     }
     files.write_json(run.folder / "manifest.json", manifest)
+    shutil.rmtree(run.state, ignore_errors=True)
     return manifest

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import keras
 import numpy as np
@@ -15,6 +15,7 @@ from keras_tl.data.splits import NOUNS, Split, Splits
 from keras_tl.training.objectives import Objective, SingleLabel
 
 Histories = Mapping[str, Mapping[str, list[float]]]
+Entry = TypeVar("Entry")
 
 
 class Result(Protocol):
@@ -105,6 +106,27 @@ def evaluate_models(
     }
 
 
+def without_rejected(
+    models: Mapping[str, Entry], histories: Histories
+) -> dict[str, Entry]:
+    """Leave out models of phases that were left out, or of which no epoch was kept.
+
+    They are the models that the phase started with, and would be compared with
+    themselves.
+
+    Args:
+        models: Name -> anything.
+        histories: Names among those of `models` -> history of the phase.
+
+    >>> without_rejected({"frozen": 1, "tuned": 2}, {"tuned": {"kept": [0.0, 0.0]}})
+    {'frozen': 1}
+    """
+    rejected = {
+        name for name, history in histories.items() if not any(history.get("kept", []))
+    }
+    return {name: entry for name, entry in models.items() if name not in rejected}
+
+
 def metrics(results: Mapping[str, Result]) -> dict:
     """Collect what `metrics.json` holds about the test split.
 
@@ -155,6 +177,44 @@ def show(results: Mapping[str, Result], kind: str = "image") -> None:
         )
         before = result
     progress.console().print(table)
+
+
+def prediction_rows(own: Result, test_split: Split) -> list[dict[str, str | float]]:
+    """Return one row for each test example, for `predictions.csv`.
+
+    Args:
+        own: Evaluation on the test split.
+        test_split: The test examples.
+
+    Returns:
+        The file of an example, or its number in the split, or its text; then `label`,
+        `prediction` and `probability`; or, of several outputs, the label and the
+        answer of each.
+    """
+    indices = range(len(test_split))
+    source = test_split.inputs
+    if source.kind == "text":
+        key, names = "text", source.preview(indices)
+    else:
+        key, names = "file", source.names(indices)
+    if names is None:
+        key, names = "index", indices
+    rows = []
+    for name, label, answer in zip(names, own.labels, own.answers(), strict=True):
+        if own.labels.ndim == 1:
+            best = answer.argmax()
+            values = {
+                "label": own.class_names[label],
+                "prediction": own.class_names[best],
+                "probability": f"{answer[best]:.6f}",
+            }
+        else:
+            values = {}
+            for index, output in enumerate(own.class_names):
+                values[output] = f"{label[index]:g}"
+                values[f"{output}, predicted"] = f"{answer[index]:.6g}"
+        rows.append({key: name, **values})
+    return rows
 
 
 def show_predictions(probabilities: np.ndarray, splits: Splits) -> None:

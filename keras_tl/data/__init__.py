@@ -3,6 +3,8 @@
 - `datasets`: Load datasets: arrays, the embedded sample, TFDS; `folders` loads image
   folders.
 - `folders`: A folder of image files as three splits.
+- `layout`: List the image files of a folder with their splits and classes, and all the
+  rest.
 - `images`: Decode image files to square uint8 RGB arrays, and check them.
 - `text`: Texts: read from files, and turned into the token ids that a model takes.
 - `sources`: Sequences of examples that are read by index, whatever the examples are.

@@ -210,23 +210,24 @@ def _table(folder, names) -> Path | None:
 def _three(given, test, class_names, validation, test_share, seed) -> Splits:
     """Draw the splits that are missing from the examples that are given.
 
-    Copies of an example come into one split, and count once for its size.
+    Copies of an example come into one split, and only one of them into a split that is
+    drawn: the others are left out.
     """
     numbers, *of_test = copies(given, *([] if test is None else [test]))
     rest, drawn = np.arange(len(given)), "validation"
     if test is None:
         rest, chosen = _draw(rest, given.labels, numbers, test_share, seed)
         test, drawn = given.take(chosen), "validation and test"
+        before = len(given) - len(chosen)
     else:
         rest = _without_test(rest, numbers, *of_test)
+        before = len(rest)
     rest, chosen = _draw(rest, given.labels, numbers, validation, seed)
-    return Splits(
-        given.take(rest),
-        given.take(chosen),
-        test,
-        class_names,
-        f"{drawn} drawn from the training examples, stratified, seed {seed}.",
-    )
+    origin = f"{drawn} drawn from the training examples, stratified, seed {seed}."
+    left_out = before - len(rest) - len(chosen)
+    if left_out:
+        origin += f" Left out: copies of drawn examples {left_out:,}."
+    return Splits(given.take(rest), given.take(chosen), test, class_names, origin)
 
 
 def _without_test(indices, numbers, of_test):
@@ -263,7 +264,8 @@ def _check_arrays(name, images, labels):
 def _draw(indices, labels, numbers, share, seed):
     """Split `indices` in two, stratified: the remaining ones and the drawn ones.
 
-    `numbers` are those of `splits.copies`: one example of each is drawn for all.
+    `numbers` are those of `splits.copies`: one example of each is drawn, and the others
+    are in neither.
     """
     from sklearn.model_selection import train_test_split
 
@@ -278,7 +280,7 @@ def _draw(indices, labels, numbers, share, seed):
             f"The examples cannot be split with every class in each part: {error}"
         ) from error
     drawn = np.isin(numbers[indices], numbers[chosen])
-    return indices[~drawn], indices[drawn]
+    return indices[~drawn], np.sort(chosen)
 
 
 def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:

@@ -8,33 +8,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from keras_tl import errors, progress
-from keras_tl.data import images
+from keras_tl.data import images, layout
+from keras_tl.data.sources import ImageFiles
 from keras_tl.data.splits import Split, Splits
 
-# Accepted names of the folder of a split.
-NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev"),
-    "test": ("test",),
-}
-LAYOUT = "FOLDER/CLASS/image.jpg, or FOLDER/train/CLASS/image.jpg with or without \
-validation/ and test/ beside train/"
 # Splits that lose a copy to another: what reports wins over what chooses.
 _RANK = {"train": 0, "validation": 1, "test": 2}
 
 
 @dataclass(frozen=True)
 class _File:
-    """One image file: its path, split, class, content hash and problem."""
+    """One image file.
+
+    Attributes:
+        path: Where it is.
+        split: Name of its split.
+        label: Name of its class.
+        sha256: Hash of its bytes.
+        image: Result of decoding it.
+    """
 
     path: Path
     split: str
     label: str
     sha256: str
-    problem: str | None
+    image: images.Checked
 
 
 def from_folder(
@@ -48,20 +47,23 @@ def from_folder(
     """Read a folder of images, one sub-folder per class.
 
     The layout is `path/CLASS/image.jpg`, or `path/train/CLASS/image.jpg` with or
-    without `validation` (`val`, `valid`, `dev`) and `test` beside `train`. A split that
-    is missing is drawn from train, class by class, in the order of a hash of seed and
-    content: names, dates and the order of files do not matter, and copies of one image
-    stay in one split.
+    without `validation` and `test` beside `train`, in many spellings, see
+    `layout.find`. A split that is missing is drawn from train, class by class, in the
+    order of a hash of seed and content: names, dates and the order of files do not
+    matter. Images of the same pixels, whatever their format, stay in one split, and
+    count once in a split that is drawn: the others are left out of it.
+
+    What is left out, such as files that are no images, is in `Splits.origin`.
 
     Args:
         path: The folder.
         seed: Seed of the drawing.
-        bad_images: "error" lists every file that cannot be used in one error; "skip"
-            leaves them out and counts them. Such are: empty, truncated, animated or
-            mislabelled files, images that stand in two splits, and images that stand
-            under two classes.
-        validation: Part of train drawn for validation where there is none, in (0, 1).
-        test: Part of train drawn for test where there is none, in (0, 1).
+        bad_images: "error" lists everything that cannot be used in one error; "skip"
+            leaves it out and counts it: what is empty, truncated, animated or cannot be
+            read, images that stand in two splits, and images that stand under two
+            classes.
+        validation: Share of train drawn for validation where there is none, in (0, 1).
+        test: Share of train drawn for test where there is none, in (0, 1).
 
     Returns:
         Splits whose images are paths; class names are sorted.
@@ -76,40 +78,106 @@ def from_folder(
         if not 0 < share < 0.5:
             raise errors.expected(name, "be in (0, 0.5)", share)
     folder = Path(path)
-    entries = _find(folder)
-    given = {split for _, split, _ in entries}
-    class_names = sorted({label for _, split, label in entries if split == "train"})
-    extra = sorted({label for _, _, label in entries} - set(class_names))
-    if extra:
-        raise errors.InputError(
-            f"Every class must have training images. Without any in {folder}: "
-            f"{', '.join(extra[:5])}."
-        )
-    files = _check(entries)
-    bad = [(file.path, file.problem) for file in files if file.problem]
-    bad += _copies([file for file in files if not file.problem], folder)
+    content = layout.find(folder)
+    files = _check(content.entries)
+    bad = [*content.bad, *((f.path, f.image.problem) for f in files if f.image.problem)]
+    files = [file for file in files if not file.image.problem]
+    bad += _copies(files, folder)
     if bad and bad_images == "error":
-        raise errors.InputError(_list(bad, folder, len(files)))
+        raise errors.InputError(_list(bad, folder))
     skipped = {file_path for file_path, _ in bad}
     files = [file for file in files if file.path not in skipped]
+    class_names = _class_names(files, content.entries, folder)
 
+    given = {file.split for file in files}
     shares = {"validation": validation, "test": test}
     drawn = {name: share for name, share in shares.items() if name not in given}
-    files = _draw(files, class_names, drawn, seed)
-    how = "the splits of its subfolders"
+    files, again = _draw(files, class_names, drawn, seed)
+    how = "the splits of its subfolders."
     if drawn:
         how = (
             f"{' and '.join(drawn)} drawn from the training images by content hash, "
-            f"class by class, seed {seed}"
+            f"class by class, seed {seed}."
         )
-    count = len(skipped)
-    skipped_text = f" {count} bad image{'s' * (count > 1)} skipped." if skipped else ""
-    splits = {name: _split(files, name, class_names) for name in NAMES}
+    left_out = [
+        *content.left_out,
+        *((path, "bad images") for path in skipped),
+        *((file.path, "copies of drawn images") for file in again),
+    ]
+    _warn(folder, files, content)
     return Splits(
-        **splits,
+        **{name: _split(files, name, class_names) for name in layout.SPLITS},
         class_names=class_names,
-        origin=f"Folder {folder.name}: {how}.{skipped_text}",
+        origin=f"Folder {folder.name}: {how}{_left_out(left_out, folder)}",
     )
+
+
+def _class_names(files, entries, folder) -> list[str]:
+    """Return the classes of the training images, sorted."""
+    class_names = sorted({file.label for file in files if file.split == "train"})
+    every = {label for _, _, label in entries}
+    extra = sorted(every - set(class_names))
+    if extra:
+        raise errors.InputError(
+            f"Every class must have training images. Without any that can be used in "
+            f"{folder}: {', '.join(extra[:5])}."
+        )
+    return class_names
+
+
+# Width of an image over its height, or the reverse, from which it is called narrow: the
+# centred square is less than a quarter of it.
+_NARROW = 4
+
+
+def _warn(folder, files, content):
+    """Warn of what is probably not as intended."""
+    lost = [
+        path
+        for path, reason in content.left_out
+        if path.suffix.lower() in images.UNREAD_EXTENSIONS
+        or reason in ("folders without images", "images in no folder of a class")
+    ]
+    if lost:
+        errors.warn(
+            f"Files or folders of {folder} that are left out and may have been meant "
+            f"as images: {len(lost):,} ({_some(lost, folder)})."
+        )
+    narrow = [f.path for f in files if max(f.image.size) > _NARROW * min(f.image.size)]
+    if narrow:
+        errors.warn(
+            f"Images more than {_NARROW} times as long as wide, of which models see "
+            f"only the square in the middle: {len(narrow):,} "
+            f"({_some(narrow, folder)}). Cut them into squares, if the rest matters."
+        )
+    highest = [f.image.highest for f in files if f.image.highest is not None]
+    # No camera has more than 14 bits.
+    if highest and 0 < max(highest) < 2**14:
+        bits = max(highest).bit_length()
+        errors.warn(
+            f"16-bit images that use only {bits} bits: {len(highest):,}, with a "
+            f"largest value of {max(highest):,}. They are read as values in "
+            f"[0, 65535], and so are nearly black. Multiply them by {2 ** (16 - bits)} "
+            "before, here and wherever the model predicts."
+        )
+
+
+def _some(paths, folder) -> str:
+    """Name the first of some paths."""
+    names = ", ".join(_short(path, folder) for path in sorted(paths)[:3])
+    return names if len(paths) <= 3 else f"{names} and {len(paths) - 3:,} more"
+
+
+def _left_out(left_out, folder) -> str:
+    """Describe what is not used, as a sentence, or as nothing."""
+    by_reason = defaultdict(list)
+    for path, reason in left_out:
+        by_reason[reason].append(path)
+    listed = [
+        f"{reason} {len(paths):,} ({_some(paths, folder)})"
+        for reason, paths in sorted(by_reason.items())
+    ]
+    return f" Left out: {'; '.join(listed)}." if listed else ""
 
 
 def domains_from_folder(
@@ -134,7 +202,7 @@ def domains_from_folder(
     """
     domains = {
         place.name: from_folder(place, seed=seed, bad_images=bad_images)
-        for place in _folders(Path(path))
+        for place in layout.subfolders(Path(path))
     }
     classes = {domain.class_names for domain in domains.values()}
     if len(domains) < 2 or len(classes) > 1:
@@ -151,71 +219,16 @@ def _check_apart(domains):
     """Refuse an image in two domains: it has no right one, and could be tested on."""
     seen = {}
     for name, domain in domains.items():
-        for path in [
-            path for _, split in domain.items() for path in split.inputs.paths
-        ]:
-            digest = hashlib.sha256(path.read_bytes()).digest()
-            other, first = seen.setdefault(digest, (name, path))
-            if other != name:
-                raise errors.InputError(
-                    f"{path} is the same image as {first}, in another domain. Remove "
-                    "one of them, or both."
-                )
-
-
-def _find(folder):
-    """List path, split and class of each image file, sorted."""
-    if not folder.exists():
-        raise errors.expected("data", "be a folder that exists", str(folder))
-    if not folder.is_dir():
-        raise errors.expected("data", f"be a folder: {LAYOUT}", str(folder))
-    children = {child.name.lower(): child for child in _folders(folder)}
-    by_split = {
-        split: [children[name] for name in names if name in children]
-        for split, names in NAMES.items()
-    }
-    if not by_split["train"]:
-        by_split = {"train": [folder]}
-    entries = []
-    for split, parents in by_split.items():
-        if len(parents) > 1:
-            names = ", ".join(parent.name for parent in parents)
-            raise errors.InputError(f"{folder} has several {split} folders: {names}.")
-        for parent in parents:
-            for child in _folders(parent):
-                entries += [(path, split, child.name) for path in _images(child)]
-    if not entries:
-        loose = " There are images in it, but in no folder of a class." * bool(
-            [path for path in folder.glob("*") if _is_image(path)]
-        )
-        raise errors.expected(
-            "data", f"hold images as {LAYOUT}", str(folder), loose.strip()
-        )
-    return sorted(entries)
-
-
-def _folders(folder):
-    return sorted(
-        child
-        for child in folder.iterdir()
-        if child.is_dir() and not child.name.startswith((".", "__MACOSX"))
-    )
-
-
-def _images(folder):
-    return [
-        path
-        for path in folder.rglob("*")
-        if _is_image(path)
-        and not any(
-            part.startswith((".", "__MACOSX"))
-            for part in path.relative_to(folder).parts
-        )
-    ]
-
-
-def _is_image(path):
-    return path.suffix.lower() in images.EXTENSIONS and path.is_file()
+        for _, split in domain.items():
+            for path, pixels in zip(
+                split.inputs.paths, split.inputs.hashes(), strict=True
+            ):
+                other, first = seen.setdefault(pixels, (name, path))
+                if other != name:
+                    raise errors.InputError(
+                        f"{path} is the same image as {first}, in another domain. "
+                        "Remove one of them, or both."
+                    )
 
 
 def _check(entries) -> list[_File]:
@@ -226,9 +239,10 @@ def _check(entries) -> list[_File]:
         try:
             content = path.read_bytes()
         except OSError as error:
-            return _File(path, split, label, str(path), f"cannot be read: {error}")
+            problem = images.Checked(f"cannot be read: {error.strerror or error}")
+            return _File(path, split, label, "", problem)
         digest = hashlib.sha256(content).hexdigest()
-        return _File(path, split, label, digest, images.problem(path, content))
+        return _File(path, split, label, digest, images.check(content))
 
     with ThreadPoolExecutor() as pool:
         results = pool.map(check, entries)
@@ -237,11 +251,11 @@ def _check(entries) -> list[_File]:
 
 def _copies(files: Sequence[_File], folder: Path) -> list[tuple[Path, str]]:
     """List the images that must not be used, since they are in two places."""
-    by_content = defaultdict(list)
+    by_pixels = defaultdict(list)
     for file in files:
-        by_content[file.sha256].append(file)
+        by_pixels[file.image.pixels].append(file)
     bad = []
-    for same in by_content.values():
+    for same in by_pixels.values():
         if len({file.label for file in same}) > 1:
             for file in same:
                 other = next(o for o in same if o.label != file.label)
@@ -262,52 +276,64 @@ def _short(path, folder):
     return path.relative_to(folder).as_posix()
 
 
-def _list(bad, folder, count):
+def _list(bad, folder):
     lines = [f"  {_short(path, folder)}: {problem}" for path, problem in bad[:20]]
     if len(bad) > 20:
         lines.append(f"  and {len(bad) - 20} more")
     listing = "\n".join(lines)
     return (
-        f"{len(bad)} of {count} images in {folder} cannot be used:\n{listing}\n"
+        f"{len(bad)} images or folders in {folder} cannot be used:\n{listing}\n"
         "Remove or repair them, or leave them out with `bad_images='skip'` "
         "(on the command line: --bad-images skip)."
     )
 
 
-def _draw(files, class_names, shares, seed) -> list[_File]:
-    """Move training files to the splits in `shares`, class by class."""
+def _draw(files, class_names, shares, seed) -> tuple[list[_File], list[_File]]:
+    """Move training files to the splits in `shares`, class by class.
+
+    Returns:
+        The files of all splits, and those left out: copies of files that were moved.
+    """
     moved = [file for file in files if file.split != "train"]
+    left_out = []
     for label in class_names:
-        by_content = defaultdict(list)
+        by_pixels = defaultdict(list)
         for file in files:
             if file.split == "train" and file.label == label:
-                by_content[file.sha256].append(file)
-        order = sorted(
-            by_content,
-            key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest(),
+                by_pixels[file.image.pixels].append(file)
+        blocks = [
+            sorted(block, key=lambda file: (file.sha256, file.path))
+            for block in by_pixels.values()
+        ]
+        blocks.sort(
+            key=lambda block: hashlib.sha256(
+                f"{seed} {block[0].sha256}".encode()
+            ).digest()
         )
         needed = 1 + len(shares)
-        if len(order) < needed:
+        if len(blocks) < needed:
             raise errors.InputError(
                 f"Each class must have at least {needed} different images that can be "
                 f"used, one for each split that has to be drawn. {label!r} has "
-                f"{len(order)}."
+                f"{len(blocks)}."
             )
         start = 0
         for split, share in shares.items():
-            count = max(1, round(share * len(order)))
-            for digest in order[start : start + count]:
-                moved += [replace(file, split=split) for file in by_content[digest]]
+            count = max(1, round(share * len(blocks)))
+            for first, *others in blocks[start : start + count]:
+                moved.append(replace(first, split=split))
+                left_out += others
             start += count
-        for digest in order[start:]:
-            moved += by_content[digest]
-    return sorted(moved, key=lambda file: file.path)
+        for block in blocks[start:]:
+            moved += block
+    return sorted(moved, key=lambda file: file.path), left_out
 
 
 def _split(files, name, class_names) -> Split:
     numbers = {label: number for number, label in enumerate(class_names)}
     chosen = [file for file in files if file.split == name]
-    return Split(
+    inputs = ImageFiles(
         tuple(file.path for file in chosen),
-        np.array([numbers[file.label] for file in chosen], "int32"),
+        known=tuple((bytes.fromhex(f.sha256), f.image.pixels) for f in chosen),
     )
+    return Split(inputs, [numbers[file.label] for file in chosen])

@@ -1,30 +1,78 @@
 """Decode image files to square uint8 RGB arrays, and check them."""
 
+import contextlib
+import hashlib
+import importlib.util
 import io
+import struct
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from keras_tl import errors
 
-# The format of the files with each suffix. Pillow is held to these formats: some of its
-# other readers start programs (EPS runs Ghostscript), whatever the file is called.
-_FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
-EXTENSIONS = tuple(_FORMATS)  # Compare with a suffix in lower case.
+# Formats that are read. Pillow is held to them: some of its other readers start
+# programs (EPS runs Ghostscript), whatever the file is called.
+_FORMATS = ["AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"]
+# Usual suffixes of their files. Compare with a suffix in lower case.
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp"),
+    *(".bmp", ".gif", ".tif", ".tiff", ".avif"),
+)
+# Suffixes of images that are not read; those of HEIC are, with the extra.
+UNREAD_EXTENSIONS = (
+    *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".jxl", ".svg", ".psd", ".tga", ".ico"),
+    *(".ppm", ".pgm", ".pnm", ".exr", ".hdr", ".dcm", ".eps", ".pdf"),
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
+)
+if importlib.util.find_spec("pillow_heif") is not None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    _FORMATS.append("HEIF")
+    EXTENSIONS = (*EXTENSIONS, ".heic", ".heif", ".hif")
+
+# Pillow warns of wrong EXIF tags without naming the file, which is used all the same.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+# How to turn an image upright, for each value of the EXIF tag "orientation".
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Result of decoding all pixels of an image file.
+
+    Attributes:
+        problem: Why the file cannot be used, as the rest of a sentence that starts with
+            its name; `None` for a file that `decode` reads.
+        pixels: Hash of the upright RGB pixels, see `hash_pixels`, whatever the format
+            of the file; empty where there is a problem.
+        size: Width and height in pixels; `(0, 0)` where there is a problem.
+        highest: Largest value of an image of 16 bits, before it is scaled to 8 bits;
+            `None` for all others.
+    """
+
+    problem: str | None
+    pixels: bytes = b""
+    size: tuple[int, int] = (0, 0)
+    highest: int | None = None
 
 
 def decode(path: Path | str | bytes, image_size: int | None) -> np.ndarray:
@@ -48,16 +96,19 @@ def decode(path: Path | str | bytes, image_size: int | None) -> np.ndarray:
     Raises:
         InputError: The file cannot be read, or holds no image that we can use.
     """
+    content, name = path, "an image"
     try:
-        content = path if isinstance(path, bytes) else Path(path).read_bytes()
+        if not isinstance(path, bytes):
+            content, name = b"", path
+            content = Path(path).read_bytes()
         image = _open(content)
         if image_size is not None:
             image.draft(None, (2 * image_size, 2 * image_size))
         image = _to_rgb(image)
     # Pillow's readers raise nearly any type of error on a damaged file.
     except Exception as error:
-        name = "an image" if isinstance(path, bytes) else path
-        raise errors.InputError(f"Cannot use {name}: it {_reason(error)}.") from error
+        reason = _reason(error, content)
+        raise errors.InputError(f"Cannot use {name}: it {reason}.") from error
     return np.array(image if image_size is None else _square(image, image_size))
 
 
@@ -115,6 +166,48 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
     return resized
 
 
+def is_image(path: Path) -> bool:
+    """Return whether a file is an image, by its suffix, or else by its first bytes."""
+    if path.suffix.lower() in EXTENSIONS:
+        return True
+    try:
+        with Image.open(path, formats=_FORMATS):
+            return True
+    except Exception:  # Pillow's readers raise nearly any type of error.
+        return False
+
+
+def check(content: bytes) -> Checked:
+    """Check an image by decoding all of its pixels.
+
+    Args:
+        content: The bytes of its file.
+    """
+    try:
+        image = _open(content)
+        # Cameras add a preview or a depth map behind a JPEG; Pillow then calls the
+        # file MPO. Its first image is the photo, and every JPEG reader takes that.
+        # Phones do the same in HEIF.
+        single = image.format in ("MPO", "HEIF")
+        frames = 1 if single else getattr(image, "n_frames", 1)
+        if frames > 1:
+            problem = f"holds {frames} frames or pages; save the one you want by itself"
+            return Checked(problem)
+        highest = image.getextrema()[1] if _is_deep(image) else None
+        image = _to_rgb(image)
+    except Exception as error:
+        return Checked(_reason(error, content))
+    return Checked(None, hash_pixels(np.asarray(image)), image.size, highest)
+
+
+def hash_pixels(pixels: np.ndarray) -> bytes:
+    """Hash an array with its type and shape."""
+    head = f"{pixels.dtype} {pixels.shape} ".encode()
+    digest = hashlib.blake2b(head, digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
+
+
 def problem(path: Path | str, content: bytes | None = None) -> str | None:
     """Check an image file by decoding all of its pixels.
 
@@ -124,42 +217,58 @@ def problem(path: Path | str, content: bytes | None = None) -> str | None:
 
     Returns:
         The problem, as the rest of a sentence that starts with the file's name;
-        `None` for a file that `decode` reads and whose name tells its format.
+        `None` for a file that `decode` reads.
     """
-    path = Path(path)
     try:
-        image = _open(path.read_bytes() if content is None else content)
-        # Cameras add a preview or a depth map behind a JPEG; Pillow then calls the
-        # file MPO. Its first image is the photo, and every JPEG reader takes that.
-        held = "JPEG" if image.format == "MPO" else image.format
-        named = path.suffix.lower()
-        if _FORMATS.get(named, held) != held:
-            right = next(suffix for suffix in EXTENSIONS if _FORMATS[suffix] == held)
-            return f"is named {named} but holds {held}; rename it to {right}"
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        if frames > 1:
-            return f"holds {frames} frames or pages; save the one you want by itself"
-        _to_rgb(image)
-    except Exception as error:
+        content = Path(path).read_bytes() if content is None else content
+    except OSError as error:
         return _reason(error)
-    return None
+    return check(content).problem
 
 
 def _open(content: bytes) -> Image.Image:
     """Read the header of an image."""
     if not content:
         raise errors.InputError("is empty (0 bytes)")
-    image = Image.open(io.BytesIO(content), formats=sorted(set(_FORMATS.values())))
+    image = Image.open(io.BytesIO(content), formats=_FORMATS)
     # Pillow warns from this size on and raises from twice of it; one limit is clearer.
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
         raise Image.DecompressionBombError
     return image
 
 
+def _is_deep(image: Image.Image) -> bool:
+    """Return whether an image has one channel of 16 or 32 bits."""
+    return image.mode.startswith("I")
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """Return the EXIF orientation, in [1, 8]; `None` where none can be read."""
+    with contextlib.suppress(Exception):  # Damaged EXIF raises nearly any type.
+        return int(image.getexif()[_ORIENTATION])
+    # Pillow gives up at the first tag whose value lies behind the end. The orientation
+    # stands in the directory itself: entries of 12 bytes, of tag, type, count, value.
+    with contextlib.suppress(struct.error, KeyError):
+        data = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
+        order = {b"II": "<", b"MM": ">"}[data[:2]]
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        for position in range(start + 2, start + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", data, position)
+            if tag == _ORIENTATION:
+                return value
+    return None
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Load all pixels, upright, as 8-bit RGB on white."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # One channel of 16 or 32 bits.
+    # Not by `ImageOps.exif_transpose`: it writes all tags anew, and fails where any of
+    # them has a wrong type.
+    orientation = _orientation(image)
+    image.load()
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
+    if _is_deep(image):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise errors.InputError(
@@ -186,14 +295,28 @@ def _square(image: Image.Image, image_size: int) -> Image.Image:
     return image.resize((image_size, image_size), Image.Resampling.BILINEAR)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, content: bytes = b"") -> str:
     """Return why a file cannot be used, as the rest of a sentence."""
     if isinstance(error, errors.InputError):
         return str(error)
     if isinstance(error, _BOMBS):
         return f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels; save it smaller"
     if isinstance(error, UnidentifiedImageError):
-        return f"holds none of {', '.join(sorted(set(_FORMATS.values())))}"
+        return _unidentified(content)
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     return f"cannot be decoded: {error or type(error).__name__}"
+
+
+def _unidentified(content: bytes) -> str:
+    """Return why Pillow knows no image in the content of a file."""
+    if content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif", b"msf"):
+        return 'is HEIC; save it as JPEG, or pip install "keras-tl[heic]"'
+    for name in _FORMATS:
+        _, accepts = Image.OPEN[name]
+        if accepts is not None and accepts(content[:32]) is True:
+            return (
+                f"is a damaged {name}, or of a kind that Pillow cannot read, such as "
+                "one of five channels; save it as RGB with 8 bits per channel"
+            )
+    return f"holds none of {', '.join(_FORMATS)}"

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_tl import errors
+from keras_tl import errors, progress
 from keras_tl.data import images
 
 # What `read` returns: one array, or one for each input of a model with several.
@@ -74,6 +74,14 @@ class Source(Protocol):
         Returns:
             uint8 images `(count, rows, columns, 3)` of at most `side` pixels a side, a
             list of texts, or `None` where there is nothing to look at.
+        """
+        return None
+
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return the names of some examples, such as those of their files.
+
+        Returns:
+            One text for each of `indices`; `None` where examples have no names.
         """
         return None
 
@@ -246,10 +254,13 @@ class ImageFiles(_Images):
     Attributes:
         paths: One file for each image, as its path or its content.
         image_size: Side in pixels of the squares that `read` returns.
+        known: For each file the hashes of its bytes, SHA-256, and of its pixels, as
+            `hashes` returns it, where they have been computed already.
     """
 
     paths: tuple[Path | bytes, ...] = field(repr=False)
     image_size: int | None = None
+    known: tuple[tuple[bytes, bytes], ...] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -264,20 +275,35 @@ class ImageFiles(_Images):
 
     def take(self, indices: Indices) -> "ImageFiles":
         """Keep only the files at `indices`, in that order."""
-        return replace(self, paths=tuple(self.paths[index] for index in indices))
+        known = self.known and tuple(self.known[index] for index in indices)
+        paths = tuple(self.paths[index] for index in indices)
+        return replace(self, paths=paths, known=known)
 
     def digest(self) -> str:
         """Hash the content of all files."""
         total = hashlib.sha256()
-        for path in self.paths:
+        if self.known is not None:
+            total.update(b"".join(sha256 for sha256, _ in self.known))
+            return total.hexdigest()
+        for path in progress.track(self.paths, "hashing images", len(self.paths)):
             content = path if isinstance(path, bytes) else Path(path).read_bytes()
             total.update(hashlib.sha256(content).digest())
         return total.hexdigest()
 
     def hashes(self) -> list[bytes]:
         """Hash the pixels of each image at its own size, whatever the format."""
+        if self.known is not None:
+            return [pixels for _, pixels in self.known]
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(_hash_of_file, self.paths))
+            hashes = pool.map(_hash_of_file, self.paths)
+            return list(progress.track(hashes, "comparing images", len(self.paths)))
+
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return the paths of some files; `None` where only their content is known."""
+        paths = [self.paths[index] for index in indices]
+        if any(isinstance(path, bytes) for path in paths):
+            return None
+        return [str(path) for path in paths]
 
     def preview(self, indices: Indices, side: int = 128) -> np.ndarray:
         """Decode some images at `side` pixels, or at their smaller `image_size`."""
@@ -286,7 +312,7 @@ class ImageFiles(_Images):
 
 
 def _hash_of_file(path):
-    return _hash(images.decode(path, None)[None], 0)
+    return images.hash_pixels(images.decode(path, None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,6 +350,10 @@ class Stored(Wrapper):
     def in_memory(self) -> np.ndarray | None:
         """Return the rows, unless they are on disk."""
         return self.values if isinstance(self.values, np.ndarray) else None
+
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return the names that the examples have in the source inside."""
+        return self.source.names(indices)
 
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
         """Return the examples as the source inside shows them."""
@@ -363,6 +393,10 @@ class Selection(Wrapper):
         """Return the same images, read as squares of `image_size` pixels."""
         return replace(self, source=self.source.at_size(image_size))
 
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return the names of some of the selected examples."""
+        return self.source.names(self.indices[np.asarray(indices, "int64")])
+
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
         """Return the selected examples as the source shows them."""
         return self.source.preview(self.indices[np.asarray(indices, "int64")], side)
@@ -398,6 +432,12 @@ class Concatenation(Wrapper):
     def at_size(self, image_size: int) -> Source:
         """Return the same images, read as squares of `image_size` pixels."""
         return Concatenation(tuple(s.at_size(image_size) for s in self.sources))
+
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return the names that some examples have in their sources."""
+        if any(source.names([]) is None for source in self.sources):
+            return None
+        return self._rows("names", indices)
 
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
         """Return some examples as their sources show them."""

@@ -16,6 +16,9 @@ from keras_tl.data.sources import Examples, Source
 # Label of a training example whose class is not known.
 UNKNOWN = -1
 
+# Number of classes that are named when data are described.
+_MOST_CLASSES = 10
+
 # Name of several examples of a kind, for people.
 NOUNS = {"image": "images", "text": "texts"}
 
@@ -161,12 +164,33 @@ class Splits:
             )
 
     def __str__(self) -> str:
+        """Describe the data in lines: sizes, origin, and the classes with counts."""
         counts = ", ".join(f"{name} {len(split):,}" for name, split in self.items())
         total = sum(len(split) for _, split in self.items())
-        return (
+        lines = [
             f"{total:,} {NOUNS.get(self.train.inputs.kind, 'examples')} of "
-            f"{len(self.class_names)} classes: {counts}. {self.origin}"
-        )
+            f"{len(self.class_names)} classes: {counts}.",
+            self.origin,
+        ]
+        if self.train.labels.ndim == 1:
+            lines.append(f"Classes: {self._count_classes()}.")
+        return "\n".join(lines)
+
+    def _count_classes(self) -> str:
+        number = len(self.class_names)
+        counts = {
+            name: np.bincount(split.labels[split.known], minlength=number)
+            for name, split in self.items()
+        }
+        totals = sum(counts.values())
+        texts = []
+        for index, class_name in enumerate(self.class_names[:_MOST_CLASSES]):
+            absent = [name for name, values in counts.items() if not values[index]]
+            without = f" (none in {' and '.join(absent)})" if absent else ""
+            texts.append(f"{class_name} {totals[index]:,}{without}")
+        if number > _MOST_CLASSES:
+            texts.append(f"and {number - _MOST_CLASSES:,} more")
+        return ", ".join(texts)
 
     def items(self) -> list[tuple[str, Split]]:
         """Pairs of name and split, in the order train, validation, test."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_tl import files
+from keras_tl import config, files
 from keras_tl.analysis import evaluation, report, summary
 from keras_tl.config import Run
 from keras_tl.data import splits
@@ -19,26 +19,28 @@ EXAMPLES = {"image": "IMAGE...", "text": '"some text"'}
 
 
 def save(
-    run: Run,
+    run: Run | Path | str,
     model: keras.Model,
     *,
     data: splits.Splits,
-    results: Mapping[str, evaluation.Evaluation],
-    histories: summary.Histories,
+    results: Mapping[str, evaluation.Evaluation] | None = None,
+    histories: summary.Histories | None = None,
     objective: Objective | None = None,
     cache: store.Cache | None = None,
 ) -> dict:
     """Write the files of a finished run, each in one step.
 
-    `model.keras`, `classes.json`, `metrics.json`, `history.csv`, figures,
-    `report.html`, what the inputs need (a tokenizer), and last `manifest.json`, which
-    is there only when everything else is. The checkpoints for `--resume` are removed.
+    `model.keras`, `classes.json`, `metrics.json`, `history.csv`, `predictions.csv`,
+    figures, `report.html`, what the inputs need (a tokenizer), and last
+    `manifest.json`, which is there only when everything else is. What `--resume` needs
+    is removed.
 
     Args:
-        run: The run.
+        run: The run; in a script of your own, a new folder.
         model: The trained model; it is saved without its optimizer.
-        data: The data it was trained on.
-        results: Name -> evaluation on the test split; the last is that of `model`.
+        data: The data it was trained on, as the model takes them.
+        results: Name -> evaluation on the test split; the last is that of `model`. By
+            default `model` is evaluated here.
         histories: Phase -> history, of the phases of `model`; none where nothing was
             trained by epochs, and then no `history.csv` and no curves.
         objective: Objective of the training; a single label by default.
@@ -48,9 +50,18 @@ def save(
         What `metrics.json` holds.
 
     Raises:
-        InputError: The disk is full, or the folder cannot be written to.
+        InputError: The disk is full, or the folder exists or cannot be written to.
     """
-    folder, objective = run.folder, objective or SingleLabel()
+    objective = objective or SingleLabel()
+    if results is None:
+        tested = {"model": (model, data.test)}
+        results = summary.evaluate_models(tested, data, objective)
+    histories = {
+        name: history for name, history in (histories or {}).items() if history
+    }
+    if not isinstance(run, Run):
+        run = config.start_script(run, splits.describe(data))
+    folder = run.folder
     save_model(model, folder / "model.keras")
     data.test.inputs.save(folder)
     files.write_json(folder / "classes.json", list(data.class_names))
@@ -58,11 +69,14 @@ def save(
     files.write_json(folder / "metrics.json", metrics)
     if histories:
         files.write_csv(folder / "history.csv", summary.history_rows(histories))
+    *_, own = results.values()
+    rows = summary.prediction_rows(own, data.test)
+    files.write_csv(folder / "predictions.csv", rows)
     summary.save_figures(folder, results, histories, data.test, objective.metric)
     manifest = {
         **run.provenance(),
         **_durations(histories, cache),
-        "data": splits.describe(data),
+        "data": run.data,
         "model_name": model.name,
         "model_sha256": files.sha256(folder / "model.keras"),
         "input": _input(model, data),
@@ -70,11 +84,10 @@ def save(
         "activation": objective.activation,
         "output": "logits, in the order of classes.json",
     }
-    config = folder / "config.json"
     report.write(
         folder / "report.html",
-        command=f"keras-tl run {run.recipe} --config {config} --out NEW",
-        settings=files.read_json(config),
+        command=run.command,
+        settings=files.read_json(folder / "config.json"),
         data=data,
         results=results,
         histories=histories,
@@ -84,12 +97,23 @@ def save(
     )
     files.write_json(folder / "manifest.json", manifest)
     shutil.rmtree(run.state, ignore_errors=True)
+    rising = [name for name, history in histories.items() if _ends_best(history)]
+    if rising:
+        print(
+            f"The last epoch of {' and '.join(rising)} was the best: more may do "
+            f"better. To try: {run.command}, with more of them."
+        )
     example = EXAMPLES[manifest["input"]["kind"]]
     print(
         f"Report: {folder / 'report.html'}. "
         f"To use the model: keras-tl predict {folder} {example}"
     )
     return metrics
+
+
+def _ends_best(history) -> bool:
+    kept = history.get("kept", [])
+    return len(kept) > 1 and bool(kept[-1])
 
 
 def _durations(histories, cache) -> dict:

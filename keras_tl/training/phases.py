@@ -142,7 +142,8 @@ class Phase:
     """One phase of training.
 
     Attributes:
-        epochs: Largest number of passes over the training split, at least 1.
+        epochs: Largest number of passes over the training split, at least 0; with 0
+            the phase is left out.
         learning_rate: Largest learning rate of the optimizer, above 0.
         schedule: How the learning rate changes over the phase.
         optimizer: Function from a learning rate, or a schedule of it, to a Keras
@@ -171,7 +172,7 @@ class Phase:
     keep_start: bool = False
 
     def __post_init__(self):
-        errors.check_at_least("epochs", self.epochs, 1)
+        errors.check_at_least("epochs", self.epochs, 0)
         errors.check_at_least("first_epoch", self.first_epoch, 0)
         errors.check_above("learning_rate", self.learning_rate, 0)
 
@@ -222,7 +223,7 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
         Metric name -> one value per epoch: `loss` and the metrics of objective and
         method, the same of validation with the prefix `val_`, means over the examples
         of a split; `kept`, 1 for the epoch whose weights the model has; and `seconds`,
-        the duration of the epoch.
+        the duration of the epoch. Empty where the phase has no epochs.
 
     Raises:
         InputError: A value out of range, a model the placement cannot train, or a loss
@@ -230,6 +231,9 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
         KeyboardInterrupt: Ctrl-C; `model` has its best weights so far, and the message
             names the file they were saved to.
     """
+    if not phase.epochs:
+        print(f"{phase.name:>15}  left out", flush=True)
+        return {}
     _check(model, splits, setup, phase)
     part, data = precompute_frozen(model, splits, setup, test=False)
     training = _training(data, setup)
@@ -530,6 +534,8 @@ def _outcome(stopper, checkpoint, setup, phase) -> str:
         text = f"kept epoch {stopper.best_epoch + 1}, with the {best} validation {name}"
     if checkpoint.epoch < phase.epochs:
         text += f"; ended early, {stopper.patience} epochs after it"
+    elif stopper.best_epoch + 1 == phase.epochs:
+        text += "; it was the last: more epochs may do better"
     return f"{text}."
 
 

@@ -131,8 +131,8 @@ def test_validation_chooses_a_setting_for_each_way_on_average_over_seeds():
 
 def test_what_is_saved_holds_every_trial(tmp_path):
     rows = study.run(tmp_path, trials([]))
-    run = Run("a", RunSettings(), tmp_path, time.perf_counter())
-    saved = study.save(run, data={}, rows=rows, by=["blocks"], base="plain")
+    run = Run("a", RunSettings(), tmp_path, time.perf_counter(), {})
+    saved = study.save(run, rows=rows, by=["blocks"], base="plain")
     assert saved["title"] == "Settings of every run."
     assert saved["base"] == "plain"
     assert json.loads((tmp_path / "manifest.json").read_text()) == saved

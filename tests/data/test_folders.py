@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from keras_tl import errors
-from keras_tl.data import folders
+from keras_tl.data import folders, layout, sources
 
 
 def save(path, value):
@@ -95,15 +95,26 @@ def test_given_splits_are_kept_and_the_missing_one_is_drawn(tmp_path, name):
     assert "the splits of its subfolders" in data.origin
 
 
-def test_hidden_and_other_files_are_no_images(tmp_path):
+def test_hidden_files_and_those_of_systems_are_not_even_listed(tmp_path):
     make(tmp_path, {"a": 5, "b": 5})
-    (tmp_path / "a" / "notes.txt").write_text("no image")
-    (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
     save(tmp_path / "a" / ".hidden.png", 900)
     save(tmp_path / "__MACOSX" / "a.png", 901)
     save(tmp_path / ".cache" / "a.png", 902)
+    save(tmp_path / "a" / "@eaDir" / "a.png", 903)
     data = folders.from_folder(tmp_path)
     assert sum(len(split) for _, split in data.items()) == 10
+    assert "Left out" not in data.origin
+
+
+def test_other_files_are_counted_and_named(tmp_path):
+    make(tmp_path, {"a": 5, "b": 5})
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
+    data = folders.from_folder(tmp_path)
+    assert sum(len(split) for _, split in data.items()) == 10
+    assert data.origin.endswith(
+        "Left out: .db files 1 (a/Thumbs.db); .txt files 1 (a/notes.txt)."
+    )
 
 
 def spoil(folder):
@@ -112,7 +123,7 @@ def spoil(folder):
     (folder / "a" / "empty.jpg").write_bytes(b"")
     (folder / "a" / "cut.png").write_bytes(good[:-30])
     (folder / "a" / "page.jpg").write_text("<html>not found</html>")
-    (folder / "b" / "named.jpg").write_bytes(good + b"")
+    (folder / "b" / "header.bmp").write_bytes(b"BM")
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     frames[0].save(folder / "b" / "moves.gif", save_all=True, append_images=frames[1:])
 
@@ -123,19 +134,22 @@ def test_all_bad_images_are_found_up_front_and_listed_in_one_error(tmp_path):
     with pytest.raises(errors.InputError) as raised:
         folders.from_folder(tmp_path)
     message = str(raised.value)
-    assert message.startswith("5 of 17 images")
+    assert message.startswith("5 images or folders in")
     for name in (
         "a/empty.jpg",
         "a/cut.png",
         "a/page.jpg",
-        "b/named.jpg",
+        "b/header.bmp",
         "b/moves.gif",
     ):
         assert f"  {name}: " in message
     assert "--bad-images skip" in message
     data = folders.from_folder(tmp_path, bad_images="skip")
     assert sum(len(split) for _, split in data.items()) == 12
-    assert "5 bad images skipped" in data.origin
+    assert (
+        "Left out: bad images 5 (a/cut.png, a/empty.jpg, a/page.jpg and 2"
+        in data.origin
+    )
 
 
 def test_only_the_first_twenty_are_listed(tmp_path):
@@ -191,6 +205,35 @@ def test_one_image_under_two_classes_is_wrong_in_one(tmp_path):
             ),
             "several validation folders: val, valid",
         ),
+        (
+            lambda f: (make(f / "train", {"a": 9}), make(f / "Train", {"a": 9}, 50)),
+            "several train folders: Train, train",
+        ),
+        (
+            lambda f: (make(f / "train", {"a": 9, "b": 9}), make(f, {"c": 9}, 50)),
+            r"folders of splits \(train\) and beside them others with images: c",
+        ),
+        (lambda f: make(f, {"test": 9, "b": 9}), "named like splits .test., and none"),
+        (
+            lambda f: (save(f / "train/1.png", 1), save(f / "test/1.png", 2)),
+            "images in no folder of a class",
+        ),
+        (
+            lambda f: (
+                make(f, {"a": 9, "b": 9}),
+                (f / "c").mkdir(),
+                (f / "c" / "photo.jxl").write_bytes(b"x"),
+            ),
+            r"c: holds no images but \.jxl; save them as JPEG",
+        ),
+        (
+            lambda f: (make(f, {"a": 9, "b": 9}), (f / "a/x.png").symlink_to("gone")),
+            "a/x.png: is a link to a file that does not exist",
+        ),
+        (
+            lambda f: make(f, {"a": 9, os.fsdecode(b"caf\xe9"): 9}),
+            "not UTF-8. Rename it",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_used_says_what_is_expected(tmp_path, prepare, message):
@@ -199,6 +242,242 @@ def test_a_folder_that_cannot_be_used_says_what_is_expected(tmp_path, prepare, m
     prepare(folder)
     with pytest.raises(errors.InputError, match=message):
         folders.from_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("Training", None, "Testing"),
+        ("training_set", None, "test_set"),
+        ("seg_train", None, "seg_test"),
+        ("TrainingSet", "ValidationSet", "TestSet"),
+        ("trainset", "valset", "testset"),
+        ("train_images", "val_images", "test_images"),
+        ("images-train", "images-val", "images-test"),
+        ("Train data", "Dev data", "Test data"),
+        ("flowers_train", "flowers_valid", "flowers_test"),
+        ("TRAIN", "EVAL", "HOLDOUT"),
+        ("train1", None, "test1"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_folders_of_splits_are_known_by_many_names(
+    tmp_path, train, validation, test, nested
+):
+    names = {"train": train, "validation": validation, "test": test}
+    for start, name in enumerate(names.values()):
+        if name is not None:
+            folder = tmp_path / "set" / name / (name if nested else "")
+            make(folder, {"a": 9 - start, "b": 9 - start}, start=100 * start)
+    data = folders.from_folder(tmp_path / "set")
+    assert data.class_names == ("a", "b")
+    for split, name in names.items():
+        paths = getattr(data, split).inputs.paths
+        inside = {path.relative_to(tmp_path / "set").parts[0] for path in paths}
+        assert inside == {name or train}
+
+
+def test_what_a_name_only_contains_is_a_class(tmp_path):
+    names = ["bullet_train", "test_tube", "dev_board", "validated", "contest", "trains"]
+    data = folders.from_folder(make(tmp_path, dict.fromkeys(names, 4)))
+    assert data.class_names == tuple(sorted(names))
+
+
+def test_an_unpacked_archive_is_the_folder_in_it(tmp_path):
+    make(tmp_path / "archive" / "flowers", {"a": 9, "b": 9})
+    data = folders.from_folder(tmp_path / "archive")
+    assert data.class_names == ("a", "b")
+
+
+def test_images_without_labels_beside_the_splits_are_named(tmp_path):
+    make(tmp_path / "seg_train", {"a": 9, "b": 9})
+    make(tmp_path / "seg_test", {"a": 3, "b": 3}, start=100)
+    make(tmp_path / "seg_pred", {"seg_pred": 5}, start=200)
+    data = folders.from_folder(tmp_path)
+    assert len(data.test) == 6
+    assert "Left out: unlabelled images 5 (seg_pred/seg_pred/0.png" in data.origin
+
+
+@pytest.mark.filterwarnings("ignore:.*may have been meant")
+def test_a_test_folder_without_classes_is_named_and_test_is_drawn(tmp_path):
+    make(tmp_path / "train", {"a": 9, "b": 9})
+    make(tmp_path, {"test": 4}, start=100)
+    data = folders.from_folder(tmp_path)
+    assert "Left out: images in no folder of a class 4 (test/0.png" in data.origin
+    assert "validation and test drawn" in data.origin
+
+
+def test_an_empty_folder_of_a_class_is_named(tmp_path):
+    make(tmp_path, {"a": 9, "b": 9})
+    (tmp_path / "c" / "empty").mkdir(parents=True)
+    with pytest.warns(errors.InputWarning, match="may have been meant as images: 1 .c"):
+        data = folders.from_folder(tmp_path)
+    assert "folders without images 1 (c)" in data.origin
+
+
+def test_images_that_cannot_be_read_are_named(tmp_path):
+    make(tmp_path, {"a": 9, "b": 9})
+    (tmp_path / "a" / "photo.jxl").write_bytes(b"x")
+    with pytest.warns(errors.InputWarning, match="meant as images: 1 .a/photo.jxl"):
+        folders.from_folder(tmp_path)
+
+
+def test_links_are_followed_once(tmp_path):
+    make(tmp_path / "data", {"a": 9, "b": 9})
+    make(tmp_path / "other", {"more": 3, "c": 9}, start=100)
+    (tmp_path / "data" / "a" / "more").symlink_to(tmp_path / "other" / "more")
+    (tmp_path / "data" / "c").symlink_to(tmp_path / "other" / "c")
+    (tmp_path / "data" / "a" / "up").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "a" / "again").symlink_to(tmp_path / "other" / "more")
+    data = folders.from_folder(tmp_path / "data")
+    assert data.class_names == ("a", "b", "c")
+    assert sum(len(split) for _, split in data.items()) == 30
+    assert "Left out: links to folders that are read already 2 (a/" in data.origin
+
+
+def test_two_forms_of_one_unicode_name_are_one_class(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    make(tmp_path / "train", {composed: 9, "b": 9})
+    make(tmp_path / "train", {decomposed: 4}, start=50)
+    make(tmp_path / "test", {decomposed: 4, "b": 4}, start=100)
+    data = folders.from_folder(tmp_path)
+    assert data.class_names == ("b", composed)
+    assert np.bincount(data.test.labels).tolist() == [4, 4]
+    assert len(data.train) + len(data.validation) == 22
+
+
+def test_copies_in_another_format_are_copies(tmp_path):
+    make(tmp_path / "train", {"a": 6, "b": 6})
+    make(tmp_path / "test", {"a": 3, "b": 3}, start=100)
+    with Image.open(tmp_path / "test/a/0.png") as image:
+        image.save(tmp_path / "train/a/copy.bmp")
+    with pytest.raises(errors.InputError, match="train/a/copy.bmp: is the same image"):
+        folders.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_block_of_copies_counts_once_in_a_drawn_split(tmp_path, seed):
+    make(tmp_path, {"a": 40, "b": 40})
+    for index in range(10):
+        shutil.copy(tmp_path / "a/0.png", tmp_path / f"a/black{index}.png")
+    data = folders.from_folder(tmp_path, seed=seed)
+    counts = [np.bincount(split.labels).tolist() for _, split in data.items()]
+    assert counts[1:] == [[6, 6], [6, 6]]
+    if counts[0] == [28, 28]:
+        assert "Left out: copies of drawn images 10 (a/" in data.origin
+    else:
+        assert counts[0] == [38, 28]
+
+
+def test_hashes_that_are_known_are_those_of_the_files(tmp_path):
+    data = folders.from_folder(make(tmp_path, {"a": 9, "b": 9}))
+    for _, split in data.items():
+        read = sources.ImageFiles(split.inputs.paths)
+        assert split.inputs.digest() == read.digest()
+        assert split.inputs.hashes() == read.hashes()
+        assert split.inputs.take([1]).hashes() == read.take([1]).hashes()
+    pixels = sources.as_source(read.read(range(len(read))))
+    assert pixels.hashes() == read.hashes()
+
+
+def test_narrow_images_are_named(tmp_path):
+    make(tmp_path, {"a": 9, "b": 9})
+    strip = np.random.default_rng(0).integers(0, 256, (1, 50, 3), dtype="uint8")
+    Image.fromarray(strip).save(tmp_path / "a" / "strip.png")
+    with pytest.warns(errors.InputWarning, match=r"see only the square.*a/strip.png"):
+        folders.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("bits", "factor"), [(8, 256), (12, 16), (14, 4)])
+def test_sixteen_bits_that_are_not_used_are_named(tmp_path, bits, factor):
+    rng = np.random.default_rng(0)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for index in range(5):
+            pixels = rng.integers(0, 2**bits, (6, 6), dtype="uint16")
+            pixels[0, 0] = 2**bits - 1
+            Image.fromarray(pixels).save(tmp_path / label / f"{index}.png")
+    message = f"16-bit images that use only {bits} bits.*Multiply them by {factor} "
+    with pytest.warns(errors.InputWarning, match=message):
+        folders.from_folder(tmp_path)
+
+
+def write_text(path, value):
+    path.write_text(f"text {value}")
+
+
+def write_link(path, value):
+    path.symlink_to(f"absent{value}")
+
+
+def write_folder(path, value):
+    path.mkdir()
+    if value % 2:
+        save(path / "inside.png", value)
+
+
+# Things that can be in a folder of images: suffix, and how to make one.
+THINGS = [
+    (".png", save),
+    (".JPG", save),
+    (".webp", save),
+    (".png", write_text),
+    (".txt", write_text),
+    (".heic", write_text),
+    ("", write_text),
+    (".npy", lambda path, value: np.save(path, np.arange(value))),
+    (".jpeg", write_link),
+    ("", write_folder),
+    (".jpg", write_folder),
+    ("", lambda path, value: os.mkfifo(path)),
+    ("", lambda path, value: path.symlink_to("..")),
+]
+NAMES = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]),
+    min_size=1,
+    max_size=12,
+).filter(lambda name: name[0] != "." and len(name.encode()) < 60)
+CLASSES = st.dictionaries(
+    st.sampled_from(
+        ["a", "b", "c", "test", "Train", "caf\u00e9", "cafe\u0301", "\u732b"]
+    ),
+    st.dictionaries(NAMES, st.sampled_from(range(len(THINGS))), max_size=5),
+    max_size=4,
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.dictionaries(st.sampled_from(["", "train", "test", "Val"]), CLASSES))
+def test_everything_in_a_folder_is_used_or_named_or_the_folder_is_refused(
+    tmp_path_factory, content
+):
+    folder = tmp_path_factory.mktemp("data")
+    value = 0
+    for split, classes in content.items():
+        for label, members in classes.items():
+            place = folder / split / label
+            place.mkdir(parents=True, exist_ok=True)
+            for name, kind in members.items():
+                suffix, write = THINGS[kind]
+                value += 1
+                if not (place / f"{name}{suffix}").exists():
+                    write(place / f"{name}{suffix}", value)
+    everything = {
+        path
+        for path in folder.rglob("*")
+        if not path.is_dir() or path.is_symlink() or not any(path.iterdir())
+    }
+    try:
+        listed = layout.find(folder)
+    except errors.InputError:
+        return
+    named = {path for path, *_ in (*listed.entries, *listed.bad, *listed.left_out)}
+    for path in everything:
+        assert path in named or named & set(path.parents), path
 
 
 def test_wrong_options_are_named(tmp_path):

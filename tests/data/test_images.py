@@ -1,8 +1,11 @@
+import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from keras_tl import errors
@@ -94,6 +97,48 @@ def test_exif_rotation_is_applied(tmp_path, orientation):
     np.testing.assert_array_equal(out, TRUTH)
 
 
+def tiff_entry(tag, kind, count, value, order="<"):
+    return struct.pack(f"{order}HHI", tag, kind, count) + value.ljust(4, b"\0")
+
+
+def with_tags(pixels, tags):
+    """A JPEG with an EXIF directory as it is, right or wrong."""
+    body = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(tags) + bytes(4)
+    file = io.BytesIO()
+    photo = Image.fromarray(np.ascontiguousarray(pixels))
+    photo.save(file, "JPEG", quality=98, subsampling=0, exif=b"Exif\0\0" + body)
+    return file.getvalue()
+
+
+TURNED = tiff_entry(0x0112, 3, 1, struct.pack("<H", 6))
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        tiff_entry(0x011A, 2, 4, b"72\0\0"),  # A resolution that is text.
+        tiff_entry(0x0132, 3, 1, struct.pack("<H", 2024)),  # A date that is a number.
+        tiff_entry(0x010F, 5, 1, struct.pack("<I", 10**9)),  # A maker behind the end.
+        tiff_entry(0x8825, 4, 1, struct.pack("<I", 10**9)),  # A place behind the end.
+        tiff_entry(0x8769, 7, 3, b"xyz"),  # A directory that is none.
+        tiff_entry(0x0131, 99, 1, b"abcd"),  # A type that does not exist.
+    ],
+)
+def test_one_wrong_tag_does_not_keep_a_photo_from_standing_upright(tag):
+    content = with_tags(np.rot90(TRUTH), sorted([TURNED, tag]))
+    assert images.check(content).problem is None
+    np.testing.assert_allclose(images.decode(content, None), TRUTH, atol=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=60))
+def test_any_bytes_for_its_tags_leave_a_photo_usable(tags):
+    file = io.BytesIO()
+    Image.fromarray(TRUTH).save(file, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0" + tags)
+    assert images.check(file.getvalue()).problem is None
+    assert sorted(images.decode(file.getvalue(), None).shape) == [3, 16, 24]
+
+
 def test_an_array_and_a_file_of_the_same_pixels_give_the_same(tmp_path):
     pixels = RNG.integers(0, 256, (3, 21, 17, 3), dtype="uint8")
     paths = [tmp_path / f"{index}.png" for index in range(3)]
@@ -152,24 +197,103 @@ def png_of(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
 
 
+def five_bands():
+    """A TIFF of 4x4 pixels with five channels of 8 bits, as satellites make them."""
+    data = bytes(80)
+    end = 8 + len(data) + 10
+    entries = [
+        tiff_entry(256, 3, 1, struct.pack("<H", 4)),
+        tiff_entry(257, 3, 1, struct.pack("<H", 4)),
+        tiff_entry(258, 3, 5, struct.pack("<I", 8 + len(data))),
+        tiff_entry(259, 3, 1, struct.pack("<H", 1)),
+        tiff_entry(262, 3, 1, struct.pack("<H", 1)),
+        tiff_entry(273, 4, 1, struct.pack("<I", 8)),
+        tiff_entry(277, 3, 1, struct.pack("<H", 5)),
+        tiff_entry(278, 3, 1, struct.pack("<H", 4)),
+        tiff_entry(279, 4, 1, struct.pack("<I", len(data))),
+        tiff_entry(338, 3, 4, struct.pack("<I", 8 + len(data))),
+    ]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    bits = struct.pack("<5H", *[8] * 5)
+    return b"II*\0" + struct.pack("<I", end) + data + bits + directory
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("content", "reason"),
     [
-        ("a.png", lambda png: b"", "is empty"),
-        ("a.png", lambda png: png[: len(png) // 2], "cannot be decoded"),
-        ("a.png", lambda png: b"<html></html>", "holds none of BMP, GIF"),
-        ("a.jpg", lambda png: png, "is named .jpg but holds PNG; rename it to .png"),
-        ("a.png", lambda png: png_of(60_000, 60_000), "pixels; save it smaller"),
+        (lambda png: b"", "is empty"),
+        (lambda png: png[: len(png) // 2], "cannot be decoded"),
+        (lambda png: b"<html></html>", "holds none of AVIF, BMP, GIF"),
+        (lambda png: b"BM and no bitmap", "is a damaged BMP"),
+        (lambda png: b"\x89PNG\r\n\x1a\n", "is a damaged PNG"),
+        (
+            lambda png: five_bands(),
+            "is a damaged TIFF, or of a kind that Pillow cannot",
+        ),
+        (lambda png: png_of(60_000, 60_000), "pixels; save it smaller"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(tmp_path, name, content, said):
+def test_the_problem_with_a_file_is_named(tmp_path, content, reason):
     Image.fromarray(TRUTH).save(tmp_path / "good.png")
-    path = tmp_path / name
+    path = tmp_path / "a.png"
     path.write_bytes(content((tmp_path / "good.png").read_bytes()))
-    assert said in images.problem(path)
-    if "renam" not in said:
-        with pytest.raises(errors.InputError, match=r"Cannot use .*a\.png"):
-            images.decode(path, 8)
+    assert reason in images.problem(path)
+    with pytest.raises(errors.InputError, match=r"Cannot use .*a\.png") as raised:
+        images.decode(path, 8)
+    assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", "", ".txt"])
+def test_the_content_of_a_file_decides_not_its_name(tmp_path, suffix):
+    Image.fromarray(TRUTH).save(tmp_path / "a.png")
+    path = (tmp_path / "a.png").rename(tmp_path / f"b{suffix}")
+    assert images.is_image(path)
+    assert images.problem(path) is None
+    np.testing.assert_array_equal(images.decode(path, None), TRUTH)
+
+
+def test_a_text_is_no_image(tmp_path):
+    (tmp_path / "a.txt").write_text("BM is how a bitmap starts")
+    assert not images.is_image(tmp_path / "a.txt")
+
+
+def test_avif_and_heic_are_read(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="extra heic")
+    large = Image.fromarray(TRUTH).resize((64, 96))
+    for suffix in (".avif", ".heic"):
+        large.save(tmp_path / f"a{suffix}", quality=95)
+        assert images.problem(tmp_path / f"a{suffix}") is None
+        out = images.decode(tmp_path / f"a{suffix}", None).astype(int)
+        np.testing.assert_allclose(out, np.asarray(large), atol=16)
+    assert pillow_heif.is_supported(tmp_path / "a.heic")
+
+
+def test_without_its_extra_heic_names_it(monkeypatch):
+    formats = [name for name in images._FORMATS if name != "HEIF"]
+    monkeypatch.setattr(images, "_FORMATS", formats)
+    problem = images.check(b"\0\0\0\x18ftypheic" + bytes(40)).problem
+    assert problem == 'is HEIC; save it as JPEG, or pip install "keras-tl[heic]"'
+
+
+def test_equal_pixels_have_equal_hashes_whatever_their_format(tmp_path):
+    hashes = set()
+    for suffix in (".png", ".bmp", ".tif"):
+        Image.fromarray(TRUTH).save(tmp_path / f"a{suffix}")
+        checked = images.check((tmp_path / f"a{suffix}").read_bytes())
+        assert checked.size == (16, 24)
+        hashes.add(checked.pixels)
+    assert len(hashes) == 1
+    Image.fromarray(TRUTH.reshape(16, 24, 3)).save(tmp_path / "b.png")
+    assert images.check((tmp_path / "b.png").read_bytes()).pixels not in hashes
+
+
+def test_the_largest_value_of_sixteen_bits_is_told():
+    deep = io.BytesIO()
+    Image.fromarray(np.full((4, 4), 4095, "uint16")).save(deep, "PNG")
+    assert images.check(deep.getvalue()).highest == 4095
+    usual = io.BytesIO()
+    Image.fromarray(TRUTH).save(usual, "PNG")
+    assert images.check(usual.getvalue()).highest is None
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])

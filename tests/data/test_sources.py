@@ -83,6 +83,23 @@ def test_images_are_read_at_any_size_and_shown_small(kinds, name):
     assert source.input_spec()["pixels"] == "RGB in [0, 255]"
 
 
+def test_files_keep_their_names_whatever_is_taken_of_them(tmp_path):
+    paths = [tmp_path / f"{index}.png" for index in range(4)]
+    for path in paths:
+        Image.fromarray(np.zeros((4, 4, 3), "uint8")).save(path)
+    source = sources.as_source(paths).at_size(4)
+    names = [str(path) for path in paths]
+    assert source.names([2, 0]) == [names[2], names[0]]
+    assert source.take([3, 1]).names([1]) == [names[1]]
+    kept = sources.Stored(source, source.read(range(4)), "image")
+    assert kept.take([2, 3]).names([1]) == [names[3]]
+    both = sources.concatenate(source, source.take([0]))
+    assert both.names([4, 1]) == [names[0], names[1]]
+    assert sources.Selection(source, np.array([3])).names([0]) == [names[3]]
+    assert sources.as_source([paths[0].read_bytes()]).names([0]) is None
+    assert sources.as_source(np.zeros((2, 3), "float32")).names([0]) is None
+
+
 def test_only_images_have_a_size():
     with pytest.raises(errors.InputError, match="kind 'features', which have none"):
         Arrays(np.zeros((3, 2))).at_size(8)

@@ -6,6 +6,7 @@ import pytest
 from keras_tl import config
 from keras_tl.analysis import summary
 from keras_tl.config import RunSettings
+from keras_tl.data.splits import describe
 from keras_tl.deploy import run_folder
 from keras_tl.models import heads
 
@@ -13,7 +14,7 @@ from keras_tl.models import heads
 @pytest.fixture
 def run(make_backbone, colours, tmp_path):
     settings = RunSettings(seed=3, out=tmp_path / "run")
-    run = config.start_run("test", settings, time.perf_counter())
+    run = config.start_run("test", settings, time.perf_counter(), describe(colours))
     keras.utils.set_random_seed(0)
     model = heads.attach(make_backbone(), 3)
     run_folder.save(

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from keras_tl import errors, files
+from keras_tl.analysis import evaluation
 from keras_tl.deploy import artifact, run_folder
+from keras_tl.models import heads
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype="uint8")
 
@@ -147,3 +149,22 @@ def test_images_of_another_kind_are_refused(run):
     loaded = artifact.load(run[0])
     with pytest.raises(errors.InputError, match=r"uint8.*Received: float64"):
         loaded.predict(PIXELS / 255)
+
+
+def test_a_script_of_ones_own_saves_a_model_with_its_data_and_a_folder(
+    make_backbone, colours, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("sys.argv", ["my_script.py"])
+    model = heads.attach(make_backbone(), 3)
+    metrics = run_folder.save(tmp_path / "new" / "run", model, data=colours)
+    assert set(metrics["models"]) == {"model"}
+    loaded = artifact.load(tmp_path / "new" / "run")
+    assert loaded.manifest["recipe"] == "my_script"
+    pixels = colours.test.inputs.pixels
+    np.testing.assert_allclose(
+        loaded.predict(pixels), evaluation.softmax(model.predict(pixels)), atol=1e-5
+    )
+    report = (tmp_path / "new" / "run" / "report.html").read_text()
+    assert "python my_script.py" in report
+    with pytest.raises(errors.InputError, match="does not exist yet"):
+        run_folder.save(tmp_path / "new" / "run", model, data=colours)

@@ -119,7 +119,7 @@ def test_it_learns_is_evaluated_saved_and_loaded(case, make_backbone, tmp_path):
     assert compared.verdict.startswith("significantly better")
 
     settings = RunSettings(out=tmp_path / "run")
-    run = config.start_run("test", settings, 0.0)
+    run = config.start_run("test", settings, 0.0, splits.describe(data))
     run_folder.save(
         run,
         model,

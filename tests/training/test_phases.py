@@ -142,7 +142,7 @@ def test_the_test_split_is_not_read(classifier, colours, here):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"epochs": 0}, "`epochs` must be at least 1"),
+        ({"epochs": -1}, "`epochs` must be at least 0"),
         ({"epochs": -3}, "epochs=-3"),
         ({"epochs": 1, "learning_rate": 0}, "learning_rate=0"),
         ({"epochs": 1, "first_epoch": -1}, "first_epoch=-1"),

@@ -1,0 +1,347 @@
+"""List the image files of a folder with their splits and classes, and all the rest.
+
+Whatever the folder holds is used, or listed with the reason why it is not.
+"""
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_tl import errors
+from keras_tl.data import images
+
+LAYOUT = "FOLDER/CLASS/image.jpg, or FOLDER/train/CLASS/image.jpg with or without \
+validation/ and test/ beside train/"
+
+# Words that name the folder of a split.
+SPLITS = {
+    "train": ("train", "training", "trainval", "train val"),
+    "validation": ("validation", "val", "valid", "dev", "eval", "evaluation"),
+    "test": ("test", "testing", "holdout"),
+}
+# Images without classes, which many datasets keep beside their splits.
+UNLABELLED = "unlabelled"
+_WORDS = {
+    **{word: split for split, words in SPLITS.items() for word in words},
+    **dict.fromkeys(
+        ("unlabeled", "unlabelled", "unsup", "pred", "prediction", "predictions"),
+        UNLABELLED,
+    ),
+}
+# Words that add nothing to those above: training_set, TestImages, valdata.
+_ADDED = r"(?:sets?|data|datasets?|splits?|folders?|images?|imgs?|photos?|pictures?)"
+_NAME = re.compile(f"(?:{_ADDED} )*({'|'.join(_WORDS)}) ?(?:{_ADDED} ?)*")
+
+# Levels that an archive adds at most.
+_DEEPEST = 4
+
+# Folders that are made by systems, not by people; those with a leading dot likewise.
+_SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
+
+_READ_ALREADY = "links to folders that are read already"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The content of a folder of images.
+
+    Attributes:
+        entries: Path, split and class of each image file, sorted.
+        bad: Path and problem of what cannot be read, as the rest of a sentence.
+        left_out: Path and reason, a noun phrase, of all else that is not used. Hidden
+            files and folders, and those of systems, are not listed.
+    """
+
+    entries: tuple[tuple[Path, str, str], ...]
+    bad: tuple[tuple[Path, str], ...]
+    left_out: tuple[tuple[Path, str], ...]
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that the name of a folder stands for, if it does.
+
+    >>> split_of("Training"), split_of("test_set"), split_of("valImages2")
+    ('train', 'test', 'validation')
+    >>> split_of("test_tube") is None
+    True
+    """
+    match = _NAME.fullmatch(_spelled(name))
+    return None if match is None else _WORDS[match.group(1)]
+
+
+def _spelled(name):
+    """Spell a name as words in lower case, without numbers."""
+    name = unicodedata.normalize("NFKC", name)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return " ".join(re.findall(r"[^\W\d_]+", name.casefold()))
+
+
+def find(folder: Path) -> Layout:
+    """List what is in a folder of images.
+
+    The folders of splits are known by their names, in many spellings: `train`,
+    `Training`, `training_set`, `seg_train` beside `seg_test`, and so on. A folder that
+    holds nothing but one folder of folders stands for that, as archives unpack. Links
+    are followed, once.
+
+    Raises:
+        InputError: The folder is absent or laid out otherwise.
+    """
+    if not folder.exists():
+        raise errors.expected("data", "be a folder that exists", str(folder))
+    if not folder.is_dir():
+        raise errors.expected("data", f"be a folder: {LAYOUT}", str(folder))
+    found = _Collected()
+    folder = _unpacked(folder)
+    children = found.folders(folder)
+    by_split = _by_split(children)
+    if not by_split:
+        found.classes("train", folder, children)
+    else:
+        _check_splits(folder, by_split)
+        found.loose(folder)
+        _check_others(folder, by_split, children, found)
+        for split, (parent,) in by_split.items():
+            parent = _unpacked(parent, split)
+            if split == UNLABELLED:
+                found.without_class(parent)
+            else:
+                found.classes(split, parent, found.folders(parent))
+    if not found.entries and not found.bad:
+        raise errors.expected(
+            "data",
+            f"hold images as {LAYOUT}",
+            str(folder),
+            _listed(found.left_out, folder),
+        )
+    return Layout(tuple(sorted(found.entries)), tuple(found.bad), tuple(found.left_out))
+
+
+def _listed(left_out, folder):
+    lines = [f"{path.relative_to(folder)}: {reason}" for path, reason in left_out[:5]]
+    return f"It holds {'; '.join(lines)}." if lines else "It holds none."
+
+
+def _by_split(children) -> dict[str, list[Path]]:
+    """Return the folders of splits among `children`, by split."""
+    by_split, prefixed = defaultdict(list), defaultdict(list)
+    for child in children:
+        split = split_of(child.name)
+        if split is not None:
+            by_split[split].append(child)
+            continue
+        words = _spelled(child.name).split()
+        splits = [word for word in words if word in _WORDS]
+        if len(splits) == 1:
+            words[words.index(splits[0])] = "*"
+            prefixed[tuple(words)].append((_WORDS[splits[0]], child))
+    # `seg_train` beside `seg_test` are splits; `bullet_train` alone is a class.
+    for members in prefixed.values():
+        splits = {split for split, _ in members}
+        if "train" in splits and len(splits) > 1:
+            for split, child in members:
+                by_split[split].append(child)
+    if set(by_split) == {UNLABELLED}:
+        return {}
+    return by_split
+
+
+def _check_splits(folder, by_split):
+    for split, parents in by_split.items():
+        if len(parents) > 1:
+            names = ", ".join(parent.name for parent in parents)
+            raise errors.InputError(
+                f"{folder} has several {split} folders: {names}. Keep one, or join "
+                "them."
+            )
+    if "train" not in by_split:
+        names = ", ".join(parent.name for (parent,) in by_split.values())
+        raise errors.InputError(
+            f"{folder} has folders named like splits ({names}), and none called train. "
+            "Name the folder of the training images train; a class whose name is that "
+            "of a split needs another one."
+        )
+
+
+def _check_others(folder, by_split, children, found):
+    """Refuse images that stand beside the folders of splits; list other folders."""
+    known = [parent for parents in by_split.values() for parent in parents]
+    others = [child for child in children if child not in known]
+    with_images = [child.name for child in others if any(found.images(child))]
+    if with_images:
+        raise errors.InputError(
+            f"{folder} has folders of splits ({', '.join(p.name for p in known)}) and "
+            f"beside them others with images: {', '.join(with_images[:5])}. Move those "
+            "into the folder of a split, if they are classes, or out of this one. A "
+            "class whose name is that of a split needs another name."
+        )
+    found.left_out += [(child, "folders without images") for child in others]
+
+
+def _unpacked(folder, split=None) -> Path:
+    """Descend while a folder holds nothing but one folder of folders.
+
+    In the folder of a split, that must be named like it: it could be its only class.
+    """
+    for _ in range(_DEEPEST):
+        children = subfolders(folder)
+        if len(children) != 1 or any(_files(folder)):
+            return folder
+        (child,) = children
+        same = child.name.casefold() == folder.name.casefold()
+        if split_of(child.name) != split and not (split and same):
+            return folder
+        if not subfolders(child):
+            return folder
+        folder = child
+    return folder
+
+
+def _is_shown(name):
+    return not name.startswith(".") and name not in _SYSTEM
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """List the folders in a folder, sorted, without hidden ones.
+
+    Raises:
+        InputError: The folder cannot be read.
+    """
+    try:
+        return sorted(
+            child
+            for child in folder.iterdir()
+            if _is_shown(child.name) and child.is_dir()
+        )
+    except OSError as error:
+        raise errors.InputError(
+            f"The folder {folder} cannot be read: {error.strerror or error}."
+        ) from error
+
+
+def _files(folder) -> list[Path]:
+    return sorted(
+        child
+        for child in folder.iterdir()
+        if _is_shown(child.name) and not child.is_dir()
+    )
+
+
+class _Collected:
+    """What has been seen of a folder so far; see `Layout`."""
+
+    def __init__(self):
+        self.entries: list[tuple[Path, str, str]] = []
+        self.bad: list[tuple[Path, str]] = []
+        self.left_out: list[tuple[Path, str]] = []
+
+    def folders(self, folder: Path) -> list[Path]:
+        """List the folders in a folder; none of one that cannot be read."""
+        try:
+            children = subfolders(folder)
+        except errors.InputError:
+            self.bad.append((folder, "cannot be read: it is a folder without access"))
+            return []
+        place = Path(os.path.realpath(folder))
+        up = {place, *place.parents}
+        links = [child for child in children if Path(os.path.realpath(child)) in up]
+        self.left_out += [(child, _READ_ALREADY) for child in links]
+        return [child for child in children if child not in links]
+
+    def classes(self, split: str, parent: Path, children: list[Path]) -> None:
+        """Add the images of the classes in the folder of a split."""
+        seen = len(self.left_out)
+        self.loose(parent)
+        if not children and len(self.left_out) == seen:
+            self.left_out.append((parent, "folders without images"))
+        for child in children:
+            entries, left_out = len(self.entries), len(self.left_out)
+            for path in self.images(child, note=True):
+                self.entries.append((path, split, _class_name(child)))
+            if len(self.entries) > entries:
+                continue
+            kinds = {path.suffix.lower() for path, _ in self.left_out[left_out:]}
+            unread = sorted(kinds & set(images.UNREAD_EXTENSIONS))
+            if unread:
+                problem = f"holds no images but {', '.join(unread)}; save them as JPEG"
+                self.bad.append((child, problem))
+            else:
+                self.left_out.append((child, "folders without images"))
+
+    def loose(self, folder: Path) -> None:
+        """List the files that are in a folder of folders, and so of no class."""
+        try:
+            paths = _files(folder)
+        except OSError:
+            return  # Listed by `folders`.
+        for path in paths:
+            usable = path.is_file() and images.is_image(path)
+            reason = "images in no folder of a class" if usable else _kind(path)
+            self.left_out.append((path, reason))
+
+    def without_class(self, folder: Path) -> None:
+        """List the images of a folder of images without classes."""
+        self.left_out += [
+            (path, "unlabelled images") for path in self.images(folder, note=True)
+        ]
+
+    def images(self, folder: Path, note: bool = False) -> Iterator[Path]:
+        """Yield the image files in a folder and those below it, in a fixed order.
+
+        Args:
+            folder: The folder of a class.
+            note: Whether to list what is no image, or cannot be read.
+        """
+        seen = {Path(os.path.realpath(folder))}
+        above = set(Path(os.path.realpath(folder)).parents)
+        problems = []
+        walk = os.walk(folder, followlinks=True, onerror=problems.append)
+        for place, names, file_names in walk:
+            if note and not names and not file_names and Path(place) != folder:
+                self.left_out.append((Path(place), "empty folders"))
+            followed = []
+            for name in sorted(filter(_is_shown, names)):
+                target = Path(os.path.realpath(os.path.join(place, name)))
+                if target in seen or target in above:
+                    if note:
+                        self.left_out.append((Path(place, name), _READ_ALREADY))
+                    continue
+                seen.add(target)
+                followed.append(name)
+            names[:] = followed
+            for name in sorted(filter(_is_shown, file_names)):
+                path = Path(place, name)
+                if path.is_file() and images.is_image(path):
+                    yield path
+                elif note and path.is_symlink() and not path.exists():
+                    self.bad.append((path, "is a link to a file that does not exist"))
+                elif note:
+                    self.left_out.append((path, _kind(path)))
+        if note:
+            for error in problems:
+                path = Path(error.filename)
+                self.bad.append((path, f"cannot be read: {error.strerror}"))
+
+
+def _class_name(folder) -> str:
+    """Return the name of a class, in the one Unicode form for all systems."""
+    try:
+        folder.name.encode()
+    except UnicodeEncodeError as error:
+        raise errors.InputError(
+            f"The name of the folder {str(folder)!r} is not UTF-8. Rename it: it is "
+            "the name of a class."
+        ) from error
+    return unicodedata.normalize("NFC", folder.name)
+
+
+def _kind(path) -> str:
+    """Return the kind of a file that is no image, in the plural."""
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        return "things that are no files"
+    return f"{suffix} files" if suffix else "files without suffix that are no images"
