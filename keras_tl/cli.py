@@ -3,41 +3,43 @@
 import ast
 import builtins
 import copy as copies
-import os
+import shutil
 import sys
+import textwrap
 import types
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import tyro
 
 from keras_tl import config, errors, vendoring
 
+RecipeName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 USAGE = """\
 usage: keras-tl COMMAND ...
 
 Transfer-learning recipes for Keras 3 and TensorFlow.
 
 commands:
-  list                      list every recipe with what it does
-  show NAME                 print a recipe
-  copy NAME FOLDER          copy a recipe to change it; with --vendor also what it
-                            needs of keras_tl
-  run NAME [FLAGS]          run a recipe; `keras-tl run NAME --help` lists its flags
-  predict RUN INPUT...      classify images, folders of them, or texts with a finished
-                            run
-  cache list                list the features that earlier runs have kept, and where
-  cache clear               remove it
+  list                   list every recipe with what it does
+  show NAME              print a recipe
+  copy NAME FOLDER       copy a recipe to change it; with --vendor also what it
+                         needs of keras_tl
+  run NAME [OPTIONS]     run a recipe; its results go to a new folder, the RUN
+  predict RUN INPUT...   classify images, folders of images, or texts
+  cache list             list the features that runs have kept for later ones
+  cache clear            remove these features
 
-Begin with: keras-tl run quickstart
+`keras-tl COMMAND --help` explains a command, `keras-tl run NAME --help` the
+options of a recipe. Begin with: keras-tl run quickstart
 """
 
 
 def main() -> None:
     """Run the command line."""
-    # TensorFlow's own messages at start-up do not concern a user.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     commands = {
         "list": list_recipes,
         "show": show,
@@ -47,15 +49,15 @@ def main() -> None:
         "cache": cache,
     }
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return
-    if arguments[0] == "--version":
-        from keras_tl import __version__
-
-        print(f"keras-tl {__version__}")
-        return
     with config.error_exit("keras-tl"):
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(USAGE, end="")
+            return
+        if arguments[0] == "--version":
+            from keras_tl import __version__
+
+            print(f"keras-tl {__version__}")
+            return
         if arguments[0] not in commands:
             raise errors.unknown("command", arguments[0], commands)
         commands[arguments[0]](arguments[1:])
@@ -87,20 +89,26 @@ def list_recipes(arguments: list[str]) -> None:
     """Print the name of every recipe and the first line of its docstring."""
     tyro.cli(_nothing, args=arguments, prog="keras-tl list")
     width = max(map(len, recipe_names()))
+    # Elsewhere each stays on its line, for `grep`.
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for name in recipe_names():
         tree = ast.parse(recipe_path(name).read_text(encoding="utf-8"))
-        print(f"{name:<{width}}  {(ast.get_docstring(tree) or '').splitlines()[0]}")
+        line = f"{name:<{width}}  {(ast.get_docstring(tree) or '').splitlines()[0]}"
+        print(textwrap.fill(line, columns, subsequent_indent=" " * (width + 2)))
 
 
 def _nothing() -> None:
-    """List every recipe with its description."""
+    """List every recipe with its description.
+
+    `keras-tl show NAME` prints one, `keras-tl run NAME` runs it.
+    """
 
 
 def show(arguments: list[str]) -> None:
     """Print a recipe."""
 
-    def parse(name: Annotated[str, tyro.conf.Positional]) -> str:
-        """Print a recipe.
+    def parse(name: RecipeName) -> str:
+        """Print a recipe, a Python file, as it is.
 
         Args:
             name: Name of a recipe; `keras-tl list` lists them.
@@ -115,16 +123,17 @@ def copy(arguments: list[str]) -> None:
     """Copy a recipe into a folder; nothing is ever overwritten."""
 
     def parse(
-        name: Annotated[str, tyro.conf.Positional],
-        folder: Annotated[Path, tyro.conf.Positional],
+        name: RecipeName,
+        folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
         vendor: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     ) -> tuple[str, Path, bool]:
         """Copy a recipe to change it; nothing is ever overwritten.
 
         Args:
             name: Name of a recipe; `keras-tl list` lists them.
-            folder: Where to put it; made when it is not there.
-            vendor: Also copy the modules of keras_tl that it needs, to run without it.
+            folder: Folder to put it into; made when it is not there.
+            vendor: Also copy what it needs of keras_tl, to run where that is not
+                installed.
         """
         return name, folder, vendor
 
@@ -145,10 +154,14 @@ def copy(arguments: list[str]) -> None:
 def run(arguments: list[str]) -> None:
     """Run a recipe with the flags that follow its name."""
     if not arguments or arguments[0] in ("-h", "--help"):
+        names = f"Recipes: {', '.join(recipe_names())}."
         print(
-            "usage: keras-tl run NAME [FLAGS]\n\n"
-            f"recipes: {', '.join(recipe_names())}\n"
-            "`keras-tl run NAME --help` names a recipe's flags."
+            "usage: keras-tl run NAME [OPTIONS]\n\n"
+            "Run a recipe. Its results go to the folder of --out, or to "
+            "runs/NAME.\n\n"
+            f"{textwrap.fill(names, 79)}\n\n"
+            "`keras-tl list` says what each does, `keras-tl run NAME --help` has the "
+            "options."
         )
         raise SystemExit(0 if arguments else 2)
     path = recipe_path(arguments[0])
@@ -277,12 +290,12 @@ def cache(arguments: list[str]) -> None:
     """List or clear the features that runs keep."""
 
     def parse(action: Annotated[Literal["list", "clear"], tyro.conf.Positional]) -> str:
-        """List or clear the features of frozen layers that are kept for later runs.
+        """List or remove the features of frozen layers that are kept for later runs.
 
         They are in the folder that KERAS_TL_CACHE names, or in the user's cache.
 
         Args:
-            action: "list" prints what is kept, "clear" removes it.
+            action: "list" prints what is kept, "clear" removes all of it.
         """
         return action
 
@@ -298,14 +311,25 @@ def cache(arguments: list[str]) -> None:
         print(f"Nothing is kept in {folder}.")
         return
 
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table("stem", "images", "features of one", "MiB", "last used")
+    from keras_tl import progress
+
+    table = Table()
+    table.add_column("frozen layers", min_width=18, overflow="fold")
+    for name in ("input", "output", "examples", "MiB", "last used"):
+        table.add_column(name)
     for one in kept:
-        used = datetime.fromtimestamp(one.used).isoformat(" ", "minutes")
-        size = f"{one.size / 2**20:,.1f}"
-        shape = " x ".join(map(str, one.shape))
-        table.add_row(one.about, f"{one.images:,}", shape, size, used)
-    Console().print(table)
+        table.add_row(
+            # The folder distinguishes layers that only their weights do.
+            f"{one.about} ({one.folder.name[:6]})",
+            # Earlier versions did not note it.
+            " x ".join(map(str, one.input_shape)) or "?",
+            " x ".join(map(str, one.shape)),
+            f"{one.images:,}",
+            f"{one.size / 2**20:,.1f}",
+            datetime.fromtimestamp(one.used).isoformat(" ", "minutes"),
+        )
+    progress.console().print(table)
     print(f"Together {sum(one.size for one in kept) / 2**20:,.1f} MiB, in {folder}.")
+    print("In brackets: the folder of the features; other weights have another one.")

@@ -1,9 +1,17 @@
 """Settings of a recipe: a frozen dataclass, its command line, and `config.json`."""
 
+import contextlib
 import dataclasses
+import errno
+import io
 import logging
+import math
+import numbers
+import os
 import sys
 import time
+import types
+import typing
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +21,8 @@ import tyro
 from keras_tl import environment, errors, files
 
 CONFIG_HELP = (
-    "Besides: `--config FILE` starts from the settings in the config.json of a run; "
-    "flags given as well win."
+    "Besides: --config FILE starts from the settings in the config.json of a run.\n\n"
+    "Options that are given as well win over it."
 )
 
 # Settings of earlier versions: old name -> name now. Files that were saved with them
@@ -41,7 +49,39 @@ class Settings:
     """
 
     def __post_init__(self):
-        """Raise `InputError` for values that cannot be used."""
+        """Raise `InputError` for values that cannot be used.
+
+        Of any group: a number of another type, one that is not finite, or a word that
+        is none of the choices.
+        """
+        for field in dataclasses.fields(self):
+            _check_type(field.name, field.type, getattr(self, field.name))
+
+
+def _check_type(name, kind, value):
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        if value not in parts:
+            raise errors.unknown(name, str(value), parts)
+    elif typing.get_origin(kind) is tuple:
+        if not isinstance(value, tuple | list):
+            raise errors.expected(name, "be a tuple", value)
+        for one in value:
+            _check_type(name, parts[0], one)
+    elif types.NoneType in parts:
+        if value is not None:
+            _check_type(name, parts[0], value)
+    elif kind is bool and not isinstance(value, bool):
+        raise errors.expected(name, "be True or False", value)
+    elif kind is int and not _is(numbers.Integral, value):
+        raise errors.expected(name, "be a whole number", value)
+    elif kind is float and not (_is(numbers.Real, value) and math.isfinite(value)):
+        raise errors.expected(name, "be a finite number", value)
+
+
+def _is(kind, value):
+    # True and False are numbers to Python.
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +91,12 @@ class RunSettings(Settings):
     seed: int = 0  # Seed of weights, shuffling, augmentation and splits.
     out: Path | None = None  # New folder for the results; runs/NAME if None.
     resume: Path | None = None  # Folder of an interrupted run to continue.
+
+    def __post_init__(self):
+        super().__post_init__()
+        environment.check_keras()
+        if not 0 <= self.seed < 2**31:
+            raise errors.expected("seed", f"be in [0, {2**31 - 1}]", self.seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,13 +170,21 @@ def run(main: Callable, config: type) -> None:
 
 
 class error_exit:
-    """End the program with one sentence for errors that the user can correct."""
+    """End the program with one sentence for errors that the user can correct.
+
+    What is printed may hold names that the terminal's encoding lacks: they are printed
+    as escape sequences. Where nobody reads any more, as after `| head`, it ends too.
+    """
 
     def __init__(self, program: str):
         self.program = program
         self._warnings = warnings.catch_warnings()
+        self._shown = set()
 
     def __enter__(self):
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         self._warnings.__enter__()
         warnings.showwarning = self._show
         warnings.simplefilter("always", errors.InputWarning)
@@ -138,8 +192,27 @@ class error_exit:
 
     def __exit__(self, kind, error, traceback):
         self._warnings.__exit__(kind, error, traceback)
+        try:
+            self._end(error)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            _discard_output()
+            # As a shell reports of programs that end by SIGPIPE.
+            raise SystemExit(141) from None
+
+    def _end(self, error):
+        if isinstance(error, BrokenPipeError):
+            raise error
         if isinstance(error, errors.InputError):
             print(f"{self.program}: error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" {error.filename}" if error.filename else ""
+            print(
+                f"{self.program}: error: Cannot write{where}: {error.strerror}.",
+                file=sys.stderr,
+            )
             raise SystemExit(2) from None
         if isinstance(error, KeyboardInterrupt):
             advice = f" {error}" if error.args else ""
@@ -148,10 +221,20 @@ class error_exit:
 
     def _show(self, message, category, filename, line, file=None, text=None):
         if issubclass(category, errors.InputWarning):
-            print(f"{self.program}: warning: {message}", file=sys.stderr)
+            # Once each: the fonts of every figure lack the same characters.
+            if str(message) not in self._shown:
+                print(f"{self.program}: warning: {message}", file=sys.stderr)
+            self._shown.add(str(message))
         else:
             formatted = warnings.formatwarning(message, category, filename, line, text)
             print(formatted, end="", file=sys.stderr)
+
+
+def _discard_output():
+    # Python would try to write what is left when it ends.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def parse(config: type, arguments: list[str], program: str | None = None):

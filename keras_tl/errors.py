@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import math
 import warnings
 from collections.abc import Iterable
 
@@ -63,15 +64,25 @@ Did you mean vgg16?
     return expected(argument, f"be {names}", received, hint)
 
 
+def reason(error: BaseException) -> str:
+    """Return the first line of an error's message, or its name where it has none.
+
+    >>> reason(OSError("no network.\\nTraceback")), reason(AssertionError())
+    ('no network', 'AssertionError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def check_at_least(argument: str, value: float, minimum: float) -> None:
-    """Raise `InputError` when `value` is below `minimum`."""
-    if value < minimum:
+    """Raise `InputError` unless `value` is a finite number, `minimum` or more."""
+    if not minimum <= value < math.inf:
         raise expected(argument, f"be at least {minimum}", value)
 
 
 def check_above(argument: str, value: float, bound: float) -> None:
-    """Raise `InputError` when `value` is not greater than `bound`."""
-    if value <= bound:
+    """Raise `InputError` unless `value` is a finite number greater than `bound`."""
+    if not bound < value < math.inf:
         raise expected(argument, f"be greater than {bound}", value)
 
 

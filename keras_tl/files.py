@@ -59,10 +59,22 @@ def _cannot_write(path: Path, error: OSError) -> str:
     return f"Cannot write {path}: {error.strerror or error}.{kept}"
 
 
+def printable(name: str) -> str:
+    """Return a name as every file can hold it.
+
+    Python reads the bytes of a file's name that are no UTF-8 as lone surrogates, which
+    cannot be written; they become their escape sequences, as in the JSON files.
+
+    >>> printable("caf\\udce9")
+    'caf\\\\udce9'
+    """
+    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_text(path: Path | str, text: str) -> None:
-    """Write `text` to `path` in one step. See `atomic`."""
+    """Write `text` as UTF-8 to `path` in one step. See `atomic` and `printable`."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path | str, value: object) -> None:
@@ -79,7 +91,9 @@ def write_csv(path: Path | str, rows: Sequence[Mapping]) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with (
         atomic(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
+        open(
+            temporary, "w", newline="", encoding="utf-8", errors="backslashreplace"
+        ) as file,
     ):
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -110,12 +124,21 @@ def new_folder(path: Path | str) -> Path:
     path = Path(path)
     check_new(path)
     try:
+        _make(path)
+    except FileExistsError:
+        check_new(path)
+    return path
+
+
+def _make(path):
+    try:
         path.mkdir(parents=True, exist_ok=False)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise errors.InputError(
             f"Cannot make the folder {path}: {error.strerror or error}."
         ) from error
-    return path
 
 
 def check_new(path: Path | str) -> None:
@@ -130,14 +153,18 @@ def check_new(path: Path | str) -> None:
 
 
 def next_folder(parent: Path | str, name: str) -> Path:
-    """Make the first of `parent/name`, `parent/name-2`, ... that is free."""
+    """Make the first of `parent/name`, `parent/name-2`, ... that is free.
+
+    Raises:
+        InputError: It cannot be made.
+    """
     parent = Path(parent)
     number = 1
     while True:
         path = parent / (name if number == 1 else f"{name}-{number}")
         if not os.path.lexists(path):
             with contextlib.suppress(FileExistsError):
-                path.mkdir(parents=True, exist_ok=False)
+                _make(path)
                 return path
         number += 1
 

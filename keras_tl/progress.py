@@ -14,6 +14,14 @@ FIRST, EVERY = 2, 15
 Item = TypeVar("Item")
 
 
+def console() -> Console:
+    """Return a console for tables, on which names are printed as they are.
+
+    A class can be called "[red]" or ":cat:", which rich would take for markup.
+    """
+    return Console(markup=False, emoji=False, highlight=False)
+
+
 def is_terminal() -> bool:
     """Return whether printed lines can be drawn again.
 

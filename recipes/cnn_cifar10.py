@@ -23,6 +23,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 
 from keras_tl import config, errors
@@ -31,7 +33,7 @@ from keras_tl.config import RunSettings
 from keras_tl.data import augment, datasets, splits
 from keras_tl.data.settings import Augment, AugmentSettings, DataSettings
 from keras_tl.deploy import run_folder
-from keras_tl.models import backbones, freezing, heads, small_cnn
+from keras_tl.models import backbones, catalog, freezing, heads, small_cnn
 from keras_tl.training import phases, placement
 from keras_tl.training.settings import TrainingSettings
 
@@ -40,7 +42,7 @@ from keras_tl.training.settings import TrainingSettings
 class Config(RunSettings, TrainingSettings, AugmentSettings, DataSettings):
     """Train a small CNN on CIFAR-10 from scratch: the baseline of every transfer."""
 
-    dataset: str = "cifar10"  # A name that TFDS knows, or cifar10_sample.
+    dataset: str = "cifar10"  # A TFDS dataset, or cifar10_sample, or digits.
     weights: Path | None = None  # A file of weights to begin with, .weights.h5.
     image_size: int = 32  # Side of the square images, in pixels.
     epochs: int = 30  # Most epochs.
@@ -51,6 +53,8 @@ class Config(RunSettings, TrainingSettings, AugmentSettings, DataSettings):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.weights is not None:
+            catalog.check_file(Path(self.weights))
         errors.check_at_least("image_size", self.image_size, 8)
         errors.check_at_least("epochs", self.epochs, 1)
         errors.check_above("learning_rate", self.learning_rate, 0)

@@ -28,6 +28,8 @@ import functools
 import time
 from dataclasses import dataclass, replace
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 import numpy as np
 import psutil
@@ -158,11 +160,26 @@ def plan(settings, inputs, first, test, divided) -> dict:
     return trials
 
 
+# Beginning of a row's name -> its meaning, the longer names first.
+ROWS = {
+    "head, test": "One head, fitted on all images of the folds, judged by the test "
+    "images: what the folds estimate.",
+    "head, leaving out": "A head for each of these images, fitted on the others and "
+    "judged by that one.",
+    "head": "A head on frozen features for each fold, fitted on the other folds and "
+    "judged by this one.",
+    "fine-tuned": "The same with the last blocks fine-tuned as well, in each fold.",
+}
+
+
 def show(rows, folder) -> None:
     summaries = study.summarize(rows, ["method"])
     for row in summaries:
         row["folds"] = row.pop("seeds")
     study.show("Accuracy, mean and range of the folds", summaries)
+    for row in summaries:
+        begin = next(begin for begin in ROWS if row["method"].startswith(begin))
+        print(f"{row['method']}: {ROWS[begin]}")
     bars = [
         (
             f"{row['method']} {row['fold'] or ''}",

@@ -32,6 +32,8 @@ import functools
 import time
 from dataclasses import dataclass, replace
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 
 from keras_tl import config, errors

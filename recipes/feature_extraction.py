@@ -29,11 +29,12 @@ Run:
 import time
 from dataclasses import dataclass, replace
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
-from rich.console import Console
 from rich.table import Table
 
-from keras_tl import config, files
+from keras_tl import config, files, progress
 from keras_tl.analysis import evaluation, figures, probe, summary
 from keras_tl.config import RunSettings
 from keras_tl.data import datasets, splits
@@ -108,7 +109,7 @@ def fit_probes(inputs: splits.Splits, columns: dict) -> list[dict]:
         accuracies = [f"{row[kind].validation:.3f}" for kind in probe.KINDS]
         table.add_row(layer, str(row["test"].inputs.values.shape[1]), *accuracies)
         rows.append(row)
-    Console().print(table)
+    progress.console().print(table)
     return rows
 
 

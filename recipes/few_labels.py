@@ -61,6 +61,8 @@ import math
 import time
 from dataclasses import dataclass
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 
 from keras_tl import config, errors

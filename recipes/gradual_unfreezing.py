@@ -36,6 +36,8 @@ import functools
 import time
 from dataclasses import dataclass, replace
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 
 from keras_tl import config, errors
@@ -71,7 +73,8 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        catalog.check(self.backbone, self.weights, self.small_size)
+        smallest = catalog.find(self.backbone).smallest_size
+        errors.check_at_least("small_size", self.small_size, smallest)
         for name in ("images", "blocks", "head_epochs", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
         for method in self.methods or ("",):

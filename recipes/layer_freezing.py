@@ -46,6 +46,8 @@ import functools
 import time
 from dataclasses import dataclass, replace
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 
 from keras_tl import config, errors
@@ -75,6 +77,7 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
         for name in ("every", "seeds", "epochs"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_above("learning_rate", self.learning_rate, 0)
+        errors.check_at_least("backbone_rate", self.backbone_rate, 0)
         for size in self.sizes or (0,):
             errors.check_at_least("sizes", size, 1)
 

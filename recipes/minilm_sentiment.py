@@ -28,6 +28,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 
 from keras_tl import config, errors
@@ -66,6 +68,8 @@ class Config(RunSettings, TrainingSettings):
         for name in ("labels", "epochs", "blocks"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("fine_tune_epochs", self.fine_tune_epochs, 0)
+        if self.limit is not None:
+            errors.check_at_least("limit", self.limit, 1)
         errors.check_at_least("sequence_length", self.sequence_length, 3)
         for name in ("learning_rate", "fine_tune_learning_rate"):
             errors.check_above(name, getattr(self, name), 0)
@@ -101,8 +105,10 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
     encoder = text_backbones.load(
         settings.weights, sequence_length=settings.sequence_length
     )
-    freezing.freeze(encoder)
-    return heads.attach(encoder, num_classes)
+    model = heads.attach(encoder, num_classes)
+    freezing.unfreeze_blocks(model, settings.blocks)  # Raises now if there are fewer.
+    freezing.unfreeze_head(model)
+    return model
 
 
 # %% [markdown]

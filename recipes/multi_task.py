@@ -28,6 +28,8 @@ import functools
 import time
 from dataclasses import dataclass, replace
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 import numpy as np
 

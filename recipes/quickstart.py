@@ -31,6 +31,8 @@ Run:
 import time
 from dataclasses import dataclass, replace
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 
 from keras_tl import config, errors
@@ -86,9 +88,10 @@ def build_data(settings: Config) -> splits.Splits:
 
 # %%
 def build_model(settings: Config, num_classes: int) -> keras.Model:
-    backbone = backbones.from_settings(settings)
-    freezing.freeze(backbone)
-    return heads.attach(backbone, num_classes)
+    model = heads.attach(backbones.from_settings(settings), num_classes)
+    freezing.unfreeze_blocks(model, settings.blocks)  # Raises now if there are fewer.
+    freezing.unfreeze_head(model)
+    return model
 
 
 # %% [markdown]

@@ -31,6 +31,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 
 from keras_tl import config, errors
@@ -51,7 +53,8 @@ class Config(
 ):
     """Classify ants and bees: ResNet50 fine-tuned, and as feature extractor."""
 
-    bad_images: Literal["error", "skip"] = "skip"  # Treatment of broken files.
+    # What to do where images are broken: stop with an error, or skip them.
+    bad_images: Literal["error", "skip"] = "skip"
     report_on: Literal["validation", "test"] = "validation"  # Images of the number.
     backbone: str = "resnet50"  # Name of the pretrained backbone.
     image_size: int = 224  # Side of the square images, in pixels.

@@ -39,6 +39,8 @@ Run:
 import time
 from dataclasses import dataclass
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import keras
 
 from keras_tl import config, errors
@@ -59,7 +61,7 @@ class Config(
 ):
     """Move VGG16 from ImageNet to CIFAR-10: a new head, then the last block."""
 
-    dataset: str = "cifar10"  # A name that TFDS knows, or cifar10_sample.
+    dataset: str = "cifar10"  # A TFDS dataset, or cifar10_sample, or digits.
     backbone: str = "vgg16"  # Name of the pretrained backbone.
     epochs: int = 30  # Most epochs for the new head.
     learning_rate: float = 1e-3  # Adam's learning rate for the new head.

@@ -6,13 +6,15 @@ import importlib
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
+import keras
 import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "keras_tl"
-BASE = {"config", "environment", "files", "errors", "progress"}
+BASE = {"config", "environment", "files", "errors", "progress", "quiet"}
 # What a room may import besides itself and BASE.
 MAY_IMPORT = {
     "data": set(),
@@ -77,9 +79,39 @@ def test_tensorflow_stays_in_its_rooms_and_inside_functions(path):
             assert not at_top, f"{where} imports TensorFlow at its top"
 
 
-def test_rooms_keep_an_empty_init():
-    for path in CORE.glob("*/__init__.py"):
-        assert not path.read_text()
+@pytest.mark.parametrize(
+    "path", sorted(CORE.glob("*/__init__.py")), ids=lambda p: p.parent.name
+)
+def test_the_init_of_a_room_is_a_docstring_that_lists_its_modules(path):
+    tree = ast.parse(path.read_text())
+    assert len(tree.body) == 1
+    docstring = ast.get_docstring(tree)
+    for module in path.parent.glob("[!_]*.py"):
+        assert f"\n- `{module.stem}`: " in docstring
+    whole = ast.get_docstring(ast.parse((CORE / "__init__.py").read_text()))
+    assert f"\n- `{path.parent.name}`: {docstring[:20]}" in whole
+
+
+def test_the_docstring_of_the_package_names_its_modules():
+    docstring = ast.get_docstring(ast.parse((CORE / "__init__.py").read_text()))
+    for module in CORE.glob("[!_]*.py"):
+        assert f"`{module.stem}`" in docstring
+
+
+def test_the_shortest_way_in_python_makes_a_classifier(tmp_path, monkeypatch, colours):
+    docstring = ast.get_docstring(ast.parse((CORE / "__init__.py").read_text()))
+    lines = [line for line in docstring.splitlines() if line.startswith("    ")]
+    code = textwrap.dedent("\n".join(lines))
+    assert "import" in code
+    monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(0)
+    train = colours.train
+    images, labels = train.read(range(len(train))), train.labels
+    exec(code, {"images": images, "labels": labels})
+    model = keras.models.load_model(tmp_path / "model.keras")
+    resized = keras.ops.image.resize(images.astype("float32"), (96, 96))
+    right = model.predict(resized, verbose=0).argmax(1) == labels
+    assert right.mean() > 0.6
 
 
 def test_figures_take_plain_values_alone():

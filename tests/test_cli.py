@@ -1,4 +1,6 @@
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -173,14 +175,28 @@ def test_a_recipe_runs_alike_as_file_as_module_and_by_the_command():
 def test_the_cache_is_listed_and_cleared(monkeypatch, capsys, cache):
     assert call(monkeypatch, "cache", "list") == 0
     assert "Nothing is kept in" in capsys.readouterr().out
-    kept = store.Store(cache, "stem", (3, 4), "float32", about="vgg16_stem")
-    kept.add([bytes(16), bytes([1] * 16)], np.zeros((2, 3, 4), "float32"))
-    kept.flush()
+    for stem, size in (("0a1b2c3d", 96), ("4e5f6a7b", 96), ("8c9d0e1f", 128)):
+        about = {"about": "vgg16 to block3_pool", "input_shape": (size, size, 3)}
+        kept = store.Store(cache, stem, (3, 4), "float32", **about)
+        kept.add([bytes(16), bytes([1] * 16)], np.zeros((2, 3, 4), "float32"))
+        kept.flush()
+    # As an earlier version wrote it.
+    path = cache / "4e5f6a7b" / "stem.json"
+    about = {"about": "vgg16_stem", "shape": [3, 4], "dtype": "float32"}
+    path.write_text(json.dumps(about))
+    for stem in cache.iterdir():
+        os.utime(stem / "stem.json", (0, 0))
     monkeypatch.setenv("COLUMNS", "200")
     assert call(monkeypatch, "cache", "list") == 0
     shown = capsys.readouterr().out
-    for part in ("vgg16_stem", "3 x 4", str(cache)):
-        assert part in shown
+    rows = [re.split(r"[│|]", line)[1:-1] for line in shown.splitlines()]
+    rows = sorted([cell.strip() for cell in row[:4]] for row in rows if len(row) > 4)
+    assert rows == [
+        ["vgg16 to block3_pool (0a1b2c)", "96 x 96 x 3", "3 x 4", "2"],
+        ["vgg16 to block3_pool (8c9d0e)", "128 x 128 x 3", "3 x 4", "2"],
+        ["vgg16_stem (4e5f6a)", "?", "3 x 4", "2"],
+    ]
+    assert str(cache) in shown
     assert call(monkeypatch, "cache", "clear") == 0
     assert "Removed 0.0 MiB" in capsys.readouterr().out
     assert not list(cache.iterdir())
@@ -202,3 +218,54 @@ def test_listing_the_cache_imports_neither_tensorflow_nor_keras(tmp_path):
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["show", "few_labels"], ["run", "few_labels", "--help"], ["--help"]],
+)
+def test_output_that_nobody_reads_any_more_is_no_error(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "keras_tl", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_ctrl_c_while_keras_is_loading_shows_no_traceback(tmp_path):
+    (tmp_path / "keras.py").write_text("raise KeyboardInterrupt\n")
+    ended = subprocess.run(
+        [sys.executable, ROOT / "recipes" / "quickstart.py"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert ended.stderr == "\ninterrupted.\n"
+
+
+def test_help_fits_into_80_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ("", "list", "show", "copy", "cache", "run", "run quickstart"):
+        assert call(monkeypatch, *command.split(), "--help") == 0
+        shown = capsys.readouterr().out
+        assert max(map(len, shown.splitlines())) <= 80, command
+
+
+def test_list_wraps_in_a_terminal_and_nowhere_else(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    call(monkeypatch, "list")
+    lines = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    call(monkeypatch, "list")
+    wrapped = capsys.readouterr().out.splitlines()
+    assert max(map(len, wrapped)) <= 80 < max(map(len, lines))
+    joined = "".join(f"\n{w}" if w[0] != " " else f" {w.strip()}" for w in wrapped)
+    assert joined.splitlines()[1:] == lines

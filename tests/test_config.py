@@ -1,5 +1,9 @@
 import dataclasses
+import errno
 import importlib
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,7 +13,8 @@ import pytest
 from keras_tl import config, errors, files
 from keras_tl.training.settings import CacheSettings
 
-RESULTS = sorted((Path(__file__).parents[1] / "results").glob("*/*.json"))
+ROOT = Path(__file__).parents[1]
+RESULTS = sorted((ROOT / "results").glob("*/*.json"))
 # What `splits.describe` returns of some data.
 DATA = {"counts": {"train": 8, "test": 2}, "classes": ["a", "b"], "sha256": "0"}
 
@@ -193,6 +198,12 @@ def test_committed_settings_are_read_under_the_names_they_had(path, tmp_path):
     [
         (errors.InputError("too small"), 2, "prog: error: too small\n"),
         (KeyboardInterrupt(), 130, "\nprog: interrupted.\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a"),
+            2,
+            "prog: error: Cannot write runs/a: No space left on device.\n",
+        ),
+        (BrokenPipeError(), 141, ""),
     ],
 )
 def test_what_the_user_can_mend_is_one_sentence(capsys, error, status, said):
@@ -211,3 +222,45 @@ def test_a_warning_is_one_sentence(capsys):
     with config.error_exit("prog"):
         errors.warn("small")
     assert capsys.readouterr().err == "prog: warning: small\n"
+
+
+def test_the_same_warning_is_printed_once(capsys):
+    with config.error_exit("prog"):
+        for message in ("small", "small", "large"):
+            errors.warn(message)
+    shown = capsys.readouterr().err
+    assert shown == "prog: warning: small\nprog: warning: large\n"
+
+
+NAMES = r"""
+import warnings
+from rich.table import Table
+from keras_tl import config, errors, progress
+with config.error_exit("prog"):
+    table = Table("[red] :cat: $a$")
+    table.add_row("\u65e5\u672c caf\udce9 [/b]")
+    progress.console().print(table)
+    print("\u65e5\u672c \udce9")
+    errors.warn("\u65e5\u672c \udce9")
+    raise errors.InputError("\u65e5\u672c \udce9")
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_names_that_the_terminal_cannot_show_are_escaped(encoding):
+    ended = subprocess.run(
+        [sys.executable, "-c", NAMES],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    shown = ended.stdout.decode(encoding), ended.stderr.decode(encoding)
+    name = "\u65e5\u672c" if encoding == "utf-8" else r"\u65e5\u672c"
+    assert ended.returncode == 2
+    assert "[red] :cat: $a$" in shown[0]
+    assert rf"{name} caf\udce9 [/b]" in shown[0]
+    assert rf"{name} \udce9" in shown[0]
+    assert shown[1].split("\n")[:2] == [
+        rf"prog: warning: {name} \udce9",
+        rf"prog: error: {name} \udce9",
+    ]

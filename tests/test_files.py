@@ -1,3 +1,4 @@
+import csv
 import errno
 import os
 
@@ -28,6 +29,27 @@ def test_disk_full_is_said_and_the_old_file_survives(tmp_path):
         write_half(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+NAMES = ["日本", "caf\udce9", "a;b,c", 'quoted "so"', "<b>"]
+
+
+def test_names_that_are_no_utf8_are_written_alike_in_every_file(tmp_path):
+    files.write_json(tmp_path / "a.json", NAMES)
+    files.write_text(tmp_path / "a.txt", "\n".join(NAMES))
+    files.write_csv(tmp_path / "a.csv", [{"name": name} for name in NAMES])
+    assert files.read_json(tmp_path / "a.json") == NAMES
+    readable = ["日本", r"caf\udce9", *NAMES[2:]]
+    assert [files.printable(name) for name in NAMES] == readable
+    assert (tmp_path / "a.txt").read_text("utf-8").splitlines() == readable
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == readable
+
+
+def test_a_folder_for_runs_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(errors.InputError, match="Cannot make the folder .*runs"):
+        files.next_folder(tmp_path / "runs", "run")
 
 
 def test_a_new_folder_is_never_an_old_one(tmp_path):

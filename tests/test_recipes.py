@@ -302,6 +302,17 @@ def test_every_penalty_trains(method, tmp_path):
     assert 0 <= row["accuracy"] <= 1
 
 
+def test_cross_validation_explains_every_row_of_its_table(tmp_path, capsys):
+    recipe = importlib.import_module("recipes.cross_validation")
+    names = ["head", "head, test", "head, leaving out 1 of 20", "fine-tuned"]
+    measured = {"fold": 0, "images": 9, "right": 6, "accuracy": 0.67, "seconds": 1}
+    recipe.show([measured | {"method": name} for name in names], tmp_path)
+    lines = capsys.readouterr().out.splitlines()[-len(names) :]
+    meanings = dict(line.split(": ", 1) for line in lines)
+    assert list(meanings) == names
+    assert len(set(meanings.values())) == len(names)
+
+
 def test_random_weights_are_the_same_when_cross_validation_goes_on(
     tmp_path, monkeypatch
 ):
@@ -371,6 +382,22 @@ def test_sentences_are_classified_by_features_and_by_fine_tuning(
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-6)
     with pytest.raises(errors.InputError, match="a folder that exists"):
         recipe.Config(data=reviews, **sizes)
+    with pytest.raises(errors.InputError, match="number of blocks"):
+        recipe.main(
+            recipe.Config(out=tmp_path / "b", **folders, **sizes | {"blocks": 99})
+        )
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_recipe_runs_where_no_cache_can_be_kept(tmp_path, monkeypatch):
+    recipe = importlib.import_module("recipes.feature_extraction")
+    (tmp_path / "file").touch()
+    for name in ("HOME", "KERAS_HOME", "KERAS_TL_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / "file" / name))
+    sizes = PROBE_SIZES["feature_extraction"]
+    with pytest.warns(errors.InputWarning, match="cache of features cannot be used"):
+        recipe.main(recipe.Config(out=tmp_path / "run", **sizes))
+    assert (tmp_path / "run" / "manifest.json").exists()
 
 
 def test_every_recipe_is_run():
@@ -537,6 +564,7 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
     [
         ("quickstart", {"image_size": 31}, "at least 32"),
         ("quickstart", {"epochs": 0}, "epochs=0"),
+        ("quickstart", {"blocks": 99}, "number of blocks"),
         ("quickstart", {"fine_tune_epochs": -1}, "fine_tune_epochs=-1"),
         ("quickstart", {"batch_size": 0}, "batch_size=0"),
         ("quickstart", {"limit": 0}, "limit=0"),

@@ -1,0 +1,18 @@
+"""What the numbers say: evaluation, figures, reports, studies of many trials.
+
+- `evaluation`: Evaluate classifiers: metrics with intervals, and paired tests between
+  two.
+- `multi_label`: Evaluate models that predict several labels for each example.
+- `regression`: Evaluate models that predict numbers.
+- `summary`: The results of a run side by side: on the test split, as a table, as
+  figures.
+- `figures`: Figures of a run: curves, confusion, predictions, comparison.
+- `report`: A run on one page: an HTML file that needs nothing else, to read, print or
+  send.
+- `probe`: Classifiers on frozen features: logistic regression, nearest neighbours, SVM.
+- `folds`: Cross-validation: each example is predicted once, by a model trained without
+  it.
+- `study`: Studies: many small trainings, each of which is kept as soon as it ends.
+- `search`: Hyper-parameter search: each trial is suggested from the results of earlier
+  ones.
+"""

@@ -4,15 +4,18 @@ Each function takes plain values and returns a `matplotlib.figure.Figure`. Witho
 pyplot, no display is needed, and no figure stays in memory that is not used.
 """
 
+import io
 import itertools
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import ticker
+from matplotlib import font_manager, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from keras_tl import errors, files
 
@@ -255,7 +258,7 @@ def _show(axes, example):
     if not isinstance(example, str):
         axes.imshow(example, interpolation="nearest")
         return
-    lines = textwrap.wrap(example, 26, max_lines=7, placeholder=" ...")
+    lines = textwrap.wrap(files.printable(example), 26, max_lines=7, placeholder=" ...")
     style = {"va": "center", "ha": "center", "fontsize": 6.5, "color": INK}
     axes.text(0.5, 0.5, "\n".join(lines), parse_math=False, **style)
     axes.set(xlim=(0, 1), ylim=(0, 1))
@@ -445,7 +448,48 @@ def save(figure: Figure, path: Path | str) -> None:
     with files.atomic(path) as temporary:
         # Without the version of matplotlib that is there by default.
         metadata = {"Software": None}
-        figure.savefig(temporary, format="png", dpi=150, metadata=metadata)
+        render(figure, temporary, format="png", dpi=150, metadata=metadata)
+
+
+# Fonts of the common systems for scripts that matplotlib's own font lacks.
+FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC"),
+    *("Noto Sans JP", "Noto Sans KR", "Source Han Sans SC", "WenQuanYi Zen Hei"),
+    *("WenQuanYi Micro Hei", "Droid Sans Fallback", "Arial Unicode MS"),
+    *("Hiragino Sans", "Hiragino Sans GB", "PingFang SC", "Apple SD Gothic Neo"),
+    *("Microsoft YaHei", "SimHei", "Yu Gothic", "Meiryo", "Malgun Gothic"),
+    *("Noto Sans", "Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil"),
+    *("Noto Sans Thai", "Noto Sans Ethiopic", "Nirmala UI", "Leelawadee UI", "Ebrima"),
+    *("FreeSans", "Unifont"),
+)
+# Part of matplotlib's warning of a character, of which there is one for each.
+MISSING = "missing from font"
+
+
+def render(figure: Figure, file: Path | io.BytesIO, **options) -> None:
+    """Write a figure, with fonts for all scripts that the machine has fonts for.
+
+    Args:
+        figure: Figure whose texts take their fonts from here.
+        file: Where to write.
+        **options: Arguments of `Figure.savefig`.
+    """
+    installed = set(font_manager.get_font_names())
+    family = ["DejaVu Sans", *(name for name in FONTS if name in installed)]
+    for text in figure.findobj(Text):
+        text.set_fontfamily(family)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure.savefig(file, **options)
+    missing = [one for one in caught if MISSING in str(one.message)]
+    for one in caught:
+        if one not in missing:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if missing:
+        errors.warn(
+            "No font of this machine has some characters of the names, which are "
+            "squares in the figures. With a font such as Noto Sans CJK they are drawn."
+        )
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -462,6 +506,6 @@ def _tidy(axes: Axes, xlabel: str, ylabel: str = "") -> None:
 
 def _short(name: str, length: int = 24) -> str:
     """Shorten a long name in the middle: its end distinguishes it from others."""
-    name = " ".join(str(name).split())
+    name = " ".join(files.printable(name).split())
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"

@@ -93,8 +93,7 @@ def write(
         manifest=manifest,
         date=str(manifest["date"]).replace("T", " ").replace("+00:00", " UTC"),
     )
-    # File names that are no text, which Python reads as lone surrogates.
-    files.write_text(path, text.encode("utf-8", "replace").decode("utf-8"))
+    files.write_text(path, text)
 
 
 def _comparisons(results: Mapping[str, Result]) -> list[tuple]:
@@ -182,7 +181,8 @@ def _svg(figure: Figure) -> str:
     # A fixed salt and no date: same figure, same bytes.
     with matplotlib.rc_context({"svg.hashsalt": "keras_tl"}):
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+        options = {"transparent": True, "metadata": metadata}
+        figures.render(figure, buffer, format="svg", **options)
     return _embedded("image/svg+xml", buffer.getvalue())
 
 

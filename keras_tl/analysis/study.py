@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
-from rich.console import Console
 from rich.table import Table
 
-from keras_tl import errors, files
+from keras_tl import errors, files, progress
 from keras_tl.analysis.evaluation import seed_summary
 from keras_tl.config import Run
 
@@ -273,7 +272,7 @@ def show(title: str, summaries: Sequence[Row]) -> None:
             elif name not in ("low", "high"):
                 cells.append(f"{cell:,}" if isinstance(cell, int) else str(cell))
         table.add_row(*cells)
-    Console().print(table)
+    progress.console().print(table)
 
 
 def save(

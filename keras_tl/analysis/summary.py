@@ -7,9 +7,9 @@ from typing import Protocol, TypeVar
 
 import keras
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from keras_tl import progress
 from keras_tl.analysis import evaluation, figures, multi_label, regression
 from keras_tl.data.splits import NOUNS, Split, Splits
 from keras_tl.training.objectives import Objective, SingleLabel
@@ -179,7 +179,7 @@ def show(results: Mapping[str, Result], kind: str = "image") -> None:
             verdict,
         )
         before = result
-    Console().print(table)
+    progress.console().print(table)
 
 
 def prediction_rows(own: Result, test_split: Split) -> list[dict[str, str | float]]:

@@ -1,0 +1,21 @@
+"""Examples: where they come from, and how they become batches.
+
+- `datasets`: Load datasets: arrays, the embedded sample, TFDS; `folders` loads image
+  folders.
+- `folders`: A folder of image files as three splits.
+- `layout`: List the image files of a folder with their splits and classes, and all the
+  rest.
+- `images`: Decode image files to square uint8 RGB arrays, and check them.
+- `text`: Texts: read from files, and turned into the token ids that a model takes.
+- `sources`: Sequences of examples that are read by index, whatever the examples are.
+- `splits`: Examples with their labels, and the three splits of a dataset.
+- `pipeline`: From examples to batches: shuffled, augmented, padded, weighted,
+  prefetched.
+- `augment`: Random changes of training images, on whole batches, after the cache.
+- `warp`: Turn, shift, shear, zoom and flip whole batches of images, sampling pixels
+  once.
+- `random_layers`: Keras's RandAugment, MixUp and CutMix, with the random numbers of the
+  pipeline.
+- `settings`: Settings of the data that recipes have in common; nothing heavy is
+  imported here.
+"""

@@ -1,6 +1,10 @@
 """Load datasets: arrays, the embedded sample, TFDS; `folders` loads image folders."""
 
+import contextlib
+import functools
 import json
+import logging
+import urllib.parse
 from dataclasses import replace
 from pathlib import Path
 
@@ -312,11 +316,12 @@ def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
             "dataset", "have the features 'image' and 'label'", name, "See its page."
         )
     try:
-        builder.download_and_prepare()
+        with _impatient():
+            builder.download_and_prepare()
     except Exception as error:  # Network, disk, manual downloads: TFDS names it.
         raise errors.InputError(
             f"The dataset {name!r} is not in {builder.data_dir} and could not be "
-            f"fetched: {str(error).splitlines()[0]} The dataset {SAMPLE_NAME} needs no "
+            f"fetched: {errors.reason(error)}. The dataset {SAMPLE_NAME} needs no "
             "download."
         ) from error
 
@@ -347,6 +352,35 @@ def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
     )
     test = f"test is the official {official} split, " if official else ""
     return replace(splits, origin=f"TFDS's {name}: {test}{splits.origin}")
+
+
+# Seconds in which the host of a dataset has to answer, and most times to ask again.
+PATIENCE, RETRIES = 10, 2
+
+
+@contextlib.contextmanager
+def _impatient():
+    """Have TFDS fail in seconds where there is no network: it tries for minutes."""
+    import requests
+    from tensorflow_datasets.core.download import downloader
+
+    get, retries = requests.Session.get, downloader.MAX_RETRIES
+    logger = logging.getLogger("urllib3")
+    level = logger.level
+    try:
+        downloader.MAX_RETRIES = RETRIES
+        requests.Session.get = functools.partialmethod(get, timeout=PATIENCE)
+        logger.setLevel(logging.ERROR)
+        yield
+    except requests.ConnectionError as error:
+        host = urllib.parse.urlsplit(error.request.url).netloc if error.request else "?"
+        raise OSError(
+            f"{host} cannot be reached; check the network, and HTTPS_PROXY behind a "
+            "proxy"
+        ) from error
+    finally:
+        downloader.MAX_RETRIES, requests.Session.get = retries, get
+        logger.setLevel(level)
 
 
 def _rgb(image):

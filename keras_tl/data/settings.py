@@ -23,7 +23,8 @@ class FolderSettings(Settings):
     """Settings of images in a folder; see `folders.from_folder`."""
 
     data: Path | None = None  # Folder of your own images, in place of the dataset.
-    bad_images: Literal["error", "skip"] = "error"  # Treatment of broken files.
+    # What to do where images are broken: stop with an error, or skip them.
+    bad_images: Literal["error", "skip"] = "error"
     limit: int | None = None  # Keep at most this many images of each split.
 
     def __post_init__(self):
@@ -38,7 +39,7 @@ class FolderSettings(Settings):
 class DataSettings(FolderSettings):
     """Settings of a dataset; see `datasets.from_settings`."""
 
-    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a name of TFDS.
+    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a TFDS dataset.
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class AugmentSettings(Settings):
     """Settings of augmentation; see `augment.from_settings`."""
 
     augment: Augment = "none"  # Random changes of the training images.
-    augmented_copies: int = 0  # Augment each image this often, once; 0: every epoch.
+    # Changed copies of each image, made once; 0 changes images anew in every epoch.
+    augmented_copies: int = 0
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,0 +1,7 @@
+"""Finished runs: save one, load one, predict with it.
+
+- `run_folder`: Save the model and the results of a run into its folder.
+- `artifact`: Load the model of a finished run, and use it for predictions.
+- `prediction`: Predict with a finished run, for the command `keras-tl predict`.
+- `compiled`: A model as one compiled function, for use after training.
+"""

@@ -1,6 +1,7 @@
 """Load the model of a finished run, and use it for predictions."""
 
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from keras_tl import errors, files, progress
+from keras_tl import environment, errors, files, progress
 from keras_tl.data import sources, text
 from keras_tl.data.sources import Source
 from keras_tl.deploy import compiled
@@ -199,8 +200,10 @@ def load_model(path: Path | str) -> "keras.Model":
             f"The model file {path} holds a Lambda layer: Python code that would run "
             "here. It is not loaded; ask for the model with registered layers instead."
         )
+    environment.check_keras()
     import keras
 
+    environment.use_standard_keras()
     if "keras_hub" in json.dumps(layers):
         errors.check_installed("keras_hub", extra="text")
         import keras_hub  # noqa: F401  Its layers are known from then on.
@@ -209,5 +212,24 @@ def load_model(path: Path | str) -> "keras.Model":
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises nearly any type on a damaged file.
         raise errors.InputError(
-            f"The model file {path} cannot be loaded: {str(error).splitlines()[0]}"
+            f"The model file {path} cannot be loaded: {errors.reason(error)}."
+            f"{_other_version(path)}"
         ) from error
+
+
+def _other_version(path: Path) -> str:
+    """Return a sentence on the Keras that saved a file, where it is another one."""
+    import keras
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            version = json.loads(archive.read("metadata.json"))["keras_version"]
+    except (KeyError, TypeError, ValueError):
+        return ""
+    # What a damaged file has there is not repeated.
+    if version == keras.__version__ or not re.fullmatch(r"[\w.]{1,20}", str(version)):
+        return ""
+    return (
+        f" It was saved by Keras {version}, and this is Keras {keras.__version__}. To "
+        f'load it: pip install "keras=={version}"'
+    )

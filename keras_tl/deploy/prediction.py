@@ -1,14 +1,12 @@
 """Predict with a finished run, for the command `keras-tl predict`."""
 
-import csv as csv_files
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
-from keras_tl import errors, files
+from keras_tl import errors, files, progress
 from keras_tl.data import images as image_files
 from keras_tl.deploy import artifact, compiled
 
@@ -105,15 +103,13 @@ def predict(run: Path, inputs: Sequence[str], top: int, csv: Path | None) -> Non
     table.add_column(columns[2], justify="right")
     for example, name, number in rows:
         table.add_row(example, name, f"{number:.3f}")
-    Console().print(table)
+    progress.console().print(table)
 
 
 def _write(path, columns, rows):
-    with (
-        files.atomic(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv_files.writer(file)
-        writer.writerow(columns)
-        writer.writerows((e, name, f"{number:.6f}") for e, name, number in rows)
+    table = [
+        dict(zip(columns, (e, name, f"{number:.6f}"), strict=True))
+        for e, name, number in rows
+    ]
+    files.write_csv(path, table)
     print(f"{path}: {len(rows)} rows")

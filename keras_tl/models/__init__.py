@@ -1,0 +1,20 @@
+"""Models: pretrained backbones, heads, and which layers train.
+
+- `catalog`: Pretrained image backbones, and the facts that belong to their weights.
+- `backbones`: Load pretrained image backbones; `catalog` has the table of them.
+- `heads`: Attach a new classifier to a backbone.
+- `freezing`: Freeze and unfreeze layers in a way that holds, and report which layers
+  train.
+- `splitting`: Cut a functional model into a stem and a tail where one tensor crosses
+  the cut.
+- `taps`: Features from any layers of a model, in one pass.
+- `resizing`: The same model for images of another size.
+- `text_backbones`: Load pretrained encoders of text, of the BERT family, through
+  KerasHub.
+- `efficientnet_lite`: EfficientNet-Lite0, the backbone whose ImageNet weights travel
+  with the package.
+- `small_cnn`: A small convolutional network to train from scratch: the baseline of
+  transfer.
+- `settings`: Settings of the backbone that recipes have in common; no model is built
+  here.
+"""

@@ -1,13 +1,14 @@
 """Load pretrained image backbones; `catalog` has the table of them."""
 
 import functools
+import hashlib
 import inspect
 import os
 from pathlib import Path
 
 import keras
 
-from keras_tl import errors
+from keras_tl import environment, errors
 from keras_tl.models import catalog, efficientnet_lite
 from keras_tl.models.settings import BackboneSettings
 
@@ -56,6 +57,7 @@ def load(
         raise errors.expected(
             "alpha", f"be one of {backbone.alphas} to have ImageNet weights", alpha
         )
+    environment.use_standard_keras()
 
     image = keras.Input((image_size, image_size, 3), name="image")
     x = preprocess(image, contract)
@@ -125,7 +127,11 @@ def _imagenet_weights(name, build):
     get_file = module.get_file
 
     def remember(file_name, origin, cache_subdir="", file_hash=None, **options):
-        wanted.update(name=file_name, folder=cache_subdir, hash=file_hash)
+        path = environment.keras_folder() / cache_subdir / file_name
+        wanted.update(path=path, hash=file_hash)
+        # Keras overlooks files in a folder that it cannot write to.
+        if not os.access(path.parent, os.W_OK) and _is_file(path, file_hash):
+            return str(path)
         return get_file(
             file_name, origin, cache_subdir=cache_subdir, file_hash=file_hash, **options
         )
@@ -137,16 +143,34 @@ def _imagenet_weights(name, build):
     except Exception as error:  # Whatever the download ran into.
         if not wanted:
             raise
-        home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-        checked = f" (md5 {wanted['hash']})" if wanted["hash"] else ""
+        path, file_hash = wanted["path"], wanted["hash"]
+        checked = f" ({_algorithm(file_hash)} {file_hash})" if file_hash else ""
         raise errors.InputError(
-            f"The ImageNet weights of {name} could not be had: {error} Wanted is the "
-            f"file {wanted['name']}{checked}; put it into "
-            f"{home / wanted['folder']} to work offline. "
-            "The backbone efficientnet_lite0 needs no download."
+            f"The ImageNet weights of {name} could not be loaded: "
+            f"{errors.reason(error)}. To work offline, put the file {path.name}"
+            f"{checked} into {path.parent}. The backbone efficientnet_lite0 needs no "
+            "download."
         ) from error
     finally:
         module.get_file = get_file
+
+
+def _algorithm(file_hash: str) -> str:
+    """Name the algorithm of a hash by its length, as Keras tells them apart.
+
+    >>> _algorithm("0" * 32), _algorithm("0" * 64)
+    ('md5', 'sha256')
+    """
+    return "sha256" if len(file_hash) == 64 else "md5"
+
+
+def _is_file(path: Path, file_hash: str | None) -> bool:
+    """Return whether there is a file, with the hash if one is known."""
+    if not path.is_file() or file_hash is None:
+        return path.is_file()
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, _algorithm(file_hash))
+    return digest.hexdigest() == file_hash
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
@@ -165,5 +189,5 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     except Exception as error:  # Keras and h5py raise nearly any type.
         raise errors.InputError(
             f"`weights` must fit {model.name} without its classifier. {path} does "
-            f"not: {str(error).splitlines()[0]}"
+            f"not: {errors.reason(error)}."
         ) from error

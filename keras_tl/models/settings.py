@@ -12,7 +12,8 @@ class BackboneSettings(Settings):
 
     backbone: str = "efficientnet_lite0"  # Name of the pretrained backbone.
     weights: str | None = "imagenet"  # "imagenet", a file, or None: random ones.
-    preprocessing: str | None = None  # Contract of the weights, if not the backbone's.
+    # Scale of the pixels: tf, torch, caffe, lite or none. None: that of the backbone.
+    preprocessing: str | None = None
     image_size: int = 96  # Side of the square images, in pixels.
 
     def __post_init__(self):

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from keras_tl import errors
+from keras_tl import environment, errors
 
 
 def small_cnn(*, image_size: int = 32) -> keras.Model:
@@ -24,6 +24,7 @@ def small_cnn(*, image_size: int = 32) -> keras.Model:
     (None, 8, 8, 128)
     """
     errors.check_at_least("image_size", image_size, 8)
+    environment.use_standard_keras()
     image = keras.Input((image_size, image_size, 3), name="image")
     x = layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(image)
     for number, channels in enumerate((64, 128), start=1):

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
-from keras_tl import errors
+from keras_tl import environment, errors
 
 # Files that a folder of a model has, as Hugging Face lays it out.
 FILES = ("config.json", "model.safetensors")
@@ -43,6 +43,7 @@ def load(
     errors.check_installed("keras_hub", extra="text")
     errors.check_installed("safetensors", extra="text")
     check(weights, sequence_length)
+    environment.use_standard_keras()
     import keras_hub
 
     try:

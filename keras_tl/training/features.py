@@ -77,7 +77,8 @@ def _extract_cached(stem, split, cache, batch_size, title, in_memory):
         fingerprint(stem),
         stem.outputs[0].shape[1:],
         stem.outputs[0].dtype,
-        about=f"{stem.name} to {stem.layers[-1].name}",
+        about=f"{stem.name.removesuffix('_stem')} to {stem.layers[-1].name}",
+        input_shape=stem.inputs[0].shape[1:],
     )
     before, started = len(kept), time.perf_counter()
     rows = kept.rows(_run_new(stem, split.inputs, kept, batch_size, title))

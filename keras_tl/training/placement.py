@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from keras_tl import errors
+from keras_tl import environment, errors
 from keras_tl.config import Settings
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def choose(
     devices: Sequence[str] | None = None, *, precision: str = "float32"
 ) -> "Placement":
     """Choose where to train and set Keras's dtype policy.
+
+    Keras is also set to channels_last and float32, see `environment`.
 
     Call it before anything else uses TensorFlow: GPUs are set to take memory as they
     need it, which is possible only before they start.
@@ -50,6 +52,7 @@ def choose(
     _check_one_machine(os.environ.get("TF_CONFIG"))
     import keras
 
+    environment.use_standard_keras()
     backend = keras.config.backend()
     if backend == "tensorflow":
         names, strategy = _tensorflow_devices(devices)

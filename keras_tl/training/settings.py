@@ -22,7 +22,7 @@ class TrainingSettings(CacheSettings):
     """Settings of all phases of a run; see `phases.setup`."""
 
     batch_size: int = 32  # Examples per step, over all devices.
-    precision: Precision = "float32"  # Of the layers; the logits are float32.
+    precision: Precision = "float32"  # Numbers that layers compute with.
     choose_by: ChooseBy = "loss"  # Validation metric that selects the epoch.
     class_weights: bool = False  # Weight all classes equally in the training loss.
     tensorboard: bool = False  # Write event files for TensorBoard.

@@ -36,8 +36,12 @@ def default_folder() -> Path:
     """Return the folder of all stems: `$KERAS_TL_CACHE`, or one in the user's cache."""
     if "KERAS_TL_CACHE" in os.environ:
         return Path(os.environ["KERAS_TL_CACHE"])
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "keras_tl"
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"], "keras_tl")
+    home = os.path.expanduser("~")
+    # A user of a container may have no home at all.
+    parent = tempfile.gettempdir() if home == "~" else Path(home, ".cache")
+    return Path(parent, "keras_tl")
 
 
 @dataclass
@@ -93,6 +97,7 @@ class Store:
         shape: Shape of a row.
         dtype: Type of its numbers, any that numpy has or ml_dtypes adds.
         about: Description of the stem, for `keras-tl cache list`.
+        input_shape: Shape of an example that the stem takes, for the same.
     """
 
     def __init__(
@@ -102,10 +107,11 @@ class Store:
         shape: tuple[int, ...],
         dtype: np.dtype | str,
         about: str = "",
+        input_shape: tuple[int, ...] = (),
     ):
         self.folder = Path(folder) / stem
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
-        self.about = about
+        self.about, self.input_shape = about, tuple(input_shape)
         self.row_bytes = math.prod(self.shape) * self.dtype.itemsize
         self._shards: list[np.ndarray] = []
         self._places: dict[bytes, tuple[int, int]] = {}
@@ -148,10 +154,9 @@ class Store:
                 f"Cannot make the folder {self.folder}: {error.strerror or error}."
             ) from error
         if not (self.folder / "stem.json").exists():
-            files.write_json(
-                self.folder / "stem.json",
-                {"about": self.about, "shape": self.shape, "dtype": self.dtype.name},
-            )
+            about = {"about": self.about, "input_shape": self.input_shape}
+            row = {"shape": self.shape, "dtype": self.dtype.name}
+            files.write_json(self.folder / "stem.json", about | row)
         path = self.folder / f"{uuid.uuid4().hex}.shard"
         with files.atomic(path) as temporary, open(temporary, "wb") as file:
             hashed = hashlib.blake2b(digest_size=HASH_BYTES)
@@ -231,6 +236,7 @@ class Kept:
     Attributes:
         folder: Where it is.
         about: Description of the stem.
+        input_shape: Shape of an example; `()` where an earlier version kept it.
         shape: Shape of a row.
         images: Number of rows.
         size: Bytes on disk.
@@ -239,6 +245,7 @@ class Kept:
 
     folder: Path
     about: str
+    input_shape: tuple[int, ...]
     shape: tuple[int, ...]
     images: int
     size: int
@@ -257,6 +264,7 @@ def kept(folder: Path) -> list[Kept]:
                 Kept(
                     path.parent,
                     stem["about"],
+                    tuple(stem.get("input_shape", ())),
                     tuple(stem["shape"]),
                     sum(max(0, size - HASH_BYTES) // row for size in sizes),
                     sum(sizes),

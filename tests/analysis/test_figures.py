@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_tl import errors
 from keras_tl.analysis import evaluation, figures
 from keras_tl.training import rate_finder
 
@@ -130,3 +131,28 @@ def test_a_metric_that_is_no_accuracy_is_not_in_percent():
     shown = texts(figures.comparison(rows, "mean_absolute_error"))
     assert "2.5  [2, 3]" in shown
     assert "Mean absolute error" in shown
+
+
+def test_names_in_any_script_are_drawn_and_missing_fonts_named_once(tmp_path):
+    names = ["caf\udce9", "$a$ _b", "日本"]
+    result = random_evaluation(3)
+    with pytest.warns(errors.InputWarning, match="squares in the figures") as caught:
+        figures.save(figures.confusion(result.confusion, names), tmp_path / "a.png")
+    assert len(caught) == 1
+    # DejaVu Sans, which matplotlib brings, has these.
+    figures.save(
+        figures.confusion(result.confusion, ["Кошка", "γάτα", names[0]]),
+        tmp_path / "b.png",
+    )
+
+
+def test_fonts_of_the_machine_are_taken_for_what_matplotlib_lacks(
+    tmp_path, monkeypatch
+):
+    installed = ["DejaVu Sans", "Noto Sans CJK JP", "Comic Neue"]
+    monkeypatch.setattr(figures.font_manager, "get_font_names", lambda: installed)
+    figure = random_confusion()
+    monkeypatch.setattr(figure, "savefig", lambda file, **options: None)
+    figures.render(figure, tmp_path / "a.png")
+    families = {tuple(t.get_fontfamily()) for t in figure.findobj(mpl.text.Text)}
+    assert families == {("DejaVu Sans", "Noto Sans CJK JP")}

@@ -1,5 +1,7 @@
 import hashlib
 import json
+import socket
+import time
 
 import numpy as np
 import pytest
@@ -117,6 +119,47 @@ def test_a_dataset_that_cannot_be_fetched_names_the_one_that_needs_no_download(
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", no_network)
     with pytest.raises(errors.InputError, match="no network.*cifar10_sample needs no"):
         datasets.load("mnist")
+
+
+def test_without_a_network_a_download_fails_in_seconds(monkeypatch, tmp_path):
+    import tensorflow_datasets as tfds
+
+    slept, builder = [], tfds.builder("mnist", data_dir=tmp_path)
+
+    def no_network(*args):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(tfds, "builder", lambda name: builder)
+    wanted = (
+        r"'mnist' is not in .*storage\.googleapis\.com cannot be reached; check the "
+        r"network.*\. The dataset cifar10_sample needs no download\."
+    )
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with pytest.raises(errors.InputError, match=wanted):
+        datasets.load("mnist")
+    # Four files at a time.
+    assert sum(slept) < 10
+
+
+def test_a_host_that_never_answers_is_asked_for_seconds(monkeypatch, tmp_path):
+    import requests
+    import tensorflow_datasets as tfds
+
+    waited, builder = [], tfds.builder("mnist", data_dir=tmp_path)
+
+    def send(self, request, timeout=None, **options):
+        waited.append(timeout)
+        raise requests.ConnectTimeout("too late", request=request)
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    monkeypatch.setattr(tfds, "builder", lambda name: builder)
+    with pytest.raises(errors.InputError, match="cannot be reached"):
+        datasets.load("mnist")
+    assert set(waited) == {10}
 
 
 @pytest.fixture

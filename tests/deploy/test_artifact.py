@@ -64,14 +64,34 @@ def test_without_a_manifest_the_run_is_not_finished(run):
         artifact.load(run[0])
 
 
-def rezip(path, change):
-    """Write the archive again with its config changed."""
+def rezip(path, change, name="config.json"):
+    """Write the archive again with a part of it changed."""
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
-    parts["config.json"] = change(parts["config.json"])
+    parts[name] = change(parts[name])
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
+        for part, content in parts.items():
+            archive.writestr(part, content)
+
+
+@pytest.mark.parametrize(
+    ("saved_by", "named"),
+    [("99.1.0", True), (keras.__version__, False), ("; rm", False)],
+)
+def test_a_file_of_another_keras_that_cannot_be_loaded_names_both_versions(
+    run, saved_by, named
+):
+    path = run[0] / "model.keras"
+    metadata = json.dumps({"keras_version": saved_by}).encode()
+    rezip(path, lambda old: metadata, "metadata.json")
+    # As a newer Keras may write: it loads where nothing is unknown.
+    assert artifact.load_model(path).count_params()
+    rezip(path, lambda old: old.replace(b'"Dense"', b'"Denser"'))
+    with pytest.raises(errors.InputError, match="cannot be loaded") as raised:
+        artifact.load_model(path)
+    versions = f"saved by Keras {saved_by}, and this is Keras {keras.__version__}"
+    assert (versions in str(raised.value)) == named
+    assert ("pip install" in str(raised.value)) == named
 
 
 def truncate(path):

@@ -1,13 +1,14 @@
 import hashlib
 import importlib
 import inspect
+import os
 
 import keras
 import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
 
-from keras_tl import errors
+from keras_tl import errors, files
 from keras_tl.data import images
 from keras_tl.models import backbones, catalog, efficientnet_lite, freezing, splitting
 
@@ -238,6 +239,11 @@ def test_bad_input_names_the_argument_and_what_to_do(arguments, message):
             "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "md5",
         ),
+        (
+            "convnext_tiny",
+            "convnext_tiny_notop.h5",
+            "(sha256 d547c096cabd03329d7be5562c5e14798aa39ed24b474157cef5e85ab9e49ef1)",
+        ),
     ],
 )
 def test_failed_download_says_which_file_to_put_where(
@@ -258,6 +264,38 @@ def test_failed_download_says_which_file_to_put_where(
     assert str(tmp_path / "models") in message
     assert "efficientnet_lite0 needs no download" in message
     assert module.get_file is no_network
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_weights_in_a_folder_that_cannot_be_written_to_are_used(
+    monkeypatch, tmp_path, make_backbone, sound
+):
+    model = make_backbone()
+    (tmp_path / "models").mkdir()
+    path = tmp_path / "models" / "tiny.weights.h5"
+    model.save_weights(path)
+    file_hash = files.sha256(path) if sound else "0" * 64
+
+    def build(weights, input_shape):
+        # As the constructors of Keras fetch them.
+        get_file = inspect.getmodule(keras.utils.get_file).get_file
+        origin = "http://localhost:0/tiny.weights.h5"
+        folder, name = "models", path.name
+        found = get_file(name, origin, cache_subdir=folder, file_hash=file_hash)
+        loaded = make_backbone()
+        loaded.load_weights(found)
+        return loaded
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    if not sound:
+        with pytest.raises(errors.InputError, match=r"put the file tiny\.weights\.h5"):
+            backbones._imagenet_weights("vgg16", build)
+        return
+    for own, loaded in zip(
+        model.get_weights(), backbones._imagenet_weights("vgg16", build), strict=True
+    ):
+        np.testing.assert_array_equal(own, loaded)
 
 
 @pytest.mark.real
