@@ -364,12 +364,14 @@ def test_sentences_are_classified_by_features_and_by_fine_tuning(
     run, sizes = tmp_path / "run", TEXT_SIZES["minilm_sentiment"]
     folders = {"data": reviews, "weights": tiny_bert}
     metrics = recipe.main(recipe.Config(out=run, **folders, **sizes))
+    # Validation may reject the fine-tuning.
     names = ["logistic regression", "frozen", "fine-tuned"]
-    assert list(metrics["models"]) == names
+    assert list(metrics["models"]) in (names, names[:2])
     assert {path.name for path in run.iterdir()} == {*FILES, "tokenizer.json"}
     # Mistakes are shown as texts.
     report = (run / "report.html").read_text()
-    wrong = metrics["models"]["fine-tuned"]["accuracy"] < 1
+    *_, own = metrics["models"].values()
+    wrong = own["accuracy"] < 1
     assert ("<tr><td>the " in report) == wrong
     capsys.readouterr()
     csv_file = tmp_path / "predictions.csv"
@@ -439,7 +441,9 @@ def test_quickstart_trains_with_each_augmentation(augment, tmp_path):
     quickstart = importlib.import_module("recipes.quickstart")
     sizes = SIZES["quickstart"] | {"augment": augment, "limit": 20, "epochs": 1}
     metrics = quickstart.main(quickstart.Config(out=tmp_path / "run", **sizes))
-    assert set(metrics["models"]) == {"from scratch", "frozen", "fine-tuned"}
+    # Validation may reject the fine-tuning.
+    assert set(metrics["models"]) >= {"from scratch", "frozen"}
+    assert "fine-tuning" in (tmp_path / "run" / "history.csv").read_text()
 
 
 def test_the_options_of_training_are_those_of_every_recipe(tmp_path):

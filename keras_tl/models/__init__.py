@@ -15,6 +15,7 @@
   with the package.
 - `small_cnn`: A small convolutional network to train from scratch: the baseline of
   transfer.
+- `saving`: Save a model for use, without what only its training needs.
 - `settings`: Settings of the backbone that recipes have in common; no model is built
   here.
 """
