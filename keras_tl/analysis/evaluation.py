@@ -1,6 +1,6 @@
 """Evaluate classifiers: metrics with intervals, and paired tests between two."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -158,6 +158,11 @@ class Evaluation:
         f1, loss = self.macro["f1"], self.cross_entropy
         return {"macro F1": f"{f1:.3f}", "cross-entropy": f"{loss:.3f}"}
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences that belong to the numbers."""
+        return notes(self.per_class)
+
     mistakes_title = "Most confident mistakes"
 
     def format(self, value: float) -> str:
@@ -259,9 +264,11 @@ class Evaluation:
 
     @property
     def macro(self) -> dict[str, float]:
-        """Mean `precision, recall, f1` over all classes, each counting alike."""
-        keys = ("precision", "recall", "f1")
-        return {k: float(np.mean([row[k] for row in self.per_class])) for k in keys}
+        """Mean `precision, recall, f1` over classes with examples, each counting alike.
+
+        A class without a test example has no recall: it would count as 0.
+        """
+        return macro(self.per_class)
 
     def top_k(self, k: int) -> float:
         """Compute the share of examples whose class is among the `k` most likely.
@@ -316,6 +323,33 @@ def evaluate(
         known = _checked_labels("train_labels", known, len(class_names))
         baseline = float(np.mean(labels == np.bincount(known).argmax()))
     return Evaluation(labels, logits, tuple(class_names), baseline, seed)
+
+
+def macro(per_class: Sequence[Mapping]) -> dict[str, float]:
+    """Average `precision, recall, f1` over the classes that have examples.
+
+    Args:
+        per_class: Rows with these and `support`, the number of examples.
+
+    >>> row = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 3}
+    >>> macro([row, dict.fromkeys(row, 0)])["f1"]
+    1.0
+    """
+    rows = [row for row in per_class if row["support"]]
+    keys = ("precision", "recall", "f1")
+    return {key: float(np.mean([row[key] for row in rows])) for key in keys}
+
+
+def notes(per_class: Sequence[Mapping]) -> list[str]:
+    """Name the classes that have no examples, in a sentence, if there are any."""
+    absent = [row["name"] for row in per_class if not row["support"]]
+    if not absent:
+        return []
+    more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
+    return [
+        "Without a test example, and so left out of macro averages: "
+        f"{', '.join(absent[:10])}{more}."
+    ]
 
 
 @dataclass(frozen=True)

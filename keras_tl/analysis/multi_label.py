@@ -69,8 +69,13 @@ class Evaluation:
     @property
     def details(self) -> dict[str, str]:
         """Further numbers for people: name -> text."""
-        f1 = float(np.mean([row["f1"] for row in self.per_class]))
+        f1 = evaluation.macro(self.per_class)["f1"]
         return {"all labels correct": f"{self.exact:.3f}", "macro F1": f"{f1:.3f}"}
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences that belong to the numbers."""
+        return evaluation.notes(self.per_class)
 
     mistakes_title = "Examples with the most wrong labels"
 

@@ -68,6 +68,8 @@ class Evaluation:
             "R²": f"{self.r2:.3f}",
         }
 
+    notes = ()
+
     mistakes_title = "Largest errors"
 
     def format(self, value: float) -> str:

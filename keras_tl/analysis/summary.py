@@ -1,7 +1,7 @@
 """The results of a run side by side: on the test split, as a table, as figures."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -31,6 +31,7 @@ class Result(Protocol):
         baseline: The same number without a model, named by `baseline_name`.
         scores: One number for each example, the more the better.
         details: Further numbers for people: name -> text.
+        notes: Sentences that belong to the numbers.
         mistakes_title: What `mistakes` lists.
     """
 
@@ -44,7 +45,7 @@ class Result(Protocol):
     baseline_name: str
     scores: np.ndarray
     details: Mapping[str, str]
-
+    notes: Sequence[str]
     mistakes_title: str
 
     def as_dict(self) -> dict:
@@ -180,6 +181,8 @@ def show(results: Mapping[str, Result], kind: str = "image") -> None:
         )
         before = result
     progress.console().print(table)
+    for note in first.notes:
+        print(note)
 
 
 def prediction_rows(own: Result, test_split: Split) -> list[dict[str, str | float]]:

@@ -128,11 +128,12 @@ def from_arrays(
     """Make three stratified splits of arrays in memory; copies stay in one split.
 
     Args:
-        train: Images uint8 `(count, height, width, 3)` in [0, 255] and integer labels
-            `(count,)` or `(count, 1)`.
+        train: Images uint8 `(count, height, width, 3)` in [0, 255] and labels
+            `(count,)` or `(count, 1)`: integers, strings or booleans.
         test: The same for a test split that is given; otherwise it is drawn. Images of
             it that are also in `train` are left out there, with a warning.
-        class_names: Names in the order of the labels; by default "0", "1", ...
+        class_names: Names of the labels 0, 1, ...; by default each label that occurs in
+            `train` is a class, named after itself, in sorted order.
         validation: Part of the training examples drawn for validation, in (0, 1).
         test_share: Part drawn for the test split when none is given, in (0, 1).
         seed: Seed of the drawing.
@@ -142,12 +143,19 @@ def from_arrays(
     >>> labels = labels % 2
     >>> [len(split) for _, split in from_arrays((images, labels)).items()]
     [30, 4, 6]
+
+    Raises:
+        InputError: Images or labels of another kind, a label without a name or, in
+            `test`, without training images, or too few images of a class.
     """
-    given = Split(*_check_arrays("train", *train))
-    if class_names is None:
-        class_names = [str(label) for label in range(int(given.labels.max()) + 1)]
+    images, labels = _check_arrays("train", *train)
+    classes = np.unique(labels) if class_names is None else np.arange(len(class_names))
+    given = Split(images, _numbers("train", labels, classes))
     if test is not None:
-        test = Split(*_check_arrays("test", *test))
+        images, labels = _check_arrays("test", *test)
+        test = Split(images, _numbers("test", labels, classes))
+    if class_names is None:
+        class_names = [str(label) for label in classes]
     return _three(given, test, class_names, validation, test_share, seed)
 
 
@@ -251,14 +259,32 @@ def _check_arrays(name, images, labels):
             f"[0, 255]. Received: {images.dtype} {images.shape}. Do not rescale them: "
             "the model does its own preprocessing."
         )
-    if not np.issubdtype(labels.dtype, np.integer):
+    if labels.dtype.kind not in "iubUS":
         raise errors.InputError(
-            f"The {name} labels must be integers, one for each image. Received: "
-            f"{labels.dtype}."
+            f"The {name} labels must be integers, strings or booleans, one for each "
+            f"image. Received: {labels.dtype}."
         )
     if not len(labels):
         raise errors.InputError(f"The {name} split is empty.")
-    return images, labels.astype("int32")
+    return images, labels
+
+
+def _numbers(name, labels, classes) -> np.ndarray:
+    """Return the place of each label in `classes`, which is sorted."""
+    unknown = np.setdiff1d(labels, classes)
+    if len(unknown):
+        raise errors.InputError(
+            f"The {name} labels must be among {_listed(classes)}, the labels of the "
+            f"classes. Received also: {_listed(unknown)}."
+        )
+    return np.searchsorted(classes, labels)
+
+
+def _listed(values) -> str:
+    texts = [str(value) for value in values]
+    if len(texts) > 10:
+        texts = [*texts[:8], "...", texts[-1]]
+    return ", ".join(texts)
 
 
 def _draw(indices, labels, numbers, share, seed):

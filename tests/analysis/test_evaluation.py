@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
+from sklearn import metrics
 
 from keras_tl import errors
 from keras_tl.analysis import evaluation
@@ -50,7 +51,7 @@ def test_metrics_equal_slow_loops(answer):
         assert row["recall"] == pytest.approx(recall)
         assert row["f1"] == pytest.approx(2 * precision * recall / both if both else 0)
     for key in ("precision", "recall", "f1"):
-        mean = np.mean([row[key] for row in result.per_class])
+        mean = np.mean([row[key] for row in result.per_class if row["support"]])
         assert result.macro[key] == pytest.approx(mean)
     assert result.top_k(1) == pytest.approx(result.accuracy)
     assert result.top_k(3) == 1
@@ -233,3 +234,18 @@ def test_an_evaluation_cannot_be_changed():
     result = evaluation.evaluate([0, 1, 2], np.eye(3), NAMES)
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.labels = [1]
+
+
+def test_a_class_without_test_examples_is_left_out_of_macro_averages_and_named():
+    logits = 9 * np.eye(3, dtype="float32")[[0, 0, 1, 1]]
+    result = evaluation.evaluate([0, 0, 1, 1], logits, "abc")
+    assert result.macro == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+    assert "macro averages: c." in result.notes[0]
+    wrong = evaluation.evaluate([0, 0, 1, 1], logits[[0, 0, 2, 2]], "abc")
+    expected = metrics.f1_score([0, 0, 1, 1], [0, 0, 1, 1], average="macro")
+    assert result.macro["f1"] == expected
+    recall = metrics.recall_score(
+        [0, 0, 1, 1], wrong.predictions, average="macro", labels=[0, 1]
+    )
+    assert wrong.macro["recall"] == pytest.approx(recall)
+    assert not evaluation.evaluate([0, 1], logits[[0, 2]][:, :2], "ab").notes

@@ -232,3 +232,47 @@ def test_cifar10_of_tfds_loads_with_its_official_test_split(real_data):
     data = datasets.from_tfds("cifar10")
     assert [len(split) for _, split in data.items()] == [45_000, 5_000, 10_000]
     assert data.class_names[3] == "cat"
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([1, 2], ("1", "2")),
+        ([-1, 1], ("-1", "1")),
+        ([10, 400], ("10", "400")),
+        (["cat", "a dog"], ("a dog", "cat")),
+        ([True, False], ("False", "True")),
+        (np.uint8([3, 250]), ("3", "250")),
+    ],
+)
+def test_each_label_that_occurs_is_a_class_named_after_itself(labels, names):
+    pixels = np.arange(40 * 12, dtype="uint16").reshape(40, 2, 2, 3).astype("uint8")
+    pixels[:, 0, 0, 0] = np.arange(40)
+    order = np.arange(40) % 2
+    given = np.array(labels)[order]
+    data = datasets.from_arrays((pixels, given))
+    assert data.class_names == names
+    for _, split in data.items():
+        for image, label in zip(
+            split.read(range(len(split))), split.labels, strict=True
+        ):
+            assert names[label] == str(given[image[0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "names", "message"),
+    [
+        ([1, 2], None, ["a", "b"], "train labels must be among 0, 1.*also: 2"),
+        ([-1, 0], None, ["a", "b"], "Received also: -1"),
+        ([0, 1], [0, 2], None, "test labels must be among 0, 1.*also: 2"),
+        (["a", "b"], ["a", "c"], None, "test labels must be among a, b.*also: c"),
+        ([0.0, 1.0], None, None, "integers, strings or booleans.*float64"),
+    ],
+)
+def test_labels_of_no_class_are_refused(train, test, names, message):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 2, 2, 3), "uint8")
+    order = np.arange(40) % 2
+    if test is not None:
+        test = (255 - pixels, np.array(test)[order])
+    with pytest.raises(errors.InputError, match=message):
+        datasets.from_arrays((pixels, np.array(train)[order]), test, class_names=names)
