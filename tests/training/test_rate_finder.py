@@ -1,10 +1,14 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 from keras_tl import errors
+from keras_tl.data import augment, random_layers
+from keras_tl.methods import distillation, regularizers
 from keras_tl.models import freezing, heads
-from keras_tl.training import phases, rate_finder
+from keras_tl.training import phases, rate_finder, schedules
 
 PHASE = phases.Phase(1)
 SGD = phases.Phase(1, optimizer=keras.optimizers.SGD)
@@ -101,3 +105,49 @@ def test_a_frozen_model_is_refused(classifier, colours, here):
     freezing.freeze(classifier)
     with pytest.raises(errors.InputError, match="Nothing in"):
         rate_finder.find(classifier, colours, here, PHASE)
+
+
+def distilled(splits):
+    rng = np.random.default_rng(1)
+    targets = rng.normal(size=(len(splits.train), 3)).astype("float32")
+    return dataclasses.replace(
+        splits, train=dataclasses.replace(splits.train, targets=targets)
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "method", "change"),
+    [
+        ({}, None, None),
+        ({"class_weights": [10.0, 0.1, 1.0]}, None, None),
+        ({"label_smoothing": 0.4}, None, None),
+        ({"augment": augment.flip_and_crop}, None, None),
+        ({"mix": random_layers.mix_up()}, None, None),
+        ({}, regularizers.l2_sp(alpha=0.3, beta=0.3), None),
+        ({}, distillation.from_teacher(temperature=2.0), distilled),
+        (
+            {"class_weights": [9.0, 1.0, 1.0]},
+            regularizers.l2_sp(alpha=0.3, beta=0.3),
+            None,
+        ),
+    ],
+)
+def test_the_loss_is_the_one_that_training_minimizes(
+    make_backbone, colours, here, options, method, change
+):
+    splits = change(colours) if change else colours
+    setup = dataclasses.replace(here, batch_size=len(splits.train), **options)
+    phase = phases.Phase(1, 1e-6, schedule=schedules.constant, method=method)
+    keras.utils.set_random_seed(0)
+    model = heads.attach(make_backbone(), 3)
+    result = rate_finder.find(model, splits, setup, phase, lowest=1e-6, highest=1e-3)
+    # One step is an epoch: the loss of both is that of the weights they start with.
+    history = phases.fit(model, splits, setup, phase)
+    assert result.losses[0] == pytest.approx(history["loss"][0], rel=1e-5)
+    if options or method:
+        plain = dataclasses.replace(here, batch_size=len(splits.train))
+        keras.utils.set_random_seed(0)
+        model = heads.attach(make_backbone(), 3)
+        phase = phases.Phase(1, 1e-6, schedule=schedules.constant)
+        other = rate_finder.find(model, colours, plain, phase, highest=1e-3)
+        assert other.losses[0] != pytest.approx(result.losses[0], rel=1e-4)
