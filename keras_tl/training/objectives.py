@@ -5,7 +5,7 @@ evaluation, report and saved model have to agree on: loss, metrics, which of the
 an epoch, and how logits become an answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Protocol
@@ -16,6 +16,9 @@ import numpy as np
 from keras_tl import errors
 from keras_tl.data.splits import Split, Splits
 from keras_tl.models import splitting
+
+# A loss of Keras, or a function of labels and logits: the loss of each example.
+OwnLoss = keras.losses.Loss | Callable
 
 # Activations that turn logits into probabilities.
 PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
@@ -56,7 +59,7 @@ class Objective(Protocol):
         """
         return None
 
-    def loss(self, label_smoothing: float = 0.0) -> keras.losses.Loss:
+    def loss(self, label_smoothing: float = 0.0) -> OwnLoss:
         """Build the loss, a function of labels and logits."""
 
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -68,9 +71,18 @@ class Objective(Protocol):
 class SingleLabel(Objective):
     """Each example is of exactly one class: softmax and cross-entropy.
 
-    >>> SingleLabel().directions["accuracy"]
-    'max'
+    Attributes:
+        own_loss: Another loss in place of the cross-entropy: of Keras, or a function of
+            one-hot labels `(count, num_classes)` and logits that returns the loss of
+            each example, `(count,)`. Class weights multiply it; it has to do its own
+            label smoothing.
+
+    >>> focal = keras.losses.CategoricalFocalCrossentropy(from_logits=True)
+    >>> SingleLabel(own_loss=focal).loss().name
+    'categorical_focal_crossentropy'
     """
+
+    own_loss: OwnLoss | None = None
 
     name = "single label"
     activation = "softmax"
@@ -90,8 +102,14 @@ class SingleLabel(Objective):
         """Return the number of classes."""
         return len(splits.class_names)
 
-    def loss(self, label_smoothing: float = 0.0) -> keras.losses.Loss:
-        """Build the cross-entropy of softmax."""
+    def loss(self, label_smoothing: float = 0.0) -> OwnLoss:
+        """Build the cross-entropy of softmax, or return the loss of one's own.
+
+        Raises:
+            InputError: `label_smoothing` is not 0 with a loss of one's own.
+        """
+        if self.own_loss is not None:
+            return _own(self.own_loss, label_smoothing)
         return keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=label_smoothing
         )
@@ -106,7 +124,13 @@ class MultiLabel(Objective):
     """Each example has any number of labels: sigmoid and binary cross-entropy.
 
     Labels are rows of 0 and 1, one column for each class name.
+
+    Attributes:
+        own_loss: Another loss in place of the cross-entropy, see `SingleLabel`; its
+            labels are the rows of 0 and 1.
     """
+
+    own_loss: OwnLoss | None = None
 
     name = "multi-label"
     activation = "sigmoid"
@@ -128,8 +152,14 @@ class MultiLabel(Objective):
         """Raise `InputError` for probabilities, of which sigmoid would be too flat."""
         _check_logits(model, logits)
 
-    def loss(self, label_smoothing: float = 0.0) -> keras.losses.Loss:
-        """Build the mean cross-entropy of the sigmoids."""
+    def loss(self, label_smoothing: float = 0.0) -> OwnLoss:
+        """Build the mean cross-entropy of the sigmoids, or return one's own loss.
+
+        Raises:
+            InputError: `label_smoothing` is not 0 with a loss of one's own.
+        """
+        if self.own_loss is not None:
+            return _own(self.own_loss, label_smoothing)
         return keras.losses.BinaryCrossentropy(
             from_logits=True, label_smoothing=label_smoothing
         )
@@ -141,7 +171,14 @@ class MultiLabel(Objective):
 
 @dataclass(frozen=True)
 class Regression(Objective):
-    """Each example has one number or several to be predicted: mean squared error."""
+    """Each example has one number or several to be predicted: mean squared error.
+
+    Attributes:
+        own_loss: Another loss in place of the squared error, see `SingleLabel`; its
+            labels are the numbers, `(count, n)`.
+    """
+
+    own_loss: OwnLoss | None = None
 
     name = "regression"
     activation = "linear"
@@ -153,8 +190,8 @@ class Regression(Objective):
         _check_labels(self, splits, ndim=2, valid="a number or a row of numbers")
         _check_outputs(model, splits, "columns of labels")
 
-    def loss(self, label_smoothing: float = 0.0) -> keras.losses.Loss:
-        """Build the mean squared error.
+    def loss(self, label_smoothing: float = 0.0) -> OwnLoss:
+        """Build the mean squared error, or return the loss of one's own.
 
         Raises:
             InputError: `label_smoothing` is not 0: it is for classes.
@@ -163,11 +200,19 @@ class Regression(Objective):
             raise errors.expected(
                 "label_smoothing", "be 0 for a regression", label_smoothing
             )
-        return keras.losses.MeanSquaredError()
+        return self.own_loss or keras.losses.MeanSquaredError()
 
     def metrics(self) -> list[keras.metrics.Metric]:
         """Build the mean absolute error, in the unit of the labels."""
         return [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
+
+
+def _own(loss, label_smoothing):
+    if label_smoothing:
+        raise errors.expected(
+            "label_smoothing", "be 0 with a loss of your own", label_smoothing
+        )
+    return loss
 
 
 def _check_logits(model, logits):

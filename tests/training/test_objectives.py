@@ -17,7 +17,12 @@ from keras_tl.data.splits import Split, Splits
 from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import freezing, heads
 from keras_tl.training import objectives, phases
-from keras_tl.training.objectives import MultiLabel, Objective, Regression
+from keras_tl.training.objectives import (
+    MultiLabel,
+    Objective,
+    Regression,
+    SingleLabel,
+)
 from keras_tl.training.terms import Term
 
 
@@ -46,7 +51,14 @@ def _relabelled(data, change, names):
     return Splits(**changed, class_names=names, origin="A toy set.")
 
 
+def focal(labels, logits):
+    """Lin et al., 2017, arXiv:1708.02002, with gamma = 2."""
+    logs = ops.log_softmax(logits)
+    return -ops.sum(labels * (1 - ops.exp(logs)) ** 2 * logs, axis=-1)
+
+
 CASES = {
+    "own loss": (SingleLabel(own_loss=focal), lambda colours: colours),
     "multi-label": (MultiLabel(), several),
     "regression": (Regression(), numbers),
 }
@@ -152,6 +164,33 @@ def test_killed_and_resumed_it_is_what_it_would_have_been(
     again = phases.fit(resumed, data, setup, phase)
     assert without_time(again) == without_time(history)
     assert same(resumed, straight)
+
+
+@pytest.mark.parametrize("weights", [None, [3.0, 1.0, 0.5]])
+def test_a_loss_of_ones_own_is_what_training_minimizes(
+    weights, make_backbone, colours, here
+):
+    model = build(make_backbone, colours)
+    # One batch is an epoch: its loss is that of the weights at the start.
+    setup = dataclasses.replace(
+        here,
+        objective=SingleLabel(own_loss=focal),
+        batch_size=len(colours.train),
+        class_weights=weights,
+    )
+    logits = model.predict(colours.train.inputs.pixels, verbose=0)
+    one_hot = np.eye(3, dtype="float32")[colours.train.labels]
+    of_each = np.asarray(focal(one_hot, logits))
+    own = np.ones(3) if weights is None else np.array(weights)
+    history = phases.fit(model, colours, setup, phases.Phase(1))
+    by_hand = np.mean(of_each * own[colours.train.labels])
+    assert history["loss"][0] == pytest.approx(by_hand, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", [SingleLabel, MultiLabel, Regression])
+def test_a_loss_of_ones_own_smooths_its_labels_itself(kind):
+    with pytest.raises(errors.InputError, match="label_smoothing"):
+        kind(own_loss=focal).loss(label_smoothing=0.1)
 
 
 def test_the_values_are_those_computed_by_hand():
