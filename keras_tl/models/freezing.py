@@ -102,7 +102,7 @@ def unfreeze_blocks(
     names = blocks(model)
     if not 0 <= count <= len(names):
         raise errors.expected(
-            "count", f"be in [0, {len(names)}], the number of blocks", count
+            "blocks", f"be in [0, {len(names)}], the number of blocks", count
         )
     if not count:
         unfreeze_head(model)
@@ -236,6 +236,8 @@ class Report:
 
     def __str__(self) -> str:
         total = self.trainable + self.frozen
+        if not total:
+            return "There are no parameters."
         return (
             f"{self.trainable:,} of {total:,} parameters train "
             f"({self.trainable / total:.2%}); the head alone has {self.head:,}, "
@@ -264,6 +266,35 @@ would move 10.
     total = sum(_size(weight) for weight in model.weights)
     of_head = sum(layer.count_params() for layer in head(model) if layer.weights)
     return Report(rows, trainable, total - trainable, of_head)
+
+
+def why_nothing_trains(model: keras.Model) -> str:
+    """Return what is frozen in a model without trainable weights, and what to do.
+
+    >>> layer = keras.layers.Dense(2, name="logits")
+    >>> model = keras.Sequential([keras.Input((4,)), layer], name="small")
+    >>> freeze(model)
+    >>> why_nothing_trains(model)[:60]
+    'Nothing in small trains: all 1 layers with weights are froze'
+    """
+    count = sum(bool(layer.weights) for layer in leaves(model))
+    if not count:
+        return (
+            f"Nothing in {model.name} trains: no layer has weights. Attach a head with "
+            "`heads.attach`."
+        )
+    text = f"Nothing in {model.name} trains: all {count} layers with weights are frozen"
+    names = [layer.name for layer in head(model) if layer.weights]
+    if any(re.match(HEAD_LAYERS, name) for name in names):
+        return (
+            f"{text}, those of the head ({', '.join(names)}) among them. "
+            "`freezing.unfreeze_head` trains the head, `freezing.unfreeze_blocks` the "
+            "last blocks as well."
+        )
+    return (
+        f"{text}. Attach a head with `heads.attach`, or unfreeze some of them, see "
+        "`models.freezing`."
+    )
 
 
 def _size(weight):

@@ -15,7 +15,7 @@ from keras_tl import errors
 from keras_tl.config import Run
 from keras_tl.data import pipeline
 from keras_tl.data.splits import Splits, class_weights, read_once
-from keras_tl.models import saving, splitting
+from keras_tl.models import freezing, saving, splitting
 from keras_tl.training import features, schedules, store, terms
 from keras_tl.training.checkpoint import Checkpoint
 from keras_tl.training.objectives import Objective, SingleLabel
@@ -382,10 +382,7 @@ def _check(model, splits, setup, phase):
             setup.batch_size,
         )
     if not model.trainable_weights:
-        raise errors.InputError(
-            f"Nothing in {model.name} trains: every layer is frozen. Attach a head, or "
-            "unfreeze some layers."
-        )
+        raise errors.InputError(freezing.why_nothing_trains(model))
     setup.objective.check(model, splits)
     if phase.method is None:
         _check_choice(setup, setup.objective.directions)

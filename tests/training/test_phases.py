@@ -173,7 +173,7 @@ def test_tensorboard_gets_event_files_of_its_phase(
 
 def test_a_model_in_which_nothing_trains_is_refused(classifier, colours, here):
     freezing.freeze(classifier)
-    with pytest.raises(errors.InputError, match="every layer is frozen"):
+    with pytest.raises(errors.InputError, match="layers with weights are frozen"):
         phases.fit(classifier, colours, here, phases.Phase(epochs=1))
 
 
@@ -419,3 +419,26 @@ def test_class_weights_that_do_not_fit_are_refused(
     setup = dataclasses.replace(here, class_weights=weights)
     with pytest.raises(errors.InputError, match=said):
         phases.fit(classifier, colours, setup, phases.Phase(epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda backbone: backbone, "all . layers with weights are frozen. Attach a h"),
+        (
+            lambda backbone: heads.attach(backbone, 3),
+            r"those of the head \(logits\) among them. `freezing.unfreeze_head`",
+        ),
+        (
+            lambda backbone: heads.attach_mlp(backbone, 3, hidden=(4,)),
+            r"those of the head \(hidden_1, logits\) among them",
+        ),
+    ],
+)
+def test_a_model_in_which_nothing_trains_is_told_what_is_frozen(
+    build, message, make_backbone, colours, here
+):
+    model = build(make_backbone())
+    freezing.freeze(model)
+    with pytest.raises(errors.InputError, match=message):
+        phases.fit(model, colours, here, phases.Phase(1))
