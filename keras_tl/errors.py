@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import math
+import numbers
 import warnings
 from collections.abc import Iterable
 
@@ -84,6 +85,21 @@ def check_above(argument: str, value: float, bound: float) -> None:
     """Raise `InputError` unless `value` is a finite number greater than `bound`."""
     if not bound < value < math.inf:
         raise expected(argument, f"be greater than {bound}", value)
+
+
+def side(argument: str, value: object, minimum: int = 1) -> int:
+    """Return the side of square images, which a pair of equal numbers is too.
+
+    >>> side("image_size", (96, 96))
+    96
+    """
+    if isinstance(value, tuple | list) and len(set(value)) == 1 and len(value) == 2:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        hint = "Images are squares: other shapes are not supported."
+        raise expected(argument, "be a whole number of pixels", value, hint)
+    check_at_least(argument, value, minimum)
+    return int(value)
 
 
 def check_installed(module: str, *, extra: str) -> None:

@@ -96,6 +96,8 @@ def decode(path: Path | str | bytes, image_size: int | None) -> np.ndarray:
     Raises:
         InputError: The file cannot be read, or holds no image that we can use.
     """
+    if image_size is not None:
+        image_size = errors.side("image_size", image_size)
     content, name = path, "an image"
     try:
         if not isinstance(path, bytes):
@@ -158,6 +160,7 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
             "be uint8 RGB, (count, height, width, 3)",
             f"{images.dtype} {images.shape}",
         )
+    image_size = errors.side("image_size", image_size)
     if images.shape[1:3] == (image_size, image_size):
         return images
     resized = np.empty((len(images), image_size, image_size, 3), "uint8")

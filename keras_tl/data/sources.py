@@ -188,8 +188,7 @@ class _Images(Source):
 
     def at_size(self, image_size: int) -> Source:
         """Return the same images, read as squares of `image_size` pixels."""
-        errors.check_at_least("image_size", image_size, 1)
-        return replace(self, image_size=image_size)
+        return replace(self, image_size=errors.side("image_size", image_size))
 
     def input_spec(self) -> dict:
         """Describe the images that a model takes, and how they are prepared."""

@@ -49,6 +49,7 @@ def load(
     (None, 3, 3, 1280)
     """
     backbone = catalog.find(name)
+    image_size = errors.side("image_size", image_size)
     catalog.check(name, weights, image_size, preprocessing)
     contract = preprocessing or backbone.preprocessing
     if alpha is not None and not backbone.alphas:

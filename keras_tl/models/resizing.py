@@ -42,7 +42,7 @@ def at_size(model: keras.Model, image_size: int) -> keras.Model:
     >>> large.input.shape, large.weights[0] is small.weights[0]
     ((None, 16, 16, 3), True)
     """
-    errors.check_at_least("image_size", image_size, 1)
+    image_size = errors.side("image_size", image_size)
     graph = splitting.functional(model)
     image = graph.inputs[0]
     if len(graph.inputs) > 1 or len(image.shape) != 4:

@@ -23,7 +23,7 @@ def small_cnn(*, image_size: int = 32) -> keras.Model:
     >>> small_cnn().output.shape
     (None, 8, 8, 128)
     """
-    errors.check_at_least("image_size", image_size, 8)
+    image_size = errors.side("image_size", image_size, 8)
     environment.use_standard_keras()
     image = keras.Input((image_size, image_size, 3), name="image")
     x = layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(image)

@@ -156,6 +156,27 @@ def check_model(placement: "Placement", model: "keras.Model") -> None:
             f"Layers: {', '.join(layers[:3])}{rest}. Freeze them "
             "(`layer.trainable = False`) or build them with `synchronized=True`.",
         )
+    if placement.replicas > 1:
+        _check_clipping(getattr(model, "optimizer", None))
+
+
+# Arguments of Keras's optimizers that limit gradients.
+CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+
+
+def _check_clipping(optimizer):
+    """Refuse clipping: each device would clip its own share before they are added."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    for name in CLIPPING:
+        value = getattr(optimizer, name, None)
+        if value is not None:
+            raise errors.expected(
+                name,
+                "be None on several devices",
+                value,
+                "Keras clips the gradients of each device before it adds them: the "
+                "weights would not be those of one device. Train on one, or without.",
+            )
 
 
 # Below so many multiplications a step is over sooner than Python starts the next.

@@ -10,6 +10,8 @@ from PIL import Image
 
 from keras_tl import errors
 from keras_tl.data import images
+from keras_tl.data.splits import Split
+from keras_tl.models import backbones, small_cnn
 
 RNG = np.random.default_rng(0)
 # Smooth, so that lossy formats come close, and different in every corner.
@@ -329,3 +331,32 @@ from keras_tl.analysis import evaluation
 assert not {"tensorflow", "keras"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("side", [(4, 4), [4, 4], np.int64(4)])
+def test_a_pair_of_equal_numbers_is_the_side_of_a_square(side):
+    pixels = RNG.integers(0, 256, (2, 9, 7, 3), "uint8")
+    wanted = images.resize(pixels, 4)
+    np.testing.assert_array_equal(images.resize(pixels, side), wanted)
+    split = Split(pixels, [0, 1]).at_size(side)
+    np.testing.assert_array_equal(split.read([0, 1]), wanted)
+    file = io.BytesIO()
+    Image.fromarray(pixels[0]).save(file, "PNG")
+    np.testing.assert_array_equal(images.decode(file.getvalue(), side), wanted[0])
+    assert small_cnn.small_cnn(image_size=(8, 8)).input_shape == (None, 8, 8, 3)
+
+
+@pytest.mark.parametrize("side", [(4, 5), (4,), 4.0, "4", True, (4, 4, 3), 0, -1])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda side: images.resize(np.zeros((1, 8, 8, 3), "uint8"), side),
+        lambda side: images.decode(b"", side),
+        lambda side: Split(np.zeros((1, 8, 8, 3), "uint8"), [0]).at_size(side),
+        lambda side: backbones.load("mobilenet", weights=None, image_size=side),
+        lambda side: small_cnn.small_cnn(image_size=side),
+    ],
+)
+def test_other_sizes_are_refused_in_words(side, use):
+    with pytest.raises(errors.InputError, match="`image_size` must be"):
+        use(side)

@@ -20,6 +20,7 @@ from keras_tl.training.placement import Placement
 SCRIPT = """
 import json, sys
 from keras_tl.training import placement
+from keras_tl.training import optimizers
 from keras_tl.errors import InputError
 
 seen = {"cheap_import": not {"tensorflow", "keras"} & set(sys.modules)}
@@ -127,6 +128,22 @@ seen["many"] = error(placement.check_model, two, many)
 seen["rewrapped"] = error(
     placement.check_model, two, keras.Model(frozen.inputs, frozen.outputs)
 )
+clipping = {}
+for name in placement.CLIPPING:
+    plain = keras.optimizers.SGD(0.1, **{name: 0.1})
+    layerwise = optimizers.layerwise("sgd", {}, **{name: 0.1})(0.1)
+    scaled = keras.optimizers.LossScaleOptimizer(plain)
+    kinds = {"plain": plain, "by layer": layerwise, "scaled": scaled}
+    for kind, optimizer in kinds.items():
+        with two.scope():
+            model = build(trainable=False)
+            model.compile(optimizer, "mse")
+        clipping[f"{name}, {kind}"] = error(placement.check_model, two, model)
+with one.scope():
+    model = build(trainable=False)
+    model.compile(keras.optimizers.SGD(0.1, clipnorm=0.1), "mse")
+clipping["one"] = error(placement.check_model, one, model)
+seen["clipping"] = clipping
 print(json.dumps(seen))
 """
 
@@ -186,6 +203,14 @@ def test_padding_of_weight_zero_counts_nowhere(seen):
     correct = seen["two"]["evaluate"]["accuracy"] * 44
     assert correct == pytest.approx(round(correct), abs=1e-4)
     assert max(seen["two"]["losses"]) < 10
+
+
+def test_clipping_that_each_device_would_do_on_its_own_is_refused(seen):
+    assert seen["clipping"].pop("one") is None
+    assert len(seen["clipping"]) == 9
+    for name, refusal in seen["clipping"].items():
+        assert refusal.startswith(f"`{name.partition(',')[0]}` must be None")
+        assert "on several devices" in refusal
 
 
 def test_synchronized_batch_normalization_trains_as_on_one_device(seen):
