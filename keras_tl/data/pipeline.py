@@ -270,16 +270,34 @@ def with_copies(split: Split, augment: Augmentation, seed: int, copies: int) -> 
 
     Returns:
         A split of `copies * len(split)` examples, computed when they are read.
+
+    Raises:
+        InputError: The augmentation of an image depends on the others of its batch.
     """
     errors.check_at_least("copies", copies, 1)
-    targets = split.targets
+    targets, inputs = split.targets, Augmented(split.inputs, augment, seed, copies)
+    _check_alone(inputs)
     return replace(
         split,
-        inputs=Augmented(split.inputs, augment, seed, copies),
+        inputs=inputs,
         labels=np.concatenate([split.labels] * copies),
         targets=None if targets is None else np.concatenate([targets] * copies),
         copies=copies,
     )
+
+
+def _check_alone(inputs):
+    """Refuse augmentations by batch: a copy would be another when it is made again."""
+    some = range(min(3, len(inputs)))
+    together = inputs.read(some)
+    for index in some:
+        if not np.allclose(inputs.read([index])[0], together[index], atol=0.5):
+            raise errors.expected(
+                "augment",
+                "change each image by its own draws alone, where copies are made",
+                getattr(inputs.augment, "__qualname__", inputs.augment),
+                "Augment anew in every epoch instead: `augmented_copies=0`.",
+            )
 
 
 def in_whole_numbers(augment: Augmentation) -> Augmentation:

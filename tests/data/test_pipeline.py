@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_tl import errors
-from keras_tl.data import augment, pipeline
+from keras_tl.data import augment, pipeline, random_layers
 from keras_tl.data.splits import Split
 
 flip_and_crop = functools.partial(augment.flip_and_crop, padding=2)
@@ -155,3 +155,39 @@ def test_rows_come_from_the_graph_as_they_come_from_python(
     for ours, theirs in zip(in_graph, batches(training.epoch(3)), strict=True):
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+AUGMENTATIONS = {
+    "flip_and_crop": flip_and_crop,
+    "random_resized_crop": augment.random_resized_crop(),
+    "image_data_generator": augment.image_data_generator(
+        rotation_range=30, zoom_range=0.2, horizontal_flip=True
+    ),
+}
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.sampled_from(sorted(AUGMENTATIONS)),
+    st.lists(st.integers(0, 19), min_size=1, max_size=6),
+    st.integers(0, 5),
+)
+def test_a_copy_made_alone_is_the_one_made_among_others(name, chosen, seed):
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 12, 12, 3), "uint8")
+    split = Split(pixels, np.zeros(10, int))
+    copies = pipeline.with_copies(split, AUGMENTATIONS[name], seed, 2)
+    together = copies.read(chosen)
+    for row, index in zip(together, chosen, strict=True):
+        np.testing.assert_allclose(copies.read([index])[0], row, atol=1e-3)
+
+
+def test_copies_by_an_augmentation_of_whole_batches_are_refused():
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 12, 12, 3), "uint8")
+    split = Split(pixels, np.zeros(10, int))
+
+    def neighbours(images, draws):
+        return (images + images[::-1]) / 2
+
+    for change in (random_layers.rand_augment(), neighbours):
+        with pytest.raises(errors.InputError, match="by its own draws alone"):
+            pipeline.with_copies(split, change, 0, 2)

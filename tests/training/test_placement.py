@@ -20,7 +20,6 @@ from keras_tl.training.placement import Placement
 SCRIPT = """
 import json, sys
 from keras_tl.training import placement
-from keras_tl.training import optimizers
 from keras_tl.errors import InputError
 
 seen = {"cheap_import": not {"tensorflow", "keras"} & set(sys.modules)}
@@ -28,6 +27,7 @@ seen = {"cheap_import": not {"tensorflow", "keras"} & set(sys.modules)}
 import keras
 import numpy as np
 import tensorflow as tf
+from keras_tl.training import optimizers
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
