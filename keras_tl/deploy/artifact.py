@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from scipy import special
 
 from keras_tl import errors, files, progress
 from keras_tl.data import sources, text
-from keras_tl.data.sources import Source
+from keras_tl.data.sources import Image, Source
 from keras_tl.deploy import compiled
 
 if TYPE_CHECKING:
@@ -84,31 +84,29 @@ class Artifact:
             compiled.convert(self.model, self.folder, self.manifest["model_sha256"])
             self.__dict__.pop("_logits", None)
 
-    def source(self, inputs: np.ndarray | Sequence[Path | str]) -> Source:
+    def source(self, inputs: Image | np.ndarray | Iterable[Image | str]) -> Source:
         """Prepare examples as the model takes them.
 
         Args:
-            inputs: Images: uint8 RGB `(count, height, width, 3)` in [0, 255], or image
-                files, of each of which the largest centred square is resized to
-                `image_size`. Texts: strings.
+            inputs: One example or several, as any iterable. Images: files or arrays as
+                `sources.of_images` takes them, of each of which the largest centred
+                square is resized to `image_size`. Texts: strings.
 
         Raises:
             InputError: Examples of another kind or type.
         """
-        if self.kind == "text":
-            tokenizer = text.Tokenizer.load(self.folder / text.FILE)
-            return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
-        if isinstance(inputs, np.ndarray):
-            if inputs.ndim != 4 or inputs.shape[-1] != 3 or inputs.dtype != np.uint8:
-                raise errors.InputError(
-                    "`inputs` must be uint8 (count, height, width, 3), RGB in [0, 255]."
-                    f" Received: {inputs.dtype} {inputs.shape}"
-                )
-            return sources.ImageArray(inputs, self.image_size)
-        return sources.ImageFiles(tuple(Path(p) for p in inputs), self.image_size)
+        if self.kind == "image":
+            return sources.of_images(inputs, self.image_size)
+        if isinstance(inputs, str) or not isinstance(inputs, Iterable):
+            inputs = [inputs]
+        tokenizer = text.Tokenizer.load(self.folder / text.FILE)
+        return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
 
     def predict(
-        self, inputs: np.ndarray | Sequence[Path | str], *, batch_size: int = 32
+        self,
+        inputs: Image | np.ndarray | Iterable[Image | str],
+        *,
+        batch_size: int = 32,
     ) -> np.ndarray:
         """Predict the answers of the model.
 
@@ -117,8 +115,9 @@ class Artifact:
             batch_size: Examples that are in memory at a time.
 
         Returns:
-            float32 `(count, outputs)`: probabilities of the classes, whose rows sum to
-            1; of several labels, a probability of each; or the predicted numbers.
+            float32 `(count, outputs)`, also for one example: probabilities of the
+            classes, whose rows sum to 1; of several labels, a probability of each; or
+            the predicted numbers.
         """
         errors.check_at_least("batch_size", batch_size, 1)
         source = self.source(inputs)

@@ -4,6 +4,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_tl import errors, files
 from keras_tl.analysis import evaluation
@@ -125,10 +126,112 @@ def test_disk_full_while_saving_leaves_the_old_model(run, monkeypatch):
     assert not list(folder.glob(".model*"))
 
 
-def test_images_of_another_kind_are_refused(run):
+def with_png(folder):
+    """Write the first of PIXELS to a file, and return its path."""
+    path = folder / "x.png"
+    Image.fromarray(PIXELS[0]).save(path)
+    return path
+
+
+# Name -> inputs made of the path of a file with the first of PIXELS, and the number of
+# examples in them; all are PIXELS in their order.
+FORMS = {
+    "path as text": (str, 1),
+    "path": (lambda path: path, 1),
+    "path as numpy text": (lambda path: np.str_(path), 1),
+    "content": (lambda path: path.read_bytes(), 1),
+    "array of one": (lambda path: PIXELS[0], 1),
+    "paths": (lambda path: [path], 1),
+    "paths in an array": (lambda path: np.array([str(path)]), 1),
+    "paths in an array of objects": (lambda path: np.array([path], object), 1),
+    "contents": (lambda path: (path.read_bytes(),), 1),
+    "array": (lambda path: PIXELS, 5),
+    "arrays": (lambda path: list(PIXELS), 5),
+    "generator": (lambda path: (pixels for pixels in PIXELS), 5),
+    "mixture": (lambda path: [str(path), PIXELS[1], PIXELS[2]], 3),
+    "mixture of sizes": (
+        lambda path: [path.read_bytes(), PIXELS[1].repeat(2, 0), path],
+        None,
+    ),
+    "nothing": (lambda path: [], 0),
+    "no paths": (lambda path: iter(()), 0),
+    "no array": (lambda path: np.array([]), 0),
+    "no images": (lambda path: PIXELS[:0], 0),
+    "no grey images": (lambda path: PIXELS[:0, ..., 0], 0),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_are_taken_in_every_form_and_give_a_row_each(run, tmp_path, form):
+    make, count = FORMS[form]
     loaded = artifact.load(run[0])
-    with pytest.raises(errors.InputError, match=r"uint8.*Received: float64"):
-        loaded.predict(PIXELS / 255)
+    answers = loaded.predict(make(with_png(tmp_path)))
+    assert answers.dtype == np.float32
+    if count is None:
+        assert answers.shape == (3, 3)
+        np.testing.assert_array_equal(answers[0], answers[2])
+        return
+    assert answers.shape == (count, 3)
+    wanted = loaded.predict(PIXELS)[:count]
+    np.testing.assert_allclose(answers, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (5, 8, 8, 1)])
+def test_grey_images_are_taken_as_rgb(run, shape):
+    grey = PIXELS[..., 0].reshape(-1)[: np.prod(shape)].reshape(shape)
+    loaded = artifact.load(run[0])
+    rgb = np.stack([grey.reshape(-1, 8, 8)] * 3, axis=-1)
+    wanted = loaded.predict(rgb)
+    np.testing.assert_array_equal(loaded.predict(grey), wanted)
+    many = list(grey) if grey.ndim == 4 else [grey]
+    np.testing.assert_allclose(loaded.predict(many), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (PIXELS / 255, r"uint8.*Received: float64 \(5, 8, 8, 3\)\. Do not rescale"),
+        ([PIXELS[0], PIXELS[1] / 255], r"`inputs\[1\]`.*Received: float64 \(8, 8, 3\)"),
+        (PIXELS.astype("int64"), "uint8.*Received: int64"),
+        (PIXELS > 9, "uint8.*Received: bool"),
+        (PIXELS[..., [0, 1, 2, 2]], r"images\[\.\.\., :3\]"),
+        (PIXELS[0][..., [0, 1, 2, 2]], r"images\[\.\.\., :3\]"),
+        (PIXELS[..., :2], r"Received: uint8 \(5, 8, 8, 2\)"),
+        (PIXELS[..., 0], r"several grey images are images\[\.\.\., None\]"),
+        (PIXELS[None], r"Received: uint8 \(1, 5, 8, 8, 3\)"),
+        ([PIXELS, PIXELS], r"`inputs\[0\]`.*Received: uint8 \(5, 8, 8, 3\)"),
+        (PIXELS.transpose(0, 3, 1, 2), "channels come last"),
+        (PIXELS[:, :0], "without pixels"),
+        (PIXELS[0, 0, 0], r"Received: uint8 \(3,\)"),
+        (PIXELS[0].tolist(), r"`inputs\[0\]` must be an image.*Received: list"),
+        (None, "Received: NoneType"),
+        (3, "Received: int"),
+        (bytearray(b"abc"), "Received: int"),
+        (Image.fromarray(PIXELS[0]), r"must be an image.*Received: Image"),
+        (b"no image", "Cannot use an image"),
+        ("missing.png", "Cannot use missing.png: it cannot be read"),
+        ([PIXELS[0], "missing.png"], "Cannot use missing.png"),
+    ],
+)
+def test_images_of_another_kind_are_refused_in_words(run, inputs, message):
+    with pytest.raises(errors.InputError, match=message):
+        artifact.load(run[0]).predict(inputs)
+
+
+def test_texts_are_taken_in_every_form_and_give_a_row_each(text_run):
+    loaded = artifact.load(text_run)
+    many = ["good film", "bad", "good"]
+    wanted = loaded.predict(many)
+    assert wanted.shape == (3, 2)
+    assert len(np.unique(wanted, axis=0)) == 3
+    for one in ("good film", np.str_("good film"), ["good film"]):
+        np.testing.assert_allclose(loaded.predict(one), wanted[:1], atol=1e-6)
+    for form in (tuple(many), iter(many), np.array(many), np.array(many, object)):
+        np.testing.assert_array_equal(loaded.predict(form), wanted)
+    assert loaded.predict([]).shape == (0, 2)
+    for refused in (b"good", None, 3, ["good", 3], "", ["good", " "]):
+        with pytest.raises(errors.InputError, match="must be a string"):
+            loaded.predict(refused)
 
 
 def test_a_script_of_ones_own_saves_a_model_with_its_data_and_a_folder(
