@@ -1,6 +1,7 @@
 """Load the model of a finished run, and use it for predictions."""
 
 import json
+import threading
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,10 +27,33 @@ ANSWERS = {
     "linear": lambda logits: logits,
 }
 
+# Examples of one call from which on the time pays that `compiled.frozen` takes.
+MANY = 512
+
+_BUILDING = threading.RLock()
+
+
+class _built_once(cached_property):
+    """A `cached_property` that several threads can ask for and one thread builds."""
+
+    def __get__(self, instance, owner=None):
+        with _BUILDING:
+            return super().__get__(instance, owner)
+
+
+class NotFiniteError(errors.InputError):
+    """The model returns NaN or infinity for some examples.
+
+    Attributes:
+        examples: The index of each of them; the others can be predicted.
+    """
+
+    examples: tuple[int, ...] = ()
+
 
 @dataclass(frozen=True)
 class Artifact:
-    """A trained model with all that is needed to use it.
+    """A trained model with all that is needed to use it; threads can share it.
 
     Attributes:
         folder: The run it was saved by.
@@ -57,7 +81,7 @@ class Artifact:
         """Side in pixels of the square images that the model takes."""
         return self.manifest["input"]["shape"][0]
 
-    @cached_property
+    @_built_once
     def model(self) -> "keras.Model":
         """The model, from raw images or token ids to logits."""
         return load_model(self.folder / "model.keras")
@@ -67,11 +91,19 @@ class Artifact:
         """Whether the run's folder has its model for LiteRT."""
         return compiled.converted(self.folder, self.manifest["model_sha256"])
 
-    @cached_property
+    @_built_once
     def _logits(self) -> compiled.Logits:
-        if self.is_converted and compiled.has_litert():
+        if self._uses_litert:
             return compiled.litert(self.folder)
-        return compiled.frozen(self.model)
+        return compiled.traced(self.model)
+
+    @_built_once
+    def _logits_of_many(self) -> compiled.Logits:
+        return self._logits if self._uses_litert else compiled.frozen(self.model)
+
+    @_built_once
+    def _uses_litert(self) -> bool:
+        return compiled.has_litert() and self.is_converted
 
     def convert(self) -> None:
         """Convert the model for LiteRT, unless that was done; `predict` then uses it.
@@ -80,9 +112,11 @@ class Artifact:
             InputError: LiteRT is not installed, or the folder cannot be written to.
         """
         errors.check_installed("ai_edge_litert", extra="export")
-        if not self.is_converted:
-            compiled.convert(self.model, self.folder, self.manifest["model_sha256"])
-            self.__dict__.pop("_logits", None)
+        with _BUILDING:
+            if not self.is_converted:
+                compiled.convert(self.model, self.folder, self.manifest["model_sha256"])
+                for name in ("_uses_litert", "_logits", "_logits_of_many"):
+                    self.__dict__.pop(name, None)
 
     def source(self, inputs: Image | np.ndarray | Iterable[Image | str]) -> Source:
         """Prepare examples as the model takes them.
@@ -118,6 +152,10 @@ class Artifact:
             float32 `(count, outputs)`, also for one example: probabilities of the
             classes, whose rows sum to 1; of several labels, a probability of each; or
             the predicted numbers.
+
+        Raises:
+            NotFiniteError: The model returns NaN or infinity for some examples.
+            InputError: Examples that cannot be used.
         """
         errors.check_at_least("batch_size", batch_size, 1)
         source = self.source(inputs)
@@ -126,13 +164,25 @@ class Artifact:
         steps = range(0, count, batch_size)
         for start in progress.track(steps, "predicting", len(steps)):
             rows = np.arange(start, min(start + batch_size, count))
-            logits[rows] = self._logits(source.read(rows))
-        if not np.isfinite(logits).all():
-            raise errors.InputError(
-                "The model returns NaN or infinity for some examples: training "
-                "diverged."
-            )
+            compute = self._logits if count < MANY else self._logits_of_many
+            logits[rows] = compute(source.read(rows))
+        _check_finite(logits)
         return ANSWERS[self.activation](logits)
+
+
+def _check_finite(logits):
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1)).tolist()
+    if not bad:
+        return
+    which = f"{len(bad)} of {len(logits)} examples, those with the index "
+    which += ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+    everything = "all examples: training diverged"
+    error = NotFiniteError(
+        "The model returns NaN or infinity for "
+        f"{everything if len(bad) == len(logits) else which}."
+    )
+    error.examples = tuple(bad)
+    raise error
 
 
 def load(folder: Path | str) -> Artifact:

@@ -1,12 +1,13 @@
 """A model as one compiled function, for use after training.
 
 With LiteRT (extra `export`), a run's model is converted once; from then on neither
-TensorFlow nor Keras is imported to use it. Without it, a TensorFlow function whose
-weights are constants.
+TensorFlow nor Keras is imported to use it. Without it, a TensorFlow function, for many
+examples one whose weights are constants.
 """
 
 import importlib.util
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 LITERT = "model.tflite"
 
-# From a batch of inputs, as the model takes them, to float32 logits.
+# From a batch of inputs, as the model takes them, to float32 logits. Threads can share it.
 Logits = Callable[[np.ndarray], np.ndarray]
 
 
@@ -82,34 +83,56 @@ def litert(folder: Path) -> Logits:
     interpreter.allocate_tensors()
     details = interpreter.get_input_details()[0]
     target = interpreter.get_output_details()[0]["index"]
+    # An interpreter has one example in it at a time. It computes on all cores, so that
+    # one for each thread would take memory and be no faster.
+    lock = threading.Lock()
 
     def logits(inputs):
         rows = []
         for row in np.asarray(inputs, details["dtype"]):
-            interpreter.set_tensor(details["index"], row[None])
-            interpreter.invoke()
-            rows.append(interpreter.get_tensor(target)[0])
+            with lock:
+                interpreter.set_tensor(details["index"], row[None])
+                interpreter.invoke()
+                rows.append(interpreter.get_tensor(target)[0])
         return np.stack(rows)
 
     return logits
 
 
+def traced(model: "keras.Model") -> Logits:
+    """Build a TensorFlow function of a model; takes about a second."""
+    import tensorflow as tf
+
+    function, dtype = _trace(model)
+    return lambda inputs: function(tf.cast(inputs, dtype)).numpy()
+
+
 def frozen(model: "keras.Model") -> Logits:
-    """Build a TensorFlow function of a model, with its weights as constants."""
+    """Build a TensorFlow function of a model, with its weights as constants.
+
+    It is a sixth to a quarter faster than that of `traced`; a model of a hundred
+    megabytes takes several seconds more to build.
+    """
     import tensorflow as tf
 
     # No public name leads here in TensorFlow 2.
     from tensorflow.python.framework import convert_to_constants
 
-    inputs = model.inputs[0]
-    spec = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
-    traced = tf.function(lambda x: model(x, training=False))
-    constant = convert_to_constants.convert_variables_to_constants_v2(
-        traced.get_concrete_function(spec)
-    )
+    function, dtype = _trace(model)
+    constant = convert_to_constants.convert_variables_to_constants_v2(function)
 
     def logits(inputs):
-        (values,) = constant(tf.cast(inputs, spec.dtype))
+        (values,) = constant(tf.cast(inputs, dtype))
         return values.numpy()
 
     return logits
+
+
+def _trace(model):
+    """Return the TensorFlow function of a model, and the type of its inputs."""
+    import tensorflow as tf
+
+    inputs = model.inputs[0]
+    spec = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
+    function = tf.function(lambda x: model(x, training=False))
+    return function.get_concrete_function(spec), spec.dtype
