@@ -39,9 +39,9 @@ from keras_tl.analysis import evaluation, figures, study
 from keras_tl.config import RunSettings
 from keras_tl.data import augment, datasets, splits
 from keras_tl.data.settings import DataSettings
-from keras_tl.deploy.run_folder import save_model
 from keras_tl.methods import distillation
 from keras_tl.models import backbones, freezing, heads, resizing
+from keras_tl.models.saving import save_model
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings

@@ -36,9 +36,9 @@ from keras_tl.analysis import evaluation, figures, study
 from keras_tl.config import RunSettings
 from keras_tl.data import folders, splits
 from keras_tl.data.settings import FolderSettings
-from keras_tl.deploy.run_folder import save_model
 from keras_tl.methods import multi_task
 from keras_tl.models import backbones, freezing, heads
+from keras_tl.models.saving import save_model
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import optimizers, phases, placement
 from keras_tl.training.settings import TrainingSettings

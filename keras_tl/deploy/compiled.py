@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LITERT = "model.tflite"
 
-# From a batch of inputs, as the model takes them, to float32 logits. Threads can share it.
+# From a batch of inputs, as the model takes them, to float32 logits. Threads share it.
 Logits = Callable[[np.ndarray], np.ndarray]
 
 

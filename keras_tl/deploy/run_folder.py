@@ -11,6 +11,7 @@ from keras_tl.analysis import evaluation, report, summary
 from keras_tl.config import Run
 from keras_tl.data import splits
 from keras_tl.models import freezing
+from keras_tl.models.saving import save_model
 from keras_tl.training import store
 from keras_tl.training.objectives import Objective, SingleLabel
 
@@ -136,9 +137,3 @@ def _input(model, data) -> dict:
     spec = data.test.inputs.input_spec()
     tensor = model.inputs[0]
     return {**spec, "shape": list(tensor.shape[1:]), "dtype": tensor.dtype}
-
-
-def save_model(model: keras.Model, path: Path) -> None:
-    """Save a model in one step: an error leaves the old file as it was."""
-    with files.atomic(path) as temporary:
-        model.save(temporary, include_optimizer=False)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import keras
 
-from keras_tl import errors, files
+from keras_tl import errors
 from keras_tl.config import Run
 from keras_tl.data import pipeline
 from keras_tl.data.splits import Splits, class_weights, read_once
 from keras_tl.models import splitting
+from keras_tl.models.saving import save_model
 from keras_tl.training import features, schedules, store, terms
 from keras_tl.training.checkpoint import Checkpoint
 from keras_tl.training.objectives import Objective, SingleLabel
@@ -544,8 +545,7 @@ def _interruption(stopped, phase, model, setup) -> BaseException:
     kept = "The model has its best weights so far."
     if setup.state is not None:
         path = Path(setup.state) / "interrupted.keras"
-        with files.atomic(path) as temporary:
-            model.save(temporary, include_optimizer=False)
+        save_model(model, path)
         kept = f"The best weights so far are in {path}."
     if isinstance(stopped, KeyboardInterrupt):
         again = (

@@ -9,7 +9,7 @@ from PIL import Image
 from keras_tl import errors, files
 from keras_tl.analysis import evaluation
 from keras_tl.deploy import artifact, run_folder
-from keras_tl.models import heads
+from keras_tl.models import heads, saving
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype="uint8")
 
@@ -121,7 +121,7 @@ def test_disk_full_while_saving_leaves_the_old_model(run, monkeypatch):
 
     monkeypatch.setattr(keras.Model, "save", full)
     with pytest.raises(errors.InputError, match=r"No space left.*unchanged"):
-        run_folder.save_model(model, folder / "model.keras")
+        saving.save_model(model, folder / "model.keras")
     assert files.sha256(folder / "model.keras") == before
     assert not list(folder.glob(".model*"))
 
