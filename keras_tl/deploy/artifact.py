@@ -27,6 +27,9 @@ ANSWERS = {
     "linear": lambda logits: logits,
 }
 
+# Files that a model needs besides its own, where a run has them.
+NEEDED = ("classes.json", text.FILE)
+
 # Examples of one call from which on the time pays that `compiled.frozen` takes.
 MANY = 512
 
@@ -94,12 +97,30 @@ class Artifact:
     @_built_once
     def _logits(self) -> compiled.Logits:
         if self._uses_litert:
-            return compiled.litert(self.folder)
-        return compiled.traced(self.model)
+            return self._checked(compiled.litert(self.folder))
+        return self._checked(compiled.traced(self.model))
 
     @_built_once
     def _logits_of_many(self) -> compiled.Logits:
-        return self._logits if self._uses_litert else compiled.frozen(self.model)
+        if self._uses_litert:
+            return self._logits
+        return self._checked(compiled.frozen(self.model))
+
+    def _checked(self, logits):
+        """Return `logits`, after checking that they fit to the other files."""
+        if logits.outputs != len(self.class_names):
+            raise errors.InputError(
+                f"{self.folder / 'classes.json'} has {len(self.class_names)} names, "
+                f"and the model {logits.outputs} outputs."
+            )
+        shape, own = self.manifest["input"]["shape"], logits.input_shape
+        fits = [size in (None, n) for size, n in zip(shape, own, strict=False)]
+        if len(shape) != len(own) or not all(fits):
+            raise errors.InputError(
+                f"{self.folder / 'manifest.json'} has inputs of the shape {shape}, and "
+                f"the model takes {list(own)}."
+            )
+        return logits
 
     @_built_once
     def _uses_litert(self) -> bool:
@@ -133,7 +154,13 @@ class Artifact:
             return sources.of_images(inputs, self.image_size)
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             inputs = [inputs]
-        tokenizer = text.Tokenizer.load(self.folder / text.FILE)
+        path = self.folder / text.FILE
+        tokenizer = text.Tokenizer.load(path)
+        if [tokenizer.sequence_length] != self.manifest["input"]["shape"]:
+            raise errors.InputError(
+                f"{path} makes {tokenizer.sequence_length} tokens, and the model takes "
+                f"{self.manifest['input']['shape']}."
+            )
         return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
 
     def predict(
@@ -200,23 +227,63 @@ def load(folder: Path | str) -> Artifact:
             str(folder),
         )
     manifest = files.read_json(manifest_path)
-    if "trials" in manifest:
+    if isinstance(manifest, dict) and "trials" in manifest:
         raise errors.expected(
             "run",
             "name a run that saved one classifier",
             str(folder),
             "This is a study, whose trials are in trials.csv.",
         )
-    path = folder / "model.keras"
-    if not path.is_file() or files.sha256(path) != manifest.get("model_sha256"):
-        # Raises with what is wrong with it, where that can be told.
-        load_model(path)
+    problem = _problem(manifest)
+    if problem:
+        raise errors.InputError(f"{manifest_path} is not what a run saves: {problem}.")
+    _check_hash(folder / "model.keras", manifest["model_sha256"])
+    for name, sha256 in manifest.get("files_sha256", {}).items():
+        if name in NEEDED:
+            _check_hash(folder / name, sha256)
+    names = files.read_json(folder / "classes.json")
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise errors.InputError(
+            f"{folder / 'classes.json'} must be a list of the names of the classes."
+        )
+    return Artifact(folder, tuple(names), manifest)
+
+
+def _problem(manifest) -> str | None:
+    """Return what is wrong with a manifest, if anything is."""
+    if not isinstance(manifest, dict):
+        return "it is no object"
+    if not isinstance(manifest.get("model_sha256"), str):
+        return "model_sha256 must be a hash"
+    if not isinstance(manifest.get("files_sha256", {}), dict):
+        return "files_sha256 must be an object"
+    # The first runs had neither objective nor activation, and no kind of input.
+    old = "objective" not in manifest
+    if manifest.get("activation", "softmax" if old else None) not in list(ANSWERS):
+        return f"activation must be one of {', '.join(ANSWERS)}"
+    inputs = manifest.get("input")
+    if not isinstance(inputs, dict):
+        return "input must be an object"
+    kind = inputs.get("kind", "image" if old else None)
+    if kind not in ("image", "text"):
+        return "the kind of input must be image or text"
+    shape = inputs.get("shape")
+    ranks = {"image": 3, "text": 1}
+    if not isinstance(shape, list) or len(shape) != ranks[kind]:
+        return f"the shape of input must have {ranks[kind]} numbers"
+    if not all(size is None or (type(size) is int and size > 0) for size in shape):
+        return "the shape of input must have numbers that are at least 1"
+    return None
+
+
+def _check_hash(path, sha256):
+    if not path.is_file() or files.sha256(path) != sha256:
+        if path.name == "model.keras":
+            _read_archive(path)  # Raises with the reason, where it is known.
         raise errors.InputError(
             f"{path} is not the file this run saved: its sha256 is not the one in "
             "manifest.json."
         )
-    class_names = files.read_json(folder / "classes.json")
-    return Artifact(folder, tuple(class_names), manifest)
 
 
 def load_model(path: Path | str) -> "keras.Model":
@@ -226,9 +293,46 @@ def load_model(path: Path | str) -> "keras.Model":
     other errors for damaged ones. Code in a file (a Lambda layer) is never run.
 
     Raises:
-        InputError: The file is damaged or cannot be loaded safely.
+        InputError: The file is damaged or cannot be loaded safely, or is of a version
+            of Keras that this one cannot read.
     """
     path = Path(path)
+    layers, version = _read_archive(path)
+    import keras
+
+    if "keras_hub" in layers:
+        errors.check_installed("keras_hub", extra="text")
+        import keras_hub  # noqa: F401  Its layers are known from then on.
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises nearly any type on a damaged file.
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        versions = ""
+        if version not in (None, keras.__version__):
+            versions = (
+                f" It was saved with Keras {version}, and Keras {keras.__version__} is "
+                f'installed: pip install "keras=={version}".'
+            )
+        raise errors.InputError(
+            f"The model file {path} cannot be loaded: {reason.rstrip('.')}.{versions}"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise errors.InputError(
+            f"The model file {path} holds no model, but a {type(model).__name__}."
+        )
+    return model
+
+
+def _read_archive(path) -> tuple[str, str | None]:
+    """Check a `.keras` file without loading it.
+
+    Returns:
+        Its layers as JSON, and the version of Keras that saved it, if it is named.
+
+    Raises:
+        InputError: The file is damaged, or holds code.
+    """
     if not path.is_file():
         raise errors.InputError(f"There is no model file {path}.")
     if not path.stat().st_size:
@@ -236,27 +340,18 @@ def load_model(path: Path | str) -> "keras.Model":
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-            layers = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+            layers = json.dumps(json.loads(archive.read("config.json")))
+            metadata = json.loads(archive.read("metadata.json"))
+    except Exception as error:  # Readers raise nearly any type on a damaged file.
         raise errors.InputError(
             f"The model file {path} is truncated, damaged or no .keras file: {error}."
         ) from error
     if damaged is not None:
         raise errors.InputError(f"The model file {path} is damaged, in {damaged}.")
-    if '"class_name": "Lambda"' in json.dumps(layers):
+    if '"class_name": "Lambda"' in layers:
         raise errors.InputError(
             f"The model file {path} holds a Lambda layer: Python code that would run "
             "here. It is not loaded; ask for the model with registered layers instead."
         )
-    import keras
-
-    if "keras_hub" in json.dumps(layers):
-        errors.check_installed("keras_hub", extra="text")
-        import keras_hub  # noqa: F401  Its layers are known from then on.
-
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises nearly any type on a damaged file.
-        raise errors.InputError(
-            f"The model file {path} cannot be loaded: {str(error).splitlines()[0]}"
-        ) from error
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+    return layers, version if isinstance(version, str) else None

@@ -10,6 +10,7 @@ from keras_tl import config, files
 from keras_tl.analysis import evaluation, report, summary
 from keras_tl.config import Run
 from keras_tl.data import splits
+from keras_tl.deploy import artifact
 from keras_tl.models import freezing
 from keras_tl.models.saving import save_model
 from keras_tl.training import store
@@ -80,6 +81,11 @@ def save(
         "data": run.data,
         "model_name": model.name,
         "model_sha256": files.sha256(folder / "model.keras"),
+        "files_sha256": {
+            name: files.sha256(folder / name)
+            for name in artifact.NEEDED
+            if (folder / name).exists()
+        },
         "input": _input(model, data),
         "objective": objective.name,
         "activation": objective.activation,
