@@ -111,7 +111,8 @@ def read_json(path: Path | str):
     except OSError as error:
         reason = error.strerror or error
         raise errors.InputError(f"Cannot read {path}: {reason}.") from error
-    except ValueError as error:
+    # Python gives up on arrays within arrays at some depth.
+    except (ValueError, RecursionError) as error:
         raise errors.InputError(f"{path} holds no valid JSON: {error}.") from error
 
 
@@ -170,6 +171,14 @@ def next_folder(parent: Path | str, name: str) -> Path:
 
 
 def sha256(path: Path | str) -> str:
-    """Hash the bytes of a file, as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hash the bytes of a file, as 64 hexadecimal digits.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        reason = error.strerror or error
+        raise errors.InputError(f"Cannot read {path}: {reason}.") from error

@@ -1,5 +1,6 @@
 """Show progress: a bar in a terminal; lines in a notebook or a file."""
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -51,6 +52,8 @@ class Lines:
 def track(items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
     """Yield the items of a loop, and show how many are done.
 
+    Only the main thread draws a bar: a terminal has room for one.
+
     Args:
         items: Items of the loop.
         title: Title of the display.
@@ -59,7 +62,7 @@ def track(items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
     >>> list(track("abc", "letters", 3))
     ['a', 'b', 'c']
     """
-    if is_terminal():
+    if is_terminal() and threading.current_thread() is threading.main_thread():
         yield from draw(items, f"{title:>15}", total=total, transient=True)
         return
     lines = Lines()

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from rich.console import Console
@@ -42,6 +44,18 @@ def test_a_terminal_gets_a_bar(monkeypatch, capsys):
     assert Console().is_terminal
     assert list(progress.track(range(4), "features", 4)) == list(range(4))
     assert "features" in capsys.readouterr().out
+
+
+def test_loops_in_threads_leave_the_terminal_to_the_main_thread(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    bars = []
+    monkeypatch.setattr(progress, "draw", lambda *_, **__: bars.append(1) or iter("ab"))
+    with ThreadPoolExecutor(1) as pool:
+        task = pool.submit(lambda: list(progress.track("ab", "predicting", 2)))
+    assert task.result() == ["a", "b"]
+    assert not bars
+    assert list(progress.track("ab", "predicting", 2)) == ["a", "b"]
+    assert bars
 
 
 @pytest.mark.parametrize("step", [0, 20], ids=["short epochs", "long epochs"])

@@ -13,6 +13,7 @@ from PIL import Image
 
 from keras_tl import errors
 from keras_tl.data import folders, text
+from keras_tl.data.images import to_rgb
 from keras_tl.data.settings import DataSettings
 from keras_tl.data.splits import Split, Splits, copies, limit
 
@@ -111,8 +112,7 @@ def digits(*, test_share: float = 0.5, seed: int = 0) -> Splits:
     digits = datasets.load_digits()
     # Their grey is in [0, 16], ink is high.
     pixels = np.rint(digits.images * (255 / 16)).astype("uint8")
-    images = np.repeat(pixels[..., None], 3, axis=-1)
-    splits = from_arrays((images, digits.target), test_share=test_share, seed=seed)
+    splits = from_arrays((pixels, digits.target), test_share=test_share, seed=seed)
     return replace(splits, origin=f"scikit-learn's digits: {splits.origin}")
 
 
@@ -128,7 +128,8 @@ def from_arrays(
     """Make three stratified splits of arrays in memory; copies stay in one split.
 
     Args:
-        train: Images uint8 `(count, height, width, 3)` in [0, 255] and labels
+        train: Images uint8 in [0, 255], RGB `(count, height, width, 3)` or grey
+            `(count, height, width)` or `(count, height, width, 1)`, and labels
             `(count,)` or `(count, 1)`: integers, strings or booleans.
         test: The same for a test split that is given; otherwise it is drawn. Images of
             it that are also in `train` are left out there, with a warning.
@@ -252,13 +253,7 @@ def _without_test(indices, numbers, of_test):
 
 
 def _check_arrays(name, images, labels):
-    images, labels = np.asarray(images), np.asarray(labels).reshape(-1)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-        raise errors.InputError(
-            f"The {name} images must be uint8 (count, height, width, 3), RGB in "
-            f"[0, 255]. Received: {images.dtype} {images.shape}. Do not rescale them: "
-            "the model does its own preprocessing."
-        )
+    images, labels = to_rgb(images, name), np.asarray(labels).reshape(-1)
     if labels.dtype.kind not in "iubUS":
         raise errors.InputError(
             f"The {name} labels must be integers, strings or booleans, one for each "
@@ -365,7 +360,7 @@ def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
         labels = np.array([label for _, label in pairs], "int32")
         if varied:
             return tuple(image for image, _ in pairs), labels
-        return np.stack([_rgb(image) for image, _ in pairs]), labels
+        return to_rgb(np.stack([image for image, _ in pairs])), labels
 
     official = next((s for s in ("test", "validation") if s in builder.info.splits), "")
     splits = _three(
@@ -407,7 +402,3 @@ def _impatient():
     finally:
         downloader.MAX_RETRIES, requests.Session.get = retries, get
         logger.setLevel(level)
-
-
-def _rgb(image):
-    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image

@@ -75,14 +75,14 @@ class Checked:
     highest: int | None = None
 
 
-def decode(path: Path | str | bytes, image_size: int | None) -> np.ndarray:
+def decode(path: Path | str | bytes | np.ndarray, image_size: int | None) -> np.ndarray:
     """Decode an image file, turned upright by its EXIF orientation.
 
     Transparent parts become white; 16-bit grey is scaled to 8 bits.
 
     Args:
         path: The file, or its content. The content decides how it is read, not the
-            name.
+            name. Or pixels that are decoded already, uint8 `(height, width, 3)`.
         image_size: Side in pixels. The largest centred square is cut out and
             resized to it. A JPEG of more than twice the side is decoded at 1/2, 1/4 or
             1/8 of its size, as `PIL.Image.thumbnail` does it: several times faster,
@@ -98,6 +98,8 @@ def decode(path: Path | str | bytes, image_size: int | None) -> np.ndarray:
     """
     if image_size is not None:
         image_size = errors.side("image_size", image_size)
+    if isinstance(path, np.ndarray):
+        return path if image_size is None else resize(path[None], image_size)[0]
     content, name = path, "an image"
     try:
         if not isinstance(path, bytes):
@@ -114,7 +116,9 @@ def decode(path: Path | str | bytes, image_size: int | None) -> np.ndarray:
     return np.array(image if image_size is None else _square(image, image_size))
 
 
-def read(paths: Sequence[Path | str | bytes], image_size: int | None) -> np.ndarray:
+def read(
+    paths: Sequence[Path | str | bytes | np.ndarray], image_size: int | None
+) -> np.ndarray:
     """Decode several files at once, in threads. See `decode`.
 
     Returns:
@@ -167,6 +171,55 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
     for row, image in zip(resized, images, strict=True):
         row[...] = _square(Image.fromarray(image), image_size)
     return resized
+
+
+def to_rgb(
+    pixels: np.ndarray, name: str = "images", *, single: bool = False
+) -> np.ndarray:
+    """Return images in one array as RGB; grey ones get three equal channels.
+
+    Args:
+        pixels: uint8 in [0, 255]: RGB `(count, height, width, 3)`, or grey
+            `(count, height, width, 1)` or `(count, height, width)`.
+        name: Name of the images in an error.
+        single: Whether it is one image, without the axis `count`.
+
+    Returns:
+        uint8 `(count, height, width, 3)`; `pixels` itself where it is that already.
+
+    Raises:
+        InputError: Another type or shape, such as floats or images with transparency.
+
+    >>> to_rgb(np.zeros((2, 6, 8), "uint8")).shape
+    (2, 6, 8, 3)
+    """
+    try:
+        given = np.asarray(pixels)
+    except ValueError as error:
+        raise errors.InputError(
+            f"`{name}` must be one array, of images of one size: {error}"
+        ) from error
+    axes = "height, width" if single else "count, height, width"
+    rank = 3 if single else 4
+    pixels = given[..., None] if given.ndim == rank - 1 else given
+    count, channels = pixels.shape[:-3], pixels.shape[-1:]
+    if pixels.dtype != np.uint8:
+        hint = (
+            "Do not rescale them: the model does its own preprocessing. Values in "
+            '[0, 1] become uint8 by np.rint(255 * images).astype("uint8").'
+        )
+    elif pixels.ndim == rank and channels == (4,):
+        hint = "Leave out the channel of transparency: images[..., :3]."
+    elif pixels.ndim != rank or channels not in ((1,), (3,)):
+        hint = "The channels come last; several grey images are images[..., None]."
+    elif not pixels.size and 0 not in count:
+        hint = "An image without pixels cannot be used."
+    else:
+        return np.repeat(pixels, 3, axis=-1) if channels == (1,) else pixels
+    raise errors.InputError(
+        f"`{name}` must be uint8 in [0, 255], RGB ({axes}, 3) or grey ({axes}, 1). "
+        f"Received: {given.dtype} {given.shape}. {hint}"
+    )
 
 
 def is_image(path: Path) -> bool:

@@ -6,7 +6,8 @@ source around a source; nobody asks a source for its class.
 """
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from keras_tl.data import images
 # What `read` returns: one array, or one for each input of a model with several.
 Examples = np.ndarray | dict[str, np.ndarray]
 Indices = Sequence[int] | np.ndarray
+# An image: the path of its file, the content of the file, or its pixels.
+Image = str | os.PathLike | bytes | np.ndarray
 
 
 class Source(Protocol):
@@ -251,13 +254,14 @@ class ImageFiles(_Images):
     """Image files, decoded each time they are read.
 
     Attributes:
-        paths: One file for each image, as its path or its content.
+        paths: One file for each image, as its path or its content; or its pixels, uint8
+            `(height, width, 3)`, as images of different sizes can have them.
         image_size: Side in pixels of the squares that `read` returns.
         known: For each file the hashes of its bytes, SHA-256, and of its pixels, as
             `hashes` returns it, where they have been computed already.
     """
 
-    paths: tuple[Path | bytes, ...] = field(repr=False)
+    paths: tuple[Path | bytes | np.ndarray, ...] = field(repr=False)
     image_size: int | None = None
     known: tuple[tuple[bytes, bytes], ...] | None = field(default=None, repr=False)
 
@@ -285,6 +289,9 @@ class ImageFiles(_Images):
             total.update(b"".join(sha256 for sha256, _ in self.known))
             return total.hexdigest()
         for path in progress.track(self.paths, "hashing images", len(self.paths)):
+            if isinstance(path, np.ndarray):
+                total.update(bytes.fromhex(_hash_array(path)))
+                continue
             content = path if isinstance(path, bytes) else Path(path).read_bytes()
             total.update(hashlib.sha256(content).digest())
         return total.hexdigest()
@@ -300,7 +307,7 @@ class ImageFiles(_Images):
     def names(self, indices: Indices) -> list[str] | None:
         """Return the paths of some files; `None` where only their content is known."""
         paths = [self.paths[index] for index in indices]
-        if any(isinstance(path, bytes) for path in paths):
+        if any(isinstance(path, (bytes, np.ndarray)) for path in paths):
             return None
         return [str(path) for path in paths]
 
@@ -460,12 +467,62 @@ class Concatenation(Wrapper):
         return rows
 
 
-def as_source(inputs: Source | np.ndarray | Sequence[Path | bytes]) -> Source:
-    """Return a source for arrays, lists of files or lists of texts.
+def of_images(
+    inputs: Image | np.ndarray | Iterable[Image], image_size: int | None = None
+) -> Source:
+    """Return a source of images, in whichever form they are.
+
+    Args:
+        inputs: One image or several, as any iterable. An image is the path of a file,
+            the content of one, or an array uint8 in [0, 255]: RGB `(height, width, 3)`
+            or grey `(height, width)` or `(height, width, 1)`. Several of one size can
+            be one array `(count, height, width, 3)` or `(count, height, width, 1)`.
+        image_size: Side in pixels of the squares that are read; `None` reads images at
+            their own size.
+
+    Raises:
+        InputError: Anything else, such as floats or images with transparency.
+
+    >>> grey = np.zeros((6, 8), "uint8")
+    >>> of_images([grey, np.zeros((5, 4, 3), "uint8")], 4).read([0, 1]).shape
+    (2, 4, 4, 3)
+    """
+    if hasattr(inputs, "__array__"):
+        array = np.asarray(inputs)
+        if array.dtype.kind in "OSU" or (array.ndim and not len(array)):
+            inputs = array.reshape(-1).tolist()
+        elif array.ndim > 3:
+            return ImageArray(images.to_rgb(array, "inputs"), image_size)
+        else:
+            inputs = [array]
+    elif isinstance(inputs, (str, bytes, os.PathLike)) or not isinstance(
+        inputs, Iterable
+    ):
+        inputs = [inputs]
+    each = tuple(_image(f"inputs[{n}]", image) for n, image in enumerate(inputs))
+    return ImageFiles(each, image_size)
+
+
+def _image(name, image):
+    """Return one image as `ImageFiles` has it."""
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, (str, os.PathLike)):
+        return Path(image)
+    if hasattr(image, "__array__"):
+        return images.to_rgb(image, name, single=True)
+    raise errors.InputError(
+        f"`{name}` must be an image: the path of a file, its content as bytes, or an "
+        f"array. Received: {type(image).__name__}."
+    )
+
+
+def as_source(inputs: Source | np.ndarray | Iterable[Image]) -> Source:
+    """Return a source for arrays or image files.
 
     Args:
         inputs: A source, which is returned as it is; an array: images if uint8
-            `(count, height, width, 3)`, else features; or image files.
+            `(count, height, width, 3)`, else features; or images, see `of_images`.
 
     >>> as_source(np.zeros((2, 8, 8, 3), "uint8")).kind
     'image'
@@ -473,7 +530,7 @@ def as_source(inputs: Source | np.ndarray | Sequence[Path | bytes]) -> Source:
     if hasattr(inputs, "input_spec"):
         return inputs
     if not hasattr(inputs, "dtype"):
-        return ImageFiles(tuple(inputs))
+        return of_images(inputs)
     shape = inputs.shape
     if inputs.dtype == np.uint8 and len(shape) == 4 and shape[-1] == 3:
         return ImageArray(inputs)

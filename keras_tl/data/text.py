@@ -113,9 +113,17 @@ class Tokenizer:
             InputError: The file is absent or holds no tokenizer.
         """
         record = files.read_json(path)
-        if not isinstance(record, dict) or "tokenizer" not in record:
+        length = record.get("sequence_length") if isinstance(record, dict) else None
+        if type(length) is not int or "tokenizer" not in record:
             raise errors.InputError(f"{path} holds no tokenizer of a run.")
-        return cls(json.dumps(record["tokenizer"]), record["sequence_length"])
+        tokenizer = cls(json.dumps(record["tokenizer"]), length)
+        try:
+            tokenizer.encode([])
+        except Exception as error:  # The library raises nothing more precise.
+            raise errors.InputError(
+                f"{path} holds no tokenizer of a run: {error}"
+            ) from error
+        return tokenizer
 
     @classmethod
     def of_model(cls, folder: Path | str, sequence_length: int) -> "Tokenizer":

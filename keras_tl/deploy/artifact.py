@@ -2,8 +2,9 @@
 
 import json
 import re
+import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from scipy import special
 
 from keras_tl import environment, errors, files, progress
 from keras_tl.data import sources, text
-from keras_tl.data.sources import Source
+from keras_tl.data.sources import Image, Source
 from keras_tl.deploy import compiled
 
 if TYPE_CHECKING:
@@ -27,10 +28,36 @@ ANSWERS = {
     "linear": lambda logits: logits,
 }
 
+# Files that a model needs besides its own, where a run has them.
+NEEDED = ("classes.json", text.FILE)
+
+# Examples of one call from which on the time pays that `compiled.frozen` takes.
+MANY = 512
+
+_BUILDING = threading.RLock()
+
+
+class _built_once(cached_property):
+    """A `cached_property` that several threads can ask for and one thread builds."""
+
+    def __get__(self, instance, owner=None):
+        with _BUILDING:
+            return super().__get__(instance, owner)
+
+
+class NotFiniteError(errors.InputError):
+    """The model returns NaN or infinity for some examples.
+
+    Attributes:
+        examples: The index of each of them; the others can be predicted.
+    """
+
+    examples: tuple[int, ...] = ()
+
 
 @dataclass(frozen=True)
 class Artifact:
-    """A trained model with all that is needed to use it.
+    """A trained model with all that is needed to use it; threads can share it.
 
     Attributes:
         folder: The run it was saved by.
@@ -58,7 +85,7 @@ class Artifact:
         """Side in pixels of the square images that the model takes."""
         return self.manifest["input"]["shape"][0]
 
-    @cached_property
+    @_built_once
     def model(self) -> "keras.Model":
         """The model, from raw images or token ids to logits."""
         return load_model(self.folder / "model.keras")
@@ -68,11 +95,37 @@ class Artifact:
         """Whether the run's folder has its model for LiteRT."""
         return compiled.converted(self.folder, self.manifest["model_sha256"])
 
-    @cached_property
+    @_built_once
     def _logits(self) -> compiled.Logits:
-        if self.is_converted and compiled.has_litert():
-            return compiled.litert(self.folder)
-        return compiled.frozen(self.model)
+        if self._uses_litert:
+            return self._checked(compiled.litert(self.folder))
+        return self._checked(compiled.traced(self.model))
+
+    @_built_once
+    def _logits_of_many(self) -> compiled.Logits:
+        if self._uses_litert:
+            return self._logits
+        return self._checked(compiled.frozen(self.model))
+
+    def _checked(self, logits):
+        """Return `logits`, after checking that they fit to the other files."""
+        if logits.outputs != len(self.class_names):
+            raise errors.InputError(
+                f"{self.folder / 'classes.json'} has {len(self.class_names)} names, "
+                f"and the model {logits.outputs} outputs."
+            )
+        shape, own = self.manifest["input"]["shape"], logits.input_shape
+        fits = [size in (None, n) for size, n in zip(shape, own, strict=False)]
+        if len(shape) != len(own) or not all(fits):
+            raise errors.InputError(
+                f"{self.folder / 'manifest.json'} has inputs of the shape {shape}, and "
+                f"the model takes {list(own)}."
+            )
+        return logits
+
+    @_built_once
+    def _uses_litert(self) -> bool:
+        return compiled.has_litert() and self.is_converted
 
     def convert(self) -> None:
         """Convert the model for LiteRT, unless that was done; `predict` then uses it.
@@ -81,35 +134,41 @@ class Artifact:
             InputError: LiteRT is not installed, or the folder cannot be written to.
         """
         errors.check_installed("ai_edge_litert", extra="export")
-        if not self.is_converted:
-            compiled.convert(self.model, self.folder, self.manifest["model_sha256"])
-            self.__dict__.pop("_logits", None)
+        with _BUILDING:
+            if not self.is_converted:
+                compiled.convert(self.model, self.folder, self.manifest["model_sha256"])
+                for name in ("_uses_litert", "_logits", "_logits_of_many"):
+                    self.__dict__.pop(name, None)
 
-    def source(self, inputs: np.ndarray | Sequence[Path | str]) -> Source:
+    def source(self, inputs: Image | np.ndarray | Iterable[Image | str]) -> Source:
         """Prepare examples as the model takes them.
 
         Args:
-            inputs: Images: uint8 RGB `(count, height, width, 3)` in [0, 255], or image
-                files, of each of which the largest centred square is resized to
-                `image_size`. Texts: strings.
+            inputs: One example or several, as any iterable. Images: files or arrays as
+                `sources.of_images` takes them, of each of which the largest centred
+                square is resized to `image_size`. Texts: strings.
 
         Raises:
             InputError: Examples of another kind or type.
         """
-        if self.kind == "text":
-            tokenizer = text.Tokenizer.load(self.folder / text.FILE)
-            return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
-        if isinstance(inputs, np.ndarray):
-            if inputs.ndim != 4 or inputs.shape[-1] != 3 or inputs.dtype != np.uint8:
-                raise errors.InputError(
-                    "`inputs` must be uint8 (count, height, width, 3), RGB in [0, 255]."
-                    f" Received: {inputs.dtype} {inputs.shape}"
-                )
-            return sources.ImageArray(inputs, self.image_size)
-        return sources.ImageFiles(tuple(Path(p) for p in inputs), self.image_size)
+        if self.kind == "image":
+            return sources.of_images(inputs, self.image_size)
+        if isinstance(inputs, str) or not isinstance(inputs, Iterable):
+            inputs = [inputs]
+        path = self.folder / text.FILE
+        tokenizer = text.Tokenizer.load(path)
+        if [tokenizer.sequence_length] != self.manifest["input"]["shape"]:
+            raise errors.InputError(
+                f"{path} makes {tokenizer.sequence_length} tokens, and the model takes "
+                f"{self.manifest['input']['shape']}."
+            )
+        return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
 
     def predict(
-        self, inputs: np.ndarray | Sequence[Path | str], *, batch_size: int = 32
+        self,
+        inputs: Image | np.ndarray | Iterable[Image | str],
+        *,
+        batch_size: int = 32,
     ) -> np.ndarray:
         """Predict the answers of the model.
 
@@ -118,8 +177,13 @@ class Artifact:
             batch_size: Examples that are in memory at a time.
 
         Returns:
-            float32 `(count, outputs)`: probabilities of the classes, whose rows sum to
-            1; of several labels, a probability of each; or the predicted numbers.
+            float32 `(count, outputs)`, also for one example: probabilities of the
+            classes, whose rows sum to 1; of several labels, a probability of each; or
+            the predicted numbers.
+
+        Raises:
+            NotFiniteError: The model returns NaN or infinity for some examples.
+            InputError: Examples that cannot be used.
         """
         errors.check_at_least("batch_size", batch_size, 1)
         source = self.source(inputs)
@@ -128,13 +192,25 @@ class Artifact:
         steps = range(0, count, batch_size)
         for start in progress.track(steps, "predicting", len(steps)):
             rows = np.arange(start, min(start + batch_size, count))
-            logits[rows] = self._logits(source.read(rows))
-        if not np.isfinite(logits).all():
-            raise errors.InputError(
-                "The model returns NaN or infinity for some examples: training "
-                "diverged."
-            )
+            compute = self._logits if count < MANY else self._logits_of_many
+            logits[rows] = compute(source.read(rows))
+        _check_finite(logits)
         return ANSWERS[self.activation](logits)
+
+
+def _check_finite(logits):
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1)).tolist()
+    if not bad:
+        return
+    which = f"{len(bad)} of {len(logits)} examples, those with the index "
+    which += ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+    everything = "all examples: training diverged"
+    error = NotFiniteError(
+        "The model returns NaN or infinity for "
+        f"{everything if len(bad) == len(logits) else which}."
+    )
+    error.examples = tuple(bad)
+    raise error
 
 
 def load(folder: Path | str) -> Artifact:
@@ -152,23 +228,63 @@ def load(folder: Path | str) -> Artifact:
             str(folder),
         )
     manifest = files.read_json(manifest_path)
-    if "trials" in manifest:
+    if isinstance(manifest, dict) and "trials" in manifest:
         raise errors.expected(
             "run",
             "name a run that saved one classifier",
             str(folder),
             "This is a study, whose trials are in trials.csv.",
         )
-    path = folder / "model.keras"
-    if not path.is_file() or files.sha256(path) != manifest.get("model_sha256"):
-        # Raises with what is wrong with it, where that can be told.
-        load_model(path)
+    problem = _problem(manifest)
+    if problem:
+        raise errors.InputError(f"{manifest_path} is not what a run saves: {problem}.")
+    _check_hash(folder / "model.keras", manifest["model_sha256"])
+    for name, sha256 in manifest.get("files_sha256", {}).items():
+        if name in NEEDED:
+            _check_hash(folder / name, sha256)
+    names = files.read_json(folder / "classes.json")
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise errors.InputError(
+            f"{folder / 'classes.json'} must be a list of the names of the classes."
+        )
+    return Artifact(folder, tuple(names), manifest)
+
+
+def _problem(manifest) -> str | None:
+    """Return what is wrong with a manifest, if anything is."""
+    if not isinstance(manifest, dict):
+        return "it is no object"
+    if not isinstance(manifest.get("model_sha256"), str):
+        return "model_sha256 must be a hash"
+    if not isinstance(manifest.get("files_sha256", {}), dict):
+        return "files_sha256 must be an object"
+    # The first runs had neither objective nor activation, and no kind of input.
+    old = "objective" not in manifest
+    if manifest.get("activation", "softmax" if old else None) not in list(ANSWERS):
+        return f"activation must be one of {', '.join(ANSWERS)}"
+    inputs = manifest.get("input")
+    if not isinstance(inputs, dict):
+        return "input must be an object"
+    kind = inputs.get("kind", "image" if old else None)
+    if kind not in ("image", "text"):
+        return "the kind of input must be image or text"
+    shape = inputs.get("shape")
+    ranks = {"image": 3, "text": 1}
+    if not isinstance(shape, list) or len(shape) != ranks[kind]:
+        return f"the shape of input must have {ranks[kind]} numbers"
+    if not all(size is None or (type(size) is int and size > 0) for size in shape):
+        return "the shape of input must have numbers that are at least 1"
+    return None
+
+
+def _check_hash(path, sha256):
+    if not path.is_file() or files.sha256(path) != sha256:
+        if path.name == "model.keras":
+            _read_archive(path)  # Raises with the reason, where it is known.
         raise errors.InputError(
             f"{path} is not the file this run saved: its sha256 is not the one in "
             "manifest.json."
         )
-    class_names = files.read_json(folder / "classes.json")
-    return Artifact(folder, tuple(class_names), manifest)
 
 
 def load_model(path: Path | str) -> "keras.Model":
@@ -178,9 +294,47 @@ def load_model(path: Path | str) -> "keras.Model":
     other errors for damaged ones. Code in a file (a Lambda layer) is never run.
 
     Raises:
-        InputError: The file is damaged or cannot be loaded safely.
+        InputError: The file is damaged or cannot be loaded safely, or is of a version
+            of Keras that this one cannot read.
     """
     path = Path(path)
+    layers, version = _read_archive(path)
+    environment.check_keras()
+    import keras
+
+    environment.use_standard_keras()
+    if "keras_hub" in layers:
+        errors.check_installed("keras_hub", extra="text")
+        import keras_hub  # noqa: F401  Its layers are known from then on.
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises nearly any type on a damaged file.
+        versions = ""
+        if version not in (None, keras.__version__):
+            versions = (
+                f" It was saved by Keras {version}, and this is Keras "
+                f'{keras.__version__}. To load it: pip install "keras=={version}"'
+            )
+        raise errors.InputError(
+            f"The model file {path} cannot be loaded: {errors.reason(error)}.{versions}"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise errors.InputError(
+            f"The model file {path} holds no model, but a {type(model).__name__}."
+        )
+    return model
+
+
+def _read_archive(path) -> tuple[str, str | None]:
+    """Check a `.keras` file without loading it.
+
+    Returns:
+        Its layers as JSON, and the version of Keras that saved it, if it is named.
+
+    Raises:
+        InputError: The file is damaged, or holds code.
+    """
     if not path.is_file():
         raise errors.InputError(f"There is no model file {path}.")
     if not path.stat().st_size:
@@ -188,48 +342,19 @@ def load_model(path: Path | str) -> "keras.Model":
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-            layers = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+            layers = json.dumps(json.loads(archive.read("config.json")))
+            metadata = json.loads(archive.read("metadata.json"))
+    except Exception as error:  # Readers raise nearly any type on a damaged file.
         raise errors.InputError(
             f"The model file {path} is truncated, damaged or no .keras file: {error}."
         ) from error
     if damaged is not None:
         raise errors.InputError(f"The model file {path} is damaged, in {damaged}.")
-    if '"class_name": "Lambda"' in json.dumps(layers):
+    if '"class_name": "Lambda"' in layers:
         raise errors.InputError(
             f"The model file {path} holds a Lambda layer: Python code that would run "
             "here. It is not loaded; ask for the model with registered layers instead."
         )
-    environment.check_keras()
-    import keras
-
-    environment.use_standard_keras()
-    if "keras_hub" in json.dumps(layers):
-        errors.check_installed("keras_hub", extra="text")
-        import keras_hub  # noqa: F401  Its layers are known from then on.
-
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises nearly any type on a damaged file.
-        raise errors.InputError(
-            f"The model file {path} cannot be loaded: {errors.reason(error)}."
-            f"{_other_version(path)}"
-        ) from error
-
-
-def _other_version(path: Path) -> str:
-    """Return a sentence on the Keras that saved a file, where it is another one."""
-    import keras
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            version = json.loads(archive.read("metadata.json"))["keras_version"]
-    except (KeyError, TypeError, ValueError):
-        return ""
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     # What a damaged file has there is not repeated.
-    if version == keras.__version__ or not re.fullmatch(r"[\w.]{1,20}", str(version)):
-        return ""
-    return (
-        f" It was saved by Keras {version}, and this is Keras {keras.__version__}. To "
-        f'load it: pip install "keras=={version}"'
-    )
+    return layers, version if re.fullmatch(r"[\w.]{1,20}", str(version)) else None

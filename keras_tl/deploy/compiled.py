@@ -1,27 +1,44 @@
 """A model as one compiled function, for use after training.
 
 With LiteRT (extra `export`), a run's model is converted once; from then on neither
-TensorFlow nor Keras is imported to use it. Without it, a TensorFlow function whose
-weights are constants.
+TensorFlow nor Keras is imported to use it. Without it, a TensorFlow function, for many
+examples one whose weights are constants.
 """
 
 import importlib.util
 import os
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_tl import files
+from keras_tl import errors, files
 
 if TYPE_CHECKING:
     import keras
 
 LITERT = "model.tflite"
 
-# From a batch of inputs, as the model takes them, to float32 logits.
-Logits = Callable[[np.ndarray], np.ndarray]
+
+@dataclass(frozen=True)
+class Logits:
+    """A model as a function, which threads can share.
+
+    Attributes:
+        function: From a batch of inputs, as the model takes them, to float32 logits.
+        input_shape: Shape of one example; `None` where any number is taken.
+        outputs: Number of the logits of an example.
+    """
+
+    function: Callable[[np.ndarray], np.ndarray]
+    input_shape: tuple[int | None, ...]
+    outputs: int
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        return self.function(inputs)
 
 
 def has_litert() -> bool:
@@ -40,7 +57,10 @@ def converted(folder: Path, model_sha256: str) -> bool:
     if not (path.exists() and about.exists()):
         return False
     wanted = {"model_sha256": model_sha256, "sha256": files.sha256(path)}
-    return files.read_json(about) == wanted
+    try:
+        return files.read_json(about) == wanted
+    except errors.InputError:
+        return False
 
 
 def convert(model: "keras.Model", folder: Path, model_sha256: str) -> None:
@@ -81,35 +101,71 @@ def litert(folder: Path) -> Logits:
     interpreter = Interpreter(str(folder / LITERT), num_threads=os.cpu_count())
     interpreter.allocate_tensors()
     details = interpreter.get_input_details()[0]
-    target = interpreter.get_output_details()[0]["index"]
+    target = interpreter.get_output_details()[0]
+    # An interpreter has one example in it at a time. It computes on all cores, so that
+    # one for each thread would take memory and be no faster.
+    lock = threading.Lock()
 
     def logits(inputs):
         rows = []
         for row in np.asarray(inputs, details["dtype"]):
-            interpreter.set_tensor(details["index"], row[None])
-            interpreter.invoke()
-            rows.append(interpreter.get_tensor(target)[0])
+            with lock:
+                interpreter.set_tensor(details["index"], row[None])
+                interpreter.invoke()
+                rows.append(interpreter.get_tensor(target["index"])[0])
         return np.stack(rows)
 
-    return logits
+    shape = tuple(details["shape"][1:].tolist())
+    return Logits(logits, shape, int(target["shape"][-1]))
+
+
+def traced(model: "keras.Model") -> Logits:
+    """Build a TensorFlow function of a model; takes about a second.
+
+    Raises:
+        InputError: The model has not one input and one row of outputs.
+    """
+    function = _trace(model)
+    return _logits(model, lambda inputs: function(inputs).numpy())
 
 
 def frozen(model: "keras.Model") -> Logits:
-    """Build a TensorFlow function of a model, with its weights as constants."""
-    import tensorflow as tf
+    """Build a TensorFlow function of a model, with its weights as constants.
 
+    It is a sixth to a quarter faster than that of `traced`; a model of a hundred
+    megabytes takes several seconds more to build.
+
+    Raises:
+        InputError: The model has not one input and one row of outputs.
+    """
     # No public name leads here in TensorFlow 2.
     from tensorflow.python.framework import convert_to_constants
 
-    inputs = model.inputs[0]
-    spec = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
-    traced = tf.function(lambda x: model(x, training=False))
-    constant = convert_to_constants.convert_variables_to_constants_v2(
-        traced.get_concrete_function(spec)
+    constant = convert_to_constants.convert_variables_to_constants_v2(_trace(model))
+    return _logits(model, lambda inputs: constant(inputs)[0].numpy())
+
+
+def _trace(model):
+    """Return the TensorFlow function of a model, for batches of any size."""
+    import tensorflow as tf
+
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or model.outputs[0].ndim != 2:
+        raise errors.InputError(
+            f"The model {model.name} must have one input, and one output of a row for "
+            f"each example. Received: {model.inputs}, {model.outputs}."
+        )
+    shape, dtype = model.inputs[0].shape[1:], model.inputs[0].dtype
+    function = tf.function(lambda inputs: model(inputs, training=False))
+    return function.get_concrete_function(tf.TensorSpec((None, *shape), dtype))
+
+
+def _logits(model, function):
+    """Return the function of a model with its shapes."""
+    import tensorflow as tf
+
+    inputs, outputs = model.inputs[0], model.outputs[0]
+    return Logits(
+        lambda batch: function(tf.cast(batch, inputs.dtype)),
+        tuple(inputs.shape[1:]),
+        outputs.shape[-1],
     )
-
-    def logits(inputs):
-        (values,) = constant(tf.cast(inputs, spec.dtype))
-        return values.numpy()
-
-    return logits

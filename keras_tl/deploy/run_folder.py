@@ -10,6 +10,7 @@ from keras_tl import config, files
 from keras_tl.analysis import evaluation, report, summary
 from keras_tl.config import Run
 from keras_tl.data import splits
+from keras_tl.deploy import artifact
 from keras_tl.models import freezing, saving
 from keras_tl.training import store
 from keras_tl.training.objectives import Objective, SingleLabel
@@ -79,6 +80,11 @@ def save(
         "data": run.data,
         "model_name": model.name,
         "model_sha256": files.sha256(folder / "model.keras"),
+        "files_sha256": {
+            name: files.sha256(folder / name)
+            for name in artifact.NEEDED
+            if (folder / name).exists()
+        },
         "input": _input(model, data),
         "objective": objective.name,
         "activation": objective.activation,

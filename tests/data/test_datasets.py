@@ -83,11 +83,24 @@ def test_the_same_seed_gives_the_same_splits():
     assert not np.array_equal(one.test.inputs.pixels, other.test.inputs.pixels)
 
 
+@pytest.mark.parametrize("axes", [(40, 2, 2), (40, 2, 2, 1)])
+def test_grey_images_become_rgb(axes):
+    grey = np.arange(160, dtype="uint8").reshape(axes)
+    labels = np.arange(40) % 2
+    data = datasets.from_arrays((grey, labels), (grey[:4] + 90, labels[:4]))
+    wanted = np.stack([grey.reshape(40, 2, 2)] * 3, axis=-1)
+    np.testing.assert_array_equal(data.test.read(range(4)), wanted[:4] + 90)
+    both = np.concatenate([data.train.read(range(36)), data.validation.read(range(4))])
+    assert {image.tobytes() for image in both} == {image.tobytes() for image in wanted}
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
         (np.zeros((4, 2, 2, 3)), [0, 1, 0, 1], "must be uint8.*float64.*not rescale"),
-        (np.zeros((4, 2, 2), "uint8"), [0, 1, 0, 1], "count, height, width, 3"),
+        (np.zeros((4, 2, 2, 4), "uint8"), [0, 1, 0, 1], "Leave out the channel"),
+        (np.zeros((4, 3, 2, 2), "uint8"), [0, 1, 0, 1], "The channels come last"),
+        ([np.zeros((2, 2, 3)), np.zeros((3, 2, 3))], [0, 1], "images of one size"),
         (np.zeros((4, 2, 2, 3), "uint8"), [0.0, 1, 0, 1], "must be integers"),
         (np.zeros((4, 2, 2, 3), "uint8"), [0, 1, 1, 1], "cannot be split"),
         (np.zeros((0, 2, 2, 3), "uint8"), np.zeros(0, int), "train split is empty"),

@@ -100,6 +100,24 @@ def test_files_keep_their_names_whatever_is_taken_of_them(tmp_path):
     assert sources.as_source(np.zeros((2, 3), "float32")).names([0]) is None
 
 
+@pytest.mark.parametrize("size", [None, 5])
+def test_pixels_of_different_sizes_are_images_like_files(tmp_path, size):
+    rng = np.random.default_rng(1)
+    arrays = [rng.integers(0, 256, (s, 7, 3), dtype="uint8") for s in (5, 6, 9)]
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for path, pixels in zip(paths, arrays, strict=True):
+        Image.fromarray(pixels).save(path)
+    mixed = sources.of_images([arrays[0], str(paths[1]), arrays[2]], size)
+    plain = sources.of_images(paths, size)
+    for index in range(3):
+        np.testing.assert_array_equal(mixed.read([index]), plain.read([index]))
+        np.testing.assert_array_equal(mixed.preview([index]), plain.preview([index]))
+    assert mixed.hashes() == plain.hashes()
+    assert mixed.names([0]) is None
+    assert mixed.digest() != mixed.take([2, 1, 0]).digest()
+    assert len(sources.as_source(arrays)) == 3
+
+
 def test_only_images_have_a_size():
     with pytest.raises(errors.InputError, match="kind 'features', which have none"):
         Arrays(np.zeros((3, 2))).at_size(8)

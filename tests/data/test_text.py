@@ -91,6 +91,24 @@ def test_tokens_are_cut_and_filled_up_and_saved_with_the_run(tiny_bert, tmp_path
         text.Tokenizer.of_model(tmp_path / "absent", 6)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        '"tokenizer"',
+        '{"tokenizer": {}}',
+        '{"tokenizer": {}, "sequence_length": "8"}',
+        '{"tokenizer": {}, "sequence_length": 8}',
+        '{"tokenizer": {"model": {"type": "x"}}, "sequence_length": 8}',
+    ],
+)
+def test_a_file_that_holds_no_tokenizer_is_named(tmp_path, content):
+    pytest.importorskip("tokenizers")
+    (tmp_path / text.FILE).write_text(content)
+    with pytest.raises(errors.InputError, match=r"tokenizer\.json holds no tokenizer"):
+        text.Tokenizer.load(tmp_path / text.FILE)
+
+
 def test_tokens_of_real_sentences_are_those_of_keras_hub(real_data):
     folder = real_data.parent / "minilm"
     if not folder.is_dir():

@@ -1,8 +1,12 @@
 """A compiled classifier says what the model says, and is never another model's."""
 
 import os
+import pickle
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -18,8 +22,9 @@ ROOT = Path(__file__).parents[2]
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype="uint8")
 
 
-def test_a_frozen_function_gives_the_models_logits(run):
-    logits = compiled.frozen(run[1])
+@pytest.mark.parametrize("build", [compiled.traced, compiled.frozen])
+def test_a_compiled_function_gives_the_models_logits(run, build):
+    logits = build(run[1])
     wanted = run[1].predict_on_batch(PIXELS)
     np.testing.assert_allclose(logits(PIXELS), wanted, atol=1e-5)
     np.testing.assert_allclose(logits(PIXELS[:1]), wanted[:1], atol=1e-5)
@@ -111,9 +116,91 @@ def test_without_litert_it_is_said_what_to_install(run, monkeypatch):
     assert artifact.load(run[0]).predict(PIXELS).shape == (5, 3)
 
 
-def test_a_model_that_diverged_is_said(run):
-    folder, _ = run
+def with_bad_examples(folder, bad):
+    """Load a run whose model returns NaN for images that begin with one of `bad`."""
     loaded = artifact.load(folder)
-    loaded.__dict__["_logits"] = lambda images: np.full((len(images), 3), np.nan)
-    with pytest.raises(errors.InputError, match="training diverged"):
+    logits = loaded._logits
+
+    def some_are_bad(images):
+        values = logits(images).copy()
+        values[np.isin(images[:, 0, 0, 0], bad), 1] = np.inf
+        return values
+
+    loaded.__dict__["_logits"] = some_are_bad
+    return loaded
+
+
+def test_examples_without_an_answer_are_named_and_the_others_can_be_predicted(run):
+    images = np.tile(PIXELS[:1], (70, 1, 1, 1))
+    images[:, 0, 0, 0] = np.arange(70)
+    loaded = with_bad_examples(run[0], [2, 40, 41, 42, 50, 60, 69])
+    message = r"7 of 70 examples, those with the index 2, 40, 41, 42, 50, \.\.\.\.$"
+    with pytest.raises(artifact.NotFiniteError, match=message) as raised:
+        loaded.predict(images)
+    assert "diverged" not in str(raised.value)
+    assert raised.value.examples == (2, 40, 41, 42, 50, 60, 69)
+    rest = loaded.predict(np.delete(images, raised.value.examples, axis=0))
+    assert np.isfinite(rest).all()
+    copied = pickle.loads(pickle.dumps(raised.value))
+    assert copied.examples == raised.value.examples
+
+
+def test_a_model_that_returns_no_number_at_all_has_diverged(run):
+    loaded = with_bad_examples(run[0], PIXELS[:, 0, 0, 0])
+    with pytest.raises(artifact.NotFiniteError, match="training diverged") as raised:
         loaded.predict(PIXELS)
+    assert raised.value.examples == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("with_litert", [True, False])
+def test_threads_share_a_model_that_one_of_them_loads(run, monkeypatch, with_litert):
+    if with_litert:
+        artifact.load(run[0]).convert()
+    else:
+        monkeypatch.setattr(compiled, "has_litert", lambda: False)
+    images = np.random.default_rng(1).integers(0, 256, (48, 4, 8, 8, 3), dtype="uint8")
+    alone = artifact.load(run[0])
+    wanted = [alone.predict(four) for four in images]
+    loads, load_model = [], artifact.load_model
+
+    def slow_load(path):
+        loads.append(path)
+        time.sleep(0.1)
+        return load_model(path)
+
+    monkeypatch.setattr(artifact, "load_model", slow_load)
+    shared, start = artifact.load(run[0]), threading.Barrier(16)
+
+    def predict(part):
+        start.wait()
+        return [shared.predict(four) for four in part]
+
+    with ThreadPoolExecutor(16) as pool:
+        parts = list(pool.map(predict, np.split(images, 16)))
+    np.testing.assert_allclose(np.concatenate(parts), wanted, atol=1e-6)
+    assert len(loads) == (0 if with_litert else 1)
+
+
+def test_weights_become_constants_only_where_many_images_are_predicted(
+    run, monkeypatch
+):
+    monkeypatch.setattr(compiled, "has_litert", lambda: False)
+    frozen, calls = compiled.frozen, []
+    monkeypatch.setattr(compiled, "frozen", lambda m: calls.append(m) or frozen(m))
+    loaded = artifact.load(run[0])
+    few = loaded.predict(PIXELS)
+    assert not calls
+    many = np.tile(PIXELS, (artifact.MANY // 5 + 1, 1, 1, 1))
+    for _ in range(2):
+        np.testing.assert_allclose(loaded.predict(many)[:5], few, atol=1e-6)
+    assert len(calls) == 1
+
+
+def test_conversion_serves_the_next_prediction_of_the_same_artefact(run, monkeypatch):
+    loaded = artifact.load(run[0])
+    loaded.predict(PIXELS)
+    loaded.convert()
+    opened, litert = [], compiled.litert
+    monkeypatch.setattr(compiled, "litert", lambda f: opened.append(f) or litert(f))
+    loaded.predict(PIXELS)
+    assert opened == [run[0]]

@@ -161,7 +161,9 @@ def test_interrupt_leaves_the_best_weights_so_far(
         part.get_weights(), best["stopper"].best_weights, strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
+    assert model.optimizer.variables, "The whole model has trained."
     saved = keras.models.load_model(tmp_path / "interrupted.keras")
+    assert not saved.compiled
     for ours, theirs in zip(saved.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
