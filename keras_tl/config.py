@@ -13,7 +13,7 @@ import time
 import types
 import typing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import tyro
@@ -247,6 +247,7 @@ def parse(config: type, arguments: list[str], program: str | None = None):
     arguments, saved = _take(arguments, "--config")
     arguments, resumed = _take(arguments, "--resume")
     if resumed is not None:
+        _started_with(Path(resumed))
         free = {flag for name in FREE for flag in (f"--{name}", f"--no-{name}")}
         others = [argument for argument in arguments if argument not in free]
         if others or saved is not None:
@@ -258,8 +259,8 @@ def parse(config: type, arguments: list[str], program: str | None = None):
         saved = Path(resumed) / "config.json"
     before = []
     if saved is not None:
-        settings = files.read_json(saved)
-        if resumed is None and isinstance(settings, dict):
+        settings = _read_settings(saved)
+        if resumed is None:
             # Where the other run was kept: this one needs a place of its own.
             settings.pop("out", None)
         before = to_arguments(config, settings)
@@ -318,8 +319,6 @@ def to_arguments(config: type, saved: dict) -> list[str]:
     Raises:
         InputError: A setting that this `config` does not have.
     """
-    if not isinstance(saved, dict):
-        raise errors.InputError("The saved settings must be a JSON object.")
     known = {field.name for field in dataclasses.fields(config)}
     arguments = []
     for name, value in current(saved).items():
@@ -346,10 +345,39 @@ def current(saved: dict) -> dict:
     """
     renamed = {RENAMED.get(name, name): value for name, value in saved.items()}
     return {
+        name: NEW_VALUES[name].get(value, value)
         # Lists, which a setting can have too, are no keys.
-        name: NEW_VALUES[name].get(value, value) if name in NEW_VALUES else value
+        if name in NEW_VALUES and isinstance(value, Hashable)
+        else value
         for name, value in renamed.items()
     }
+
+
+def _read_settings(path) -> dict:
+    settings = files.read_json(path)
+    if not isinstance(settings, dict):
+        raise errors.InputError(f"The saved settings {path} must be a JSON object.")
+    return settings
+
+
+def _started_with(folder) -> dict:
+    """Return the settings that an interrupted run was started with.
+
+    Raises:
+        InputError: Its `config.json` has changed since, or cannot be read.
+    """
+    saved = current(_read_settings(folder / "config.json"))
+    path = folder / STATE / "settings.json"
+    if not path.exists():
+        return saved  # A run of an earlier version.
+    before = current(_read_settings(path))
+    changed = [n for n, value in saved.items() if n not in before or before[n] != value]
+    if changed:
+        raise errors.InputError(
+            f"{folder / 'config.json'} has changed since the run was started, in "
+            f"{', '.join(changed[:5])}. Restore it from {path}, or start a new run."
+        )
+    return before
 
 
 def to_json(settings) -> dict:
@@ -381,7 +409,7 @@ def start_run(recipe: str, settings: RunSettings, started: float, data: dict) ->
     """
     if settings.resume is not None:
         folder = Path(settings.resume)
-        saved = current(files.read_json(folder / "config.json"))
+        saved = _started_with(folder)
         wanted = to_json(dataclasses.replace(settings, resume=None, out=folder))
         # A setting that is newer than the run has its default, and one that changes no
         # result can be another.
@@ -398,6 +426,7 @@ def start_run(recipe: str, settings: RunSettings, started: float, data: dict) ->
         saved = to_json(dataclasses.replace(settings, out=folder))
         files.write_json(folder / "config.json", saved)
         (folder / STATE).mkdir()
+        files.write_json(folder / STATE / "settings.json", saved)
         files.write_json(folder / STATE / "data.json", data)
     print(f"Results go to {folder}.")
     return Run(recipe, settings, folder, started, data)
@@ -420,12 +449,26 @@ def start_script(folder: Path | str, data: dict) -> Run:
     return Run(name, settings, folder, time.perf_counter(), data)
 
 
+def _describes_data(record) -> bool:
+    """Return whether a record has what `splits.describe` returns, by its types."""
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("sha256"), str)
+        and isinstance(record.get("classes"), list)
+        and all(isinstance(name, str) for name in record["classes"])
+        and isinstance(record.get("counts"), dict)
+        and all(isinstance(count, int) for count in record["counts"].values())
+    )
+
+
 def _check_data(folder, data):
     """Refuse to go on with other data: its splits would mix with those of before."""
     path = folder / STATE / "data.json"
     if not path.exists():
         return  # Runs of earlier versions have none.
     before = files.read_json(path)
+    if not _describes_data(before):
+        raise errors.InputError(f"{path} is damaged: start a new run.")
     if all(before[name] == data[name] for name in ("sha256", "classes", "counts")):
         return
     changes = [

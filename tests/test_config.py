@@ -1,14 +1,18 @@
 import dataclasses
 import errno
 import importlib
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from keras_tl import config, errors, files
 from keras_tl.training.settings import CacheSettings
@@ -141,6 +145,71 @@ def test_other_data_are_not_resumed(tmp_path, change, message):
         config.start_run("test", resumed, 0.0, DATA | change)
     again = config.start_run("test", resumed, 0.0, DATA | {"origin": "moved"})
     assert again.folder == run
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 20) | st.floats() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*DATA, "epochs", "augment"]), inner)
+    ),
+    max_leaves=5,
+)
+
+
+@hypothesis.settings(deadline=None, max_examples=300)
+@hypothesis.given(st.data())
+def test_a_damaged_file_of_an_interrupted_run_resumes_the_same_or_is_named(data):
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / "run"
+        config.start_run("test", Settings(out=folder, epochs=8), 0.0, DATA)
+        wanted = config.parse(Settings, ["--resume", str(folder)])
+        names = ["config.json", "config.json", "state/data.json", "state/settings.json"]
+        path = folder / data.draw(st.sampled_from(names))
+        content = path.read_bytes()
+        place = data.draw(st.integers(0, len(content) - 1))
+        changed = bytes([content[place] ^ data.draw(st.integers(1, 255))])
+        damaged = {
+            "cut": content[:place],
+            "flip": content[:place] + changed + content[place + 1 :],
+            "json": json.dumps(data.draw(JSON)).encode(),
+        }
+        path.write_bytes(damaged[data.draw(st.sampled_from([*damaged, "flip"]))])
+        try:
+            settings = config.parse(Settings, ["--resume", str(folder)])
+            config.start_run("test", settings, 0.0, DATA)
+        except errors.InputError:
+            return
+        assert settings == wanted
+
+
+@pytest.mark.parametrize(
+    "record", [[], {}, DATA | {"counts": [8]}, DATA | {"classes": 2}]
+)
+def test_a_damaged_description_of_the_data_is_named(tmp_path, record):
+    settings = Settings(out=tmp_path / "run")
+    run = config.start_run("test", settings, 0.0, DATA).folder
+    files.write_json(run / "state" / "data.json", record)
+    resumed = config.parse(Settings, ["--resume", str(run)])
+    with pytest.raises(errors.InputError, match=r"data\.json is damaged"):
+        config.start_run("test", resumed, 0.0, DATA)
+
+
+def test_settings_that_were_changed_after_the_start_are_named(tmp_path):
+    settings = Settings(out=tmp_path / "run", epochs=8)
+    run = config.start_run("test", settings, 0.0, DATA).folder
+    saved = files.read_json(run / "config.json")
+    files.write_json(run / "config.json", saved | {"epochs": 9, "rate": "fast"})
+    with pytest.raises(errors.InputError, match="has changed .* in rate, epochs"):
+        config.parse(Settings, ["--resume", str(run)])
+    files.write_json(run / "config.json", [])
+    with pytest.raises(errors.InputError, match=r"config\.json must be a JSON object"):
+        config.parse(Settings, ["--resume", str(run)])
+
+
+@pytest.mark.parametrize("value", [[], {}, [True], "other", None])
+def test_settings_of_any_type_are_read_as_they_are(value):
+    assert config.current({"augment": value}) == {"augment": value}
 
 
 def test_the_cache_can_be_left_out_when_a_run_is_resumed(tmp_path):

@@ -1,9 +1,10 @@
 """Save and restore the complete state of a training phase."""
 
+import io
 import json
 import time
+import zipfile
 from pathlib import Path
-from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -13,8 +14,8 @@ from keras_tl import errors, files
 # Types of the plain values that Keras's callbacks hold besides weights.
 _PLAIN = (bool, int, float, str, type(None), np.floating, np.integer)
 
-# Errors that numpy raises for a truncated file, or one of another format.
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile)
+# Attributes of a checkpoint that its file holds.
+_RECORDED = ("history", "epoch", "stopped", "finished")
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -57,18 +58,30 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _read(self):
         try:
-            with open(self.path, "rb") as file:
-                arrays = np.load(file, allow_pickle=False)
-                saved = {name: arrays[name] for name in arrays.files}
+            with zipfile.ZipFile(self.path) as archive:
+                # Read whole, a member is held to its checksum; numpy alone stops where
+                # the shape in its header says, which may be damaged itself.
+                saved = {
+                    name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)))
+                    for name in archive.namelist()
+                }
             record = json.loads(str(saved.pop("record")))
-        except _DAMAGED as error:
+            own = {name: record[name] for name in _RECORDED}
+            callbacks = record["callbacks"]
+            # Damage to the directory of an archive can hide a member. Files of earlier
+            # versions do not name theirs.
+            if sorted(record.get("arrays", saved)) != sorted(saved):
+                raise ValueError("an array is missing")
+            if len(callbacks) != len(self.others):
+                raise ValueError(f"it has {len(callbacks)} callbacks")
+        except Exception as error:  # Nearly any type, for a damaged file.
             raise errors.InputError(
                 f"The saved state {self.path} cannot be read ({error}). Remove it to "
                 "do this phase again from its start."
             ) from error
         self._saved = saved
-        self._callbacks = record.pop("callbacks")
-        vars(self).update(record)
+        self._callbacks = callbacks
+        vars(self).update(own)
 
     def restore(self, model: keras.Model) -> None:
         """Restore the variables of `model` and its optimizer, if there is a file.
@@ -125,11 +138,9 @@ class Checkpoint(keras.callbacks.Callback):
             for i, value in enumerate(getattr(callback, "best_weights", None) or []):
                 arrays[f"best_weights_{index}/{i}"] = np.asarray(value)
         record = {
-            "history": self.history,
-            "epoch": self.epoch,
-            "stopped": self.stopped,
-            "finished": self.finished,
+            **{name: getattr(self, name) for name in _RECORDED},
             "callbacks": [_plain_state(callback) for callback in self.others],
+            "arrays": list(arrays),
         }
         with files.atomic(self.path) as temporary:
             np.savez(temporary, record=json.dumps(record), **arrays)

@@ -2,19 +2,24 @@ import csv
 import dataclasses
 import functools
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keras_tl import errors
 from keras_tl.models import freezing, heads
 from keras_tl.training import phases
+from keras_tl.training.checkpoint import Checkpoint
 
 EPOCHS = 6
 
@@ -187,6 +192,105 @@ def test_damaged_state_is_named(make_backbone, colours, here, tmp_path, content)
             dataclasses.replace(here, state=tmp_path),
             phases.Phase(epochs=1),
         )
+
+
+def small_phase(path):
+    """Return a checkpoint, its model and its stopper, as a phase has them."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.Adam(), "mse")
+    model.optimizer.build(model.trainable_variables)
+    stopper = keras.callbacks.EarlyStopping(restore_best_weights=True)
+    checkpoint = Checkpoint(path, [stopper])
+    checkpoint.set_model(model)
+    return checkpoint, model, stopper
+
+
+def restored(path, model):
+    """Return all that is restored from a file, as plain values."""
+    stopper = keras.callbacks.EarlyStopping(restore_best_weights=True)
+    checkpoint = Checkpoint(path, [stopper])
+    checkpoint.restore(model)
+    checkpoint.restore_callbacks()
+    arrays = [*model.get_weights(), *map(np.asarray, model.optimizer.variables)]
+    arrays += stopper.best_weights
+    return (
+        [array.tolist() for array in arrays],
+        [stopper.wait, stopper.best, stopper.best_epoch],
+        [checkpoint.history, checkpoint.epoch],
+        [checkpoint.stopped, checkpoint.finished],
+    )
+
+
+@pytest.fixture(scope="module")
+def kept_phase(tmp_path_factory):
+    """The content of a file of state, a model to restore, and what is restored."""
+    path = tmp_path_factory.mktemp("kept") / "head.npz"
+    checkpoint, model, stopper = small_phase(path)
+    stopper.best_weights = [w + 1 for w in model.get_weights()]
+    stopper.wait, stopper.best, stopper.best_epoch = 2, 0.25, 1
+    checkpoint.history, checkpoint.epoch = {"loss": [0.5, 0.25, 0.3, 0.4]}, 4
+    checkpoint.write()
+    return path.read_bytes(), model, restored(path, model)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.data())
+def test_a_damaged_state_restores_the_same_or_is_named(kept_phase, data):
+    content, model, wanted = kept_phase
+    # Half of the damage goes to the directory of the archive, at its end.
+    start = data.draw(st.sampled_from([0, content.index(b"PK\x01\x02")]))
+    place = data.draw(st.integers(start, len(content) - 1))
+    damaged = {
+        "cut": content[:place],
+        "flip": content[:place]
+        + bytes([content[place] ^ data.draw(st.integers(1, 255))])
+        + content[place + 1 :],
+        "zeros": content[:place] + bytes(len(content) - place),
+        "hole": content[:place] + content[place + data.draw(st.integers(1, 99)) :],
+        "other": data.draw(st.binary(max_size=200)),
+    }[data.draw(st.sampled_from(["cut", "flip", "flip", "zeros", "hole", "other"]))]
+    for variable in model.variables:
+        variable.assign(variable * 0 + 7)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "head.npz"
+        path.write_bytes(damaged)
+        try:
+            again = restored(path, model)
+        except errors.InputError:
+            return
+    assert again == wanted
+
+
+def test_a_header_that_hides_a_part_of_its_array_is_found_out(tmp_path):
+    # The checksum of a member is compared only where all of it is read.
+    path = tmp_path / "head.npz"
+    checkpoint, model, stopper = small_phase(path)
+    stopper.best_weights = [np.ones((2, 9000), "float32")]
+    checkpoint.write()
+    content = path.read_bytes()
+    assert content.count(b"(2, 9000)") == 1
+    path.write_bytes(content.replace(b"(2, 9000)", b"(2, 1000)"))
+    with pytest.raises(errors.InputError, match=r"head\.npz cannot be read"):
+        restored(path, model)
+
+
+def test_a_directory_that_hides_an_array_is_found_out(kept_phase, tmp_path):
+    content, model, _ = kept_phase
+    *_, last, end = (found.start() for found in re.finditer(b"PK\x01\x02", content))
+    # The last entry becomes a comment on the one before it.
+    length = content.index(b"PK\x05\x06") - end
+    comment = content[: last + 32] + bytes([length, 0]) + content[last + 34 :]
+    (tmp_path / "head.npz").write_bytes(comment)
+    with pytest.raises(errors.InputError, match="an array is missing"):
+        restored(tmp_path / "head.npz", model)
+
+
+def test_a_state_of_other_callbacks_is_named(kept_phase, tmp_path):
+    path = tmp_path / "head.npz"
+    path.write_bytes(kept_phase[0])
+    with pytest.raises(errors.InputError, match=r"head\.npz cannot be read"):
+        Checkpoint(path, [])
 
 
 @pytest.mark.slow
