@@ -269,21 +269,28 @@ def predict(arguments: list[str]) -> None:
         inputs: Annotated[tuple[str, ...], tyro.conf.Positional],
         top: int = 1,
         csv: Path | None = None,
-    ) -> tuple[Path, tuple[str, ...], int, Path | None]:
+        bad_images: Literal["skip", "error"] = "skip",
+    ) -> tuple:
         """Classify images or texts with a finished run.
+
+        Prints a table; where the output is no terminal, lines whose columns are
+        separated by tabs. Ends with status 1 where some inputs could not be used.
 
         Args:
             run: Folder of a finished run.
             inputs: Image files or folders of them; or texts, each in quotation marks.
             top: Number of classes to name for each input, the likeliest first.
             csv: New file to write the table to: input, class, probability.
+            bad_images: "skip" predicts the others and lists what cannot be used, at
+                the end; "error" predicts nothing then, and ends with status 2.
         """
-        return run, inputs, top, csv
+        return run, inputs, top, csv, bad_images
 
     parsed = tyro.cli(parse, args=arguments, prog="keras-tl predict")
     from keras_tl.deploy import prediction
 
-    prediction.predict(*parsed)
+    if not prediction.predict(*parsed):
+        raise SystemExit(1)
 
 
 def cache(arguments: list[str]) -> None:

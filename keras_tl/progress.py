@@ -1,5 +1,6 @@
 """Show progress: a bar in a terminal; lines in a notebook or a file."""
 
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -12,15 +13,20 @@ from rich.progress import track as draw
 # Seconds until the first line, and between two lines.
 FIRST, EVERY = 2, 15
 
+# Columns of a table in a file.
+_LONGEST = 500
+
 Item = TypeVar("Item")
 
 
 def console() -> Console:
     """Return a console for tables, on which names are printed as they are.
 
-    A class can be called "[red]" or ":cat:", which rich would take for markup.
+    A class can be called "[red]" or ":cat:", which rich would take for markup. Where
+    there is no terminal, lines are as long as they are: rich would break them at 80.
     """
-    return Console(markup=False, emoji=False, highlight=False)
+    width = None if is_terminal() or "COLUMNS" in os.environ else _LONGEST
+    return Console(markup=False, emoji=False, highlight=False, width=width)
 
 
 def is_terminal() -> bool:

@@ -559,8 +559,8 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(photographs, tmp_path)
     with pytest.raises(errors.InputError, match=r"in \[1, 3\]"):
         prediction.predict(run, [photographs], 4, None)
     (photographs / "red" / "broken.png").write_bytes(b"")
-    with pytest.raises(errors.InputError, match=r"1 of 37 images.*\n.*broken\.png"):
-        prediction.predict(run, [photographs], 1, None)
+    with pytest.raises(errors.InputError, match=r"1 of 37 inputs.*\n.*broken\.png"):
+        prediction.predict(run, [photographs], 1, None, "error")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,17 @@ class Layout:
     left_out: tuple[tuple[Path, str], ...]
 
 
+def images_in(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """List the image files in a folder and those below it.
+
+    Returns:
+        The files, in a fixed order; and path and problem of what cannot be read.
+    """
+    collected = _Collected()
+    paths = list(collected.images(folder, note=True))
+    return paths, collected.bad
+
+
 def split_of(name: str) -> str | None:
     """Return the split that the name of a folder stands for, if it does.
 

@@ -221,6 +221,13 @@ def load(folder: Path | str) -> Artifact:
     """
     folder = Path(folder)
     manifest_path = folder / "manifest.json"
+    if not manifest_path.exists() and (folder / "config.json").exists():
+        raise errors.expected(
+            "run",
+            "name a finished run",
+            str(folder),
+            f"This one was interrupted: go on with keras-tl run NAME --resume {folder}",
+        )
     if not manifest_path.exists():
         raise errors.expected(
             "run",

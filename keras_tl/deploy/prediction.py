@@ -1,30 +1,45 @@
 """Predict with a finished run, for the command `keras-tl predict`."""
 
 import os
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 from rich.table import Table
+from rich.text import Text
 
 from keras_tl import errors, files, progress
 from keras_tl.data import images as image_files
+from keras_tl.data import layout
 from keras_tl.deploy import artifact, compiled
 
+# Most inputs that are listed with their problems.
+MOST_LISTED = 20
 
-def find(paths: Sequence[Path]) -> list[Path]:
+# An input and why it cannot be used, as the rest of a sentence.
+Problem = tuple[str, str]
+
+
+def find(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
     """List the image files among `paths` and in the folders among them, sorted.
+
+    Hidden files and folders, and those that systems add to archives, are left out
+    without a word; a file that is named itself is always tried.
+
+    Returns:
+        Images, and what is in the folders and cannot be read.
 
     Raises:
         InputError: A path that does not exist, or no image.
     """
-    images = []
+    images, problems = [], []
     for path in paths:
         if path.is_dir():
-            images += sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in image_files.EXTENSIONS and file.is_file()
-            )
+            within, bad = layout.images_in(path)
+            images += within
+            problems += [(str(name), problem) for name, problem in bad]
         elif path.exists():
             images.append(path)
         else:
@@ -35,38 +50,60 @@ def find(paths: Sequence[Path]) -> list[Path]:
             "name at least one image, or a folder with one in it",
             [str(path) for path in paths],
         )
-    return images
+    return images, problems
 
 
-def check_images(paths: Sequence[Path]) -> None:
-    """Raise `InputError` where some images cannot be used, with all reasons."""
-    problems = [(path, image_files.problem(path)) for path in paths]
-    bad = [f"{path}: {problem}" for path, problem in problems if problem]
-    if bad:
-        more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
-        raise errors.InputError(
-            f"{len(bad)} of {len(paths)} images cannot be used:\n  "
-            + "\n  ".join(bad[:20])
-            + more
-        )
+def check_images(paths: Sequence[Path]) -> list[Problem]:
+    """Return the images that cannot be used."""
+    with ThreadPoolExecutor() as pool:
+        problems = pool.map(image_files.problem, paths)
+        checked = list(progress.track(problems, "checking images", len(paths)))
+    return [
+        (str(path), problem)
+        for path, problem in zip(paths, checked, strict=True)
+        if problem
+    ]
 
 
-def answers(model: artifact.Artifact, inputs: Sequence, top: int) -> list[tuple]:
-    """Return the answers of a model as rows: input, name of the output, value.
+def answers(
+    model: artifact.Artifact, inputs: Sequence, top: int
+) -> tuple[list[tuple], list[Problem]]:
+    """Return the answers of a model, and the inputs for which it has none.
 
-    Of several classes these are the `top` most likely ones; of several labels and of
-    numbers, all.
+    Returns:
+        Rows of input, name of the output and value: of several classes the `top` most
+        likely ones, of several labels and of numbers, all.
     """
+    problems = []
+    try:
+        values_of_each = model.predict(inputs)
+    except artifact.NotFiniteError as error:
+        if len(error.examples) == len(inputs):
+            raise
+        problems = [
+            (str(inputs[index]), "has no answer: the model returns NaN or infinity")
+            for index in error.examples
+        ]
+        inputs = [
+            one for index, one in enumerate(inputs) if index not in error.examples
+        ]
+        values_of_each = model.predict(inputs)
     rows = []
-    for example, values in zip(inputs, model.predict(inputs), strict=True):
+    for example, values in zip(inputs, values_of_each, strict=True):
         order = range(len(values))
         if model.activation == "softmax":
             order = values.argsort()[::-1][:top]
         rows += [(str(example), model.class_names[n], float(values[n])) for n in order]
-    return rows
+    return rows, problems
 
 
-def predict(run: Path, inputs: Sequence[str], top: int, csv: Path | None) -> None:
+def predict(
+    run: Path,
+    inputs: Sequence[str],
+    top: int,
+    csv: Path | None,
+    bad_images: Literal["skip", "error"] = "skip",
+) -> bool:
     """Predict with a finished run; print a table, or write it as CSV.
 
     Args:
@@ -74,36 +111,101 @@ def predict(run: Path, inputs: Sequence[str], top: int, csv: Path | None) -> Non
         inputs: Image files or folders of them, or texts, as the run's model takes them.
         top: Number of classes to name for each input, the likeliest first.
         csv: New file to write the table to.
+        bad_images: "skip" predicts the others and lists what cannot be used; "error"
+            predicts nothing then.
+
+    Returns:
+        Whether all inputs could be predicted.
 
     Raises:
         InputError: Inputs, run or file that cannot be used.
     """
-    if csv is not None and os.path.lexists(csv):
-        raise errors.expected("csv", "name a file that is not there yet", str(csv))
+    if csv is not None:
+        _check_csv(csv)
     model = artifact.load(run)
     if not 1 <= top <= len(model.class_names):
         raise errors.expected(
             "top", f"be in [1, {len(model.class_names)}], the number of classes", top
         )
+    problems, count = [], len(inputs)
     if model.kind == "image":
-        inputs = find([Path(path) for path in inputs])
-        check_images(inputs)
-    if model.kind == "image" and compiled.has_litert() and not model.is_converted:
-        print("Converting the model for LiteRT; next time this is done.")
-        model.convert()
-    rows = answers(model, inputs, top)
+        inputs, problems = find([Path(path) for path in inputs])
+        count = len(inputs) + len(problems)
+        problems += check_images(inputs)
+        bad = {name for name, _ in problems}
+        inputs = [path for path in inputs if str(path) not in bad]
+        if problems and (bad_images == "error" or not inputs):
+            raise errors.InputError(_listed(problems, count))
+    _prepare(model)
+    rows, without_answer = answers(model, inputs, top)
+    problems += without_answer
     value = "value" if model.activation == "linear" else "probability"
     columns = (model.kind, "class", value)
     if csv is not None:
         _write(csv, columns, rows)
+    else:
+        _show(columns, rows)
+    if problems:
+        print(_listed(problems, count), file=sys.stderr)
+    return not problems
+
+
+def _prepare(model):
+    """Convert a model for LiteRT, where that is possible; say what takes long."""
+    if not compiled.has_litert():
+        print("Loading the model.", file=sys.stderr)
+    elif model.kind == "image" and not model.is_converted:
+        print(
+            "Converting the model for LiteRT; next time this is done.", file=sys.stderr
+        )
+        try:
+            model.convert()
+        except errors.InputError as error:
+            print(f"Not converted: {error} TensorFlow is used.", file=sys.stderr)
+
+
+def _check_csv(path):
+    """Refuse a file that could not be written, before anything is predicted."""
+    if os.path.lexists(path):
+        raise errors.expected("csv", "name a file that is not there yet", str(path))
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise errors.expected("csv", "be in a folder that exists", str(path))
+    if not os.access(folder, os.W_OK):
+        raise errors.expected("csv", "be in a folder that can be written to", str(path))
+
+
+def _listed(problems, count) -> str:
+    lines = [f"  {name}: {problem}" for name, problem in problems[:MOST_LISTED]]
+    if len(problems) > MOST_LISTED:
+        lines.append(f"  and {len(problems) - MOST_LISTED} more")
+    listing = "\n".join(lines)
+    return f"{len(problems)} of {count} inputs cannot be used:\n{listing}"
+
+
+def _show(columns, rows):
+    """Print a table; where there is no terminal, lines with tabs for other programs."""
+    if not progress.is_terminal():
+        lines = [(e, name, f"{number:.6f}") for e, name, number in rows]
+        for row in [columns, *lines]:
+            print("\t".join(_on_one_line(cell) for cell in row))
         return
     table = Table()
     table.add_column(columns[0], overflow="fold")
     table.add_column(columns[1])
     table.add_column(columns[2], justify="right")
     for example, name, number in rows:
-        table.add_row(example, name, f"{number:.3f}")
+        cells = (_on_one_line(cell) for cell in (example, name, f"{number:.3f}"))
+        table.add_row(*map(Text, cells))
     progress.console().print(table)
+
+
+def _on_one_line(cell) -> str:
+    """Escape what would break a line or a column: a name can hold any character."""
+    text = files.printable(cell)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _write(path, columns, rows):

@@ -1,0 +1,174 @@
+import csv
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_tl import errors, files
+from keras_tl.deploy import artifact, compiled, prediction
+
+
+def save(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), "uint8")
+    Image.fromarray(pixels).save(path, "PNG")
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for index in range(4):
+        save(tmp_path / "photos" / f"{index}.png", index)
+    return tmp_path / "photos"
+
+
+def rows_of(output):
+    return [line.split("\t") for line in output.splitlines()]
+
+
+def test_one_bad_file_does_not_keep_the_others_from_being_predicted(
+    run, photos, capsys
+):
+    (photos / "empty.png").write_bytes(b"")
+    (photos / "cut.jpg").write_bytes((photos / "0.png").read_bytes()[:60])
+    (photos / "gone.png").symlink_to("nowhere")
+    assert not prediction.predict(run[0], [str(photos)], 1, None)
+    output = capsys.readouterr()
+    names = [row[0] for row in rows_of(output.out)[1:]]
+    assert names == [str(photos / f"{index}.png") for index in range(4)]
+    assert "3 of 7 inputs cannot be used" in output.err
+    for name in ("empty.png: is empty", "cut.jpg: cannot be", "gone.png: is a link"):
+        assert name in output.err
+    with pytest.raises(errors.InputError, match=r"3 of 7 inputs cannot be used"):
+        prediction.predict(run[0], [str(photos)], 1, None, "error")
+
+
+def test_only_bad_files_are_an_error(run, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(errors.InputError, match=r"1 of 1 inputs.*\n.*a.png: is empty"):
+        prediction.predict(run[0], [str(tmp_path / "a.png")], 1, None)
+
+
+def test_an_input_without_an_answer_is_listed(run, photos, capsys, monkeypatch):
+    right = artifact.Artifact.predict
+
+    def some(self, inputs, **options):
+        if len(inputs) == 4:
+            error = artifact.NotFiniteError("The model returns NaN.")
+            error.examples = (1,)
+            raise error
+        return right(self, inputs, **options)
+
+    monkeypatch.setattr(artifact.Artifact, "predict", some)
+    assert not prediction.predict(run[0], [str(photos)], 1, None)
+    output = capsys.readouterr()
+    names = [row[0] for row in rows_of(output.out)[1:]]
+    assert names == [str(photos / f"{index}.png") for index in (0, 2, 3)]
+    assert "1.png: has no answer" in output.err
+
+
+def test_hidden_files_and_those_of_systems_are_not_tried(run, photos, capsys):
+    for name in ("._0.png", "__MACOSX/0.png", ".ipynb_checkpoints/0.png"):
+        save(photos / name)
+    save(photos / "nosuffix")
+    save(photos / "UPPER.PNG")
+    assert prediction.predict(run[0], [str(photos)], 1, None)
+    assert len(rows_of(capsys.readouterr().out)) == 1 + 6
+    assert prediction.predict(run[0], [str(photos / "._0.png")], 1, None)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_names_are_shown_as_they_are(run, tmp_path, capsys, monkeypatch, terminal):
+    names = [
+        "[red]a.png",
+        "[/red].png",
+        ":smile:.png",
+        "b [bold].png",
+        "tab\tline\n.png",
+    ]
+    paths = [str(save(tmp_path / name, index)) for index, name in enumerate(names)]
+    files.write_json(run[0] / "classes.json", ["[blue]x", "[blue]y", "[/blue]"])
+    manifest = files.read_json(run[0] / "manifest.json")
+    manifest["files_sha256"] = {}
+    files.write_json(run[0] / "manifest.json", manifest)
+    monkeypatch.setattr("keras_tl.progress.is_terminal", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "500")
+    assert prediction.predict(run[0], paths, 3, None)
+    shown = capsys.readouterr().out
+    for name in ["[red]a.png", "[/red].png", ":smile:.png", "b [bold].png"]:
+        assert shown.count(name) == 3
+    assert shown.count("tab\\tline\\n.png") == 3
+    for name in ("[blue]x", "[blue]y", "[/blue]"):
+        assert shown.count(name) == 5
+
+
+def test_names_that_are_no_text_are_shown_and_written(run, tmp_path, capsys):
+    path = save(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    assert prediction.predict(run[0], [str(path)], 1, None)
+    assert "caf\\udce9.png" in capsys.readouterr().out
+    assert prediction.predict(run[0], [str(path)], 1, tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["image"].endswith("caf\\udce9.png")
+
+
+def test_a_long_path_is_one_line_where_there_is_no_terminal(run, tmp_path, capsys):
+    path = save(tmp_path / ("deep" * 20) / ("name" * 20 + ".png"))
+    assert prediction.predict(run[0], [str(path)], 1, None)
+    header, row = rows_of(capsys.readouterr().out)
+    assert header == ["image", "class", "probability"]
+    assert row[0] == str(path)
+    assert 0 <= float(row[2]) <= 1
+
+
+def test_a_run_whose_folder_cannot_be_written_to_is_predicted(
+    run, photos, capsys, monkeypatch
+):
+    def refuse(*arguments):
+        raise errors.InputError("Cannot write model.tflite: Read-only file system.")
+
+    monkeypatch.setattr(compiled, "has_litert", lambda: True)
+    monkeypatch.setattr(compiled, "convert", refuse)
+    assert prediction.predict(run[0], [str(photos)], 1, None)
+    output = capsys.readouterr()
+    assert "Not converted: Cannot write model.tflite: Read-only" in output.err
+    assert len(rows_of(output.out)) == 5
+
+
+def test_an_interrupted_run_is_told_how_to_go_on(tmp_path):
+    files.write_json(tmp_path / "config.json", {})
+    with pytest.raises(errors.InputError, match=f"--resume {tmp_path}"):
+        artifact.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder / "absent" / "out.csv", "in a folder that exists"),
+        (lambda folder: folder, "not there yet"),
+        (lambda folder: save(folder / "a.csv"), "not there yet"),
+    ],
+)
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_predicted(
+    run, photos, tmp_path, monkeypatch, make, message
+):
+    monkeypatch.setattr(artifact, "load", lambda folder: pytest.fail("too late"))
+    with pytest.raises(errors.InputError, match=message):
+        prediction.predict(run[0], [str(photos)], 1, make(tmp_path))
+
+
+def test_a_folder_without_permission_is_refused_for_a_table(
+    run, photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(errors.InputError, match="can be written to"):
+        prediction.predict(run[0], [str(photos)], 1, tmp_path / "out.csv")
+
+
+def test_nothing_of_the_run_or_the_images_is_changed(run, photos):
+    shutil.copytree(photos, photos.parent / "before")
+    assert prediction.predict(run[0], [str(photos)], 1, None)
+    for path in photos.iterdir():
+        assert path.read_bytes() == (photos.parent / "before" / path.name).read_bytes()
