@@ -69,7 +69,8 @@ def track(items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
     ['a', 'b', 'c']
     """
     if is_terminal() and threading.current_thread() is threading.main_thread():
-        yield from draw(items, f"{title:>15}", total=total, transient=True)
+        options = {"total": total, "transient": True, "console": Console()}
+        yield from draw(items, f"{title:>15}", **options)
         return
     lines = Lines()
     for done, item in enumerate(items):
