@@ -74,6 +74,8 @@ def enable(model: keras.Model, *, rank: int = 4, alpha: float | None = None) -> 
 are there.
     """
     errors.check_at_least("rank", rank, 1)
+    if not model.built:
+        raise errors.expected("model", "be built: call it on a batch", model.name)
     if alpha is not None and alpha <= 0:
         raise errors.expected("alpha", "be greater than 0", alpha)
     training = [layer for layer in freezing.leaves(model) if layer.trainable_weights]

@@ -181,8 +181,8 @@ def _end_of_stem(model, names):
     return ends[-1] if ends else len(names)
 
 
-# Names that `models.heads` gives its layers.
-HEAD_LAYERS = r"(pool|flatten|hidden_\d+|(new_)?dropout|logits)$"
+# Names that `models.heads` gives its layers; with `new_` where they are taken.
+HEAD_LAYERS = r"(?:pool|flatten|hidden_\d+|dropout|logits)"
 
 
 def head(model: keras.Model) -> list[keras.Layer]:
@@ -198,10 +198,25 @@ def head(model: keras.Model) -> list[keras.Layer]:
     ['dropout', 'logits']
     """
     layers = leaves(model)
-    named = [layer for layer in layers if re.match(HEAD_LAYERS, layer.name)]
+    named = [layer for layer in layers if _is_of_head(layer)]
+    # Of a backbone with such names, those of the head begin with `new_`.
+    newest = max((_news(layer.name) for layer in named if layer.weights), default=0)
+    named = [layer for layer in named if _news(layer.name) >= newest]
     if any(layer.weights for layer in named):
         return named
     return [layer for layer in layers if layer.weights][-1:]
+
+
+def _is_of_head(layer) -> bool:
+    """Return whether a layer has name and kind of those of `models.heads`."""
+    if not re.fullmatch(f"(?:new_)*{HEAD_LAYERS}", layer.name):
+        return False
+    return isinstance(layer, keras.layers.Dense) or not layer.weights
+
+
+def _news(name) -> int:
+    """Count how often a name begins with `new_`."""
+    return 1 + _news(name[4:]) if name.startswith("new_") else 0
 
 
 def leaves(model: keras.Model) -> list[keras.Layer]:
@@ -284,8 +299,9 @@ def why_nothing_trains(model: keras.Model) -> str:
             "`heads.attach`."
         )
     text = f"Nothing in {model.name} trains: all {count} layers with weights are frozen"
-    names = [layer.name for layer in head(model) if layer.weights]
-    if any(re.match(HEAD_LAYERS, name) for name in names):
+    of_head = [layer for layer in head(model) if layer.weights]
+    if any(map(_is_of_head, of_head)):
+        names = [layer.name for layer in of_head]
         return (
             f"{text}, those of the head ({', '.join(names)}) among them. "
             "`freezing.unfreeze_head` trains the head, `freezing.unfreeze_blocks` the "

@@ -1,11 +1,12 @@
 """Attach a new classifier to a backbone."""
 
+import re
 from collections.abc import Sequence
 
 import keras
 
 from keras_tl import errors
-from keras_tl.models import splitting
+from keras_tl.models import freezing, splitting
 
 
 def attach(
@@ -24,19 +25,26 @@ def attach(
         A flat, uncompiled `keras.Model` from the backbone's input to `logits`: float32
         `(batch, num_classes)` under every precision policy, without softmax (losses
         take `from_logits=True`). It shares the layers of `backbone`. The new layers
-        are `pool`, `dropout` and `logits`.
+        are `pool`, `dropout` and `logits`; where `backbone` has layers of such names,
+        `new_pool`, `new_dropout` and `new_logits`.
+
+    Raises:
+        InputError: A value out of range, or a backbone without a graph or with several
+            outputs.
 
     >>> backbone = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
     >>> attach(backbone, 10).output.shape
     (None, 10)
     """
     _check(num_classes, dropout)
+    _check_graph(backbone, "backbone")
+    prefix = _prefix(backbone)
     x = backbone.outputs[0]
     if len(x.shape) == 4:
-        x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+        x = keras.layers.GlobalAveragePooling2D(name=f"{prefix}pool")(x)
     elif len(x.shape) == 3:
-        x = keras.layers.GlobalAveragePooling1D(name="pool")(x)
-    return classify(backbone, x, num_classes, dropout)
+        x = keras.layers.GlobalAveragePooling1D(name=f"{prefix}pool")(x)
+    return classify(backbone, x, num_classes, dropout, prefix=prefix)
 
 
 def attach_mlp(
@@ -60,7 +68,10 @@ def attach_mlp(
 
     Returns:
         As `attach`; the new layers are `flatten`, `hidden_1` and so on, `dropout` and
-        `logits`.
+        `logits`, or these with the prefix `new_`.
+
+    Raises:
+        InputError: As `attach`.
 
     Reference:
         Simonyan and Zisserman, "Very deep convolutional networks", 2014,
@@ -71,11 +82,14 @@ def attach_mlp(
     32
     """
     _check(num_classes, dropout)
-    x = keras.layers.Flatten(name="flatten")(backbone.outputs[0])
+    _check_graph(backbone, "backbone")
+    prefix = _prefix(backbone)
+    x = keras.layers.Flatten(name=f"{prefix}flatten")(backbone.outputs[0])
     for number, units in enumerate(hidden, start=1):
         errors.check_at_least("hidden", units, 1)
-        x = keras.layers.Dense(units, activation="relu", name=f"hidden_{number}")(x)
-    return classify(backbone, x, num_classes, dropout)
+        name = f"{prefix}hidden_{number}"
+        x = keras.layers.Dense(units, activation="relu", name=name)(x)
+    return classify(backbone, x, num_classes, dropout, prefix=prefix)
 
 
 def replace(
@@ -89,7 +103,7 @@ def replace(
 
     Args:
         classifier: A functional model, or a sequential one that is built, with one
-            input and one output.
+            output.
         num_classes: Width of the new output.
         at: Name of the layer after which to cut. `None` cuts before the last layer
             that has weights: the features that the old classifier saw.
@@ -107,6 +121,7 @@ def replace(
     130
     """
     _check(num_classes, dropout)
+    _check_graph(classifier, "classifier")
     model = _with_graph(classifier)
     outputs = splitting.outputs(model)
     if at is None:
@@ -141,32 +156,53 @@ def vector(x: keras.KerasTensor, prefix: str = "") -> keras.KerasTensor:
     return x
 
 
-def _with_graph(model):
-    """Return the functional model behind `model`; raise where there is none."""
-    if isinstance(model, keras.Sequential):
-        if not model.built:
-            raise errors.InputError(
-                f"`classifier` must be built: the sequential model {model.name!r} does "
-                "not know its input yet. Call it once on a batch of images, or begin "
-                "it with `keras.Input`."
-            )
-        # Rebuilt, since the graph of a model that was called has that batch's size.
-        image = x = keras.Input(model.input_shape[1:])
-        for layer in model.layers:
-            x = layer(x)
-        return keras.Model(image, x, name=model.name)
-    if not hasattr(model, "_nodes_by_depth"):
+def _prefix(backbone) -> str:
+    """Return a prefix for the names of new layers, which those of `backbone` lack."""
+    names = [layer.name for layer in backbone.layers]
+    # A layer with weights of such a name, also within another, would count as head.
+    names += [layer.name for layer in freezing.leaves(backbone) if layer.weights]
+    prefix = ""
+    while any(re.fullmatch(f"{prefix}{freezing.HEAD_LAYERS}", name) for name in names):
+        prefix += "new_"
+    return prefix
+
+
+def _check_graph(model, argument):
+    """Raise `InputError` for a model to which nothing can be attached."""
+    if isinstance(model, keras.Sequential) and not model.built:
         raise errors.InputError(
-            f"`classifier` must be a functional model. {model.name!r} is of the class "
+            f"`{argument}` must be built: the sequential model {model.name!r} does "
+            "not know its input yet. Call it once on a batch of images, or begin "
+            "it with `keras.Input`."
+        )
+    if not splitting.has_graph(model):
+        raise errors.InputError(
+            f"`{argument}` must be a functional model. {model.name!r} is of the class "
             f"{type(model).__name__}, whose layers are known only to its code. Build a "
             "functional model around the part that gives features: "
             "`x = keras.Input(...); keras.Model(x, part(x))`, then `heads.attach`."
         )
-    return model
+    splitting.check_single_output(model)
+
+
+def _with_graph(classifier):
+    """Return the functional model behind `classifier`."""
+    if not isinstance(classifier, keras.Sequential):
+        return classifier
+    # Rebuilt, since the graph of a model that was called has that batch's size.
+    image = x = keras.Input(classifier.input_shape[1:])
+    for layer in classifier.layers:
+        x = layer(x)
+    return keras.Model(image, x, name=classifier.name)
 
 
 def classify(
-    backbone: keras.Model, x: keras.KerasTensor, num_classes: int, dropout: float
+    backbone: keras.Model,
+    x: keras.KerasTensor,
+    num_classes: int,
+    dropout: float,
+    *,
+    prefix: str = "",
 ) -> keras.Model:
     """Build the model from the input of `backbone` to `logits` on a vector `x` in it.
 
@@ -175,15 +211,31 @@ def classify(
         x: `(batch, features)`.
         num_classes: Width of the new output.
         dropout: Fraction of the features dropped in training, in [0, 1).
+        prefix: Prefix of the names of the new layers.
     """
     if dropout:
-        # A model whose classifier is replaced may keep a layer of that name.
-        taken = any(layer.name == "dropout" for layer in backbone.layers)
-        name = "new_dropout" if taken else "dropout"
-        x = keras.layers.Dropout(dropout, name=name)(x)
+        x = keras.layers.Dropout(dropout, name=_free(x, f"{prefix}dropout"))(x)
     # Softmax and losses lose their small differences in half precision.
-    logits = keras.layers.Dense(num_classes, name="logits", dtype="float32")(x)
-    return keras.Model(backbone.inputs[0], logits, name=backbone.name)
+    name = _free(x, f"{prefix}logits")
+    logits = keras.layers.Dense(num_classes, name=name, dtype="float32")(x)
+    return keras.Model(splitting.inputs(backbone), logits, name=backbone.name)
+
+
+def _free(x, name) -> str:
+    """Return a name that no operation that leads to `x` has."""
+    seen, tensors = set(), [x]
+    while tensors:
+        operation = tensors.pop()._keras_history.operation
+        if id(operation) not in seen:
+            seen.add(id(operation))
+            tensors += [
+                tensor
+                for node in operation._inbound_nodes
+                for tensor in node.input_tensors
+            ]
+            if operation.name == name:
+                return _free(x, f"new_{name}")
+    return name
 
 
 def _check(num_classes, dropout):

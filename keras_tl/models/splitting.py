@@ -17,30 +17,38 @@ def cut_points(model: keras.Model) -> list[tuple[str, keras.KerasTensor]]:
     linear in the number of layers.
 
     Args:
-        model: A functional model or a built sequential one, with one input and one
-            output.
+        model: A functional model or a built sequential one, with one output.
 
     Returns:
-        Pairs of the operation's name and its output, input first; the input itself and
-        the final output are left out.
+        Pairs of the operation's name and its output, input first; the inputs and the
+        final output are left out. A layer that is used several times is on one side of
+        each cut.
+
+    Raises:
+        InputError: A model without a graph, or with several outputs.
 
     >>> model = keras.Sequential([keras.Input((4,)), *map(keras.layers.Dense, (3, 2))])
     >>> [tensor.shape for _, tensor in cut_points(model)]
     [(None, 3)]
     """
+    check_single_output(model)
     steps = nodes(model)
+    last_use = {id(step[0]): index for index, step in enumerate(steps)}
     uses = Counter(id(tensor) for _, inputs, _ in steps for tensor in inputs)
     final = {id(tensor) for tensor in model.outputs}
     uses.update(final)
-    alive, cuts = set(), []
-    for operation, inputs, outputs in steps:
+    # An input that is needed later crosses every cut before.
+    alive = {id(tensor) for tensor in functional(model).inputs if uses[id(tensor)]}
+    end, cuts = 0, []
+    for index, (operation, inputs, outputs) in enumerate(steps):
+        end = max(end, last_use[id(operation)])
         for tensor in inputs:
             uses[id(tensor)] -= 1
             if not uses[id(tensor)]:
                 alive.discard(id(tensor))
         alive.update(id(tensor) for tensor in outputs if uses[id(tensor)])
         crossing = {id(outputs[0])} if len(outputs) == 1 else None
-        if inputs and alive == crossing and not crossing & final:
+        if inputs and alive == crossing and not crossing & final and end == index:
             cuts.append((operation.name, outputs[0]))
     return cuts
 
@@ -49,6 +57,10 @@ def split_at(
     model: keras.Model, tensor: keras.KerasTensor
 ) -> tuple[keras.Model, keras.Model]:
     """Cut `model` at a tensor that `cut_points` returned.
+
+    Args:
+        model: See `cut_points`.
+        tensor: One of its tensors.
 
     Returns:
         `stem` and `tail` with `tail(stem(x)) == model(x)`. They share the layers of
@@ -59,7 +71,7 @@ def split_at(
             "tensor", f"be one that `cut_points({model.name})` gives", tensor
         )
     graph = functional(model)
-    stem = keras.Model(graph.inputs[0], tensor, name=f"{model.name}_stem")
+    stem = keras.Model(inputs(model), tensor, name=f"{model.name}_stem")
     tail = keras.Model(tensor, graph.outputs[0], name=f"{model.name}_tail")
     return stem, tail
 
@@ -161,11 +173,24 @@ def functional(model: keras.Model) -> keras.Model:
     """
     if not has_graph(model):
         raise errors.InputError(
-            f"{model.name} has no graph to cut or resize: it must be a functional "
-            "model, or a sequential one that was called once or begins with "
-            "`keras.Input`."
+            f"{model.name} has no graph to cut, train or resize: it must be a "
+            "functional model, or a sequential one that was called once or begins with "
+            "`keras.Input`. Of a subclassed model, build one around it: "
+            "`inputs = keras.Input(...); keras.Model(inputs, model(inputs))`."
         )
     return getattr(model, "_functional", None) or model
+
+
+def check_single_output(model: keras.Model) -> None:
+    """Raise `InputError` unless `model` has a graph with one tensor as its output."""
+    graph = functional(model)
+    if len(graph.outputs) != 1 or isinstance(graph.output, dict):
+        names = [tensor.name for tensor in graph.outputs]
+        raise errors.InputError(
+            f"{model.name} must have one output. Received: {len(names)} of them, "
+            f"{', '.join(names)}. Take the one that is meant: "
+            "`keras.Model(model.inputs, model.outputs[0])`."
+        )
 
 
 def inputs(model: keras.Model) -> keras.KerasTensor | dict | list:

@@ -381,6 +381,8 @@ def _check(model, splits, setup, phase):
             "as many examples of either kind",
             setup.batch_size,
         )
+    splitting.check_single_output(model)
+    _check_inputs(model, splits)
     if not model.trainable_weights:
         raise errors.InputError(freezing.why_nothing_trains(model))
     setup.objective.check(model, splits)
@@ -390,6 +392,19 @@ def _check(model, splits, setup, phase):
         raise errors.InputError(
             "`method` must be one of `methods.distillation` or `methods.multi_task`, "
             "where there is more to learn than the labels. Received: method=None."
+        )
+
+
+def _check_inputs(model, splits):
+    example = splits.train.read([0])
+    wanted = len(splitting.functional(model).inputs)
+    received = len(example) if isinstance(example, dict) else 1
+    if wanted != received:
+        raise errors.expected(
+            "model",
+            f"take as many inputs as an example has, {received}",
+            model.name,
+            f"It takes {wanted}.",
         )
 
 

@@ -125,7 +125,7 @@ def test_what_has_no_images_or_no_graph_is_refused():
     vector = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
     with pytest.raises(errors.InputError, match="take images"):
         resizing.at_size(vector, 8)
-    with pytest.raises(errors.InputError, match="no graph to cut or resize"):
+    with pytest.raises(errors.InputError, match="no graph to cut, train or resize"):
         resizing.at_size(keras.Sequential([layers.Dense(2)]), 8)
     with pytest.raises(errors.InputError, match="image_size=0"):
         resizing.at_size(vector, 0)

@@ -57,5 +57,5 @@ def test_a_model_without_a_graph_is_refused():
         def call(self, x):
             return x
 
-    with pytest.raises(errors.InputError, match="no graph to cut or resize"):
+    with pytest.raises(errors.InputError, match="no graph to cut, train or resize"):
         splitting.cut_points(Subclassed())
