@@ -198,7 +198,7 @@ def head(model: keras.Model) -> list[keras.Layer]:
     ['dropout', 'logits']
     """
     layers = leaves(model)
-    named = [layer for layer in layers if _is_of_head(layer)]
+    named = [layer for layer in layers if is_of_head(layer)]
     # Of a backbone with such names, those of the head begin with `new_`.
     newest = max((_news(layer.name) for layer in named if layer.weights), default=0)
     named = [layer for layer in named if _news(layer.name) >= newest]
@@ -207,9 +207,13 @@ def head(model: keras.Model) -> list[keras.Layer]:
     return [layer for layer in layers if layer.weights][-1:]
 
 
-def _is_of_head(layer) -> bool:
-    """Return whether a layer has name and kind of those of `models.heads`."""
-    if not re.fullmatch(f"(?:new_)*{HEAD_LAYERS}", layer.name):
+def is_of_head(layer: keras.Layer, prefix: str = "(?:new_)*") -> bool:
+    """Return whether a layer has name and kind of those of `models.heads`.
+
+    >>> is_of_head(keras.layers.Dense(2, name="logits"))
+    True
+    """
+    if not re.fullmatch(f"{prefix}{HEAD_LAYERS}", layer.name):
         return False
     return isinstance(layer, keras.layers.Dense) or not layer.weights
 
@@ -300,7 +304,7 @@ def why_nothing_trains(model: keras.Model) -> str:
         )
     text = f"Nothing in {model.name} trains: all {count} layers with weights are frozen"
     of_head = [layer for layer in head(model) if layer.weights]
-    if any(map(_is_of_head, of_head)):
+    if any(map(is_of_head, of_head)):
         names = [layer.name for layer in of_head]
         return (
             f"{text}, those of the head ({', '.join(names)}) among them. "

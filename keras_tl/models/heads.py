@@ -1,6 +1,5 @@
 """Attach a new classifier to a backbone."""
 
-import re
 from collections.abc import Sequence
 
 import keras
@@ -25,8 +24,8 @@ def attach(
         A flat, uncompiled `keras.Model` from the backbone's input to `logits`: float32
         `(batch, num_classes)` under every precision policy, without softmax (losses
         take `from_logits=True`). It shares the layers of `backbone`. The new layers
-        are `pool`, `dropout` and `logits`; where `backbone` has layers of such names,
-        `new_pool`, `new_dropout` and `new_logits`.
+        are `pool`, `dropout` and `logits`, with the prefix `new_` where `backbone` has
+        layers of such names.
 
     Raises:
         InputError: A value out of range, or a backbone without a graph or with several
@@ -41,9 +40,9 @@ def attach(
     prefix = _prefix(backbone)
     x = backbone.outputs[0]
     if len(x.shape) == 4:
-        x = keras.layers.GlobalAveragePooling2D(name=f"{prefix}pool")(x)
+        x = keras.layers.GlobalAveragePooling2D(name=_free(x, f"{prefix}pool"))(x)
     elif len(x.shape) == 3:
-        x = keras.layers.GlobalAveragePooling1D(name=f"{prefix}pool")(x)
+        x = keras.layers.GlobalAveragePooling1D(name=_free(x, f"{prefix}pool"))(x)
     return classify(backbone, x, num_classes, dropout, prefix=prefix)
 
 
@@ -84,10 +83,11 @@ def attach_mlp(
     _check(num_classes, dropout)
     _check_graph(backbone, "backbone")
     prefix = _prefix(backbone)
-    x = keras.layers.Flatten(name=f"{prefix}flatten")(backbone.outputs[0])
+    x = backbone.outputs[0]
+    x = keras.layers.Flatten(name=_free(x, f"{prefix}flatten"))(x)
     for number, units in enumerate(hidden, start=1):
         errors.check_at_least("hidden", units, 1)
-        name = f"{prefix}hidden_{number}"
+        name = _free(x, f"{prefix}hidden_{number}")
         x = keras.layers.Dense(units, activation="relu", name=name)(x)
     return classify(backbone, x, num_classes, dropout, prefix=prefix)
 
@@ -157,12 +157,10 @@ def vector(x: keras.KerasTensor, prefix: str = "") -> keras.KerasTensor:
 
 
 def _prefix(backbone) -> str:
-    """Return a prefix for the names of new layers, which those of `backbone` lack."""
-    names = [layer.name for layer in backbone.layers]
-    # A layer with weights of such a name, also within another, would count as head.
-    names += [layer.name for layer in freezing.leaves(backbone) if layer.weights]
+    """Return a prefix with which no weights of `backbone` count as those of a head."""
+    layers = [layer for layer in freezing.leaves(backbone) if layer.weights]
     prefix = ""
-    while any(re.fullmatch(f"{prefix}{freezing.HEAD_LAYERS}", name) for name in names):
+    while any(freezing.is_of_head(layer, prefix) for layer in layers):
         prefix += "new_"
     return prefix
 
