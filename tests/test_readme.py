@@ -1,11 +1,14 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
+import keras_tl
 from keras_tl import cli
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("recipes/*.py")]
 
 
@@ -34,6 +37,12 @@ def test_every_command_that_is_shown_exists():
             else:
                 assert command in ("list", "predict"), f"{path}: keras-tl {command}"
     assert found >= 6
+
+
+def test_the_shortest_way_in_python_is_that_of_the_package():
+    code = re.search(r"```python\n(from keras_tl\.data.*?)```", README, re.DOTALL)
+    shown = textwrap.indent(code.group(1), "    ")
+    assert shown in keras_tl.__doc__
 
 
 def test_every_module_of_the_core_is_on_the_map():
