@@ -40,7 +40,7 @@ _NAME = re.compile(f"(?:{_ADDED} )*({'|'.join(_WORDS)}) ?(?:{_ADDED} ?)*")
 _DEEPEST = 4
 
 # Folders that are made by systems, not by people; those with a leading dot likewise.
-_SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
+_SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+collected")
 
 _READ_ALREADY = "links to folders that are read already"
 
@@ -106,30 +106,34 @@ def find(folder: Path) -> Layout:
         raise errors.expected("data", "be a folder that exists", str(folder))
     if not folder.is_dir():
         raise errors.expected("data", f"be a folder: {LAYOUT}", str(folder))
-    found = _Collected()
-    folder = _unpacked(folder)
-    children = found.folders(folder)
+    collected = _Collected()
+    folder = _unpacked(folder, collected)
+    children = collected.folders(folder)
     by_split = _by_split(children)
     if not by_split:
-        found.classes("train", folder, children)
+        collected.classes("train", folder, children)
     else:
         _check_splits(folder, by_split)
-        found.loose(folder)
-        _check_others(folder, by_split, children, found)
+        collected.loose(folder)
+        _check_others(folder, by_split, children, collected)
         for split, (parent,) in by_split.items():
-            parent = _unpacked(parent, split)
+            parent = _unpacked(parent, collected, split)
             if split == UNLABELLED:
-                found.without_class(parent)
+                collected.without_class(parent)
             else:
-                found.classes(split, parent, found.folders(parent))
-    if not found.entries and not found.bad:
+                collected.classes(split, parent, collected.folders(parent))
+    if not collected.entries and not collected.bad:
         raise errors.expected(
             "data",
             f"hold images as {LAYOUT}",
             str(folder),
-            _listed(found.left_out, folder),
+            _listed(collected.left_out, folder),
         )
-    return Layout(tuple(sorted(found.entries)), tuple(found.bad), tuple(found.left_out))
+    return Layout(
+        tuple(sorted(collected.entries)),
+        tuple(collected.bad),
+        tuple(collected.left_out),
+    )
 
 
 def _listed(left_out, folder):
@@ -178,11 +182,11 @@ def _check_splits(folder, by_split):
         )
 
 
-def _check_others(folder, by_split, children, found):
+def _check_others(folder, by_split, children, collected):
     """Refuse images that stand beside the folders of splits; list other folders."""
     known = [parent for parents in by_split.values() for parent in parents]
     others = [child for child in children if child not in known]
-    with_images = [child.name for child in others if any(found.images(child))]
+    with_images = [child.name for child in others if any(collected.images(child))]
     if with_images:
         raise errors.InputError(
             f"{folder} has folders of splits ({', '.join(p.name for p in known)}) and "
@@ -190,17 +194,17 @@ def _check_others(folder, by_split, children, found):
             "into the folder of a split, if they are classes, or out of this one. A "
             "class whose name is that of a split needs another name."
         )
-    found.left_out += [(child, "folders without images") for child in others]
+    collected.left_out += [(child, "folders without images") for child in others]
 
 
-def _unpacked(folder, split=None) -> Path:
-    """Descend while a folder holds nothing but one folder of folders.
+def _unpacked(folder, collected, split=None) -> Path:
+    """Descend while a folder holds no images and but one folder of folders.
 
     In the folder of a split, that must be named like it: it could be its only class.
     """
     for _ in range(_DEEPEST):
         children = subfolders(folder)
-        if len(children) != 1 or any(_files(folder)):
+        if len(children) != 1 or any(map(_is_usable, _files(folder))):
             return folder
         (child,) = children
         same = child.name.casefold() == folder.name.casefold()
@@ -208,12 +212,17 @@ def _unpacked(folder, split=None) -> Path:
             return folder
         if not subfolders(child):
             return folder
+        collected.loose(folder)
         folder = child
     return folder
 
 
 def _is_shown(name):
     return not name.startswith(".") and name not in _SYSTEM
+
+
+def _is_usable(path):
+    return path.is_file() and images.is_image(path)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -290,7 +299,7 @@ class _Collected:
         except OSError:
             return  # Listed by `folders`.
         for path in paths:
-            usable = path.is_file() and images.is_image(path)
+            usable = _is_usable(path)
             reason = "images in no folder of a class" if usable else _kind(path)
             self.left_out.append((path, reason))
 
@@ -326,7 +335,7 @@ class _Collected:
             names[:] = followed
             for name in sorted(filter(_is_shown, file_names)):
                 path = Path(place, name)
-                if path.is_file() and images.is_image(path):
+                if _is_usable(path):
                     yield path
                 elif note and path.is_symlink() and not path.exists():
                     self.bad.append((path, "is a link to a file that does not exist"))

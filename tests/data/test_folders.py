@@ -285,8 +285,10 @@ def test_what_a_name_only_contains_is_a_class(tmp_path):
 
 def test_an_unpacked_archive_is_the_folder_in_it(tmp_path):
     make(tmp_path / "archive" / "flowers", {"a": 9, "b": 9})
+    (tmp_path / "archive" / "LICENSE.txt").write_text("Free.")
     data = folders.from_folder(tmp_path / "archive")
     assert data.class_names == ("a", "b")
+    assert data.origin.endswith("Left out: .txt files 1 (LICENSE.txt).")
 
 
 def test_images_without_labels_beside_the_splits_are_named(tmp_path):
