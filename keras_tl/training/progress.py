@@ -30,9 +30,9 @@ class PhaseProgress(keras.callbacks.Callback):
         if not progress.is_terminal():
             return
         self._bar = Progress(
-            TextColumn("{task.description:>15}"),
+            TextColumn("{task.description:>15}", markup=False),
             BarColumn(bar_width=16),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeElapsedColumn(),
         )
         self._task = self._bar.add_task(
