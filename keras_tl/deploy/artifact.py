@@ -28,9 +28,6 @@ ANSWERS = {
     "linear": lambda logits: logits,
 }
 
-# Files that a model needs besides its own, where a run has them.
-NEEDED = ("classes.json", text.FILE)
-
 # Examples of one call from which on the time pays that `compiled.frozen` takes.
 MANY = 512
 
@@ -247,7 +244,7 @@ def load(folder: Path | str) -> Artifact:
         raise errors.InputError(f"{manifest_path} is not what a run saves: {problem}.")
     _check_hash(folder / "model.keras", manifest["model_sha256"])
     for name, sha256 in manifest.get("files_sha256", {}).items():
-        if name in NEEDED:
+        if name == Path(name).name:
             _check_hash(folder / name, sha256)
     names = files.read_json(folder / "classes.json")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):

@@ -9,11 +9,13 @@ import keras
 from keras_tl import config, files
 from keras_tl.analysis import evaluation, report, summary
 from keras_tl.config import Run
-from keras_tl.data import splits
-from keras_tl.deploy import artifact
+from keras_tl.data import splits, text
 from keras_tl.models import freezing, saving
 from keras_tl.training import store
 from keras_tl.training.objectives import Objective, SingleLabel
+
+# Files that a model needs besides its own, where a run has them.
+NEEDED = ("classes.json", text.FILE)
 
 # Example of what `keras-tl predict` takes, by the kind of the inputs.
 EXAMPLES = {"image": "IMAGE...", "text": '"some text"'}
@@ -82,7 +84,7 @@ def save(
         "model_sha256": files.sha256(folder / "model.keras"),
         "files_sha256": {
             name: files.sha256(folder / name)
-            for name in artifact.NEEDED
+            for name in NEEDED
             if (folder / name).exists()
         },
         "input": _input(model, data),

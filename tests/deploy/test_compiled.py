@@ -84,8 +84,9 @@ def test_a_converted_run_is_used_without_tensorflow_and_keras(run, tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     for name, probability in zip(loaded.class_names, before[0], strict=True):
-        (line,) = (line for line in ended.stdout.splitlines() if f" {name} " in line)
-        assert f"{probability:.3f}" in line
+        rows = [line.split("\t") for line in ended.stdout.splitlines()]
+        (value,) = (row[2] for row in rows if row[1] == name)
+        assert float(value) == pytest.approx(probability, abs=1e-5)
 
 
 def test_a_conversion_of_another_model_is_not_used(run):
