@@ -241,6 +241,7 @@ def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
     )
 
 
+@pytest.mark.slow
 def test_a_search_keeps_its_trials_and_saves_the_best_as_a_plain_model(
     tmp_path, capsys, monkeypatch
 ):
@@ -494,6 +495,7 @@ def test_ants_and_bees_are_reported_on_images_that_chose_nothing(
     assert (counts[given], counts[drawn]) == (3, 6)
 
 
+@pytest.mark.slow
 def test_two_tasks_are_learned_together_and_apart(photographs, tmp_path, capsys):
     recipe = importlib.import_module("recipes.multi_task")
     for name in ("paintings", "photos"):
