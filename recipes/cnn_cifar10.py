@@ -32,14 +32,16 @@ from keras_tl.analysis import summary
 from keras_tl.config import RunSettings
 from keras_tl.data import augment, datasets, splits
 from keras_tl.data.settings import Augment, AugmentSettings, DataSettings
-from keras_tl.deploy import run_folder
+from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import backbones, catalog, freezing, heads, small_cnn
 from keras_tl.training import phases, placement
-from keras_tl.training.settings import TrainingSettings
+from keras_tl.training.settings import StartSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, TrainingSettings, AugmentSettings, DataSettings):
+class Config(
+    RunSettings, StartSettings, TrainingSettings, AugmentSettings, DataSettings
+):
     """Train a small CNN on CIFAR-10 from scratch: the baseline of every transfer."""
 
     dataset: str = "cifar10"  # A TFDS dataset, or cifar10_sample, or digits.
@@ -98,9 +100,12 @@ def main(settings: Config) -> dict:
     print(place.describe(settings.batch_size, settings.learning_rate))
     changes = augment.from_settings(settings)
     setup = phases.setup(settings, place, data, run, **changes)
+    if settings.start_from is not None:
+        artifact.copy_weights(settings.start_from, model, run.data)
     phase = phases.Phase(
         settings.epochs,
         settings.learning_rate,
+        keep_start=settings.start_from is not None,
         optimizer=functools.partial(
             keras.optimizers.Adam, use_ema=settings.average_weights
         ),

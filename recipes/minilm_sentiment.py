@@ -39,11 +39,11 @@ from keras_tl.data import datasets, splits, text
 from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import freezing, heads, text_backbones
 from keras_tl.training import phases, placement, stages
-from keras_tl.training.settings import ChooseBy, TrainingSettings
+from keras_tl.training.settings import ChooseBy, StartSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, TrainingSettings):
+class Config(RunSettings, StartSettings, TrainingSettings):
     """Classify sentences with MiniLM: frozen features, then fine-tuning."""
 
     data: Path | None = None  # Folder of tables with the columns label and text.
@@ -65,8 +65,9 @@ class Config(RunSettings, TrainingSettings):
             value = getattr(self, name)
             if value is None or not Path(value).is_dir():
                 raise errors.expected(name, "be a folder that exists", value)
-        for name in ("labels", "epochs", "blocks"):
+        for name in ("labels", "blocks"):
             errors.check_at_least(name, getattr(self, name), 1)
+        errors.check_at_least("epochs", self.epochs, int(self.start_from is None))
         errors.check_at_least("fine_tune_epochs", self.fine_tune_epochs, 0)
         if self.limit is not None:
             errors.check_at_least("limit", self.limit, 1)
@@ -142,11 +143,18 @@ def main(settings: Config) -> dict:
     print(place.describe(settings.batch_size, settings.learning_rate))
     setup = phases.setup(settings, place, data, run)
 
+    if settings.start_from is not None:
+        artifact.copy_weights(settings.start_from, model, run.data)
+
     # Frozen: the encoder runs once over all sentences.
     print(f"Head: {freezing.report(model)}")
     part, inputs = phases.precompute_frozen(model, data, setup)
     regression = fit_regression(inputs)
-    phase = phases.Phase(settings.epochs, settings.learning_rate)
+    phase = phases.Phase(
+        settings.epochs,
+        settings.learning_rate,
+        keep_start=settings.start_from is not None,
+    )
     head = phases.fit(part, inputs, setup, phase)
     frozen = keras.models.clone_model(part)
     frozen.set_weights(part.get_weights())

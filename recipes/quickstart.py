@@ -44,12 +44,17 @@ from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import backbones, freezing, heads, small_cnn
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import phases, placement
-from keras_tl.training.settings import TrainingSettings
+from keras_tl.training.settings import StartSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
 class Config(
-    RunSettings, TrainingSettings, AugmentSettings, BackboneSettings, DataSettings
+    RunSettings,
+    StartSettings,
+    TrainingSettings,
+    AugmentSettings,
+    BackboneSettings,
+    DataSettings,
 ):
     """Fine-tune a pretrained EfficientNet-Lite0 on CIFAR-10 images, or on your own."""
 
@@ -61,8 +66,8 @@ class Config(
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("blocks", "epochs"):
-            errors.check_at_least(name, getattr(self, name), 1)
+        errors.check_at_least("blocks", self.blocks, 1)
+        errors.check_at_least("epochs", self.epochs, int(self.start_from is None))
         for name in ("fine_tune_epochs", "scratch_epochs"):
             errors.check_at_least(name, getattr(self, name), 0)
 
@@ -129,9 +134,12 @@ def main(settings: Config) -> dict:
     changes = augment.from_settings(settings)
     setup = phases.setup(settings, place, data, run, **changes)
     scratch, baseline = train_from_scratch(settings, data, setup)
+    if settings.start_from is not None:
+        artifact.copy_weights(settings.start_from, model, run.data)
 
     sized = data.at_size(settings.image_size).map(splits.read_once)
-    head = phases.fit(model, sized, setup, phases.Phase(settings.epochs))
+    phase = phases.Phase(settings.epochs, keep_start=settings.start_from is not None)
+    head = phases.fit(model, sized, setup, phase)
     frozen = keras.models.clone_model(model)
     frozen.set_weights(model.get_weights())
 

@@ -48,16 +48,21 @@ from keras_tl.analysis import figures, summary
 from keras_tl.config import RunSettings
 from keras_tl.data import augment, datasets, splits
 from keras_tl.data.settings import AugmentSettings, DataSettings
-from keras_tl.deploy import run_folder
+from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import backbones, freezing, heads
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import phases, placement, rate_finder
-from keras_tl.training.settings import TrainingSettings
+from keras_tl.training.settings import StartSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
 class Config(
-    RunSettings, TrainingSettings, AugmentSettings, BackboneSettings, DataSettings
+    RunSettings,
+    StartSettings,
+    TrainingSettings,
+    AugmentSettings,
+    BackboneSettings,
+    DataSettings,
 ):
     """Move VGG16 from ImageNet to CIFAR-10: a new head, then the last block."""
 
@@ -73,7 +78,7 @@ class Config(
 
     def __post_init__(self):
         super().__post_init__()
-        errors.check_at_least("epochs", self.epochs, 1)
+        errors.check_at_least("epochs", self.epochs, int(self.start_from is None))
         errors.check_at_least("fine_tune_epochs", self.fine_tune_epochs, 0)
         for name in ("learning_rate", "fine_tune_learning_rate"):
             errors.check_above(name, getattr(self, name), 0)
@@ -139,11 +144,18 @@ def main(settings: Config) -> dict:
     changes = augment.from_settings(settings)
     setup = phases.setup(settings, place, data, run, **changes)
 
+    if settings.start_from is not None:
+        artifact.copy_weights(settings.start_from, model, run.data)
+
     # Layers that are frozen in both phases run once, for both and for the test.
     part, inputs = phases.precompute_frozen(model, data, setup)
     freezing.freeze_up_to(model, "pool")
     print(f"Head: {freezing.report(model)}")
-    phase = phases.Phase(settings.epochs, settings.learning_rate)
+    phase = phases.Phase(
+        settings.epochs,
+        settings.learning_rate,
+        keep_start=settings.start_from is not None,
+    )
     head = phases.fit(part, inputs, setup, phase)
     frozen = keras.models.clone_model(part)
     frozen.set_weights(part.get_weights())

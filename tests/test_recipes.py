@@ -172,6 +172,25 @@ def test_the_articles_augmentation_trains_the_whole_model(tmp_path):
     assert "fine-tuning" in (tmp_path / "run" / "history.csv").read_text()
 
 
+def test_a_finished_run_trains_on_where_it_ended(tmp_path):
+    recipe = importlib.import_module("recipes.quickstart")
+    sizes = SIZES["quickstart"] | {"scratch_epochs": 0}
+    first = recipe.main(recipe.Config(out=tmp_path / "first", **sizes))
+    more = sizes | {"start_from": tmp_path / "first", "epochs": 0}
+    second = recipe.main(recipe.Config(out=tmp_path / "second", **more))
+    *_, ended = first["models"].values()
+    begun, *_ = second["models"].values()
+    assert begun["cross_entropy"] == pytest.approx(ended["cross_entropy"], rel=1e-4)
+    # Other splits: what was trained on would be tested on.
+    with pytest.raises(errors.InputError, match="trained on other data"):
+        recipe.main(recipe.Config(out=tmp_path / "third", **more | {"limit": 30}))
+    with pytest.raises(errors.InputError, match="folder of a finished run"):
+        recipe.Config(start_from=tmp_path / "absent")
+    model = {"image_size": 64, "backbone": "mobilenet", "weights": None}
+    with pytest.raises(errors.InputError, match="another model"):
+        recipe.main(recipe.Config(out=tmp_path / "fourth", **more | model))
+
+
 def test_phases_that_are_not_wanted_are_left_out(tmp_path, capsys):
     recipe = importlib.import_module("recipes.quickstart")
     sizes = SIZES["quickstart"] | {"fine_tune_epochs": 0, "scratch_epochs": 0}

@@ -4,7 +4,7 @@ import json
 import re
 import threading
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -252,6 +252,34 @@ def load(folder: Path | str) -> Artifact:
             f"{folder / 'classes.json'} must be a list of the names of the classes."
         )
     return Artifact(folder, tuple(names), manifest)
+
+
+def copy_weights(run: Path | str, model: "keras.Model", data: Mapping) -> None:
+    """Copy the weights of a finished run into a model, which trains on from them.
+
+    Args:
+        run: Folder of the finished run.
+        model: A model of the same architecture.
+        data: What `splits.describe` returns of the data that it trains on.
+
+    Raises:
+        InputError: No finished run, another architecture, or other data: those that the
+            run was trained on could be among the test examples now.
+    """
+    finished = load(run)
+    before = finished.manifest["data"]
+    if any(before[name] != data[name] for name in ("classes", "sha256")):
+        raise errors.InputError(
+            f"{run} was trained on other data, or on other splits of them: what it was "
+            "trained on could be tested on here. Take the same data and seed."
+        )
+    weights = finished.model.get_weights()
+    if [w.shape for w in weights] != [tuple(w.shape) for w in model.weights]:
+        raise errors.InputError(
+            f"{run} has another model than this one. Take the same backbone, head and "
+            "image size."
+        )
+    model.set_weights(weights)
 
 
 def _problem(manifest) -> str | None:

@@ -109,7 +109,7 @@ def save(
     if rising:
         print(
             f"The last epoch of {' and '.join(rising)} was the best: more may do "
-            f"better. To try: {run.command}, with more of them."
+            f"better. To try: {_longer(run)}, with a number of epochs."
         )
     example = EXAMPLES[manifest["input"]["kind"]]
     print(
@@ -117,6 +117,13 @@ def save(
         f"To use the model: keras-tl predict {folder} {example}"
     )
     return metrics
+
+
+def _longer(run) -> str:
+    """Return the command that trains longer: on from this run, where that is known."""
+    if hasattr(run.settings, "start_from"):
+        return f"{run.command} --start-from {run.folder}"
+    return run.command
 
 
 def _ends_best(history) -> bool:

@@ -1,6 +1,7 @@
 """Settings of training that recipes have in common; nothing heavy is imported here."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from keras_tl import errors
@@ -15,6 +16,22 @@ class CacheSettings(Settings):
     """Setting of the features that are kept on disk; see `store`."""
 
     cache: bool = True  # Keep features of frozen layers on disk, for later runs.
+
+
+@dataclass(frozen=True)
+class StartSettings(Settings):
+    """Setting of a run that goes on from another; see `artifact.copy_weights`."""
+
+    start_from: Path | None = None  # Finished run whose model trains on.
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.start_from is None:
+            return
+        if not (Path(self.start_from) / "manifest.json").exists():
+            raise errors.expected(
+                "start_from", "name the folder of a finished run", str(self.start_from)
+            )
 
 
 @dataclass(frozen=True)
