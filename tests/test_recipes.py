@@ -452,7 +452,7 @@ def photographs(tmp_path):
 @pytest.mark.parametrize(
     "augment",
     [
-        "cut_mix",
+        pytest.param("cut_mix", marks=pytest.mark.slow),
         pytest.param("mix_up", marks=pytest.mark.slow),
         pytest.param("rand_augment", marks=pytest.mark.slow),
     ],

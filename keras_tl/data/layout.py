@@ -61,15 +61,16 @@ class Layout:
     left_out: tuple[tuple[Path, str], ...]
 
 
-def images_in(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+def images_in(folder: Path) -> tuple[list[Path], list, list]:
     """List the image files in a folder and those below it.
 
     Returns:
-        The files, in a fixed order; and path and problem of what cannot be read.
+        The files, in a fixed order; path and problem of what cannot be read; path and
+        reason of what is left out.
     """
     collected = _Collected()
     paths = list(collected.images(folder, note=True))
-    return paths, collected.bad
+    return paths, collected.bad, collected.left_out
 
 
 def split_of(name: str) -> str | None:

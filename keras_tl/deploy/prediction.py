@@ -25,8 +25,9 @@ Problem = tuple[str, str]
 def find(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
     """List the image files among `paths` and in the folders among them, sorted.
 
-    Hidden files and folders, and those that systems add to archives, are left out
-    without a word; a file that is named itself is always tried.
+    Files that are no images are left out and counted; hidden ones, and those that
+    systems add to archives, are not even counted. A file that is named itself is always
+    tried.
 
     Returns:
         Images, and what is in the folders and cannot be read.
@@ -34,16 +35,19 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
     Raises:
         InputError: A path that does not exist, or no image.
     """
-    images, problems = [], []
+    images, problems, left_out = [], [], 0
     for path in paths:
         if path.is_dir():
-            within, bad = layout.images_in(path)
+            within, bad, others = layout.images_in(path)
             images += within
+            left_out += len(others)
             problems += [(str(name), problem) for name, problem in bad]
         elif path.exists():
             images.append(path)
         else:
             raise errors.expected("images", "be files or folders that exist", str(path))
+    if left_out:
+        print(f"Left out, since they are no images: {left_out:,}.", file=sys.stderr)
     if not images:
         raise errors.expected(
             "images",
@@ -152,9 +156,9 @@ def predict(
 
 def _prepare(model):
     """Convert a model for LiteRT, where that is possible; say what takes long."""
-    if not compiled.has_litert():
+    if not compiled.has_litert() or model.kind != "image":
         print("Loading the model.", file=sys.stderr)
-    elif model.kind == "image" and not model.is_converted:
+    elif not model.is_converted:
         print(
             "Converting the model for LiteRT; next time this is done.", file=sys.stderr
         )

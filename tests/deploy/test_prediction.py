@@ -72,10 +72,13 @@ def test_an_input_without_an_answer_is_listed(run, photos, capsys, monkeypatch):
 def test_hidden_files_and_those_of_systems_are_not_tried(run, photos, capsys):
     for name in ("._0.png", "__MACOSX/0.png", ".ipynb_checkpoints/0.png"):
         save(photos / name)
+    (photos / "notes.txt").write_text("No image.")
     save(photos / "nosuffix")
     save(photos / "UPPER.PNG")
     assert prediction.predict(run[0], [str(photos)], 1, None)
-    assert len(rows_of(capsys.readouterr().out)) == 1 + 6
+    output = capsys.readouterr()
+    assert len(rows_of(output.out)) == 1 + 6
+    assert "Left out, since they are no images: 1." in output.err
     assert prediction.predict(run[0], [str(photos / "._0.png")], 1, None)
 
 

@@ -66,10 +66,10 @@ def train(make_backbone, data, here, state, augment=None, patience=3, **adam):
 @pytest.mark.parametrize(
     ("phase", "epoch", "adam"),
     [
-        (1, 0, {}),
         (1, 2, {}),
         (2, 1, {}),
-        (2, 3, {}),
+        pytest.param(1, 0, {}, marks=pytest.mark.slow),
+        pytest.param(2, 3, {}, marks=pytest.mark.slow),
         # Validation sees other weights than training goes on from.
         (2, 3, {"use_ema": True, "ema_momentum": 0.8}),
     ],
