@@ -173,7 +173,8 @@ class error_exit:
     """End the program with one sentence for errors that the user can correct.
 
     What is printed may hold names that the terminal's encoding lacks: they are printed
-    as escape sequences. Where nobody reads any more, as after `| head`, it ends too.
+    as escape sequences. Each line is written at once, also to a file that somebody
+    follows. Where nobody reads any more, as after `| head`, it ends too.
     """
 
     def __init__(self, program: str):
@@ -184,7 +185,7 @@ class error_exit:
     def __enter__(self):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
+                stream.reconfigure(errors="backslashreplace", line_buffering=True)
         self._warnings.__enter__()
         warnings.showwarning = self._show
         warnings.simplefilter("always", errors.InputWarning)

@@ -315,6 +315,14 @@ with config.error_exit("prog"):
 """
 
 
+def test_who_follows_the_log_of_a_run_sees_each_line_at_once(monkeypatch, tmp_path):
+    with (tmp_path / "log.txt").open("w") as log:
+        monkeypatch.setattr("sys.stdout", log)
+        with config.error_exit("prog"):
+            print("Trial 1 of 3")
+            assert (tmp_path / "log.txt").read_text() == "Trial 1 of 3\n"
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_names_that_the_terminal_cannot_show_are_escaped(encoding):
     ended = subprocess.run(
