@@ -114,47 +114,46 @@ class Training:
     def epochs(self) -> "tuple[tf.data.Dataset, Callable[[int], None]]":
         """Return a dataset of one epoch, and a function that sets its number.
 
-        A pass over the dataset is the epoch that was set before it began, 0 at first:
-        for `fit`, with a callback that sets each epoch as it begins.
+        A pass over the dataset is the epoch that was set before its first batch was
+        asked for, 0 at first: for `fit`, with a callback that sets each epoch as it
+        begins.
         """
         import tensorflow as tf
 
-        split = self.split
-        number = tf.Variable(0, dtype=tf.int64)
-        in_copy = len(split) // split.copies
-        example_weights = tf.constant(self._example_weights())
-        filled = tf.constant(np.arange(self.steps * self._rows) < self._count)
+        # Computed here and not by the dataset: TensorFlow optimizes what a dataset
+        # computes again for each pass, which takes longer than an epoch of features.
+        with tf.device("CPU:0"):
+            batches = [tf.Variable(rows) for rows in self._batches(0)]
 
-        def one_epoch(_):
-            places, draws = self._order(number)
-            weights = tf.gather(example_weights, places) * tf.cast(filled, tf.float32)
+        def set_epoch(epoch):
+            for variable, rows in zip(batches, self._batches(epoch), strict=True):
+                variable.assign(rows)
+
+        augment = self.augment if self.split.copies == 1 else None
+        dataset = _read(
+            batches, self.split, self.num_classes, augment, self.mix, self.class_weights
+        )
+        return dataset, set_epoch
+
+    def _batches(self, epoch):
+        """Return the places of an epoch's rows, their draws and their weights."""
+        import tensorflow as tf
+
+        split = self.split
+        with tf.device("CPU:0"):
+            places, draws = self._order(epoch)
+            filled = np.arange(len(places)) < self._count
+            weights = tf.gather(self._example_weights(), places) * filled.astype("f4")
             if split.beside:
-                others, other_draws = self._order_beside(number)
-                none = tf.zeros_like(weights)
+                others, other_draws = self._order_beside(epoch)
                 places = _in_turns(places, others)
                 draws = _in_turns(draws, other_draws)
-                weights = _in_turns(weights, none)
-            places += in_copy * tf.cast(number % split.copies, places.dtype)
-            return tf.data.Dataset.from_tensor_slices((places, draws, weights)).batch(
-                self.batch_size, drop_remainder=True
-            )
-
-        batches = tf.data.Dataset.range(1).flat_map(one_epoch)
-        augment = self.augment if split.copies == 1 else None
-        dataset = _read(
-            batches, split, self.batch_size, self.num_classes, augment, self.mix
-        )
-        if self.class_weights is not None:
-            by_class = tf.constant(self.class_weights, tf.float32)
-            dataset = dataset.map(
-                lambda x, y, weights: (
-                    x,
-                    y,
-                    weights * tf.linalg.matvec(y[:, : self.num_classes], by_class),
-                )
-            )
-        known = tf.data.experimental.assert_cardinality(self.steps)
-        return dataset.apply(known), number.assign
+                weights = _in_turns(weights, tf.zeros_like(weights))
+            places += len(split) // split.copies * (epoch % split.copies)
+            return [
+                tf.reshape(rows, (self.steps, self.batch_size, *rows.shape[1:]))
+                for rows in (places, draws, weights)
+            ]
 
     def _example_weights(self):
         """Compute the weight of each example, so that those of an epoch add up to rows.
@@ -331,15 +330,20 @@ def evaluation(
     import tensorflow as tf
 
     errors.check_at_least("batch_size", batch_size, 1)
-    count = len(split)
-    rows = math.ceil(count / batch_size) * batch_size
-    order = np.minimum(np.arange(rows), count - 1)
-    row_weights = np.zeros(rows, "float32")
-    row_weights[:count] = rows / count
-    batches = tf.data.Dataset.from_tensor_slices(
-        (order, np.zeros((rows, 0), "float32"), row_weights)
-    ).batch(batch_size, drop_remainder=True)
-    return _read(batches, split, batch_size, num_classes)
+    steps = math.ceil(len(split) / batch_size)
+    rows = np.arange(steps * batch_size)
+    order = np.minimum(rows, len(split) - 1)
+    draws = np.zeros((len(rows), 0))
+    weights = np.where(rows < len(split), len(rows) / len(split), 0)
+    batches = [
+        tf.reshape(tf.cast(values, dtype), (steps, batch_size, *values.shape[1:]))
+        for values, dtype in (
+            (order, tf.int64),
+            (draws, tf.float32),
+            (weights, tf.float32),
+        )
+    ]
+    return _read(batches, split, num_classes)
 
 
 def _check_class_weights(weights, num_classes):
@@ -351,30 +355,40 @@ def _check_class_weights(weights, num_classes):
         raise errors.expected("class_weights", "not be negative", weights)
 
 
-def _read(batches, split, batch_size, num_classes, augment=None, mix=None):
+def _read(
+    batches, split, num_classes, augment=None, mix=None, class_weights=None
+) -> "tf.data.Dataset":
+    """Return the examples of `batches`: places, draws and weights, `(steps, rows)`."""
     import tensorflow as tf
 
+    steps, batch_size = batches[0].shape
     read = _reader(split.inputs, batch_size)
     one_hot = num_classes is not None and split.labels.ndim == 1
     # Labels that are not known have weight 0; the loss of their rows must be finite.
     labels = tf.constant(np.nan_to_num(split.labels))
     targets = None if split.targets is None else tf.constant(split.targets)
 
-    def batch(order, draws, weights):
-        x = read(order)
+    def batch(step):
+        places, draws, weights = (tf.gather(rows, step) for rows in batches)
+        x = read(places)
         if augment is not None:
             x = augment(x, draws)
-        y = tf.gather(labels, order)
+        y = tf.gather(labels, places)
         if one_hot:
             y = tf.one_hot(y, num_classes)
         if mix is not None:
             x, y = mix(x, y, draws)
+        if class_weights is not None:
+            by_class = tf.constant(class_weights, tf.float32)
+            weights *= tf.linalg.matvec(y, by_class)
         if targets is not None and y.shape.rank == 2:
-            y = tf.concat([y, tf.gather(targets, order)], axis=-1)
+            y = tf.concat([y, tf.gather(targets, places)], axis=-1)
         return x, y, weights
 
-    return batches.map(batch, tf.data.AUTOTUNE, deterministic=True).prefetch(
-        tf.data.AUTOTUNE
+    return (
+        tf.data.Dataset.range(steps)
+        .map(batch, tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(tf.data.AUTOTUNE)
     )
 
 

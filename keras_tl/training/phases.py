@@ -502,11 +502,16 @@ def _run(trainer, training, validation, setup, phase, stopper, checkpoint):
     progress = PhaseProgress(
         phase.name, phase.epochs, training.steps, setup.objective.metric
     )
+    # With the number of steps, Keras begins one pass an epoch over the dataset, without
+    # it two. It begins the pass before the epoch is set, which is read with the first
+    # batch; several devices read ahead at once.
+    alone = setup.placement.strategy is None
     try:
         trainer.fit(
             batches,
             initial_epoch=checkpoint.epoch,
             epochs=phase.epochs,
+            steps_per_epoch=training.steps if alone else None,
             validation_data=validation,
             callbacks=[*callbacks, StopOnNonFinite(), progress, checkpoint],
             shuffle=False,
