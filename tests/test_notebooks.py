@@ -124,7 +124,7 @@ def _shape(function):
     "name",
     [
         "cnn_cifar10",
-        "vgg16_cifar10",
+        pytest.param("vgg16_cifar10", marks=pytest.mark.slow),
         pytest.param("feature_extraction", marks=pytest.mark.slow),
         pytest.param("layer_freezing", marks=pytest.mark.slow),
         pytest.param("quickstart", marks=pytest.mark.slow),

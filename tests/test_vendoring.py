@@ -49,6 +49,7 @@ for name, module in loaded.items():
 """
 
 
+@pytest.mark.slow
 def test_a_vendored_recipe_runs_alone(monkeypatch, tmp_path, capsys):
     folder = tmp_path / "new" / "mine"
     assert call(monkeypatch, "copy", "vgg16_cifar10", folder, "--vendor") == 0

@@ -38,10 +38,8 @@ def test_litert_gives_the_models_logits(run):
 
 
 @pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
-@pytest.mark.parametrize(
-    "precision",
-    ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_a_model_of_16_bits_is_converted_to_one_of_32(precision, tmp_path):
     # With what is odd in backbones: depthwise kernels, relu6, preprocessing.
     keras.utils.set_random_seed(0)

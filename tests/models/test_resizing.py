@@ -14,8 +14,9 @@ def images(size):
 
 
 # One of each way to preprocess and to pad; the others in slow tests only.
-FAST = ["efficientnet_lite0", "vgg16", "mobilenet_v3_small"]
+FAST = ["efficientnet_lite0", "vgg16"]
 SLOW = [
+    "mobilenet_v3_small",
     *("resnet50", "mobilenet", "mobilenet_v2", "densenet121", "efficientnet_b0"),
     *("efficientnet_v2_b0", "convnext_tiny", "nasnet_mobile", "xception"),
 ]

@@ -67,7 +67,7 @@ def train(make_backbone, data, here, state, augment=None, patience=3, **adam):
     ("phase", "epoch", "adam"),
     [
         (1, 2, {}),
-        (2, 1, {}),
+        pytest.param(2, 1, {}, marks=pytest.mark.slow),
         pytest.param(1, 0, {}, marks=pytest.mark.slow),
         pytest.param(2, 3, {}, marks=pytest.mark.slow),
         # Validation sees other weights than training goes on from.

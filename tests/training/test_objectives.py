@@ -64,7 +64,16 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
+# Own losses and numbers go the same way through the code that trains.
+FAST = "multi-label"
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=() if name == FAST else pytest.mark.slow)
+        for name in CASES
+    ]
+)
 def case(request, colours, here):
     objective, change = CASES[request.param]
     data = change(colours)
@@ -381,7 +390,7 @@ def nearer(model, steps):
     return Term(loss, layers=["flatten"])
 
 
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("frozen", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_method_sees_both_and_resumes(
     frozen, make_backbone, colours, here, tmp_path, monkeypatch
 ):

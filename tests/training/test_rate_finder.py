@@ -35,6 +35,7 @@ def test_the_model_is_as_it_was(classifier, colours, here):
     assert (np.diff(found.rates) > 0).all()
 
 
+@pytest.mark.slow
 def test_the_suggested_rates_train(classifier, colours, here):
     found = rate_finder.find(classifier, colours, here, PHASE, highest=100)
     assert 1e-7 < found.valley < found.rates[-1]
