@@ -265,10 +265,14 @@ def predict(arguments: list[str]) -> None:
     """Classify images or texts with a finished run."""
 
     def parse(
-        run: Annotated[Path, tyro.conf.Positional],
-        inputs: Annotated[tuple[str, ...], tyro.conf.Positional],
+        run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
+        inputs: Annotated[
+            tuple[str, ...],
+            tyro.conf.Positional,
+            tyro.conf.arg(metavar="INPUT [INPUT ...]"),
+        ],
         top: int = 1,
-        csv: Path | None = None,
+        csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
         bad_images: Literal["skip", "error"] = "skip",
     ) -> tuple:
         """Classify images or texts with a finished run.
@@ -279,6 +283,7 @@ def predict(arguments: list[str]) -> None:
         Args:
             run: Folder of a finished run.
             inputs: Image files or folders of them; or texts, each in quotation marks.
+                Names that begin with a dash come after `--`.
             top: Number of classes to name for each input, the likeliest first.
             csv: New file to write the table to: input, class, probability.
             bad_images: "skip" predicts the others and lists what cannot be used, at
@@ -286,11 +291,21 @@ def predict(arguments: list[str]) -> None:
         """
         return run, inputs, top, csv, bad_images
 
-    parsed = tyro.cli(parse, args=arguments, prog="keras-tl predict")
+    parsed = tyro.cli(parse, args=_without_dashes(arguments), prog="keras-tl predict")
     from keras_tl.deploy import prediction
 
     if not prediction.predict(*parsed):
         raise SystemExit(1)
+
+
+def _without_dashes(arguments: list[str]) -> list[str]:
+    """Mark files whose names begin with a dash, as a shell's `*` lists them."""
+    if "--" in arguments:
+        return arguments
+    return [
+        f"./{argument}" if argument[:1] == "-" and Path(argument).exists() else argument
+        for argument in arguments
+    ]
 
 
 def cache(arguments: list[str]) -> None:

@@ -21,8 +21,8 @@ import tyro
 from keras_tl import environment, errors, files
 
 CONFIG_HELP = (
-    "Besides: --config FILE starts from the settings in the config.json of a run.\n\n"
-    "Options that are given as well win over it."
+    "--config FILE starts from the settings in the config.json of a run; options that "
+    "are given as well replace them."
 )
 
 # Settings of earlier versions: old name -> name now. Files that were saved with them
@@ -135,7 +135,7 @@ class Run:
         if isinstance(self.settings, ScriptSettings):
             return f"python {self.settings.script}"
         saved = self.folder / "config.json"
-        return f"keras-tl run {self.recipe} --config {saved} --out NEW"
+        return f"keras-tl run {self.recipe} --config {files.quoted(saved)} --out NEW"
 
     @property
     def tensorboard(self) -> Path:
@@ -169,6 +169,10 @@ def run(main: Callable, config: type) -> None:
         main(parse(config, sys.argv[1:], program))
 
 
+# Folders of the runs that this process has started.
+_STARTED: list[Path] = []
+
+
 class error_exit:
     """End the program with one sentence for errors that the user can correct.
 
@@ -181,6 +185,7 @@ class error_exit:
         self.program = program
         self._warnings = warnings.catch_warnings()
         self._shown = set()
+        self._before = len(_STARTED)
 
     def __enter__(self):
         for stream in (sys.stdout, sys.stderr):
@@ -211,14 +216,24 @@ class error_exit:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" {error.filename}" if error.filename else ""
             print(
-                f"{self.program}: error: Cannot write{where}: {error.strerror}.",
+                f"{self.program}: error: Cannot write{where}: {error.strerror}."
+                f"{self._how_to_continue()}",
                 file=sys.stderr,
             )
             raise SystemExit(2) from None
         if isinstance(error, KeyboardInterrupt):
             advice = f" {error}" if error.args else ""
+            advice += self._how_to_continue()
             print(f"\n{self.program}: interrupted.{advice}", file=sys.stderr)
             raise SystemExit(130) from None
+
+    def _how_to_continue(self):
+        """Return how to go on with a run that has ended too early, as a sentence."""
+        started = _STARTED[self._before :]
+        unfinished = [folder for folder in started if (folder / STATE).is_dir()]
+        if not unfinished:
+            return ""
+        return f" Continue with --resume {files.quoted(unfinished[-1])}"
 
     def _show(self, message, category, filename, line, file=None, text=None):
         if issubclass(category, errors.InputWarning):
@@ -245,6 +260,12 @@ def parse(config: type, arguments: list[str], program: str | None = None):
         InputError: A value that `config` refuses, or a saved file that does not fit.
         SystemExit: A flag that does not exist (status 2), or `--help` (status 0).
     """
+    for argument in arguments:
+        if not argument or (argument[0] == "-" and argument[-1] == "="):
+            raise errors.InputError(
+                "An option has an empty value, as of a shell variable that is not set. "
+                f"Received: {' '.join(map(repr, arguments))}"
+            )
     arguments, saved = _take(arguments, "--config")
     arguments, resumed = _take(arguments, "--resume")
     if resumed is not None:
@@ -429,6 +450,7 @@ def start_run(recipe: str, settings: RunSettings, started: float, data: dict) ->
         (folder / STATE).mkdir()
         files.write_json(folder / STATE / "settings.json", saved)
         files.write_json(folder / STATE / "data.json", data)
+    _STARTED.append(folder)
     print(f"Results go to {folder}.")
     return Run(recipe, settings, folder, started, data)
 

@@ -77,13 +77,13 @@ def reason(error: BaseException) -> str:
 
 def check_at_least(argument: str, value: float, minimum: float) -> None:
     """Raise `InputError` unless `value` is a finite number, `minimum` or more."""
-    if not minimum <= value < math.inf:
+    if not isinstance(value, numbers.Real) or not minimum <= value < math.inf:
         raise expected(argument, f"be at least {minimum}", value)
 
 
 def check_above(argument: str, value: float, bound: float) -> None:
     """Raise `InputError` unless `value` is a finite number greater than `bound`."""
-    if not bound < value < math.inf:
+    if not isinstance(value, numbers.Real) or not bound < value < math.inf:
         raise expected(argument, f"be greater than {bound}", value)
 
 

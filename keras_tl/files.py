@@ -5,6 +5,7 @@ import csv
 import hashlib
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,15 @@ def printable(name: str) -> str:
     'caf\\\\udce9'
     """
     return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def quoted(path: Path | str) -> str:
+    """Return a path as it is typed in a shell.
+
+    >>> quoted("my photos/run")
+    "'my photos/run'"
+    """
+    return shlex.quote(printable(path))
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -21,7 +21,7 @@ import re, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 noise = re.compile(
     rb"[IW]\\d{4} |WARNING: All log messages before absl|To enable the following instr"
-    rb"|E\\d{4} .*(Unable to register|cuInit)"
+    rb"|E\\d{4} .*(Unable to register|cuInit)|INFO: Created TensorFlow Lite"
 )
 for line in sys.stdin.buffer:
     if not noise.match(line):

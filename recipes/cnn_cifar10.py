@@ -96,12 +96,13 @@ def main(settings: Config) -> dict:
     with place.scope():
         model = build_model(settings, len(data.class_names))
     print(freezing.report(model))
-    run = config.start_run("cnn_cifar10", settings, started, splits.describe(data))
+    about = splits.describe(data)
+    if settings.start_from is not None:
+        artifact.copy_weights(settings.start_from, model, about)
+    run = config.start_run("cnn_cifar10", settings, started, about)
     print(place.describe(settings.batch_size, settings.learning_rate))
     changes = augment.from_settings(settings)
     setup = phases.setup(settings, place, data, run, **changes)
-    if settings.start_from is not None:
-        artifact.copy_weights(settings.start_from, model, run.data)
     phase = phases.Phase(
         settings.epochs,
         settings.learning_rate,

@@ -164,8 +164,8 @@ def plan(settings, inputs, first, test, divided) -> dict:
 ROWS = {
     "head, test": "One head, fitted on all images of the folds, judged by the test "
     "images: what the folds estimate.",
-    "head, leaving out": "A head for each of these images, fitted on the others and "
-    "judged by that one.",
+    "head, leaving out": "A head for each of these few images, fitted on the others of "
+    "them alone and judged by that one.",
     "head": "A head on frozen features for each fold, fitted on the other folds and "
     "judged by this one.",
     "fine-tuned": "The same with the last blocks fine-tuned as well, in each fold.",

@@ -64,7 +64,8 @@ class Config(RunSettings, StartSettings, TrainingSettings):
         for name in ("data", "weights"):
             value = getattr(self, name)
             if value is None or not Path(value).is_dir():
-                raise errors.expected(name, "be a folder that exists", value)
+                hint = "See --help for what it holds."
+                raise errors.expected(name, "be a folder that exists", value, hint)
         for name in ("labels", "blocks"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("epochs", self.epochs, int(self.start_from is None))
@@ -139,12 +140,12 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    run = config.start_run("minilm_sentiment", settings, started, splits.describe(data))
+    about = splits.describe(data)
+    if settings.start_from is not None:
+        artifact.copy_weights(settings.start_from, model, about)
+    run = config.start_run("minilm_sentiment", settings, started, about)
     print(place.describe(settings.batch_size, settings.learning_rate))
     setup = phases.setup(settings, place, data, run)
-
-    if settings.start_from is not None:
-        artifact.copy_weights(settings.start_from, model, run.data)
 
     # Frozen: the encoder runs once over all sentences.
     print(f"Head: {freezing.report(model)}")
@@ -166,7 +167,8 @@ def main(settings: Config) -> dict:
         model, data, setup, phase, blocks=settings.blocks, decay=settings.decay
     )
     print(f"Fine-tuned: {freezing.report(model)}")
-    models = {"frozen": (frozen, inputs.test), "fine-tuned": (model, data.test)}
+    before = settings.before_tuning
+    models = {before: (frozen, inputs.test), "fine-tuned": (model, data.test)}
     models = summary.without_rejected(models, {"fine-tuned": tuned})
     results = {"logistic regression": regression}
     results |= summary.evaluate_models(models, data)

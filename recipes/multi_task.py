@@ -27,6 +27,7 @@ Run:
 import functools
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import keras_tl.quiet  # noqa: F401  Before Keras.
 
@@ -51,6 +52,7 @@ METHODS = ("class alone", "domain alone", "together")
 class Config(RunSettings, TrainingSettings, BackboneSettings, FolderSettings):
     """Several tasks on the same images: one backbone, one pass, two heads."""
 
+    data: Path | None = None  # Folder of domains, each a folder of classes.
     blocks: int = 3  # Blocks of the backbone that train, from the output back.
     domain_weight: float = 1.0  # Weight of the domain in the common loss.
     epochs: int = 10  # Most epochs of a trial.
@@ -60,7 +62,8 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, FolderSettings):
 
     def __post_init__(self):
         if self.data is None:
-            raise errors.expected("data", "name a folder of domains", None)
+            layout = "FOLDER/DOMAIN/CLASS/image.jpg"
+            raise errors.expected("data", f"name a folder of domains, {layout}", None)
         super().__post_init__()
         for name in ("blocks", "epochs", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)

@@ -129,14 +129,14 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    run = config.start_run("quickstart", settings, started, splits.describe(data))
+    about = splits.describe(data)
+    if settings.start_from is not None:
+        artifact.copy_weights(settings.start_from, model, about)
+    run = config.start_run("quickstart", settings, started, about)
     print(place.describe(settings.batch_size, 1e-3))
     changes = augment.from_settings(settings)
     setup = phases.setup(settings, place, data, run, **changes)
     scratch, baseline = train_from_scratch(settings, data, setup)
-    if settings.start_from is not None:
-        artifact.copy_weights(settings.start_from, model, run.data)
-
     sized = data.at_size(settings.image_size).map(splits.read_once)
     phase = phases.Phase(settings.epochs, keep_start=settings.start_from is not None)
     head = phases.fit(model, sized, setup, phase)
@@ -150,7 +150,7 @@ def main(settings: Config) -> dict:
 
     models = {
         "from scratch": (scratch, data.test.at_size(32)),
-        "frozen": (frozen, sized.test),
+        settings.before_tuning: (frozen, sized.test),
         "fine-tuned": (model, sized.test),
     }
     trained = {"from scratch": baseline, "fine-tuned": tuned}

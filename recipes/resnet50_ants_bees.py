@@ -55,7 +55,7 @@ class Config(
 
     # What to do where images are broken: stop with an error, or skip them.
     bad_images: Literal["error", "skip"] = "skip"
-    report_on: Literal["validation", "test"] = "validation"  # Images of the number.
+    report_on: Literal["validation", "test"] = "validation"  # Split that is reported.
     backbone: str = "resnet50"  # Name of the pretrained backbone.
     image_size: int = 224  # Side of the square images, in pixels.
     epochs: int = 25  # Epochs of each of the two.

@@ -139,13 +139,13 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    run = config.start_run("vgg16_cifar10", settings, started, splits.describe(data))
+    about = splits.describe(data)
+    if settings.start_from is not None:
+        artifact.copy_weights(settings.start_from, model, about)
+    run = config.start_run("vgg16_cifar10", settings, started, about)
     print(place.describe(settings.batch_size, settings.learning_rate))
     changes = augment.from_settings(settings)
     setup = phases.setup(settings, place, data, run, **changes)
-
-    if settings.start_from is not None:
-        artifact.copy_weights(settings.start_from, model, run.data)
 
     # Layers that are frozen in both phases run once, for both and for the test.
     part, inputs = phases.precompute_frozen(model, data, setup)
@@ -169,7 +169,8 @@ def main(settings: Config) -> dict:
         find_rate(part, inputs, setup, phase, run)
     tuned = phases.fit(part, inputs, setup, phase)
 
-    models = {"frozen": (frozen, inputs.test), "fine-tuned": (part, inputs.test)}
+    before = settings.before_tuning
+    models = {before: (frozen, inputs.test), "fine-tuned": (part, inputs.test)}
     models = summary.without_rejected(models, {"fine-tuned": tuned})
     results = summary.evaluate_models(models, data)
     summary.show(results)

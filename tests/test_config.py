@@ -315,6 +315,38 @@ with config.error_exit("prog"):
 """
 
 
+@pytest.mark.parametrize("flags", [["--out="], ["--out", ""]])
+def test_an_empty_value_is_no_folder(flags):
+    with pytest.raises(errors.InputError, match="a shell variable that is not set"):
+        config.parse(Settings, flags)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt(), 130), (OSError(28, "No space"), 2)]
+)
+def test_whenever_a_run_ends_too_early_it_says_how_to_go_on(
+    tmp_path, capsys, error, status
+):
+    folder = tmp_path / "my run"
+
+    def start_and_end():
+        with config.error_exit("prog"):
+            config.start_run("test", config.RunSettings(out=folder), 0.0, {})
+            raise error
+
+    with pytest.raises(SystemExit) as ended:
+        start_and_end()
+    assert ended.value.code == status
+    assert f"Continue with --resume '{folder}'" in capsys.readouterr().err
+    # A run that has ended is not to be continued.
+    (folder / config.STATE / "settings.json").unlink()
+    (folder / config.STATE / "data.json").unlink()
+    (folder / config.STATE).rmdir()
+    with pytest.raises(SystemExit), config.error_exit("prog"):
+        raise KeyboardInterrupt
+    assert "--resume" not in capsys.readouterr().err
+
+
 def test_who_follows_the_log_of_a_run_sees_each_line_at_once(monkeypatch, tmp_path):
     with (tmp_path / "log.txt").open("w") as log:
         monkeypatch.setattr("sys.stdout", log)

@@ -185,6 +185,9 @@ def test_a_finished_run_trains_on_where_it_ended(tmp_path):
     # Other splits: what was trained on would be tested on.
     with pytest.raises(errors.InputError, match="trained on other data"):
         recipe.main(recipe.Config(out=tmp_path / "third", **more | {"limit": 30}))
+    assert not (tmp_path / "third").exists()
+    # A backbone that has been fine-tuned is not called frozen.
+    assert recipe.Config(start_from=tmp_path / "first").before_tuning != "frozen"
     with pytest.raises(errors.InputError, match="folder of a finished run"):
         recipe.Config(start_from=tmp_path / "absent")
     with pytest.raises(errors.InputError, match="another model"):

@@ -59,7 +59,7 @@ def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
         Result of the trial, with its `seconds`.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; the message names the command that resumes.
+        KeyboardInterrupt: Ctrl-C; the finished trials are kept.
         InputError: The trial raises it; the message names the trial.
     """
     path = _kept(folder, name)
@@ -70,9 +70,7 @@ def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
             row = trial()
         except KeyboardInterrupt:
             # A phase would name the place of its weights, which a trial does not keep.
-            raise KeyboardInterrupt(
-                f"Finished trials are kept. Continue with --resume {folder}"
-            ) from None
+            raise KeyboardInterrupt("Finished trials are kept.") from None
         except errors.InputError as error:
             raise errors.InputError(
                 f"The trial {name} cannot be done. {error} The trials before it are in "

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import urllib.parse
 from dataclasses import replace
 from pathlib import Path
@@ -149,11 +150,11 @@ def from_arrays(
         InputError: Images or labels of another kind, a label without a name or, in
             `test`, without training images, or too few images of a class.
     """
-    images, labels = _check_arrays("train", *train)
+    images, labels = _check_arrays("train", train)
     classes = np.unique(labels) if class_names is None else np.arange(len(class_names))
     given = Split(images, _numbers("train", labels, classes))
     if test is not None:
-        images, labels = _check_arrays("test", *test)
+        images, labels = _check_arrays("test", test)
         test = Split(images, _numbers("test", labels, classes))
     if class_names is None:
         class_names = [str(label) for label in classes]
@@ -223,6 +224,7 @@ def _three(given, test, class_names, validation, test_share, seed) -> Splits:
     drawn: the others are left out.
     """
     numbers, *of_test = copies(given, *([] if test is None else [test]))
+    _warn_of_contradictions(numbers, given.labels)
     rest, drawn = np.arange(len(given)), "validation"
     if test is None:
         rest, chosen = _draw(rest, given.labels, numbers, test_share, seed)
@@ -239,6 +241,20 @@ def _three(given, test, class_names, validation, test_share, seed) -> Splits:
     return Splits(given.take(rest), given.take(chosen), test, class_names, origin)
 
 
+def _warn_of_contradictions(numbers, labels):
+    order = np.lexsort((labels, numbers))
+    same = numbers[order][1:] == numbers[order][:-1]
+    differ = same & (labels[order][1:] != labels[order][:-1])
+    if differ.any():
+        first, other = order[:-1][differ][0], order[1:][differ][0]
+        count = np.isin(numbers, numbers[order][1:][differ]).sum()
+        errors.warn(
+            f"{count:,} training examples equal another that has another label, such "
+            f"as those at index {min(first, other)} and {max(first, other)}: one label "
+            "of them is wrong. They are used as they are."
+        )
+
+
 def _without_test(indices, numbers, of_test):
     """Leave out the training examples that are test examples too."""
     both = np.isin(numbers[indices], of_test)
@@ -252,13 +268,21 @@ def _without_test(indices, numbers, of_test):
     return indices[~both]
 
 
-def _check_arrays(name, images, labels):
-    images, labels = to_rgb(images, name), np.asarray(labels).reshape(-1)
+def _check_arrays(name, arrays):
+    if not isinstance(arrays, tuple | list) or len(arrays) != 2:
+        raise errors.InputError(
+            f"`{name}` must be a pair of images and labels, as in "
+            f"`from_arrays((images, labels))`. Received: {type(arrays).__name__}"
+        )
+    images, labels = arrays
+    images, labels = to_rgb(images, name), np.asarray(labels)
     if labels.dtype.kind not in "iubUS":
         raise errors.InputError(
             f"The {name} labels must be integers, strings or booleans, one for each "
-            f"image. Received: {labels.dtype}."
+            f"image. Received: {labels.dtype} {labels.shape}. One-hot labels become "
+            "integers by labels.argmax(axis=1), whole numbers by labels.astype(int)."
         )
+    labels = labels.reshape(-1)
     if not len(labels):
         raise errors.InputError(f"The {name} split is empty.")
     return images, labels
@@ -292,6 +316,15 @@ def _draw(indices, labels, numbers, share, seed):
 
     _, first = np.unique(numbers[indices], return_index=True)
     distinct = indices[np.sort(first)]
+    drawn = math.ceil(share * len(distinct))
+    classes, counts = np.unique(labels[distinct], return_counts=True)
+    if counts.min() < 2 or min(drawn, len(distinct) - drawn) < len(classes):
+        raise errors.InputError(
+            "There are too few examples to draw splits with every class in each: "
+            f"{len(distinct):,} different ones of {len(classes)} classes, "
+            f"{counts.min()} of the rarest, of which {drawn} are to be drawn. Give at "
+            "least 2 of each class, and more of all."
+        )
     try:
         _, chosen = train_test_split(
             distinct, test_size=share, stratify=labels[distinct], random_state=seed

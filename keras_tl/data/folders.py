@@ -105,10 +105,11 @@ def from_folder(
         *((file.path, "copies of drawn images") for file in again),
     ]
     _warn(folder, files, content)
+    _warn_of_missing(given, files, class_names)
     return Splits(
         **{name: _split(files, name, class_names) for name in layout.SPLITS},
         class_names=class_names,
-        origin=f"Folder {folder.name}: {how}{_left_out(left_out, folder)}",
+        origin=f"Folder {folder.resolve().name}: {how}{_left_out(left_out, folder)}",
     )
 
 
@@ -150,16 +151,22 @@ def _warn(folder, files, content):
             f"only the square in the middle: {len(narrow):,} "
             f"({_some(narrow, folder)}). Cut them into squares, if the rest matters."
         )
-    highest = [f.image.highest for f in files if f.image.highest is not None]
-    # No camera has more than 14 bits.
-    if highest and 0 < max(highest) < 2**14:
-        bits = max(highest).bit_length()
-        errors.warn(
-            f"16-bit images that use only {bits} bits: {len(highest):,}, with a "
-            f"largest value of {max(highest):,}. They are read as values in "
-            f"[0, 65535], and so are nearly black. Multiply them by {2 ** (16 - bits)} "
-            "before, here and wherever the model predicts."
-        )
+    images.warn_of_dark([file.image for file in files])
+
+
+def _warn_of_missing(given, files, class_names):
+    """Warn of classes that a given split has no images of."""
+    for split in given - {"train"}:
+        present = {file.label for file in files if file.split == split}
+        missing = [name for name in class_names if name not in present]
+        if missing:
+            use = "nothing is measured of them"
+            if split == "validation":
+                use = "the epoch is chosen without them"
+            errors.warn(
+                f"The {split} split has no images of {len(missing)} of "
+                f"{len(class_names)} classes ({', '.join(missing[:5])}): {use}."
+            )
 
 
 def _some(paths, folder) -> str:

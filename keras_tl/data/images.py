@@ -264,22 +264,26 @@ def hash_pixels(pixels: np.ndarray) -> bytes:
     return digest.digest()
 
 
-def problem(path: Path | str, content: bytes | None = None) -> str | None:
-    """Check an image file by decoding all of its pixels.
-
-    Args:
-        path: The file.
-        content: Its bytes, where they have been read already.
-
-    Returns:
-        The problem, as the rest of a sentence that starts with the file's name;
-        `None` for a file that `decode` reads.
-    """
+def check_file(path: Path | str) -> Checked:
+    """Read an image file and check it. See `check`."""
     try:
-        content = Path(path).read_bytes() if content is None else content
+        return check(Path(path).read_bytes())
     except OSError as error:
-        return _reason(error)
-    return check(content).problem
+        return Checked(_reason(error))
+
+
+def warn_of_dark(checked: Sequence[Checked]) -> None:
+    """Warn of images of 16 bits that use few of them: they are nearly black."""
+    highest = [one.highest for one in checked if one.highest is not None]
+    # No camera has more than 14 bits.
+    if highest and 0 < max(highest) < 2**14:
+        bits = max(highest).bit_length()
+        errors.warn(
+            f"16-bit images that use only {bits} bits: {len(highest):,}, with a "
+            f"largest value of {max(highest):,}. They are read as values in "
+            f"[0, 65535], and so are nearly black. Multiply them by {2 ** (16 - bits)} "
+            "before, here and wherever the model predicts."
+        )
 
 
 def _open(content: bytes) -> Image.Image:

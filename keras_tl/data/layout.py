@@ -43,6 +43,8 @@ _DEEPEST = 4
 _SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+collected")
 
 _READ_ALREADY = "links to folders that are read already"
+# Their figures are images, too.
+_RUNS = "runs of keras-tl"
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,10 @@ def find(folder: Path) -> Layout:
 
 
 def _listed(left_out, folder):
-    lines = [f"{path.relative_to(folder)}: {reason}" for path, reason in left_out[:5]]
+    lines = [
+        reason if path == folder else f"{path.relative_to(folder)}: {reason}"
+        for path, reason in left_out[:5]
+    ]
     return f"It holds {'; '.join(lines)}." if lines else "It holds none."
 
 
@@ -222,6 +227,12 @@ def _is_shown(name):
     return not name.startswith(".") and name not in _SYSTEM
 
 
+def _is_run(folder):
+    if not (folder / "config.json").is_file():
+        return False
+    return any((folder / name).exists() for name in ("manifest.json", "state"))
+
+
 def _is_usable(path):
     return path.is_file() and images.is_image(path)
 
@@ -271,7 +282,9 @@ class _Collected:
         up = {place, *place.parents}
         links = [child for child in children if Path(os.path.realpath(child)) in up]
         self.left_out += [(child, _READ_ALREADY) for child in links]
-        return [child for child in children if child not in links]
+        runs = [child for child in children if _is_run(child)]
+        self.left_out += [(child, _RUNS) for child in runs]
+        return [child for child in children if child not in (*links, *runs)]
 
     def classes(self, split: str, parent: Path, children: list[Path]) -> None:
         """Add the images of the classes in the folder of a split."""
@@ -284,6 +297,9 @@ class _Collected:
             for path in self.images(child, note=True):
                 self.entries.append((path, split, _class_name(child)))
             if len(self.entries) > entries:
+                continue
+            reasons = {reason for _, reason in self.left_out[left_out:]}
+            if reasons == {_RUNS}:
                 continue
             kinds = {path.suffix.lower() for path, _ in self.left_out[left_out:]}
             unread = sorted(kinds & set(images.UNREAD_EXTENSIONS))
@@ -330,6 +346,10 @@ class _Collected:
                 if target in seen or target in above:
                     if note:
                         self.left_out.append((Path(place, name), _READ_ALREADY))
+                    continue
+                if _is_run(target):
+                    if note:
+                        self.left_out.append((Path(place, name), _RUNS))
                     continue
                 seen.add(target)
                 followed.append(name)

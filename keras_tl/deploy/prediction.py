@@ -10,7 +10,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from keras_tl import errors, files, progress
+from keras_tl import errors, files, progress, quiet
 from keras_tl.data import images as image_files
 from keras_tl.data import layout
 from keras_tl.deploy import artifact, compiled
@@ -30,10 +30,10 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
     tried.
 
     Returns:
-        Images, and what is in the folders and cannot be read.
+        Images, and what does not exist or cannot be read.
 
     Raises:
-        InputError: A path that does not exist, or no image.
+        InputError: There is no image.
     """
     images, problems, left_out = [], [], 0
     for path in paths:
@@ -45,10 +45,10 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
         elif path.exists():
             images.append(path)
         else:
-            raise errors.expected("images", "be files or folders that exist", str(path))
+            problems.append((str(path), "does not exist"))
     if left_out:
         print(f"Left out, since they are no images: {left_out:,}.", file=sys.stderr)
-    if not images:
+    if not images and not problems:
         raise errors.expected(
             "images",
             "name at least one image, or a folder with one in it",
@@ -58,14 +58,15 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
 
 
 def check_images(paths: Sequence[Path]) -> list[Problem]:
-    """Return the images that cannot be used."""
+    """Return the images that cannot be used, and warn of nearly black ones."""
     with ThreadPoolExecutor() as pool:
-        problems = pool.map(image_files.problem, paths)
-        checked = list(progress.track(problems, "checking images", len(paths)))
+        results = pool.map(image_files.check_file, paths)
+        checked = list(progress.track(results, "checking images", len(paths)))
+    image_files.warn_of_dark(checked)
     return [
-        (str(path), problem)
-        for path, problem in zip(paths, checked, strict=True)
-        if problem
+        (str(path), one.problem)
+        for path, one in zip(paths, checked, strict=True)
+        if one.problem
     ]
 
 
@@ -132,6 +133,8 @@ def predict(
             "top", f"be in [1, {len(model.class_names)}], the number of classes", top
         )
     problems, count = [], len(inputs)
+    if "" in inputs:
+        raise errors.expected("inputs", "not be empty", list(inputs))
     if model.kind == "image":
         inputs, problems = find([Path(path) for path in inputs])
         count = len(inputs) + len(problems)
@@ -141,7 +144,8 @@ def predict(
         if problems and (bad_images == "error" or not inputs):
             raise errors.InputError(_listed(problems, count))
     _prepare(model)
-    rows, without_answer = answers(model, inputs, top)
+    with quiet.start_up():  # LiteRT says how it computes.
+        rows, without_answer = answers(model, inputs, top)
     problems += without_answer
     value = "value" if model.activation == "linear" else "probability"
     columns = (model.kind, "class", value)

@@ -109,21 +109,31 @@ def save(
     if rising:
         print(
             f"The last epoch of {' and '.join(rising)} was the best: more may do "
-            f"better. To try: {_longer(run)}, with a number of epochs."
+            f"better. To try: {_longer(run, rising)}"
         )
     example = EXAMPLES[manifest["input"]["kind"]]
     print(
         f"Report: {folder / 'report.html'}. "
-        f"To use the model: keras-tl predict {folder} {example}"
+        f"To use the model: keras-tl predict {files.quoted(folder)} {example}"
     )
     return metrics
 
 
-def _longer(run) -> str:
+# Settings of the lengths of phases; those of all others are called `epochs`.
+_EPOCHS = {"fine-tuning": "fine_tune_epochs", "from scratch": "scratch_epochs"}
+
+
+def _longer(run, rising) -> str:
     """Return the command that trains longer: on from this run, where that is known."""
+    command = run.command
     if hasattr(run.settings, "start_from"):
-        return f"{run.command} --start-from {run.folder}"
-    return run.command
+        command += f" --start-from {files.quoted(run.folder)}"
+    for name in dict.fromkeys(_EPOCHS.get(phase, "epochs") for phase in rising):
+        name = name if hasattr(run.settings, name) else "epochs"
+        if hasattr(run.settings, name):
+            more = 2 * getattr(run.settings, name)
+            command += f" --{name.replace('_', '-')} {more}"
+    return command
 
 
 def _ends_best(history) -> bool:

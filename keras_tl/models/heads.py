@@ -237,7 +237,6 @@ def _free(x, name) -> str:
 
 
 def _check(num_classes, dropout):
-    if num_classes < 2:
-        raise errors.expected("num_classes", "be at least 2", num_classes)
+    errors.check_at_least("num_classes", num_classes, 2)
     if not 0 <= dropout < 1:
         raise errors.expected("dropout", "be in [0, 1)", dropout)

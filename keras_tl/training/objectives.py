@@ -22,6 +22,8 @@ OwnLoss = keras.losses.Loss | Callable
 
 # Activations that turn logits into probabilities.
 PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
+# Activations without negative values.
+POSITIVE = ("relu", "relu6", "re_lu", "softplus")
 
 Direction = Literal["min", "max"]
 
@@ -217,6 +219,7 @@ def _own(loss, label_smoothing):
 
 def _check_logits(model, logits):
     """Refuse probabilities, by the last operation and, of softmax, by the numbers."""
+    _check_negative(model)
     activation = None
     if splitting.has_graph(model):
         activation = splitting.ends_in(model, PROBABILITIES)
@@ -230,6 +233,15 @@ def _check_logits(model, logits):
             "logits: build its last layer without an activation, or replace it with "
             "`heads.replace`. The loss and the saved run apply softmax or sigmoid "
             "themselves."
+        )
+
+
+def _check_negative(model):
+    activation = splitting.has_graph(model) and splitting.ends_in(model, POSITIVE)
+    if activation:
+        raise errors.InputError(
+            f"The model must return logits, positive and negative numbers; it ends in "
+            f"{activation}. Build its last layer without an activation."
         )
 
 

@@ -80,6 +80,11 @@ class Setup:
     tensorboard: Path | None = None
 
     def __post_init__(self):
+        if not isinstance(self.placement, Placement):
+            hint = "It is what `placement.choose()` returns."
+            raise errors.expected(
+                "placement", "be of type Placement", self.placement, hint
+            )
         if not 0 <= self.label_smoothing < 1:
             raise errors.expected(
                 "label_smoothing", "be in [0, 1)", self.label_smoothing
@@ -231,10 +236,13 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
         KeyboardInterrupt: Ctrl-C; `model` has its best weights so far, and the message
             names the file they were saved to.
     """
+    _check_types(model, splits, setup, phase)
     if not phase.epochs:
         print(f"{phase.name:>15}  left out", flush=True)
         return {}
     _check(model, splits, setup, phase)
+    trains = sum(weight.shape.num_elements() for weight in model.trainable_weights)
+    print(f"{phase.name:>15}  {trains:,} of {model.count_params():,} parameters train")
     part, data = precompute_frozen(model, splits, setup, test=False)
     _check_logits(part, data, setup)
     training = _training(data, setup)
@@ -277,6 +285,7 @@ def prepare(
     Raises:
         InputError: As `fit`.
     """
+    _check_types(model, splits, setup, phase)
     _check(model, splits, setup, phase)
     part, data = precompute_frozen(model, splits, setup, test=False)
     _check_logits(part, data, setup)
@@ -372,6 +381,20 @@ def _with_copies(splits, setup):
     return replace(splits, train=train)
 
 
+def _check_types(model, splits, setup, phase):
+    for name, value, kind in (
+        ("model", model, keras.Model),
+        ("splits", splits, Splits),
+        ("setup", setup, Setup),
+        ("phase", phase, Phase),
+    ):
+        if not isinstance(value, kind):
+            raise errors.InputError(
+                f"`{name}` must be of type {kind.__name__}: `fit(model, splits, setup, "
+                f"phase)`. Received: {type(value).__name__}"
+            )
+
+
 def _check(model, splits, setup, phase):
     check_batch_size(setup.placement, setup.batch_size)
     if splits.train.beside and setup.batch_size % (2 * setup.placement.replicas):
@@ -397,7 +420,8 @@ def _check(model, splits, setup, phase):
 
 def _check_inputs(model, splits):
     example = splits.train.read([0])
-    wanted = len(splitting.functional(model).inputs)
+    inputs = splitting.functional(model).inputs
+    wanted = len(inputs)
     received = len(example) if isinstance(example, dict) else 1
     if wanted != received:
         raise errors.expected(
@@ -406,6 +430,16 @@ def _check_inputs(model, splits):
             model.name,
             f"It takes {wanted}.",
         )
+    if wanted > 1:
+        return
+    (array,) = example.values() if isinstance(example, dict) else (example,)
+    shape, own = array.shape[1:], tuple(inputs[0].shape[1:])
+    fits = len(shape) == len(own)
+    if not fits or any(b not in (None, a) for a, b in zip(shape, own, strict=True)):
+        hint = ""
+        if splits.train.inputs.kind == "image" and len(own) == 3:
+            hint = f"Read the images at its size: `splits.at_size({own[0]})`."
+        raise errors.expected("splits", f"have inputs of shape {own}", shape, hint)
 
 
 # Number of examples on which outputs are checked to be logits.
@@ -576,10 +610,7 @@ def _interruption(stopped, phase, model, setup) -> BaseException:
         saving.save(model, path)
         kept = f"The best weights so far are in {path}."
     if isinstance(stopped, KeyboardInterrupt):
-        again = (
-            f" Continue with --resume {Path(setup.state).parent}" if setup.state else ""
-        )
-        return KeyboardInterrupt(kept + again)
+        return KeyboardInterrupt(kept)
     advice = "Try a smaller learning_rate"
     if setup.placement.precision != "float32":
         advice += ", or float32 precision"

@@ -24,6 +24,14 @@ class StartSettings(Settings):
 
     start_from: Path | None = None  # Finished run whose model trains on.
 
+    @property
+    def before_tuning(self) -> str:
+        """Name in the results of the model whose fine-tuning is to begin.
+
+        Of a finished run the backbone may be fine-tuned already.
+        """
+        return "frozen" if self.start_from is None else "head trained on"
+
     def __post_init__(self):
         super().__post_init__()
         if self.start_from is None:

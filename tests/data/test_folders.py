@@ -495,3 +495,25 @@ def test_ants_and_bees_load_as_they_are(real_data):
     assert data.class_names == ("ants", "bees")
     assert len(data.validation) == 153
     assert len(data.train) + len(data.test) == 245
+
+
+@pytest.mark.parametrize("place", ["runs/quickstart", "runs", "a/runs/mine"])
+def test_the_figures_of_a_run_are_no_images_to_learn_from(tmp_path, place):
+    folder = make(tmp_path, {"a": 20, "b": 20})
+    save(tmp_path / place / "curves.png", 99)
+    (tmp_path / place / "config.json").touch()
+    (tmp_path / place / "manifest.json").touch()
+    data = folders.from_folder(folder)
+    assert data.class_names == ("a", "b")
+    assert sum(len(split) for _, split in data.items()) == 40
+    assert f"runs of keras-tl 1 ({place})" in data.origin
+    inside, _, left_out = layout.images_in(folder)
+    assert len(inside) == 40
+    assert left_out == [(tmp_path / place, "runs of keras-tl")]
+
+
+def test_a_class_without_images_of_a_given_split_is_named(tmp_path):
+    make(tmp_path / "train", {"a": 20, "b": 20})
+    make(tmp_path / "val", {"a": 5}, 100)
+    with pytest.warns(errors.InputWarning, match=r"validation .* no images of 1 of 2"):
+        folders.from_folder(tmp_path)

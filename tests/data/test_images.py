@@ -23,7 +23,7 @@ GREY = np.repeat(TRUTH[..., :1], 3, axis=-1)
 
 def decoded(image, path, **options):
     image.save(path, **options)
-    assert images.problem(path) is None
+    assert images.check_file(path).problem is None
     result = images.decode(path, None).astype(int)
     assert result.dtype == int
     return result
@@ -239,7 +239,7 @@ def test_the_problem_with_a_file_is_named(tmp_path, content, reason):
     Image.fromarray(TRUTH).save(tmp_path / "good.png")
     path = tmp_path / "a.png"
     path.write_bytes(content((tmp_path / "good.png").read_bytes()))
-    assert reason in images.problem(path)
+    assert reason in images.check_file(path).problem
     with pytest.raises(errors.InputError, match=r"Cannot use .*a\.png") as raised:
         images.decode(path, 8)
     assert reason in str(raised.value)
@@ -250,7 +250,7 @@ def test_the_content_of_a_file_decides_not_its_name(tmp_path, suffix):
     Image.fromarray(TRUTH).save(tmp_path / "a.png")
     path = (tmp_path / "a.png").rename(tmp_path / f"b{suffix}")
     assert images.is_image(path)
-    assert images.problem(path) is None
+    assert images.check_file(path).problem is None
     np.testing.assert_array_equal(images.decode(path, None), TRUTH)
 
 
@@ -264,7 +264,7 @@ def test_avif_and_heic_are_read(tmp_path):
     large = Image.fromarray(TRUTH).resize((64, 96))
     for suffix in (".avif", ".heic"):
         large.save(tmp_path / f"a{suffix}", quality=95)
-        assert images.problem(tmp_path / f"a{suffix}") is None
+        assert images.check_file(tmp_path / f"a{suffix}").problem is None
         out = images.decode(tmp_path / f"a{suffix}", None).astype(int)
         np.testing.assert_allclose(out, np.asarray(large), atol=16)
     assert pillow_heif.is_supported(tmp_path / "a.heic")
@@ -303,16 +303,16 @@ def test_several_frames_or_pages_are_a_problem(tmp_path, suffix):
     frames = [Image.fromarray(TRUTH), Image.fromarray(TRUTH[::-1].copy())]
     path = tmp_path / f"a{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:])
-    assert "holds 2 frames or pages" in images.problem(path)
+    assert "holds 2 frames or pages" in images.check_file(path).problem
 
 
 def test_floating_point_pixels_are_a_problem(tmp_path):
     Image.fromarray(TRUTH[..., 0].astype("float32")).save(tmp_path / "a.tif")
-    assert "floating-point" in images.problem(tmp_path / "a.tif")
+    assert "floating-point" in images.check_file(tmp_path / "a.tif").problem
 
 
 def test_an_absent_file_is_a_problem(tmp_path):
-    assert "No such file" in images.problem(tmp_path / "absent.png")
+    assert "No such file" in images.check_file(tmp_path / "absent.png").problem
 
 
 def test_images_of_other_types_are_refused():

@@ -175,3 +175,19 @@ def test_nothing_of_the_run_or_the_images_is_changed(run, photos):
     assert prediction.predict(run[0], [str(photos)], 1, None)
     for path in photos.iterdir():
         assert path.read_bytes() == (photos.parent / "before" / path.name).read_bytes()
+
+
+def test_a_file_that_does_not_exist_keeps_nobody_from_an_answer(run, photos, capsys):
+    inputs = [str(photos / "0.png"), str(photos / "absent.png")]
+    assert not prediction.predict(run[0], inputs, 1, None)
+    output = capsys.readouterr()
+    assert [row[0] for row in rows_of(output.out)[1:]] == inputs[:1]
+    assert "absent.png: does not exist" in output.err
+    with pytest.raises(errors.InputError, match="not be empty"):
+        prediction.predict(run[0], [""], 1, None)
+
+
+def test_images_that_are_nearly_black_are_named(run, tmp_path):
+    Image.fromarray(np.full((9, 9), 200, "uint16")).save(tmp_path / "a.png")
+    with pytest.warns(errors.InputWarning, match="use only 8 bits"):
+        prediction.predict(run[0], [str(tmp_path / "a.png")], 1, None)

@@ -74,6 +74,15 @@ def test_probabilities_are_refused(name, splits, here):
 
 
 @pytest.mark.parametrize(
+    "end", [layers.Dense(3, "relu"), lambda x: layers.ReLU()(layers.Dense(3)(x))]
+)
+def test_outputs_that_are_never_negative_are_refused(end, here):
+    setup = phases.Setup(here.placement, batch_size=8)
+    with pytest.raises(errors.InputError, match="positive and negative"):
+        phases.fit(build(end), CLASSES, setup, phases.Phase(1))
+
+
+@pytest.mark.parametrize(
     "end",
     [
         layers.Dense(3),

@@ -442,3 +442,36 @@ def test_a_model_in_which_nothing_trains_is_told_what_is_frozen(
     freezing.freeze(model)
     with pytest.raises(errors.InputError, match=message):
         phases.fit(model, colours, here, phases.Phase(1))
+
+
+def test_each_phase_says_how_much_it_trains(classifier, colours, here, capsys):
+    phases.fit(classifier, colours, here, phases.Phase(epochs=1))
+    logits = classifier.get_layer("logits").count_params()
+    line = f"head  {logits} of {classifier.count_params()} parameters train"
+    assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m, d, s, p: (m, d, p, s), "`setup` must be of type Setup.*: Phase"),
+        (lambda m, d, s, p: (m, (1, 2), s, p), "`splits` must be .*: tuple"),
+        (lambda m, d, s, p: (m, d.at_size(9), s, p), r"`splits.at_size\(8\)`"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(
+    classifier, colours, here, change, message
+):
+    arguments = change(classifier, colours, here, phases.Phase(epochs=1))
+    for function in (phases.fit, phases.prepare):
+        with pytest.raises(errors.InputError, match=message):
+            function(*arguments)
+
+
+def test_values_of_another_type_are_named():
+    with pytest.raises(errors.InputError, match=r"placement.choose\(\)"):
+        phases.Setup("CPU:0")
+    with pytest.raises(errors.InputError, match="epochs='3'"):
+        phases.Phase(epochs="3")
+    with pytest.raises(errors.InputError, match="num_classes"):
+        heads.attach(keras.Sequential([keras.Input((4,))]), ["a", "b"])
