@@ -21,8 +21,8 @@ import tyro
 from keras_tl import environment, errors, files
 
 CONFIG_HELP = (
-    "--config FILE starts from the settings in the config.json of a run; options that "
-    "are given as well replace them."
+    "--config FILE starts from the settings in the config.json of a run.\n\n"
+    "Other options replace what it holds."
 )
 
 # Settings of earlier versions: old name -> name now. Files that were saved with them

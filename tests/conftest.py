@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 from pathlib import Path
@@ -15,12 +16,25 @@ from keras_tl.training import phases, placement
 
 ROOT = Path(__file__).parents[1]
 
+# What was imported stays: it is neither collected again, nor searched for models.
+gc.collect()
+gc.freeze()
+
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
     """A cache of features of each test's own: none finds what another has made."""
     monkeypatch.setenv("KERAS_TL_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def single_steps(monkeypatch):
+    """Training step by step: several in one call take longer to compile than to run.
+
+    Equal results of both are a test of their own; resuming is tested with several.
+    """
+    monkeypatch.setattr(placement, "SMALL_STEP", 0)
 
 
 @pytest.fixture

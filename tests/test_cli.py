@@ -151,6 +151,7 @@ def test_a_copied_recipe_runs_from_an_empty_folder(monkeypatch, tmp_path):
     assert "--backbone" in ended.stdout
 
 
+@pytest.mark.slow
 def test_a_recipe_runs_alike_as_file_as_module_and_by_the_command():
     ended = []
     for command in (

@@ -139,7 +139,11 @@ def test_a_saved_model_is_loaded_whatever_keras_is_set_to(
 
 
 @pytest.mark.parametrize(
-    "command", [["recipes/layer_freezing.py"], ["-m", "keras_tl", "run"]]
+    "command",
+    [
+        pytest.param(["recipes/layer_freezing.py"], marks=pytest.mark.slow),
+        ["-m", "keras_tl", "run"],
+    ],
 )
 def test_tensorflow_says_nothing_when_it_starts(command, tmp_path):
     name = [] if "recipes" in command[0] else ["layer_freezing"]

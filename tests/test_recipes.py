@@ -142,7 +142,14 @@ STUDIES = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(SIZES))
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The slow ones are run by .ci/run.
+        pytest.param(name, marks=() if name == "quickstart" else pytest.mark.slow)
+        for name in sorted(SIZES)
+    ],
+)
 def test_recipe_runs_and_leaves_what_it_promises(name, tmp_path, capsys):
     recipe = importlib.import_module(f"recipes.{name}")
     run = tmp_path / "run"
@@ -213,14 +220,8 @@ def test_the_best_probe_is_saved_as_a_plain_model(layers, tmp_path):
     assert (said == data.test.labels).mean() == pytest.approx(right)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        # The slow ones are run by .ci/run.
-        pytest.param(name, marks=() if name == "cross_validation" else pytest.mark.slow)
-        for name in sorted(STUDIES)
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(STUDIES))
 def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
     name, tmp_path, capsys
 ):
@@ -461,6 +462,7 @@ def test_quickstart_trains_with_each_augmentation(augment, tmp_path):
     assert "fine-tuning" in (tmp_path / "run" / "history.csv").read_text()
 
 
+@pytest.mark.slow
 def test_the_options_of_training_are_those_of_every_recipe(tmp_path):
     recipe = importlib.import_module("recipes.vgg16_cifar10")
     options = {"find_rate": True, "class_weights": True, "tensorboard": True}
@@ -490,9 +492,8 @@ def test_averaged_weights_are_another_model(tmp_path):
     assert not np.array_equal(*logits)
 
 
-@pytest.mark.parametrize(
-    "report_on", ["validation", pytest.param("test", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("report_on", ["validation", "test"])
 def test_ants_and_bees_are_reported_on_images_that_chose_nothing(
     report_on, photographs, tmp_path
 ):

@@ -53,7 +53,7 @@ def test_a_killed_search_goes_on_with_the_trials_it_would_have_had(tmp_path):
         done.append(values)
         return measure(values)
 
-    with pytest.raises(KeyboardInterrupt, match="Continue with --resume .*parts"):
+    with pytest.raises(KeyboardInterrupt, match="Finished trials are kept"):
         run(tmp_path / "parts", killed)
     assert len(list((tmp_path / "parts" / "trials").iterdir())) == 5
     again = []

@@ -41,8 +41,8 @@ def test_contracts_are_those_of_imagenet_utils(mode):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-# One of each way to preprocess; the others are built in slow tests only.
-FAST = ["efficientnet_lite0", "vgg16", "mobilenet", "mobilenet_v3_small"]
+# The others are built in slow tests only.
+FAST = ["efficientnet_lite0", "vgg16"]
 EACH = [
     pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in NAMES
 ]

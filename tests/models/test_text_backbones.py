@@ -59,6 +59,7 @@ def test_its_blocks_are_its_layers_and_a_frozen_one_is_cut_off(encoder):
     assert trains == {"transformer_layer_1", "logits"}
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_in_another_process_it_is_bit_equal(encoder, tmp_path):
     model = heads.attach(encoder, 2)
     model.save(tmp_path / "model.keras")

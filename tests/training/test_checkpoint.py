@@ -18,10 +18,16 @@ from hypothesis import strategies as st
 
 from keras_tl import errors
 from keras_tl.models import freezing, heads
-from keras_tl.training import phases
+from keras_tl.training import phases, placement
 from keras_tl.training.checkpoint import Checkpoint
 
 EPOCHS = 6
+
+
+@pytest.fixture(autouse=True)
+def several_steps(single_steps, monkeypatch):
+    """Training with several steps in one call, as small models train."""
+    monkeypatch.setattr(placement, "SMALL_STEP", 10**7)
 
 
 class Kill(Exception):
@@ -66,7 +72,7 @@ def train(make_backbone, data, here, state, augment=None, patience=3, **adam):
 @pytest.mark.parametrize(
     ("phase", "epoch", "adam"),
     [
-        (1, 2, {}),
+        pytest.param(1, 2, {}, marks=pytest.mark.slow),
         pytest.param(2, 1, {}, marks=pytest.mark.slow),
         pytest.param(1, 0, {}, marks=pytest.mark.slow),
         pytest.param(2, 3, {}, marks=pytest.mark.slow),

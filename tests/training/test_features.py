@@ -230,6 +230,7 @@ print(cache.found, cache.made)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_extraction_goes_on_where_it_was(cache):
     def run(*arguments):
         return subprocess.run(

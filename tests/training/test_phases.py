@@ -272,7 +272,7 @@ def test_mixing_sees_images_in_every_epoch_and_learns(classifier, colours, here)
         classifier,
         colours,
         setup,
-        phases.Phase(epochs=40, learning_rate=0.05, patience=40),
+        phases.Phase(epochs=25, learning_rate=0.05, patience=25),
     )
     assert seen
     assert seen[0][0][1:] == colours.train.inputs.pixels.shape[1:]
