@@ -137,6 +137,7 @@ def test_a_recipe_whose_settings_need_more_than_constants_still_runs(
     assert capsys.readouterr().out == "4\n"
 
 
+@pytest.mark.slow
 def test_a_copied_recipe_runs_from_an_empty_folder(monkeypatch, tmp_path):
     assert call(monkeypatch, "copy", "vgg16_cifar10", tmp_path) == 0
     ended = subprocess.run(

@@ -138,12 +138,9 @@ def test_a_saved_model_is_loaded_whatever_keras_is_set_to(
     np.testing.assert_array_equal(model(images), loaded(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(["recipes/layer_freezing.py"], marks=pytest.mark.slow),
-        ["-m", "keras_tl", "run"],
-    ],
+    "command", [["recipes/layer_freezing.py"], ["-m", "keras_tl", "run"]]
 )
 def test_tensorflow_says_nothing_when_it_starts(command, tmp_path):
     name = [] if "recipes" in command[0] else ["layer_freezing"]

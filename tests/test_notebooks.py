@@ -119,15 +119,13 @@ def _shape(function):
     return code.co_names, code.co_varnames
 
 
-# One recipe of each kind; the slow ones are run by .ci/run.
+# One recipe of each kind.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
-        "cnn_cifar10",
-        pytest.param("vgg16_cifar10", marks=pytest.mark.slow),
-        pytest.param("feature_extraction", marks=pytest.mark.slow),
-        pytest.param("layer_freezing", marks=pytest.mark.slow),
-        pytest.param("quickstart", marks=pytest.mark.slow),
+        *("cnn_cifar10", "vgg16_cifar10", "feature_extraction", "layer_freezing"),
+        "quickstart",
     ],
 )
 def test_a_notebook_runs_from_the_first_cell_to_the_last(name, monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from keras_tl import config, errors
 from keras_tl.data.sources import read_all
-from keras_tl.deploy import artifact, prediction
+from keras_tl.deploy import artifact, compiled, prediction
 from keras_tl.training import placement
 
 ROOT = Path(__file__).parents[1]
@@ -561,8 +561,10 @@ def test_two_tasks_are_learned_together_and_apart(photographs, tmp_path, capsys)
 
 
 def test_quickstart_does_the_same_on_a_folder_of_ones_own(
-    photographs, tmp_path, capsys
+    photographs, tmp_path, capsys, monkeypatch
 ):
+    # Converting takes as long as all else, and has tests of its own.
+    monkeypatch.setattr(compiled, "has_litert", lambda: False)
     quickstart = importlib.import_module("recipes.quickstart")
     sizes = SIZES["quickstart"] | {"limit": None, "epochs": 30}
     # Phases that are not wanted are left out.

@@ -94,7 +94,14 @@ def test_what_is_vendored_is_what_the_recipe_needs():
     }
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(path, marks=() if path.stem == "quickstart" else pytest.mark.slow)
+        for path in RECIPES
+    ],
+    ids=lambda path: path.stem,
+)
 def test_a_vendored_copy_lacks_nothing_and_changes_nothing(
     recipe, monkeypatch, tmp_path
 ):

@@ -52,9 +52,9 @@ def test_both_tasks_are_learned_in_one_pass_and_saved_as_a_plain_model(
         bright,
         here,
         phases.Phase(
-            epochs=60,
-            learning_rate=0.03,
-            patience=60,
+            epochs=30,
+            learning_rate=0.05,
+            patience=30,
             method=multi_task.learn(tasks, layer="flatten"),
         ),
     )
@@ -143,7 +143,7 @@ def test_on_a_frozen_backbone_the_heads_learn_from_features_made_once(
         data,
         here,
         phases.Phase(
-            epochs=60, learning_rate=0.1, patience=60, method=multi_task.learn(tasks)
+            epochs=25, learning_rate=0.2, patience=25, method=multi_task.learn(tasks)
         ),
     )
     joined = multi_task.attach(classifier, tasks)

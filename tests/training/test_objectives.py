@@ -122,7 +122,7 @@ def without_time(history):
 def test_it_learns_is_evaluated_saved_and_loaded(case, make_backbone, tmp_path):
     data, setup = case
     model = build(make_backbone, data)
-    phase = phases.Phase(60, 0.01, patience=60)
+    phase = phases.Phase(30, 0.02, patience=30)
     history = phases.fit(model, data, setup, phase)
     metric = setup.objective.metric
     assert {"loss", metric, f"val_{metric}", "kept"} <= set(history)

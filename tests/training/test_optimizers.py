@@ -35,11 +35,18 @@ def fit(model, optimizer, epochs=3):
     return model.get_weights()
 
 
+# One with, one without a state of its own; the others in slow tests only.
+EACH = [
+    pytest.param(name, marks=() if name in ("adamw", "sgd") else pytest.mark.slow)
+    for name in PLAIN
+]
+
+
 def same(these, those):
     return all(map(np.array_equal, these, those))
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", EACH)
 def test_with_factors_of_1_nothing_changes(name):
     base, options = PLAIN[name]
     plain = fit(build(), base(0.01, **options))
@@ -47,7 +54,7 @@ def test_with_factors_of_1_nothing_changes(name):
     assert same(ours, plain)
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", EACH)
 def test_a_factor_for_all_is_another_learning_rate(name):
     base, options = PLAIN[name]
     plain = fit(build(), base(0.003, **options))
@@ -56,7 +63,7 @@ def test_a_factor_for_all_is_another_learning_rate(name):
         np.testing.assert_allclose(our, other, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", EACH)
 def test_one_step_moves_each_layer_by_its_own_rate(name):
     base, options = PLAIN[name]
     start = build().get_weights()
@@ -97,7 +104,7 @@ def test_wrong_arguments_are_named(arguments, said):
         optimizers.layerwise(*arguments)(0.01)
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", EACH)
 def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(name, tmp_path):
     _, options = PLAIN[name]
 

@@ -5,7 +5,7 @@ import pytest
 from keras_tl import errors
 from keras_tl.training import schedules
 
-EPOCHS, STEPS, RATE = 6, 50, 0.4
+EPOCHS, STEPS, RATE = 6, 20, 0.4
 ALL = {
     "constant": schedules.constant,
     "cosine": schedules.cosine,
@@ -66,7 +66,9 @@ def test_step_decay_over_fewer_epochs_than_a_step_keeps_the_rate():
 
 def test_warm_up_is_a_line():
     found = rates(schedules.warmup_cosine(warmup=0.2))
-    np.testing.assert_allclose(found[:60], RATE * np.arange(60) / 60, atol=1e-6)
+    rising = EPOCHS * STEPS // 5
+    wanted = RATE * np.arange(rising) / rising
+    np.testing.assert_allclose(found[:rising], wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("build", [schedules.warmup_cosine, schedules.one_cycle])
@@ -82,8 +84,8 @@ def test_they_are_saved_with_their_optimizer(name):
         return
     saved = keras.optimizers.schedules.serialize(schedule)
     again = keras.optimizers.schedules.deserialize(saved)
-    assert [float(again(s)) for s in (0, 99, 250)] == [
-        float(schedule(s)) for s in (0, 99, 250)
+    assert [float(again(s)) for s in (0, 39, 100)] == [
+        float(schedule(s)) for s in (0, 39, 100)
     ]
 
 

@@ -130,6 +130,7 @@ def orders(colours, here, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_stage_goes_on_in_the_order_of_the_one_before(classifier, orders):
     data, setup, seen = orders
     phases.fit(classifier, data, setup, phases.Phase(epochs=5))
@@ -145,6 +146,7 @@ def test_a_stage_goes_on_in_the_order_of_the_one_before(classifier, orders):
     assert seen == one_phase
 
 
+@pytest.mark.slow
 def test_a_second_call_trains_on_under_a_name_of_its_own(
     classifier, colours, small_batches, tmp_path
 ):

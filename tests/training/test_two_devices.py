@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.slow
+
 # TensorFlow fixes its devices when it starts, so this needs a process of its own.
 SCRIPT = """
 import json
