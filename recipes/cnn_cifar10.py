@@ -33,7 +33,7 @@ from keras_tl.config import RunSettings
 from keras_tl.data import augment, datasets, splits
 from keras_tl.data.settings import Augment, AugmentSettings, DataSettings
 from keras_tl.deploy import artifact, run_folder
-from keras_tl.models import backbones, catalog, freezing, heads, small_cnn
+from keras_tl.models import backbones, catalog, heads, small_cnn
 from keras_tl.training import phases, placement
 from keras_tl.training.settings import StartSettings, TrainingSettings
 
@@ -95,7 +95,6 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     with place.scope():
         model = build_model(settings, len(data.class_names))
-    print(freezing.report(model))
     about = splits.describe(data)
     if settings.start_from is not None:
         artifact.copy_weights(settings.start_from, model, about)

@@ -144,7 +144,6 @@ def main(settings: Config) -> dict:
     frozen.set_weights(model.get_weights())
 
     freezing.unfreeze_blocks(model, settings.blocks)
-    print(freezing.report(model))
     tuning = phases.fine_tuning(settings.fine_tune_epochs, 2e-4)
     tuned = phases.fit(model, sized, setup, tuning)
 
