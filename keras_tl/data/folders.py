@@ -156,7 +156,7 @@ def _warn(folder, files, content):
 
 def _warn_of_missing(given, files, class_names):
     """Warn of classes that a given split has no images of."""
-    for split in given - {"train"}:
+    for split in sorted(given - {"train"}):
         present = {file.label for file in files if file.split == split}
         missing = [name for name in class_names if name not in present]
         if missing:

@@ -40,7 +40,7 @@ _NAME = re.compile(f"(?:{_ADDED} )*({'|'.join(_WORDS)}) ?(?:{_ADDED} ?)*")
 _DEEPEST = 4
 
 # Folders that are made by systems, not by people; those with a leading dot likewise.
-_SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+collected")
+_SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
 
 _READ_ALREADY = "links to folders that are read already"
 # Their figures are images, too.
@@ -228,9 +228,10 @@ def _is_shown(name):
 
 
 def _is_run(folder):
-    if not (folder / "config.json").is_file():
+    # Unlike those of `Path`, these are false where there is no permission to look.
+    if not os.path.isfile(folder / "config.json"):
         return False
-    return any((folder / name).exists() for name in ("manifest.json", "state"))
+    return any(os.path.exists(folder / name) for name in ("manifest.json", "state"))
 
 
 def _is_usable(path):

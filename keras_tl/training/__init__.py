@@ -1,6 +1,10 @@
 """Training: phases, devices, and features of frozen layers that are kept.
 
 - `phases`: Train a model in phases: first the head, then fine-tuning.
+- `checks`: Check that model, data and settings of a phase go together, before it
+  trains.
+- `selection`: Select the epoch of a phase whose weights are kept, and describe the
+  choice.
 - `placement`: Place training on one device, or on several with the same weights on
   each.
 - `objectives`: Objectives of training: loss, metrics and evaluation for each kind of

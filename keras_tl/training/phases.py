@@ -15,13 +15,12 @@ from keras_tl import errors
 from keras_tl.config import Run
 from keras_tl.data import pipeline
 from keras_tl.data.splits import Splits, class_weights, read_once
-from keras_tl.models import freezing, saving, splitting
-from keras_tl.training import features, schedules, store, terms
+from keras_tl.models import saving, splitting
+from keras_tl.training import checks, features, schedules, selection, store, terms
 from keras_tl.training.checkpoint import Checkpoint
 from keras_tl.training.objectives import Objective, SingleLabel
 from keras_tl.training.placement import (
     Placement,
-    check_batch_size,
     check_model,
     compile_options,
 )
@@ -30,10 +29,6 @@ from keras_tl.training.settings import TrainingSettings
 
 History = dict[str, list[float]]
 Optimizer = Callable[[schedules.Rate], keras.optimizers.Optimizer]
-# How a better epoch changes a metric, and the name of its best value.
-BETTER = {"min": ("lowered", "lowest"), "max": ("raised", "highest")}
-# In place of a metric: keep the weights of the last epoch.
-LAST = "last"
 
 
 @dataclass(frozen=True)
@@ -240,17 +235,17 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
     if not phase.epochs:
         print(f"{phase.name:>15}  left out", flush=True)
         return {}
-    _check(model, splits, setup, phase)
+    checks.check(model, splits, setup, phase)
     trains = sum(weight.shape.num_elements() for weight in model.trainable_weights)
     print(f"{phase.name:>15}  {trains:,} of {model.count_params():,} parameters train")
     part, data = precompute_frozen(model, splits, setup, test=False)
-    _check_logits(part, data, setup)
+    checks.check_logits(part, data, setup)
     training = _training(data, setup)
     trainer, directions = _compile(part, data, setup, phase, training.steps)
     validation = pipeline.evaluation(
         data.validation, setup.batch_size, training.num_classes
     )
-    stopper = _stopper(setup, phase, directions)
+    stopper = selection.stopper(setup, phase, directions)
     checkpoint = Checkpoint(_state_file(setup, phase), [stopper])
     start_weights = trainer.get_weights()
     checkpoint.set_model(trainer)
@@ -272,7 +267,8 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
     checkpoint.finished = True
     checkpoint.write()
     print(
-        f"{phase.name:>15}  {_outcome(stopper, checkpoint, setup, phase)}", flush=True
+        f"{phase.name:>15}  {selection.outcome(stopper, checkpoint, setup, phase)}",
+        flush=True,
     )
     return checkpoint.history
 
@@ -286,9 +282,9 @@ def prepare(
         InputError: As `fit`.
     """
     _check_types(model, splits, setup, phase)
-    _check(model, splits, setup, phase)
+    checks.check(model, splits, setup, phase)
     part, data = precompute_frozen(model, splits, setup, test=False)
-    _check_logits(part, data, setup)
+    checks.check_logits(part, data, setup)
     training = _training(data, setup)
     trainer, _ = _compile(part, data, setup, phase, training.steps)
     return trainer, training
@@ -395,68 +391,6 @@ def _check_types(model, splits, setup, phase):
             )
 
 
-def _check(model, splits, setup, phase):
-    check_batch_size(setup.placement, setup.batch_size)
-    if splits.train.beside and setup.batch_size % (2 * setup.placement.replicas):
-        raise errors.expected(
-            "batch_size",
-            f"be a multiple of {2 * setup.placement.replicas}, so that each device has "
-            "as many examples of either kind",
-            setup.batch_size,
-        )
-    splitting.check_single_output(model)
-    _check_inputs(model, splits)
-    if not model.trainable_weights:
-        raise errors.InputError(freezing.why_nothing_trains(model))
-    setup.objective.check(model, splits)
-    if phase.method is None:
-        _check_choice(setup, setup.objective.directions)
-    if splits.train.targets is not None and phase.method is None:
-        raise errors.InputError(
-            "`method` must be one of `methods.distillation` or `methods.multi_task`, "
-            "where there is more to learn than the labels. Received: method=None."
-        )
-
-
-def _check_inputs(model, splits):
-    example = splits.train.read([0])
-    inputs = splitting.functional(model).inputs
-    wanted = len(inputs)
-    received = len(example) if isinstance(example, dict) else 1
-    if wanted != received:
-        raise errors.expected(
-            "model",
-            f"take as many inputs as an example has, {received}",
-            model.name,
-            f"It takes {wanted}.",
-        )
-    if wanted > 1:
-        return
-    (array,) = example.values() if isinstance(example, dict) else (example,)
-    shape, own = array.shape[1:], tuple(inputs[0].shape[1:])
-    fits = len(shape) == len(own)
-    if not fits or any(b not in (None, a) for a, b in zip(shape, own, strict=True)):
-        hint = ""
-        if splits.train.inputs.kind == "image" and len(own) == 3:
-            hint = f"Read the images at its size: `splits.at_size({own[0]})`."
-        raise errors.expected("splits", f"have inputs of shape {own}", shape, hint)
-
-
-# Number of examples on which outputs are checked to be logits.
-_CHECKED = 16
-
-
-def _check_logits(part, data, setup):
-    inputs = data.validation.read(range(min(_CHECKED, len(data.validation))))
-    logits = part(inputs, training=False)
-    setup.objective.check_logits(part, keras.ops.convert_to_numpy(logits))
-
-
-def _check_choice(setup, directions):
-    if setup.choose_by not in (*directions, LAST):
-        raise errors.unknown("choose_by", setup.choose_by, [*directions, LAST])
-
-
 def _compile(model, splits, setup, phase, steps):
     """Compile a model for a phase; return it, and the directions of its metrics."""
     objective, placement = setup.objective, setup.placement
@@ -479,7 +413,7 @@ def _compile(model, splits, setup, phase, steps):
         )
         model.optimizer.build(model.trainable_variables)
     check_model(placement, model)
-    _check_choice(setup, directions)
+    checks.check_choice(setup, directions)
     return model, directions
 
 
@@ -488,43 +422,11 @@ def _label_columns(splits, objective):
     return labels.shape[1] if labels.ndim == 2 else objective.num_classes(splits)
 
 
-def _stopper(setup, phase, directions):
-    """Build the callback that selects the epoch whose weights are kept."""
-    if setup.choose_by == LAST:
-        return _KeepLast("epoch", mode="max", restore_best_weights=True)
-    return keras.callbacks.EarlyStopping(
-        monitor=f"val_{setup.choose_by}",
-        mode=directions[setup.choose_by],
-        patience=phase.patience,
-        restore_best_weights=True,
-    )
-
-
-class _KeepLast(keras.callbacks.EarlyStopping):
-    """Count every epoch as the best so far."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, {"epoch": epoch})
-
-
-class _KeepStart(keras.callbacks.Callback):
-    """Count the weights at the start as the best so far."""
-
-    def __init__(self, stopper, value):
-        super().__init__()
-        self.stopper, self.value = stopper, value
-
-    def on_train_begin(self, logs=None):
-        self.stopper.best = self.value
-        self.stopper.best_weights = self.model.get_weights()
-        self.stopper.best_epoch = -1
-
-
 def _run(trainer, training, validation, setup, phase, stopper, checkpoint):
     """Run the epochs of a phase that are not done yet."""
     batches, set_epoch = training.epochs()
     callbacks = [
-        *_selection(trainer, validation, setup, phase, stopper, checkpoint),
+        *selection.callbacks(trainer, validation, setup, phase, stopper, checkpoint),
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: set_epoch(phase.first_epoch + epoch)
         ),
@@ -555,51 +457,11 @@ def _run(trainer, training, validation, setup, phase, stopper, checkpoint):
         progress.close()
 
 
-def _selection(trainer, validation, setup, phase, stopper, checkpoint):
-    """Build the callbacks that select the epoch whose weights are kept."""
-    callbacks = _averaged(trainer.optimizer, stopper)
-    # A resumed phase restores the weights of its start as well.
-    if phase.keep_start and not checkpoint.epoch and setup.choose_by != LAST:
-        start = trainer.evaluate(validation, verbose=0, return_dict=True)
-        callbacks.append(_KeepStart(stopper, start[setup.choose_by]))
-    return callbacks
-
-
-def _averaged(optimizer, stopper) -> list[keras.callbacks.Callback]:
-    """Show `stopper` the averaged weights, where the optimizer keeps some."""
-    if not getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False):
-        return [stopper]
-    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-    back = keras.callbacks.LambdaCallback(
-        # Before the state is written: a resumed run trains on from the others.
-        on_epoch_end=lambda epoch, logs: swap.on_epoch_begin(epoch + 1)
-    )
-    return [swap, stopper, back]
-
-
 def _state_file(setup, phase):
     if setup.state is None:
         return None
     Path(setup.state).mkdir(parents=True, exist_ok=True)
     return Path(setup.state) / f"{phase.name.replace(' ', '-')}.npz"
-
-
-def _outcome(stopper, checkpoint, setup, phase) -> str:
-    """Describe which weights a phase kept, and why it ended."""
-    name = setup.choose_by
-    if name == LAST:
-        return f"kept the last epoch, {checkpoint.epoch}."
-    verb, best = BETTER[stopper.mode]
-    if stopper.best_epoch < 0:
-        text = f"no epoch {verb} the validation {name} of {stopper.best:.3f}: "
-        text += "kept the weights from before"
-    else:
-        text = f"kept epoch {stopper.best_epoch + 1}, with the {best} validation {name}"
-    if checkpoint.epoch < phase.epochs:
-        text += f"; ended early, {stopper.patience} epochs after it"
-    elif stopper.best_epoch + 1 == phase.epochs:
-        text += "; it was the last: more epochs may do better"
-    return f"{text}."
 
 
 def _interruption(stopped, phase, model, setup) -> BaseException:

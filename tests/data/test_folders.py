@@ -99,6 +99,7 @@ def test_hidden_files_and_those_of_systems_are_not_even_listed(tmp_path):
     make(tmp_path, {"a": 5, "b": 5})
     save(tmp_path / "a" / ".hidden.png", 900)
     save(tmp_path / "__MACOSX" / "a.png", 901)
+    save(tmp_path / "lost+found" / "a.png", 904)
     save(tmp_path / ".cache" / "a.png", 902)
     save(tmp_path / "a" / "@eaDir" / "a.png", 903)
     data = folders.from_folder(tmp_path)
