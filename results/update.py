@@ -1,7 +1,7 @@
-"""Collect what runs measured, and fill README and recipes from it.
+"""Collect what runs measured, and fill README, docs and recipes from it.
 
     python results/update.py add RUN...   copy the results of finished runs to here
-    python results/update.py              fill the README's table and the docstrings
+    python results/update.py              fill the tables and the docstrings
     python results/update.py --check      exit 1 where they do not agree
 
 Each run gives one file, `results/<recipe>/<variant>-seed<seed>.json`: date, machine,
@@ -236,7 +236,7 @@ def settings(record: dict) -> str:
 
 
 def table(results: dict[str, list[list[dict]]]) -> str:
-    """Make the README's table: one row per model of each group of runs."""
+    """Make the table of results: one row per model of each group of runs."""
     lines = [
         "| recipe | setting | images | model | test accuracy | time of the run |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -310,13 +310,33 @@ def gains(groups: list[list[dict]]) -> str:
     return "\n".join(lines).strip("\n") + "\n"
 
 
-def recipes() -> str:
-    """Make the README's list of recipes, from the first line of each."""
-    lines = ["| recipe | what it does |", "| --- | --- |"]
+def recipes(results: dict[str, list[list[dict]]]) -> str:
+    """Make the README's list of recipes: the first line of each, and its headline."""
+    lines = ["| recipe | what it does | test accuracy | minutes |"]
+    lines.append("| --- | --- | --- | --- |")
     for path in sorted((ROOT / "recipes").glob("[!_]*.py")):
         docstring = ast.get_docstring(ast.parse(path.read_text()))
-        lines.append(f"| `{path.stem}` | {docstring.splitlines()[0]} |")
+        cells = [f"`{path.stem}`", docstring.splitlines()[0]]
+        cells += headline(results.get(path.stem, []))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def headline(groups: list[list[dict]]) -> tuple[str, str]:
+    """Return the accuracy of what a recipe ends with, and its minutes.
+
+    Of several groups of runs it is the one of most seeds, and then with fewest settings
+    that have a name. A study has no single number.
+    """
+    if not groups:
+        return "not measured", ""
+    chosen = max(groups, key=lambda group: (len(group), -len(variant(group[0]))))
+    seconds = sorted(record["seconds"] for record in chosen)[len(chosen) // 2]
+    minutes = f"{max(1, round(seconds / 60))}"
+    if "trials" in chosen[0]:
+        return "[a study](docs/studies.md)", minutes
+    name, value = rows(chosen)[-1]
+    return f"{value.split(' (')[0]}, {name}", minutes
 
 
 def expected(groups: list[list[dict]]) -> str:
@@ -347,7 +367,7 @@ def between(text: str, start: str, end: str, new: str) -> str:
 
 # Kind of a table -> function from results to its text.
 TABLES = {
-    "recipes": lambda results: recipes() + "\n",
+    "recipes": lambda results: recipes(results) + "\n",
     "results": lambda results: table(results) + "\n",
     "gains": lambda results: gains([g for groups in results.values() for g in groups]),
     "freeze points": lambda results: curves(

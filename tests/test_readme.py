@@ -9,7 +9,8 @@ from keras_tl import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("recipes/*.py")]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
+TEXTS = [*PAGES, *ROOT.glob("recipes/*.py")]
 
 
 def test_numbers_agree_with_the_result_files():
@@ -46,16 +47,16 @@ def test_the_shortest_way_in_python_is_that_of_the_package():
 
 
 def test_every_module_of_the_core_is_on_the_map():
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs/core.md").read_text()
     for path in (ROOT / "keras_tl").glob("*/[!_]*.py"):
         room = path.parent.name
         row = next(
             line
-            for line in readme.splitlines()
+            for line in page.splitlines()
             if line.startswith(f"| `keras_tl.{room}`")
         )
         if path.stem not in ("images", "progress"):
-            assert f"`{path.stem}`" in row, f"{room}.{path.stem} is not in the README"
+            assert f"`{path.stem}`" in row, f"{room}.{path.stem} is not in docs/core.md"
 
 
 def test_nothing_tells_of_the_machine_it_was_written_on():
@@ -63,3 +64,9 @@ def test_nothing_tells_of_the_machine_it_was_written_on():
     for path in [*TEXTS, *ROOT.glob("keras_tl/**/*.py"), *ROOT.glob("results/**/*.*")]:
         if "__pycache__" not in path.parts:
             assert not pattern.search(path.read_text()), path
+
+
+def test_every_link_between_pages_leads_somewhere():
+    for path in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
