@@ -24,32 +24,9 @@ Expected:
       10 labels, fine-tuning 0.631 (0.610 to 0.663, 5 seeds), 69 s each
       10 labels, L2-SP 0.632 (0.611 to 0.652, 5 seeds), 65 s each
       10 labels, DELTA 0.625 (0.603 to 0.643, 5 seeds), 78 s each
-      10 labels, BSS 0.606 (0.552 to 0.632, 5 seeds), 70 s each
-      10 labels, LoRA 0.633 (0.616 to 0.655, 5 seeds), 53 s each
-      25 labels, from scratch 0.229 (0.211 to 0.254, 5 seeds), 19 s each
-      25 labels, linear probe 0.664 (0.651 to 0.687, 5 seeds), 6.3 s each
-      25 labels, fine-tuning 0.719 (0.703 to 0.734, 5 seeds), 64 s each
-      25 labels, L2-SP 0.720 (0.706 to 0.733, 5 seeds), 56 s each
-      25 labels, DELTA 0.689 (0.681 to 0.699, 5 seeds), 63 s each
-      25 labels, BSS 0.722 (0.713 to 0.728, 5 seeds), 59 s each
-      25 labels, LoRA 0.715 (0.703 to 0.725, 5 seeds), 47 s each
-      100 labels, from scratch 0.242 (0.234 to 0.251, 5 seeds), 17 s each
-      100 labels, linear probe 0.723 (0.703 to 0.737, 5 seeds), 3.1 s each
-      100 labels, fine-tuning 0.805 (0.799 to 0.814, 5 seeds), 69 s each
-      100 labels, L2-SP 0.808 (0.797 to 0.814, 5 seeds), 59 s each
-      100 labels, DELTA 0.754 (0.744 to 0.759, 5 seeds), 71 s each
-      100 labels, BSS 0.813 (0.808 to 0.817, 5 seeds), 66 s each
-      100 labels, LoRA 0.779 (0.769 to 0.785, 5 seeds), 42 s each
       4955 s on 1 core, AMD EPYC with avx512_bf16
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
-    efficientnet_lite0, 96 px, penalties scaled by 0.1, cifar10_sample, 2,000 train,
-        1,500 test:
-      10 labels, fine-tuning 0.631 (0.610 to 0.663, 5 seeds), 74 s each
-      10 labels, DELTA 0.626 (0.601 to 0.645, 5 seeds), 91 s each
-      25 labels, fine-tuning 0.719 (0.703 to 0.734, 5 seeds), 72 s each
-      25 labels, DELTA 0.693 (0.679 to 0.705, 5 seeds), 77 s each
-      1870 s on 1 core, AMD EPYC with avx512_bf16
-      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
+    more in docs/results.md
 Run:
     keras-tl run few_labels
     keras-tl run few_labels --labels 10 25 100 --seeds 5

@@ -9,19 +9,13 @@ Data: a sample of CIFAR-10 that travels with the package (2,000 training, 500
 validation, 1,500 test images of 32x32), or `--data FOLDER` with one sub-folder of
 images per class.
 Expected:
-    efficientnet_lite0, 128 px, mixed_bfloat16, cifar10_sample, 2,000 train, 1,500 test:
-      from scratch 0.440 ± 0.025 (0.432 to 0.456, 3 seeds)
-      frozen 0.813 ± 0.020 (0.809 to 0.815, 3 seeds)
-      fine-tuned 0.869 ± 0.017 (0.861 to 0.874, 3 seeds)
-      113 s (features 11 s, head 2 s, fine-tuning 73 s) on 2 cores, AMD EPYC with
-        avx512_bf16
-      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
     efficientnet_lite0, 128 px, cifar10_sample, 2,000 train, 1,500 test:
       from scratch 0.435 ± 0.025 (0.433 to 0.437, 3 seeds)
       frozen 0.816 ± 0.019 (0.815 to 0.819, 3 seeds)
       fine-tuned 0.876 ± 0.016 (0.873 to 0.881, 3 seeds)
       211 s on 2 cores, AMD EPYC
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
+    more in docs/results.md
 Run:
     keras-tl run quickstart
     keras-tl run quickstart --data my_photos --out runs/my_photos

@@ -17,19 +17,7 @@ Expected:
       fine-tuned 0.873 ± 0.006 (0.871 to 0.875, 3 seeds)
       2620 s on 2 cores, AMD EPYC
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
-    vgg16, vgg16_torchvision_notop.weights.h5, 96 px, mixed_bfloat16, augmented, 4
-        copies, cifar10, 45,000 train, 10,000 test:
-      frozen 0.831 ± 0.007
-      fine-tuned 0.929 ± 0.005
-      2566 s (features 1195 s, head 11 s, fine-tuning 1314 s) on 2 cores, AMD EPYC with
-        avx512_bf16
-      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
-    vgg16, vgg16_torchvision_notop.weights.h5, 96 px, cifar10, 45,000 train, 10,000
-        test:
-      frozen 0.833 ± 0.007
-      fine-tuned 0.912 ± 0.005
-      6382 s (69 % of the features found) on 2 cores, AMD EPYC
-      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-21
+    more in docs/results.md
 Run:
     keras-tl run vgg16_cifar10 --limit 10000
     keras-tl run vgg16_cifar10 --dataset cifar10_sample --augment flip_and_crop

@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 # Settings that say where a run was kept, not what it did.
 PLACES = ("seed", "out", "resume", "cache")
+# Most results in the docstring of a recipe.
+MOST_EXPECTED = 5
 # Facts about a recipe that it writes into the manifest of a run.
 FACTS = ("title", "model_name", "base", "compared")
 
@@ -322,15 +324,19 @@ def recipes(results: dict[str, list[list[dict]]]) -> str:
     return "\n".join(lines)
 
 
+def leading(groups: list[list[dict]]) -> list[dict]:
+    """Return the group of most seeds, and then with the fewest settings."""
+    return max(groups, key=lambda group: (len(group), -len(variant(group[0]))))
+
+
 def headline(groups: list[list[dict]]) -> tuple[str, str]:
     """Return the accuracy of what a recipe ends with, and its minutes.
 
-    Of several groups of runs it is the one of most seeds, and then with fewest settings
-    that have a name. A study has no single number.
+    A study has no single number.
     """
     if not groups:
         return "not measured", ""
-    chosen = max(groups, key=lambda group: (len(group), -len(variant(group[0]))))
+    chosen = leading(groups)
     seconds = sorted(record["seconds"] for record in chosen)[len(chosen) // 2]
     minutes = f"{max(1, round(seconds / 60))}"
     if "trials" in chosen[0]:
@@ -340,16 +346,19 @@ def headline(groups: list[list[dict]]) -> tuple[str, str]:
 
 
 def expected(groups: list[list[dict]]) -> str:
-    """Make the lines behind "Expected:" in a recipe's docstring."""
-    lines = []
-    for records in groups:
-        about = facts(records)
-        lines.append(f"{about['settings']}, {about['images']}:")
-        for name, value in rows(records):
-            if name != "majority class":
-                lines.append(f"  {name} {value}")
-        lines.append(f"  {about['seconds']} on {about['machine']}")
-        lines.append(f"  {about['keras']}, {about['tensorflow']}, {about['date']}")
+    """Make the lines behind "Expected:" in a recipe's docstring, those of one group."""
+    records = leading(groups)
+    about = facts(records)
+    values = [f"  {name} {value}" for name, value in rows(records)]
+    values = [line for line in values if not line.startswith("  majority class")]
+    lines = [
+        f"{about['settings']}, {about['images']}:",
+        *values[:MOST_EXPECTED],
+        f"  {about['seconds']} on {about['machine']}",
+        f"  {about['keras']}, {about['tensorflow']}, {about['date']}",
+    ]
+    if len(values) > MOST_EXPECTED or len(groups) > 1:
+        lines.append("more in docs/results.md")
     wrap = functools.partial(
         textwrap.wrap, width=88, initial_indent=" " * 4, subsequent_indent=" " * 8
     )

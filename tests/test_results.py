@@ -175,3 +175,39 @@ def test_a_marker_that_is_not_known_is_named(update, marker, message):
     kind = marker.partition(":")[0]
     with pytest.raises(SystemExit, match=message):
         update.filled(f"<!-- {marker} -->\n<!-- /{kind} -->", update.load())
+
+
+def run(accuracy, seconds=60.0, seed=0, **config):
+    found = {"accuracy": accuracy, "accuracy_interval": [accuracy, accuracy]}
+    metrics = {"majority_baseline": 0.1, "models": {"frozen": found, "tuned": found}}
+    return {
+        "metrics": metrics,
+        "seconds": seconds,
+        "seed": seed,
+        "date": "2026-01-02",
+        "config": {"backbone": "tiny", "dataset": "digits", **config},
+        "data": {"counts": {"train": 8, "test": 4}},
+        "machine": {"processor": "CPU", "cores": 2},
+        "versions": {"keras": "3", "tensorflow": "2"},
+    }
+
+
+def test_the_headline_is_what_a_recipe_ends_with_at_its_usual_settings(update):
+    usual = [run(0.5, seconds) for seconds in (50.0, 290.0, 310.0)]
+    other = [run(0.9, precision="mixed_bfloat16") for _ in range(3)]
+    assert update.headline([other, usual]) == ("0.500 ± 0.000, tuned", "5")
+    assert update.headline([[run(0.9)], usual])[0] == "0.500 ± 0.000, tuned"
+    assert update.headline([]) == ("not measured", "")
+
+
+def test_a_recipe_says_the_first_of_its_results_and_where_the_others_are(update):
+    shown = update.expected([[run(0.5)], [run(0.9, precision="mixed_bfloat16")]])
+    assert "frozen 0.500" in shown
+    assert "majority class" not in shown
+    assert "0.900" not in shown
+    assert shown.endswith("more in docs/results.md")
+    assert "more in" not in update.expected([[run(0.5)]])
+    many = [trial(0.5, 0.5, way=f"way {n}", seed=0) for n in range(9)]
+    record = run(0.5) | study(many, ["way"])
+    del record["metrics"]
+    assert update.expected([[record]]).count("way") == update.MOST_EXPECTED
