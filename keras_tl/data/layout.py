@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_tl import errors
+from keras_tl import config, errors
 from keras_tl.data import images
 
 LAYOUT = "FOLDER/CLASS/image.jpg, or FOLDER/train/CLASS/image.jpg with or without \
@@ -231,7 +231,9 @@ def _is_run(folder):
     # Unlike those of `Path`, these are false where there is no permission to look.
     if not os.path.isfile(folder / "config.json"):
         return False
-    return any(os.path.exists(folder / name) for name in ("manifest.json", "state"))
+    return any(
+        os.path.exists(folder / name) for name in ("manifest.json", config.STATE)
+    )
 
 
 def _is_usable(path):
@@ -299,10 +301,10 @@ class _Collected:
                 self.entries.append((path, split, _class_name(child)))
             if len(self.entries) > entries:
                 continue
-            reasons = {reason for _, reason in self.left_out[left_out:]}
-            if reasons == {_RUNS}:
+            of_child = self.left_out[left_out:]
+            if {reason for _, reason in of_child} == {_RUNS}:
                 continue
-            kinds = {path.suffix.lower() for path, _ in self.left_out[left_out:]}
+            kinds = {path.suffix.lower() for path, _ in of_child}
             unread = sorted(kinds & set(images.UNREAD_EXTENSIONS))
             if unread:
                 problem = f"holds no images but {', '.join(unread)}; save them as JPEG"

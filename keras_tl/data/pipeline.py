@@ -122,11 +122,13 @@ class Training:
 
         # Computed here and not by the dataset: TensorFlow optimizes what a dataset
         # computes again for each pass, which takes longer than an epoch of features.
+        example_weights = self._example_weights()
         with tf.device("CPU:0"):
-            batches = [tf.Variable(rows) for rows in self._batches(0)]
+            batches = [tf.Variable(r) for r in self._batches(0, example_weights)]
 
         def set_epoch(epoch):
-            for variable, rows in zip(batches, self._batches(epoch), strict=True):
+            new = self._batches(epoch, example_weights)
+            for variable, rows in zip(batches, new, strict=True):
                 variable.assign(rows)
 
         augment = self.augment if self.split.copies == 1 else None
@@ -135,7 +137,7 @@ class Training:
         )
         return dataset, set_epoch
 
-    def _batches(self, epoch):
+    def _batches(self, epoch, example_weights):
         """Return the places of an epoch's rows, their draws and their weights."""
         import tensorflow as tf
 
@@ -143,7 +145,7 @@ class Training:
         with tf.device("CPU:0"):
             places, draws = self._order(epoch)
             filled = np.arange(len(places)) < self._count
-            weights = tf.gather(self._example_weights(), places) * filled.astype("f4")
+            weights = tf.gather(example_weights, places) * filled.astype("f4")
             if split.beside:
                 others, other_draws = self._order_beside(epoch)
                 places = _in_turns(places, others)
@@ -330,19 +332,12 @@ def evaluation(
     import tensorflow as tf
 
     errors.check_at_least("batch_size", batch_size, 1)
-    steps = math.ceil(len(split) / batch_size)
-    rows = np.arange(steps * batch_size)
-    order = np.minimum(rows, len(split) - 1)
-    draws = np.zeros((len(rows), 0))
-    weights = np.where(rows < len(split), len(rows) / len(split), 0)
-    batches = [
-        tf.reshape(tf.cast(values, dtype), (steps, batch_size, *values.shape[1:]))
-        for values, dtype in (
-            (order, tf.int64),
-            (draws, tf.float32),
-            (weights, tf.float32),
-        )
-    ]
+    count, steps = len(split), math.ceil(len(split) / batch_size)
+    rows = np.arange(steps * batch_size).reshape(steps, batch_size)
+    places = np.minimum(rows, count - 1)
+    draws = np.zeros((steps, batch_size, 0), "float32")
+    weights = np.where(rows < count, rows.size / count, 0).astype("float32")
+    batches = [tf.constant(values) for values in (places, draws, weights)]
     return _read(batches, split, num_classes)
 
 

@@ -218,11 +218,15 @@ def _own(loss, label_smoothing):
 
 
 def _check_logits(model, logits):
-    """Refuse probabilities, by the last operation and, of softmax, by the numbers."""
-    _check_negative(model)
+    """Refuse what is no logits, by the last operation and softmax by the numbers."""
     activation = None
     if splitting.has_graph(model):
-        activation = splitting.ends_in(model, PROBABILITIES)
+        activation = splitting.ends_in(model, (*PROBABILITIES, *POSITIVE))
+    if activation in POSITIVE:
+        raise errors.InputError(
+            f"The model must return logits, positive and negative numbers; it ends in "
+            f"{activation}. Build its last layer without an activation."
+        )
     # Half precision has three digits.
     inside = (logits >= 0).all() and (logits <= 1).all() and logits.shape[-1] > 1
     if activation is None and inside and np.allclose(logits.sum(-1), 1, atol=0.01):
@@ -233,15 +237,6 @@ def _check_logits(model, logits):
             "logits: build its last layer without an activation, or replace it with "
             "`heads.replace`. The loss and the saved run apply softmax or sigmoid "
             "themselves."
-        )
-
-
-def _check_negative(model):
-    activation = splitting.has_graph(model) and splitting.ends_in(model, POSITIVE)
-    if activation:
-        raise errors.InputError(
-            f"The model must return logits, positive and negative numbers; it ends in "
-            f"{activation}. Build its last layer without an activation."
         )
 
 

@@ -15,7 +15,7 @@ from keras_tl import errors
 from keras_tl.config import Run
 from keras_tl.data import pipeline
 from keras_tl.data.splits import Splits, class_weights, read_once
-from keras_tl.models import saving, splitting
+from keras_tl.models import freezing, saving, splitting
 from keras_tl.training import checks, features, schedules, selection, store, terms
 from keras_tl.training.checkpoint import Checkpoint
 from keras_tl.training.objectives import Objective, SingleLabel
@@ -236,8 +236,9 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
         print(f"{phase.name:>15}  left out", flush=True)
         return {}
     checks.check(model, splits, setup, phase)
-    trains = sum(weight.shape.num_elements() for weight in model.trainable_weights)
-    print(f"{phase.name:>15}  {trains:,} of {model.count_params():,} parameters train")
+    layers = freezing.report(model)
+    total = layers.trainable + layers.frozen
+    print(f"{phase.name:>15}  {layers.trainable:,} of {total:,} parameters train")
     part, data = precompute_frozen(model, splits, setup, test=False)
     checks.check_logits(part, data, setup)
     training = _training(data, setup)
