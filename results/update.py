@@ -147,42 +147,44 @@ def setting(name: str, value: str | int) -> str:
 
 def freeze_points(trials: list[dict]) -> list[tuple[str, str]]:
     """Return for each number of images the ends, and what validation chose."""
-    found = []
+    lines = []
     for images in sorted({trial["images"] for trial in trials}):
         of_size = [trial for trial in trials if trial["images"] == images]
         best = study.choose(of_size, ["images"], ["blocks"])[0]["blocks"]
         summaries = study.summarize(of_size, ["blocks"])
         last = max(row["blocks"] for row in summaries)
         for row in summaries:
-            blocks, what = row["blocks"], []
-            what += ["the head alone"] if not blocks else []
-            what += ["everything"] if blocks == last else []
-            what += [f"the last {blocks} blocks"] if 0 < blocks < last else []
-            what += ["chosen by validation"] if blocks == best else []
+            blocks, names = row["blocks"], []
+            names += ["the head alone"] if not blocks else []
+            names += ["everything"] if blocks == last else []
+            names += [f"the last {blocks} blocks"] if 0 < blocks < last else []
+            names += ["chosen by validation"] if blocks == best else []
             if blocks in (0, best, last):
-                name = f"{images:,} images: {', '.join(what)}"
-                found.append((name, over_seeds(row)))
-    return found
+                name = f"{images:,} images: {', '.join(names)}"
+                lines.append((name, over_seeds(row)))
+    return lines
 
 
 def over_seeds(row: dict, of: str = "seeds") -> str:
     """Format a row of `study.summarize`: mean, and range over its seeds or folds."""
-    said = f"{row['mean']:.3f}"
+    text = f"{row['mean']:.3f}"
     if row["seeds"] == 1:
-        return said
-    return f"{said} ({row['low']:.3f} to {row['high']:.3f}, {row['seeds']} {of})"
+        return text
+    return f"{text} ({row['low']:.3f} to {row['high']:.3f}, {row['seeds']} {of})"
 
 
 def accuracy(records: list[dict], model: str) -> str:
     """Format a test accuracy: mean, half its 95 % interval, range over seeds."""
-    found = [record["metrics"]["models"][model] for record in records]
-    intervals = [result["accuracy_interval"] for result in found]
+    results = [record["metrics"]["models"][model] for record in records]
+    intervals = [result["accuracy_interval"] for result in results]
     half = np.mean([(high - low) / 2 for low, high in intervals])
-    summary = seed_summary([result["accuracy"] for result in found])
+    summary = seed_summary([result["accuracy"] for result in results])
     text = f"{summary['mean']:.3f} ± {half:.3f}"
-    if len(found) == 1:
+    if len(results) == 1:
         return text
-    return f"{text} ({summary['min']:.3f} to {summary['max']:.3f}, {len(found)} seeds)"
+    return (
+        f"{text} ({summary['min']:.3f} to {summary['max']:.3f}, {len(results)} seeds)"
+    )
 
 
 def facts(records: list[dict]) -> dict[str, str]:
@@ -197,13 +199,13 @@ def facts(records: list[dict]) -> dict[str, str]:
     median = by_time[len(by_time) // 2]
     time = f"{median['seconds']:.0f} s"
     parts = median.get("seconds_of_parts") or {}
-    said = [f"{name} {seconds:.0f} s" for name, seconds in parts.items()]
+    durations = [f"{name} {seconds:.0f} s" for name, seconds in parts.items()]
     if not first_runs:
         features = median["features"]
         share = features["found"] / (features["found"] + features["made"])
-        said.append(f"{100 * share:.0f} % of the features found")
-    if said:
-        time += f" ({', '.join(said)})"
+        durations.append(f"{100 * share:.0f} % of the features found")
+    if durations:
+        time += f" ({', '.join(durations)})"
     machine = first["machine"]
     processor, cores = machine["processor"], machine["cores"]
     if machine.get("instructions"):
@@ -264,8 +266,10 @@ def curves(groups: list[list[dict]]) -> str:
     lines = [] if groups else ["Not measured yet."]
     for (record,) in groups:
         about = facts([record])
-        found = study.summarize(record["trials"], ["blocks", "trainable", "images"])
-        sizes = sorted({row["images"] for row in found})
+        rows_of_study = study.summarize(
+            record["trials"], ["blocks", "trainable", "images"]
+        )
+        sizes = sorted({row["images"] for row in rows_of_study})
         lines += [
             f"{about['images']}; {about['settings']}; {about['seconds']} on "
             f"{about['machine']}, {about['keras']}, {about['date']}:",
@@ -276,16 +280,16 @@ def curves(groups: list[list[dict]]) -> str:
             "| --- | --- |" + " --- | --- |" * len(sizes),
         ]
         for blocks, trainable in dict.fromkeys(
-            (row["blocks"], row["trainable"]) for row in found
+            (row["blocks"], row["trainable"]) for row in rows_of_study
         ):
             cells = [
                 f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f}) | "
                 f"{row['seconds']:.0f}"
-                for row in found
+                for row in rows_of_study
                 if row["blocks"] == blocks
             ]
-            what = blocks or "0, the head alone"
-            lines.append(f"| {what} | {trainable:,} | {' | '.join(cells)} |")
+            name = blocks or "0, the head alone"
+            lines.append(f"| {name} | {trainable:,} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -325,8 +329,12 @@ def recipes(results: dict[str, list[list[dict]]]) -> str:
 
 
 def leading(groups: list[list[dict]]) -> list[dict]:
-    """Return the group of most seeds, and then with the fewest settings."""
-    return max(groups, key=lambda group: (len(group), -len(variant(group[0]))))
+    """Return the group of most seeds, then of the fewest settings, then the first."""
+
+    def rank(group):
+        return len(group), -variant(group[0]).count("-")
+
+    return max(groups, key=rank)
 
 
 def headline(groups: list[list[dict]]) -> tuple[str, str]:

@@ -217,5 +217,5 @@ def test_the_folder_of_keras_is_the_one_that_keras_takes(monkeypatch, tmp_path):
             patch.delenv("KERAS_HOME", raising=False)
             patch.setenv(name, str(value))
             # Keras decides when this module is loaded.
-            kerass = runpy.run_path(str(module))["keras_home"]()
-            assert kerass == str(environment.keras_folder())
+            theirs = runpy.run_path(str(module))["keras_home"]()
+            assert theirs == str(environment.keras_folder())

@@ -178,8 +178,8 @@ def test_a_marker_that_is_not_known_is_named(update, marker, message):
 
 
 def run(accuracy, seconds=60.0, seed=0, **config):
-    found = {"accuracy": accuracy, "accuracy_interval": [accuracy, accuracy]}
-    metrics = {"majority_baseline": 0.1, "models": {"frozen": found, "tuned": found}}
+    result = {"accuracy": accuracy, "accuracy_interval": [accuracy, accuracy]}
+    metrics = {"majority_baseline": 0.1, "models": {"frozen": result, "tuned": result}}
     return {
         "metrics": metrics,
         "seconds": seconds,
@@ -198,6 +198,9 @@ def test_the_headline_is_what_a_recipe_ends_with_at_its_usual_settings(update):
     assert update.headline([other, usual]) == ("0.500 ± 0.000, tuned", "5")
     assert update.headline([[run(0.9)], usual])[0] == "0.500 ± 0.000, tuned"
     assert update.headline([]) == ("not measured", "")
+    # The number of settings decides, not the length of their names.
+    sample = run(0.4) | {"config": {"backbone": "tiny", "dataset": "cifar10_sample"}}
+    assert update.headline([[sample], [run(0.9)]])[0] == "0.400 ± 0.000, tuned"
 
 
 def test_a_recipe_says_the_first_of_its_results_and_where_the_others_are(update):
