@@ -193,12 +193,27 @@ def test_a_finished_run_trains_on_where_it_ended(tmp_path):
     with pytest.raises(errors.InputError, match="trained on other data"):
         recipe.main(recipe.Config(out=tmp_path / "third", **more | {"limit": 30}))
     assert not (tmp_path / "third").exists()
-    # A backbone that has been fine-tuned is not called frozen.
-    assert recipe.Config(start_from=tmp_path / "first").before_tuning != "frozen"
     with pytest.raises(errors.InputError, match="folder of a finished run"):
         recipe.Config(start_from=tmp_path / "absent")
     with pytest.raises(errors.InputError, match="another model"):
         recipe.main(recipe.Config(out=tmp_path / "fourth", **more | {"image_size": 40}))
+
+
+@pytest.mark.slow
+def test_a_backbone_that_has_been_fine_tuned_is_not_called_frozen(tmp_path):
+    recipe = importlib.import_module("recipes.quickstart")
+    sizes = SIZES["quickstart"] | {"scratch_epochs": 0}
+    first = recipe.main(recipe.Config(out=tmp_path / "first", **sizes))
+    more = sizes | {"start_from": tmp_path / "first", "epochs": 0}
+    second = recipe.main(recipe.Config(out=tmp_path / "second", **more))
+    *_, ended = first["models"].values()
+    (name, begun), *_ = second["models"].items()
+    assert name == "head trained on"
+    assert begun["cross_entropy"] == pytest.approx(ended["cross_entropy"], rel=1e-4)
+    model = {"image_size": 64, "backbone": "mobilenet", "weights": None}
+    with pytest.raises(errors.InputError, match="another model"):
+        recipe.main(recipe.Config(out=tmp_path / "third", **more | model))
+    assert not (tmp_path / "third").exists()
 
 
 @pytest.mark.parametrize(
@@ -467,7 +482,6 @@ def test_the_options_of_training_are_those_of_every_recipe(tmp_path):
     recipe = importlib.import_module("recipes.vgg16_cifar10")
     options = {"find_rate": True, "class_weights": True, "tensorboard": True}
     options |= {"choose_by": "last", "precision": "mixed_bfloat16"}
-    options |= {"fine_tune_epochs": 0}
     run = tmp_path / "run"
     try:
         recipe.main(recipe.Config(out=run, **SIZES["vgg16_cifar10"] | options))
@@ -476,7 +490,7 @@ def test_the_options_of_training_are_those_of_every_recipe(tmp_path):
     assert (run / "learning_rates.png").exists()
     assert list((run / "tensorboard").rglob("events*"))
     with open(run / "history.csv", newline="") as file:
-        assert [row["kept"] for row in csv.DictReader(file)] == ["1.0"]
+        assert [row["kept"] for row in csv.DictReader(file)] == ["1.0", "1.0"]
 
 
 @pytest.mark.slow

@@ -307,7 +307,7 @@ def damage(path, draw):
 
 @settings(
     deadline=None,
-    max_examples=60,
+    max_examples=150,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.data())

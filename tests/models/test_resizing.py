@@ -13,7 +13,7 @@ def images(size):
     return np.random.default_rng(0).integers(0, 256, (2, size, size, 3), "uint8")
 
 
-# One of each way to preprocess and to pad; the others in slow tests only.
+# Every other way to preprocess and to pad is in slow tests only.
 FAST = ["efficientnet_lite0", "vgg16"]
 SLOW = [
     "mobilenet_v3_small",

@@ -240,7 +240,7 @@ def kept_phase(tmp_path_factory):
     return path.read_bytes(), model, restored(path, model)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=400)
 @given(st.data())
 def test_a_damaged_state_restores_the_same_or_is_named(kept_phase, data):
     content, model, wanted = kept_phase
