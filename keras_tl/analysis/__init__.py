@@ -7,6 +7,8 @@
 - `summary`: The results of a run side by side: on the test split, as a table, as
   figures.
 - `figures`: Figures of a run: curves, confusion, predictions, comparison.
+- `gallery`: Look at examples: of each class, augmented, and those that a model gets
+  wrong.
 - `report`: A run on one page: an HTML file that needs nothing else, to read, print or
   send.
 - `probe`: Classifiers on frozen features: logistic regression, nearest neighbours, SVM.

@@ -211,6 +211,40 @@ def confusion(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     return figure
 
 
+def grid(
+    examples: np.ndarray | Sequence[str],
+    titles: Sequence[str],
+    framed: Sequence[bool] | None = None,
+    columns: int = 4,
+) -> Figure:
+    """Draw examples in a grid, row by row.
+
+    Args:
+        examples: Images, uint8 RGB `(n, height, width, 3)`, or texts.
+        titles: Text above each example, `(n,)`.
+        framed: Whether each example gets a thick dashed frame, `(n,)`.
+        columns: Most examples beside each other.
+    """
+    count = len(examples)
+    errors.check_at_least("len(examples)", count, 1)
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    side = min(1.9, 9.6 / columns)
+    figure = _figure(side * columns, (side + 0.25) * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in panels:
+        axes.set_axis_off()
+    for index, (axes, title) in enumerate(zip(panels[:count], titles, strict=True)):
+        _show(axes, examples[index])
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        if framed is not None and framed[index]:
+            style = {"color": VERMILLION, "linewidth": 2.5, "linestyle": "--"}
+            axes.spines[:].set(visible=True, **style)
+        axes.set_title(title, fontsize=8.5, color=INK, parse_math=False)
+    return figure
+
+
 def predictions(
     examples: np.ndarray | Sequence[str],
     probabilities: np.ndarray,
@@ -229,27 +263,20 @@ def predictions(
     """
     count = min(count, len(examples))
     errors.check_at_least("count", count, 1)
-    columns = min(4, count)
-    rows = -(-count // columns)
-    figure = _figure(1.9 * columns, 2.15 * rows)
-    for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axes.set_axis_off()
-        if index >= count:
-            continue
-        best = int(probabilities[index].argmax())
-        text = f"{_short(class_names[best], 18)} {probabilities[index, best]:.0%}"
-        _show(axes, examples[index])
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-        if labels is not None:
-            truth, right = class_names[labels[index]], best == labels[index]
-            text += "\nright" if right else f"\nwrong: {_short(truth, 16)}"
-            if not right:
-                axes.spines[:].set(
-                    visible=True, color=VERMILLION, linewidth=2.5, linestyle="--"
-                )
-        axes.set_title(text, fontsize=8.5, color=INK, parse_math=False)
-    return figure
+    best = probabilities[:count].argmax(axis=1)
+    titles = [
+        f"{_short(class_names[label], 18)} {probabilities[row, label]:.0%}"
+        for row, label in enumerate(best)
+    ]
+    if labels is None:
+        return grid(examples[:count], titles)
+    wrong = best != np.asarray(labels[:count])
+    for row, label in enumerate(labels[:count]):
+        truth = (
+            f"wrong, it is {_short(class_names[label], 16)}" if wrong[row] else "right"
+        )
+        titles[row] += f"\n{truth}"
+    return grid(examples[:count], titles, wrong)
 
 
 def _show(axes, example):
@@ -352,6 +379,33 @@ def lines(
     figure.legend(
         loc="outside lower center", ncols=min(len(series), 4), frameon=False, fontsize=9
     )
+    return figure
+
+
+def layers(rows: Sequence[tuple[str, str, int, bool]]) -> Figure:
+    """Draw the layers of a model, from input to output: which train, which are frozen.
+
+    Args:
+        rows: Name, class, number of parameters and whether it trains, of each layer, as
+            `freezing.report(model).rows` has them.
+    """
+    errors.check_at_least("len(rows)", len(rows), 1)
+    figure = _figure(8, 2.6)
+    axes = figure.subplots()
+    _tidy(axes, "Layer, from input to output", "Parameters")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    counts = np.array([count for _, _, count, _ in rows])
+    trains = np.array([trains for _, _, _, trains in rows])
+    places = np.arange(1, len(rows) + 1)
+    for name, chosen, style in (
+        ("frozen", ~trains, {"color": LINE, "edgecolor": "#999999"}),
+        ("trains", trains, {"color": BLUE}),
+    ):
+        noun = "layer" if chosen.sum() == 1 else "layers"
+        label = f"{name}: {chosen.sum()} {noun}, {counts[chosen].sum():,} parameters"
+        axes.bar(places[chosen], counts[chosen], width=0.8, label=label, **style)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from keras_tl import progress
-from keras_tl.analysis import evaluation, figures, multi_label, regression
+from keras_tl.analysis import evaluation, figures, gallery, multi_label, regression
 from keras_tl.data.splits import NOUNS, Split, Splits
 from keras_tl.training.objectives import Objective, SingleLabel
 
@@ -272,24 +272,12 @@ def save_figures(
         drawn["curves"] = figures.curves(merge(histories), phases, metric)
     if own.labels.ndim == 1:
         drawn["confusion"] = figures.confusion(own.confusion, own.class_names)
-        drawn["predictions"] = _predictions(own, test_split)
+        drawn["predictions"] = gallery.predictions(own, test_split)
     elif own.charts():
         drawn["predictions"] = own.charts()[0][0]
     for name, figure in drawn.items():
         if figure is not None:
             figures.save(figure, folder / f"{name}.png")
-
-
-def _predictions(own, test_split):
-    # From all over it: folders come sorted by class.
-    count = len(test_split)
-    shown = np.unique(np.linspace(0, count - 1, min(12, count)).astype(int))
-    examples = test_split.inputs.preview(shown, 128)
-    if examples is None:
-        return None
-    return figures.predictions(
-        examples, own.answers()[shown], own.class_names, own.labels[shown]
-    )
 
 
 def merge(histories: Histories) -> dict[str, list[float]]:

@@ -156,3 +156,10 @@ def test_fonts_of_the_machine_are_taken_for_what_matplotlib_lacks(
     figures.render(figure, tmp_path / "a.png")
     families = {tuple(t.get_fontfamily()) for t in figure.findobj(mpl.text.Text)}
     assert families == {("DejaVu Sans", "Noto Sans CJK JP")}
+
+
+def test_the_picture_of_layers_tells_what_trains_from_what_is_frozen():
+    rows = [("a", "Dense", 300, False), ("b", "Dense", 20, True)]
+    shown = texts(figures.layers(rows))
+    assert "frozen: 1 layer, 300 parameters" in shown
+    assert "trains: 1 layer, 20 parameters" in shown

@@ -1,0 +1,103 @@
+"""Look at examples: of each class, augmented, and those that a model gets wrong."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_tl import errors
+from keras_tl.analysis import figures
+from keras_tl.analysis.evaluation import Evaluation
+from keras_tl.data import pipeline
+from keras_tl.data.splits import Split
+
+SIDE = 128  # Largest side of a picture, in pixels.
+
+
+def samples(split: Split, class_names: tuple[str, ...], *, count: int = 16) -> Figure:
+    """Draw examples of a split, as many of each class as possible, with their labels.
+
+    Args:
+        split: Images or texts.
+        class_names: One per class.
+        count: Most examples to show.
+    """
+    order = np.argsort(split.labels, kind="stable")
+    places = np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)
+    chosen = order[places]
+    titles = [class_names[label] for label in split.labels[chosen]]
+    columns = 4 if split.inputs.kind == "text" else 8
+    return figures.grid(_preview(split, chosen), titles, columns=columns)
+
+
+def augmented(
+    split: Split,
+    augment: pipeline.Augmentation,
+    *,
+    seed: int = 0,
+    count: int = 3,
+    epochs: int = 5,
+) -> Figure:
+    """Draw images as they are, and what the first epochs of training make of them.
+
+    Args:
+        split: Training images, at the size at which they are augmented.
+        augment: See `pipeline.Training`.
+        seed: Seed of the run.
+        count: Number of images, of the first.
+        epochs: Number of epochs.
+    """
+    few = split.take(range(min(count, len(split))))
+    copies = pipeline.with_copies(few, augment, seed, epochs)
+    # Copies stand one epoch after the other.
+    changed = copies.read(range(len(copies))).clip(0, 255).astype("uint8")
+    images, titles = [], []
+    for row, image in enumerate(few.read(range(len(few)))):
+        images += [image.clip(0, 255).astype("uint8"), *changed[row :: len(few)]]
+        titles += ["as it is", *(f"epoch {epoch + 1}" for epoch in range(epochs))]
+    return figures.grid(images, titles, columns=epochs + 1)
+
+
+def predictions(result: Evaluation, split: Split, *, count: int = 12) -> Figure | None:
+    """Draw examples from all over a split, with what a model answers.
+
+    Args:
+        result: Evaluation of the model on the split.
+        split: The examples.
+        count: Most examples to show.
+
+    Returns:
+        The figure; `None` where the examples cannot be shown to people.
+    """
+    # Folders come sorted by class.
+    places = np.linspace(0, len(split) - 1, min(count, len(split)))
+    return _answers(result, split, np.unique(places.astype(int)))
+
+
+def mistakes(result: Evaluation, split: Split, *, count: int = 12) -> Figure | None:
+    """Draw the most confident wrong predictions, the worst first.
+
+    Args:
+        result: Evaluation of the model on the split.
+        split: The examples.
+        count: Most examples to show.
+
+    Returns:
+        The figure; `None` where nothing is wrong, or cannot be shown to people.
+    """
+    chosen = [index for index, *_ in result.mistakes(count)]
+    return _answers(result, split, chosen) if chosen else None
+
+
+def _answers(result, split, chosen):
+    examples = split.inputs.preview(chosen, SIDE)
+    if examples is None:
+        return None
+    return figures.predictions(
+        examples, result.answers()[chosen], result.class_names, result.labels[chosen]
+    )
+
+
+def _preview(split, chosen):
+    examples = split.inputs.preview(chosen, SIDE)
+    if examples is None:
+        raise errors.expected("split", "hold images or texts", split.inputs.kind)
+    return examples
