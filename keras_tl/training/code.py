@@ -8,6 +8,7 @@ import sysconfig
 import types
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -138,7 +139,25 @@ def _is_installed(value):
     if file is None:
         # Built in; what is typed into an interpreter has no file either.
         return value.__module__ in sys.builtin_module_names
-    return file.startswith(_LIBRARIES)
+    name = value.__module__.partition(".")[0]
+    top = sys.modules.get(name)
+    places = [*getattr(top, "__path__", ()), getattr(top, "__file__", None) or file]
+    home = Path(places[0]).parent
+    return file.startswith(_LIBRARIES) or _is_of_distribution(name, home)
+
+
+@functools.cache
+def _is_of_distribution(name, home):
+    """Return whether pip has installed a package into a folder of the user's choice.
+
+    `pip install --user` and `--target` do.
+    """
+    starts = (f"{name}/", f"{name}.py,")
+    for record in home.glob("*.dist-info/RECORD"):
+        with open(record, encoding="utf-8") as file:
+            if any(line.startswith(starts) for line in file):
+                return True
+    return False
 
 
 def _version(module):
