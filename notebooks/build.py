@@ -3,15 +3,16 @@
     python notebooks/build.py                     those whose source has changed
     python notebooks/build.py NAME...             these
     python notebooks/build.py --check             exit 1 where a stored one is stale
-    python notebooks/build.py NAME... --only-run  store nothing; exit 1 where one fails
+    python notebooks/build.py NAME... --only-run  store nothing, exit 1 where one fails
 
-Each `NAME.ipynb` companions the recipe NAME. Its source is `NAME.py`, in jupytext's
-percent format, or `template.py`, filled for the recipe.
+Each `NAME.ipynb` goes with the recipe NAME. Its source is `NAME.py`, in jupytext's
+percent format, or else `template.txt`, filled for the recipe.
 """
 
 import argparse
 import ast
 import os
+import re
 import sys
 import tempfile
 import time
@@ -19,18 +20,83 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
+
+from keras_tl.data import datasets
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes"
 NOTEBOOKS = ROOT / "notebooks"
 MOST_BYTES = 1_000_000
-# Settings in the notebooks that are made from the template.
-SMALL: dict[str, str] = {}
-# Settings instead of those in a notebook, where its data or weights would have to be
-# downloaded; for `--only-run`.
-OFFLINE: dict[str, str] = {}
+# What the notebooks that are made from the template differ in, besides the recipe.
+TEMPLATE = {
+    "DATA": "data = recipe.build_data(settings)",
+    "MODEL": "recipe.build_model(settings, len(data.class_names))",
+}
+SHORT = {
+    "cnn_cifar10": {
+        "SETTINGS": 'dataset="cifar10_sample", limit=1000, epochs=10',
+        "NEXT": "`quickstart` trains the same network beside a pretrained one. What do "
+        "twice as many images add, or twice as many epochs?",
+    },
+    "cross_validation": {
+        "SETTINGS": "limit=500, folds=5, leave_one_out=50",
+        "DATA": "data, pool, test = recipe.build_data(settings)",
+        "NEXT": "`fine_tune=True` fine-tunes in every fold, which takes minutes. How "
+        'far apart are the folds of your own images, `data="my_photos"`?',
+    },
+    "distillation": {
+        "SETTINGS": "limit=300, image_size=96, teacher_epochs=3, epochs=8, seeds=2",
+        "NEXT": "A higher `temperature` gives softer answers, and `label_weight=0` "
+        "leaves out the labels. Is the gain larger than the spread over the seeds?",
+    },
+    "feature_extraction": {
+        "SETTINGS": "limit=600, image_size=96",
+        "MODEL": "recipe.build_model(settings)[0]",
+        "NEXT": 'Other images: `dataset="digits"`. Is the best layer nearer to the '
+        "input when images are less like photographs?",
+    },
+    "gradual_unfreezing": {
+        "SETTINGS": "images=200, limit=400, rates=(1e-3,), seeds=1",
+        "NEXT": "One seed decides nothing: `seeds=5`. With `rates=(3e-4, 1e-3, 3e-3)` "
+        "each method gets the rate that suits it.",
+    },
+    "hyperparameter_search": {
+        "SETTINGS": "limit=400, trials=5, epochs=4",
+        "MODEL": "recipe.build_model(settings, len(data.class_names), recipe.DEFAULTS)",
+        "NEXT": "More `trials`. Why is the best accuracy on validation higher than the "
+        "one on the test images?",
+    },
+    "multi_task": {
+        "SETTINGS": 'data="pacs", limit=150, epochs=5, seeds=1',
+        "DATA": "data, domains = recipe.build_data(settings)",
+        "NEXT": "With `domain_weight=0.1` the second task matters less. Does the first "
+        "gain?",
+    },
+}
+# Settings instead of those in a notebook, for `--only-run`: nothing is downloaded, and
+# each takes less than a minute.
+OFFLINE = {
+    "few_labels": "labels=(2,), limit=60, image_size=64, steps=4, seeds=2",
+    "layer_freezing": "sizes=(20, 40), limit=60, image_size=64, epochs=1, seeds=1",
+    "quickstart": "limit=60, image_size=64, epochs=3, fine_tune_epochs=1, "
+    "scratch_epochs=2",
+    "resnet50_ants_bees": 'backbone="efficientnet_lite0", weights="imagenet", '
+    "image_size=64, epochs=2, decay_every=1",
+    "vgg16_cifar10": 'backbone="efficientnet_lite0", weights="imagenet", '
+    'preprocessing=None, unfreeze_from="block7a", limit=40, epochs=2, '
+    "fine_tune_epochs=1",
+}
+# Folders of photographs that notebooks expect; `--only-run` makes small ones.
+PHOTOS = {"resnet50_ants_bees": "hymenoptera_data"}
+
+# A section of a recipe's docstring, up to the next or to an empty line.
+SECTION = re.compile(
+    r"^([A-Z][a-z ]+):\s(.*?)(?=\n\n|\n[A-Z][a-z ]+:\s|\Z)", re.MULTILINE | re.DOTALL
+)
 
 
 def names() -> list[str]:
@@ -40,22 +106,16 @@ def names() -> list[str]:
 
 def unexecuted(name: str) -> nbformat.NotebookNode:
     """Return the notebook of a recipe as its source has it, without outputs."""
-    path = NOTEBOOKS / f"{name}.py"
-    if path.exists():
-        source = path.read_text(encoding="utf-8")
-    else:
-        recipe = (RECIPES / f"{name}.py").read_text(encoding="utf-8")
-        title, *_ = ast.get_docstring(ast.parse(recipe)).splitlines()
-        source = (NOTEBOOKS / "template.py").read_text(encoding="utf-8")
-        for key, value in {
-            "NAME": name,
-            "TITLE": title.rstrip("."),
-            "SETTINGS": SMALL[name],
-        }.items():
-            source = source.replace(f"__{key}__", value)
+    path, slots = NOTEBOOKS / f"{name}.py", {}
+    if not path.exists():
+        path, slots = NOTEBOOKS / "template.txt", slots_of(name)
+    source = path.read_text(encoding="utf-8")
     cells = []
     for number, cell in enumerate(jupytext.reads(source, fmt="py:percent").cells):
-        new = getattr(nbformat.v4, f"new_{cell.cell_type}_cell")(cell.source)
+        text = cell.source
+        for slot, value in slots.items():
+            text = text.replace(f"__{slot}__", value)
+        new = getattr(nbformat.v4, f"new_{cell.cell_type}_cell")(text)
         new["id"] = f"cell-{number}"
         if "tags" in cell.metadata:
             new.metadata["tags"] = cell.metadata["tags"]
@@ -67,6 +127,21 @@ def unexecuted(name: str) -> nbformat.NotebookNode:
     notebook.nbformat_minor = 5
     nbformat.validate(notebook)
     return notebook
+
+
+def slots_of(name: str) -> dict[str, str]:
+    """Return what fills the template for a recipe: slot -> text."""
+    source = (RECIPES / f"{name}.py").read_text(encoding="utf-8")
+    docstring = ast.get_docstring(ast.parse(source))
+    title, *_ = docstring.splitlines()
+    sections = dict(re.findall(SECTION, docstring))
+    about = [
+        f"**{section}:** {sections[section].strip()}"
+        for section in ("Workflow", "What to learn from it", "Source")
+        if section in sections
+    ]
+    own = {"NAME": name, "TITLE": title.rstrip("."), "ABOUT": "\n\n".join(about)}
+    return TEMPLATE | SHORT[name] | own
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -97,6 +172,22 @@ def replace_settings(notebook: nbformat.NotebookNode, arguments: str) -> None:
         f"settings = dataclasses.replace(settings, **dict({arguments}))"
     )
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(source))
+
+
+def write_photos(folder: Path) -> None:
+    """Write a small folder of images: `train` and `val`, each with two classes.
+
+    The images are those of two classes of the sample of CIFAR-10.
+    """
+    sample = datasets.sample()
+    for name, split in {"train": sample.train, "val": sample.test}.items():
+        for class_name in ("cat", "dog"):
+            label = sample.class_names.index(class_name)
+            place = folder / name / class_name
+            place.mkdir(parents=True)
+            for index in np.flatnonzero(split.labels == label)[:20]:
+                image = Image.fromarray(split.read([index])[0])
+                image.save(place / f"{index}.png")
 
 
 def stale() -> dict[str, str]:
@@ -158,6 +249,8 @@ def main(arguments: list[str] | None = None) -> None:
             replace_settings(notebook, OFFLINE[name])
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as temporary:
+            if options.only_run and name in PHOTOS and options.folder is None:
+                write_photos(Path(temporary, PHOTOS[name]))
             try:
                 execute(notebook, options.folder or Path(temporary))
             except CellExecutionError as error:

@@ -63,7 +63,8 @@ gallery.samples(data.train, data.class_names)
 # but its filters meet shapes of the size they were made for.
 
 # %%
-sized = data.at_size(settings.image_size).map(splits.read_once)
+sized = data.at_size(settings.image_size)
+sized = sized.map(splits.read_once)  # Keeps the scaled images in memory.
 
 # %% [markdown]
 # ### What augmentation would do
@@ -82,7 +83,9 @@ gallery.augmented(sized.train, changes)
 # everything below it is frozen, with the statistics of its BatchNormalization.
 
 # %%
-model = recipe.build_model(settings, len(data.class_names))
+place, settings = placement.from_settings(settings)  # Sets the seed, too.
+with place.scope():
+    model = recipe.build_model(settings, len(data.class_names))
 layers = freezing.report(model)
 print(layers)
 figures.layers(layers.rows)
@@ -90,14 +93,15 @@ figures.layers(layers.rows)
 # %% [markdown]
 # What is frozen computes the same for an image in every epoch. So it runs once, and the
 # epochs of the head take a fraction of a second each. Training stops when the loss on
-# the validation images no longer falls; the ring in the figure marks the epoch whose
-# weights are kept.
+# the validation images no longer falls, at the latest after `epochs`; the ring in the
+# figure marks the epoch whose weights are kept.
 
 # %%
+# The folder of the results, and what all phases share.
 run = config.start_run(
     "quickstart", settings, time.perf_counter(), splits.describe(data)
 )
-setup = phases.setup(settings, placement.choose(), data, run)
+setup = phases.setup(settings, place, data, run)
 head = phases.fit(model, sized, setup, phases.Phase(settings.epochs))
 
 # %%
@@ -144,7 +148,8 @@ scratch, _ = recipe.train_from_scratch(settings, data, setup)
 # %% [markdown]
 # Only now is the test split read. Each accuracy comes with the interval in which it
 # would probably lie on other images of the same kind, and each model is compared with
-# the one above it on the same images: a difference inside the noise is called one.
+# the one above it, image by image: p is how often chance alone would give a difference
+# as large. Is the gain of fine-tuning certain with so few images?
 
 # %%
 models = {
@@ -171,7 +176,7 @@ figures.confusion(result.confusion, result.class_names)
 
 # %% [markdown]
 # These are the mistakes that the model is most sure of. Look for wrong labels, for two
-# things in one image, and for what the cutout hides.
+# things in one image, and for what the crop has cut off.
 
 # %%
 gallery.mistakes(result, data.test)

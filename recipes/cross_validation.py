@@ -49,7 +49,7 @@ from keras_tl.training.settings import TrainingSettings
 class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     """Cross-validation: use every labelled image for training and for validation."""
 
-    folds: int = 10  # Number of folds.
+    folds: int = 10  # Most folds; no more than images of the rarest class.
     leave_one_out: int = 200  # Images of which one at a time is left out; 0 is none.
     fine_tune: bool = False  # Also fine-tune in every fold.
     blocks: int = 2  # Blocks of the backbone to fine-tune, from the output back.
@@ -178,8 +178,14 @@ def show(rows, folder) -> None:
         row["folds"] = row.pop("seeds")
     study.show("Accuracy, mean and range of the folds", summaries)
     for row in summaries:
+        of_method = [each for each in rows if each["method"] == row["method"]]
+        right, count = (sum(r[name] for r in of_method) for name in ("right", "images"))
+        low, high = evaluation.wilson_interval(right, count)
         begin = next(begin for begin in ROWS if row["method"].startswith(begin))
-        print(f"{row['method']}: {ROWS[begin]}")
+        print(
+            f"{row['method']}: {right:,} of {count:,} right, {right / count:.3f}, 95 % "
+            f"interval {low:.3f} to {high:.3f}. {ROWS[begin]}"
+        )
     bars = [
         (
             f"{row['method']} {row['fold'] or ''}",
@@ -202,10 +208,13 @@ def main(settings: Config) -> dict:
     data, pool, test = build_data(settings)
     # Copies of an image are tested once, by a model that saw none of them.
     (copies,) = splits.copies(pool)
-    divided = folds.split(
-        pool.labels, settings.folds, groups=copies, seed=settings.seed
-    )
     _, first = np.unique(copies, return_index=True)
+    of_class = np.bincount(pool.labels[first])
+    count = min(settings.folds, max(2, int(of_class.min())))
+    if count < settings.folds:
+        rarest = data.class_names[of_class.argmin()]
+        print(f"{count} folds, since {rarest} has {of_class.min()} images in them.")
+    divided = folds.split(pool.labels, count, groups=copies, seed=settings.seed)
     divided = [(train, test[np.isin(test, first)]) for train, test in divided]
     # Two of each class: one to leave out, and another to learn from.
     least = 2 * len(np.unique(pool.labels))

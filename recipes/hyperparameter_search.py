@@ -17,8 +17,8 @@ Expected:
     efficientnet_lite0, 96 px, cifar10_sample, 2,000 train, 1,500 test:
       defaults 0.777 ± 0.021
       best of 12 trials 0.798 ± 0.020
-      330 s (features 15 s, best trial 13 s, 25 % of the features found) on 1 core, AMD
-        EPYC with avx512_bf16
+      330 s (features 15 s, best trial 13 s, 25 % of the features from the cache) on 1
+        core, AMD EPYC with avx512_bf16
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
 Run:
     pip install -e ".[search]"

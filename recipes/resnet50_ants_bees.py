@@ -18,8 +18,8 @@ Expected:
     resnet50, resnet50_notop.weights.h5, 224 px, hymenoptera, 208 train, 153 test:
       feature extractor 0.943 ± 0.038 (0.941 to 0.948, 3 seeds)
       fine-tuned 0.941 ± 0.038 (0.928 to 0.948, 3 seeds)
-      1128 s (features 0 s, fine-tuning 1078 s, 100 % of the features found) on 2 cores,
-        AMD EPYC with avx512_bf16
+      1128 s (features 0 s, fine-tuning 1078 s, 100 % of the features from the cache) on
+        2 cores, AMD EPYC with avx512_bf16
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-25
 Run:
     keras-tl run resnet50_ants_bees --data hymenoptera_data

@@ -19,6 +19,8 @@ import textwrap
 from collections import defaultdict
 from pathlib import Path
 
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
 import numpy as np
 
 from keras_tl import files
@@ -203,7 +205,7 @@ def facts(records: list[dict]) -> dict[str, str]:
     if not first_runs:
         features = median["features"]
         share = features["found"] / (features["found"] + features["made"])
-        durations.append(f"{100 * share:.0f} % of the features found")
+        durations.append(f"{100 * share:.0f} % of the features from the cache")
     if durations:
         time += f" ({', '.join(durations)})"
     machine = first["machine"]
@@ -240,25 +242,28 @@ def settings(record: dict) -> str:
 
 
 def table(results: dict[str, list[list[dict]]]) -> str:
-    """Make the table of results: one row per model of each group of runs."""
-    lines = [
-        "| recipe | setting | images | model | test accuracy | time of the run |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    machines = set()
+    """Make the tables of results: a heading for each recipe, a table for each group."""
+    lines = []
     for recipe, groups in sorted(results.items()):
-        for records in groups:
-            about = facts(records)
-            machines.add(
-                f"{about['machine']}; {about['keras']}, {about['tensorflow']}; "
-                f"{about['date']}"
-            )
-            head = [f"`{recipe}`", about["settings"], about["images"]]
-            for index, (model, value) in enumerate(rows(records)):
-                first = head if index == 0 else ["", "", ""]
-                time = about["seconds"] if index == 0 else ""
-                lines.append(f"| {' | '.join([*first, model, value, time])} |")
-    return "\n".join([*lines, "", f"Measured on {'; '.join(sorted(machines))}."])
+        lines += [f"### {recipe}", "", tables(groups)]
+    return "\n".join(lines).rstrip("\n")
+
+
+def tables(groups: list[list[dict]]) -> str:
+    """Make a table for each group of runs of a recipe, the leading one first."""
+    first = leading(groups)
+    lines = []
+    for records in [first, *(group for group in groups if group is not first)]:
+        about = facts(records)
+        lines += [
+            f"{about['settings']}; {about['images']}; {about['seconds']} on "
+            f"{about['machine']}; {about['keras']}, {about['tensorflow']}; "
+            f"{about['date']}:",
+            *("", "| model | test accuracy |", "| --- | --- |"),
+            *(f"| {model} | {value} |" for model, value in rows(records)),
+            "",
+        ]
+    return "\n".join(lines)
 
 
 def curves(groups: list[list[dict]]) -> str:
@@ -322,7 +327,8 @@ def recipes(results: dict[str, list[list[dict]]]) -> str:
     lines.append("| --- | --- | --- | --- |")
     for path in sorted((ROOT / "recipes").glob("[!_]*.py")):
         docstring = ast.get_docstring(ast.parse(path.read_text()))
-        cells = [f"`{path.stem}`", docstring.splitlines()[0]]
+        name = f"[`{path.stem}`](notebooks/{path.stem}.ipynb)"
+        cells = [name, docstring.splitlines()[0]]
         cells += headline(results.get(path.stem, []))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -9,7 +9,10 @@ from keras_tl import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")),
+    *ROOT.glob("docs/how_to/*.md"),
+]
 TEXTS = [*PAGES, *ROOT.glob("recipes/*.py")]
 
 
@@ -28,7 +31,7 @@ def test_every_command_that_is_shown_exists():
     found = 0
     for path in TEXTS:
         for command, name in re.findall(
-            r"^\s*(?:pip install -e \. && )?keras-tl (\w+) (\S+)",
+            r"^(?:    )?(?:pip install -e \. && )?keras-tl (\w+) (\S+)",
             path.read_text(),
             re.MULTILINE,
         ):
@@ -36,7 +39,7 @@ def test_every_command_that_is_shown_exists():
             if command in ("run", "show", "copy"):
                 assert name in cli.recipe_names(), f"{path}: keras-tl {command} {name}"
             else:
-                assert command in ("list", "predict"), f"{path}: keras-tl {command}"
+                assert command in ("list", "predict", "cache"), f"{path}: {command}"
     assert found >= 6
 
 
@@ -70,3 +73,15 @@ def test_every_link_between_pages_leads_somewhere():
     for path in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_each_page_that_says_how_answers_a_question_of_the_index():
+    index = (ROOT / "docs/how_to/index.md").read_text()
+    for path in ROOT.glob("docs/how_to/*.md"):
+        assert path.stem == "index" or f"]({path.name})" in index, path.name
+
+
+def test_each_recipe_is_an_answer_to_what_somebody_wants():
+    page = (ROOT / "docs/recipes.md").read_text()
+    for name in cli.recipe_names():
+        assert f"[{name}](../recipes/{name}.py)" in page

@@ -229,8 +229,10 @@ def grid(
     errors.check_at_least("len(examples)", count, 1)
     columns = min(columns, count)
     rows = -(-count // columns)
-    side = min(1.9, 9.6 / columns)
-    figure = _figure(side * columns, (side + 0.25) * rows)
+    width = height = min(1.9, 9.6 / columns)
+    if isinstance(examples[0], str):
+        width, height = 2.4, 1.2  # Inches: a text is wide, not high.
+    figure = _figure(width * columns, (height + 0.25) * rows)
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for axes in panels:
         axes.set_axis_off()
@@ -285,8 +287,8 @@ def _show(axes, example):
     if not isinstance(example, str):
         axes.imshow(example, interpolation="nearest")
         return
-    lines = textwrap.wrap(files.printable(example), 26, max_lines=7, placeholder=" ...")
-    style = {"va": "center", "ha": "center", "fontsize": 6.5, "color": INK}
+    lines = textwrap.wrap(files.printable(example), 33, max_lines=7, placeholder=" ...")
+    style = {"va": "center", "ha": "center", "fontsize": 7.5, "color": INK}
     axes.text(0.5, 0.5, "\n".join(lines), parse_math=False, **style)
     axes.set(xlim=(0, 1), ylim=(0, 1))
 

@@ -35,6 +35,7 @@ _ELSEWHERE = {
         ((False,), _PREPROCESSING),
     ),
     "zca_epsilon": ((1e-6,), _PREPROCESSING),
+    "rescale": ((None, 0, 1), _PREPROCESSING),
     "preprocessing_function": ((None,), _PREPROCESSING),
     "data_format": ((None, "channels_last"), "Images are channels_last here."),
     "validation_split": (
@@ -193,7 +194,6 @@ def image_data_generator(
     horizontal_flip: bool = False,
     vertical_flip: bool = False,
     brightness_range: tuple[float, float] | None = None,
-    rescale: float | None = None,
     legacy_axes: bool = False,
     **elsewhere: object,
 ) -> Augmentation:
@@ -224,8 +224,6 @@ def image_data_generator(
         horizontal_flip: Whether to swap left and right in half of the images.
         vertical_flip: Whether to swap top and bottom in half of the images.
         brightness_range: Lowest and highest factor of all pixels.
-        rescale: Factor of the result. Models of this project preprocess [0, 255]
-            themselves: normally `None`.
         legacy_axes: Whether to swap width and height and to miss the centre as the
             original does, to repeat what was measured with it.
         **elsewhere: Other arguments of `ImageDataGenerator`, at their defaults; an
@@ -234,7 +232,7 @@ def image_data_generator(
     Returns:
         Function from images `(batch, height, width, channels)` in [0, 255], uint8 or
         float, and draws `(batch, n)` with n >= 10, to float32 images of the same shape
-        in [0, 255], times `rescale`.
+        in [0, 255].
     """
     for name, value in elsewhere.items():
         if name not in _ELSEWHERE:
@@ -274,8 +272,6 @@ def image_data_generator(
             "be None or two numbers: 0 <= lowest <= highest",
             brightness_range,
         )
-    if rescale is not None and not (_is_number(rescale) and rescale > 0):
-        raise errors.expected("rescale", "be None or a number above 0", rescale)
 
     def augment(images, draws):
         import tensorflow as tf
@@ -288,7 +284,7 @@ def image_data_generator(
         )
         tx = _shift(width_shift_range, width, right)
         ty = _shift(height_shift_range, height, down)
-        images = warp.transform(
+        return warp.transform(
             images,
             theta=_between(-rotation_range, rotation_range, turn),
             tx=ty if legacy_axes else tx,
@@ -306,7 +302,6 @@ def image_data_generator(
             cval=cval,
             legacy_centre=legacy_axes,
         )
-        return images if rescale is None else images * float(rescale)
 
     return augment
 

@@ -96,6 +96,11 @@ class Training:
         return math.ceil(self._count / self._rows)
 
     @property
+    def full_steps(self) -> int:
+        """Number of batches in an epoch that are not filled up, at least 1."""
+        return max(1, self._count // self._rows)
+
+    @property
     def _count(self):
         """Number of examples that an epoch passes over once."""
         return len(self.split) // self.split.copies - self.split.beside

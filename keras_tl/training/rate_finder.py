@@ -1,5 +1,6 @@
 """Find a learning rate: train some steps with growing rates, and observe the loss."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -107,9 +108,11 @@ def _losses(trainer, training, rates):
     losses = []
 
     def batches():
-        for epoch in range(math.ceil(len(rates) / training.steps)):
+        # Without a batch that is filled up: its loss is smaller, by the rows that weigh
+        # nothing.
+        for epoch in range(math.ceil(len(rates) / training.full_steps)):
             set_epoch(epoch)
-            yield from dataset
+            yield from itertools.islice(dataset, training.full_steps)
 
     steps = progress.track(rates, "learning rates", len(rates))
     for rate, (x, y, weights) in zip(steps, batches(), strict=False):

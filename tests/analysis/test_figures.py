@@ -126,6 +126,18 @@ def test_texts_are_shown_as_images_are():
     )
 
 
+def test_a_long_text_stays_inside_its_panel():
+    long = "the plot of this film , which took me two hours , was dull " * 9
+    figure = figures.grid([long, "short"], ["negative", "positive"])
+    figure.draw_without_rendering()
+    panel = figure.axes[0]
+    (text,) = panel.texts
+    assert text.get_text().endswith("...")
+    around, inside = panel.get_window_extent(), text.get_window_extent()
+    assert around.x0 < inside.x0 < inside.x1 < around.x1
+    assert around.y0 < inside.y0 < inside.y1 < around.y1
+
+
 def test_a_metric_that_is_no_accuracy_is_not_in_percent():
     rows = [("small", 2.5, (2.0, 3.0))]
     shown = texts(figures.comparison(rows, "mean_absolute_error"))

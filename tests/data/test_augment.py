@@ -280,15 +280,9 @@ def test_brightness_is_within_one_level_of_the_reference(factor):
     assert found.max() <= 255
 
 
-def test_rescale_comes_last():
-    images, draws = random_images(4, (16, 16, 3)), random_draws(4)
-    raw = augment.image_data_generator(**ARTICLE, brightness_range=(0.5, 1.5))
-    scaled = augment.image_data_generator(
-        **ARTICLE, brightness_range=(0.5, 1.5), rescale=1 / 255
-    )
-    expected = raw(images, draws).numpy() / 255
-    assert 0.5 < expected.max() <= 1
-    np.testing.assert_allclose(scaled(images, draws), expected, rtol=1e-6)
+def test_pixels_that_would_be_scaled_twice_are_refused():
+    with pytest.raises(errors.InputError, match="Preprocessing belongs into the model"):
+        augment.image_data_generator(**ARTICLE, rescale=1 / 255)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -434,7 +428,6 @@ def test_the_articles_settings_in_the_pipeline():
         ("brightness_range", 0.5),
         ("brightness_range", (-1, 1)),
         ("brightness_range", (1.5, 0.5)),
-        ("rescale", 0),
         ("rescale", "1/255"),
     ],
 )

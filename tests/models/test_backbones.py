@@ -41,11 +41,24 @@ def test_contracts_are_those_of_imagenet_utils(mode):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-# The others are built in slow tests only.
 FAST = ["efficientnet_lite0", "vgg16"]
-EACH = [
-    pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in NAMES
+# One of each family; what sets apart the others of a family is their size.
+SLOW = [
+    *("vgg19", "resnet50", "resnet50_v2", "mobilenet", "mobilenet_v2"),
+    *("mobilenet_v3_small", "densenet121", "efficientnet_b0", "efficientnet_v2_b0"),
+    *("convnext_tiny", "inception_v3", "inception_resnet_v2", "nasnet_mobile"),
+    "xception",
 ]
+
+
+def _mark(name):
+    """Mark a test of a backbone by how often it is run."""
+    if name in FAST:
+        return ()
+    return pytest.mark.slow if name in SLOW else pytest.mark.exhaustive
+
+
+EACH = [pytest.param(name, marks=_mark(name)) for name in NAMES]
 
 
 def test_every_constructor_of_keras_applications_is_in_the_table():

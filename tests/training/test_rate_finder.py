@@ -56,6 +56,19 @@ def test_the_test_ends_where_the_loss_explodes(classifier, colours, here):
     assert np.isfinite(found.losses).all()
 
 
+def test_a_last_batch_that_is_not_full_makes_no_dip(colours, here):
+    # Equal logits: the loss of every image is the same.
+    image = keras.Input((8, 8, 3))
+    logits = keras.layers.Dense(3, kernel_initializer="zeros", name="logits")
+    model = keras.Model(image, logits(keras.layers.Flatten()(image)))
+    assert len(colours.train) % 16
+    setup = dataclasses.replace(here, batch_size=16)
+    tested = rate_finder.find(
+        model, colours, setup, phases.Phase(1), lowest=1e-12, highest=1e-11, steps=20
+    )
+    np.testing.assert_allclose(tested.losses, tested.losses[0], rtol=1e-5)
+
+
 def test_steepest_and_valley_are_those_of_fastai():
     # fastai.callback.schedule, `valley` and `steep`, on the smoothed losses.
     def valley(lrs, losses):
