@@ -150,6 +150,8 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
         # The kernel is a process of its own: it leaves nothing in the user's folders.
         for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
             os.environ[variable] = str(Path(temporary, variable.lower()))
+        # Optuna and KerasHub load tqdm, which would like to have ipywidgets.
+        os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
         NotebookClient(
             notebook,
             timeout=1200,
