@@ -47,8 +47,8 @@ RECIPE = """\
 
 {results}
 
-± is half of the 95 % interval over the test images; in brackets is the range over seeds or
-folds.
+± is half of the 95 % interval over the test images; in brackets is the range over seeds
+or folds.
 
 ## Settings
 
