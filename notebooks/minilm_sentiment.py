@@ -17,12 +17,12 @@
 #
 # Two folders have to be beside this notebook. `SST-2` is the
 # [Stanford Sentiment Treebank](https://aclanthology.org/D13-1170/) as the benchmark
-# GLUE has it; its `test.tsv` has no labels and has to be removed. `all-MiniLM-L6-v2` is
+# GLUE has it; its `test.tsv`, without labels, is left out. `all-MiniLM-L6-v2` is
 # the encoder, under the licence Apache-2.0.
 #
 # ```
 # curl -O https://dl.fbaipublicfiles.com/glue/data/SST-2.zip
-# unzip SST-2.zip && rm SST-2/test.tsv
+# unzip SST-2.zip
 # pip install huggingface_hub
 # hf download sentence-transformers/all-MiniLM-L6-v2 --local-dir all-MiniLM-L6-v2
 # ```

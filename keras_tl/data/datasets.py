@@ -175,7 +175,8 @@ def from_tables(
 
     Args:
         folder: Holds `train.tsv` and, for the test, `test.tsv` or `dev.tsv`, or the
-            same as `.csv`; without a table for the test, it is drawn from train.
+            same as `.csv`. One without labels, as `test.tsv` of GLUE, is left out;
+            without a table for the test, it is drawn from train.
         validation: Share of the training texts drawn for validation, in (0, 1).
         seed: Seed of the drawing.
 
@@ -186,11 +187,14 @@ def from_tables(
         InputError: No table of training texts, what `text.from_table` refuses, or a
             label of the test that training does not have.
     """
-    paths = {name: _table(Path(folder), names) for name, names in TABLES.items()}
-    if paths["train"] is None:
+    paths = {name: _tables(Path(folder), names) for name, names in TABLES.items()}
+    if not paths["train"]:
         raise errors.expected(
             "data", "be a folder with train.tsv or train.csv in it", str(folder)
         )
+    labelled = [path for path in paths["test"] if "label" in text.columns(path)]
+    left_out = [path.name for path in paths["test"] if path not in labelled]
+    paths = {"train": paths["train"][0], "test": next(iter(labelled), None)}
     tables = {n: text.from_table(path) for n, path in paths.items() if path}
     class_names = sorted(set(tables["train"][1]))
     extra = sorted(set(tables.get("test", ((), ()))[1]) - set(class_names))
@@ -208,13 +212,15 @@ def from_tables(
     )
     test = f"test is {paths['test'].name}, " if paths["test"] else ""
     origin = f"Tables in {Path(folder).name}: {test}{splits.origin}"
+    if left_out:
+        origin += f" Left out, since without labels: {', '.join(left_out)}."
     return replace(splits, origin=origin)
 
 
-def _table(folder, names) -> Path | None:
-    """Return the first table of one of the names, if there is one."""
+def _tables(folder, names) -> list[Path]:
+    """List the tables of some names, in the order of the names."""
     paths = [folder / f"{name}{end}" for name in names for end in text.DELIMITERS]
-    return next((path for path in paths if path.is_file()), None)
+    return [path for path in paths if path.is_file()]
 
 
 def _three(given, test, class_names, validation, test_share, seed) -> Splits:

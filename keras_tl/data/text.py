@@ -4,10 +4,11 @@ Tokens are made by Hugging Face's `tokenizers`, of the extra `text`; neither Ten
 nor KerasHub is needed for them.
 """
 
+import contextlib
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -211,29 +212,45 @@ def from_table(
             or label, with its line.
     """
     path = Path(path)
+    texts, labels = [], []
+    with _open_table(path) as rows:
+        text = _check_columns(path, rows.fieldnames or [], text, label)
+        for row in rows:
+            if not (row[text] or "").strip() or not (row[label] or "").strip():
+                raise errors.InputError(
+                    f"{path}, line {rows.line_num}: text and label must not be "
+                    f"empty. Received: {row[text]!r}, {row[label]!r}."
+                )
+            texts.append(row[text])
+            labels.append(row[label].strip())
+    return Texts(tuple(texts)), labels
+
+
+def columns(path: Path | str) -> list[str]:
+    """Return the names of the columns of a table, see `from_table`.
+
+    Raises:
+        InputError: No such file, or another encoding.
+    """
+    with _open_table(Path(path)) as rows:
+        return list(rows.fieldnames or [])
+
+
+@contextlib.contextmanager
+def _open_table(path: Path) -> Iterator[csv.DictReader]:
+    """Open a table and return its rows."""
     if not path.is_file() or path.suffix.lower() not in DELIMITERS:
         raise errors.expected("data", "be a file .csv or .tsv that exists", str(path))
     delimiter = DELIMITERS[path.suffix.lower()]
     # GLUE's tables have quotation marks that are part of the text.
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    texts, labels = [], []
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
-            text = _check_columns(path, rows.fieldnames or [], text, label)
-            for row in rows:
-                if not (row[text] or "").strip() or not (row[label] or "").strip():
-                    raise errors.InputError(
-                        f"{path}, line {rows.line_num}: text and label must not be "
-                        f"empty. Received: {row[text]!r}, {row[label]!r}."
-                    )
-                texts.append(row[text])
-                labels.append(row[label].strip())
+            yield csv.DictReader(file, delimiter=delimiter, quoting=quoting)
     except UnicodeDecodeError as error:
         raise errors.InputError(
             f"{path} must be in UTF-8: {error.reason} at byte {error.start}."
         ) from error
-    return Texts(tuple(texts)), labels
 
 
 def _check_columns(path, names, text, label) -> str:

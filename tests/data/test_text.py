@@ -69,6 +69,15 @@ def test_tables_become_three_splits(reviews):
         datasets.from_tables(reviews)
 
 
+def test_a_table_without_labels_is_no_test_split(reviews):
+    # GLUE's test.tsv has an index in their place.
+    table(reviews, "index\tsentence\n0\ta good film\n", "test.tsv")
+    data = datasets.from_tables(reviews)
+    assert len(data.test) == 20
+    assert "test is dev.tsv" in data.origin
+    assert "without labels: test.tsv" in data.origin
+
+
 def test_tokens_are_cut_and_filled_up_and_saved_with_the_run(tiny_bert, tmp_path):
     tokenizer = text.Tokenizer.of_model(tiny_bert, 6)
     ids = tokenizer.encode(["A good film", "bad", "the very very very dull plot"])
