@@ -19,11 +19,16 @@ from keras_tl.models import freezing, heads
 from keras_tl.training import phases, placement
 from recipes import quickstart
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning"),
+]
 ROOT = Path(__file__).parents[1]
-# Those that are made when the site is built are made of sources that are tested.
+# Copied there when the site is built.
+COPIES = ("benchmarks.md", "changelog.md", "contributing.md")
 PAGES = [
-    *(ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))),
+    ROOT / "README.md",
+    *(path for path in sorted(ROOT.glob("docs/*.md")) if path.name not in COPIES),
     *sorted(ROOT.glob("docs/how_to/*.md")),
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -99,7 +104,6 @@ def folder(tmp_path_factory, images_and_labels):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
 @pytest.mark.parametrize(
     "path", [path for path in PAGES if blocks(path, "python")], ids=name_of
 )
