@@ -22,6 +22,7 @@ import keras_tl.quiet  # noqa: F401  Before Keras.
 import numpy as np
 from sphinx.cmd.build import main as sphinx_build
 
+from keras_tl import cli
 from keras_tl.analysis import figures, study
 
 DOCS = Path(__file__).parent
@@ -76,9 +77,9 @@ def write_recipes() -> None:
     """Write a page for each recipe: its docstring, settings, results and source."""
     folder = fresh("recipes")
     results = update.load()
-    for path in sorted((ROOT / "recipes").glob("[!_]*.py")):
-        name, groups = path.stem, results.get(path.stem, [])
-        title, *lines = ast.get_docstring(ast.parse(path.read_text())).splitlines()
+    for name in cli.recipe_names():
+        groups, recipe = results.get(name, []), cli.recipe_path(name).read_text()
+        title, *lines = ast.get_docstring(ast.parse(recipe)).splitlines()
         shown = "Not measured yet."
         if groups:
             figures.save(draw(groups), folder / f"{name}.png")
@@ -198,8 +199,9 @@ def main() -> None:
     write_recipes()
     write_modules()
     copy_notebooks()
+    folder = fresh("project")
     for page, source in COPIES.items():
-        shutil.copy(ROOT / source, DOCS / page)
+        shutil.copy(ROOT / source, folder / page)
     shutil.rmtree(DOCS / "_site", ignore_errors=True)
     options = ["-W", "--keep-going", "-q", "-j", "2"]
     status = sphinx_build([*options, str(DOCS), str(DOCS / "_site")])

@@ -25,7 +25,7 @@ exclude_patterns = ["_site", "jupyter_execute"]
 nb_execution_mode = "off"
 nb_merge_streams = True
 nb_mime_priority_overrides = [("html", "text/html", 0)]
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 # Docstrings: one backtick is code.
@@ -64,8 +64,8 @@ html_theme_options = {
 
 # Links that are right in the repository -> page of the site.
 LINKS = {
-    r"benchmarks/README\.md": "/benchmarks.md",
-    r"CONTRIBUTING\.md": "/contributing.md",
+    r"benchmarks/README\.md": "/project/benchmarks.md",
+    r"CONTRIBUTING\.md": "/project/contributing.md",
     r"README\.md": "/index.md",
     r"results": "/results.md",
     r"recipes/(\w+)\.py": r"/recipes/\1.md",

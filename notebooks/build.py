@@ -25,10 +25,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
+from keras_tl import cli
 from keras_tl.data import datasets
 
 ROOT = Path(__file__).parents[1]
-RECIPES = ROOT / "recipes"
 NOTEBOOKS = ROOT / "notebooks"
 MOST_BYTES = 1_000_000
 # What the notebooks that are made from the template differ in, besides the recipe.
@@ -99,11 +99,6 @@ SECTION = re.compile(
 )
 
 
-def names() -> list[str]:
-    """List the recipes."""
-    return sorted(path.stem for path in RECIPES.glob("[!_]*.py"))
-
-
 def unexecuted(name: str) -> nbformat.NotebookNode:
     """Return the notebook of a recipe as its source has it, without outputs."""
     path, slots = NOTEBOOKS / f"{name}.py", {}
@@ -131,7 +126,7 @@ def unexecuted(name: str) -> nbformat.NotebookNode:
 
 def slots_of(name: str) -> dict[str, str]:
     """Return what fills the template for a recipe: slot -> text."""
-    source = (RECIPES / f"{name}.py").read_text(encoding="utf-8")
+    source = cli.recipe_path(name).read_text(encoding="utf-8")
     docstring = ast.get_docstring(ast.parse(source))
     title, *_ = docstring.splitlines()
     sections = dict(re.findall(SECTION, docstring))
@@ -195,7 +190,7 @@ def write_photos(folder: Path) -> None:
 def stale() -> dict[str, str]:
     """Find the stored notebooks that are not as they should be: name -> why."""
     reasons = {}
-    for name in names():
+    for name in cli.recipe_names():
         path = NOTEBOOKS / f"{name}.ipynb"
         if not path.exists():
             reasons[name] = "is missing"
@@ -210,7 +205,7 @@ def stale() -> dict[str, str]:
         elif path.stat().st_size > MOST_BYTES:
             reasons[name] = f"is larger than {MOST_BYTES / 1e6:g} MB"
     for path in NOTEBOOKS.glob("*.ipynb"):
-        if path.stem not in names():
+        if path.stem not in cli.recipe_names():
             reasons[path.stem] = "has no recipe; delete it"
     return reasons
 
@@ -235,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--folder", type=Path, help="where to run them: the folder with their data"
     )
     options = parser.parse_args(arguments)
-    unknown = set(options.names) - set(names())
+    unknown = set(options.names) - set(cli.recipe_names())
     if unknown:
         parser.error(f"there is no recipe called {', '.join(sorted(unknown))}")
     if options.check:
@@ -245,7 +240,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit("\n".join([*lines, "Run: python notebooks/build.py"]))
         return
     failed = []
-    for name in options.names or [n for n in stale() if n in names()]:
+    for name in options.names or [n for n in stale() if n in cli.recipe_names()]:
         notebook = unexecuted(name)
         if options.only_run and name in OFFLINE:
             replace_settings(notebook, OFFLINE[name])

@@ -1,4 +1,5 @@
 import gc
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -70,6 +71,19 @@ def make_backbone():
         return keras.Model(image, x, name="tiny")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def script():
+    """Function that loads a script of the repository as a module, by its path."""
+
+    def load(path):
+        spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture

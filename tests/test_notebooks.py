@@ -5,7 +5,6 @@ import importlib
 import importlib.util
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import nbformat
@@ -13,17 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_tl import cli
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
-def build():
+def build(script):
     """The script notebooks/build.py, as a module."""
-    spec = importlib.util.spec_from_file_location("build", ROOT / "notebooks/build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("notebooks/build.py")
 
 
 def code(notebook):
@@ -32,7 +30,7 @@ def code(notebook):
 
 def test_every_recipe_has_a_notebook_that_is_current_and_executed(build):
     build.main(["--check"])
-    assert [path.stem for path in NOTEBOOKS] == build.names()
+    assert [path.stem for path in NOTEBOOKS] == cli.recipe_names()
 
 
 def test_check_names_what_is_stale_and_why(build, monkeypatch, tmp_path):
@@ -149,7 +147,7 @@ def test_the_notebooks_of_the_template_work_up_to_the_run(build, domains, monkey
     # The run itself is that of the recipe, see tests/test_recipes.py.
     monkeypatch.chdir(domains)
     for name in build.SHORT:
-        names = {"display": print}
+        names = {}
         for cell in code(build.unexecuted(name)):
             source = re.sub(r"^%.*", "", cell.source, flags=re.MULTILINE)
             source = source.replace("keras_tl.recipes", "recipes")
@@ -158,4 +156,3 @@ def test_the_notebooks_of_the_template_work_up_to_the_run(build, domains, monkey
             exec(source, names)
         assert names["layers"].rows, name
         assert "data" in names
-        sys.modules.pop(f"recipes.{name}", None)

@@ -1,22 +1,17 @@
 """The notebook on sentences runs with any encoder, and says what it needs."""
 
 import importlib
-import importlib.util
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
 NAME = "minilm_sentiment"
 
 
 @pytest.fixture
-def build():
+def build(script):
     """The script notebooks/build.py, as a module."""
-    spec = importlib.util.spec_from_file_location("build", ROOT / "notebooks/build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("notebooks/build.py")
 
 
 @pytest.mark.slow

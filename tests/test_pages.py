@@ -24,11 +24,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning"),
 ]
 ROOT = Path(__file__).parents[1]
-# Copied there when the site is built.
-COPIES = ("benchmarks.md", "changelog.md", "contributing.md")
 PAGES = [
     ROOT / "README.md",
-    *(path for path in sorted(ROOT.glob("docs/*.md")) if path.name not in COPIES),
+    *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("docs/how_to/*.md")),
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)

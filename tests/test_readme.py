@@ -9,11 +9,8 @@ from keras_tl import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-# Copied there when the site is built.
-COPIES = ("benchmarks.md", "changelog.md", "contributing.md")
 PAGES = [
-    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
-    *(path for path in ROOT.glob("docs/*.md") if path.name not in COPIES),
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")),
     *ROOT.glob("docs/how_to/*.md"),
 ]
 TEXTS = [*PAGES, *ROOT.glob("recipes/*.py")]

@@ -1,6 +1,5 @@
 """results/update.py says what the files in results/ hold, no more and no less."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,9 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def update():
+def update(script):
     """The script results/update.py, as a module."""
-    spec = importlib.util.spec_from_file_location("update", ROOT / "results/update.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("results/update.py")
 
 
 def trial(validation, accuracy, **settings):

@@ -139,11 +139,13 @@ def _is_installed(value):
     if file is None:
         # Built in; what is typed into an interpreter has no file either.
         return value.__module__ in sys.builtin_module_names
+    if file.startswith(_LIBRARIES):
+        return True
     name = value.__module__.partition(".")[0]
     top = sys.modules.get(name)
     places = [*getattr(top, "__path__", ()), getattr(top, "__file__", None) or file]
     home = Path(places[0]).parent
-    return file.startswith(_LIBRARIES) or _is_of_distribution(name, home)
+    return _is_of_distribution(name, home)
 
 
 @functools.cache
