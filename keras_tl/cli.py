@@ -3,6 +3,7 @@
 import ast
 import builtins
 import copy as copies
+import importlib
 import shutil
 import sys
 import textwrap
@@ -16,6 +17,7 @@ import keras_tl.quiet  # noqa: F401  Before Keras.
 import tyro
 
 from keras_tl import config, errors, vendoring
+from keras_tl.commands.settings import COMMANDS
 
 RecipeName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 USAGE = """\
@@ -47,6 +49,7 @@ def main() -> None:
         "run": run,
         "predict": predict,
         "cache": cache,
+        **dict.fromkeys(COMMANDS),
     }
     arguments = sys.argv[1:]
     with config.error_exit("keras-tl"):
@@ -60,7 +63,21 @@ def main() -> None:
             return
         if arguments[0] not in commands:
             raise errors.unknown("command", arguments[0], commands)
-        commands[arguments[0]](arguments[1:])
+        if arguments[0] in COMMANDS:
+            on_data(*arguments)
+        else:
+            commands[arguments[0]](arguments[1:])
+
+
+def on_data(name: str, *arguments: str) -> None:
+    """Run a command of `keras_tl.commands`; DATA may stand before all flags."""
+    program = f"keras-tl {name}"
+    if arguments and arguments[0][:1] != "-":
+        arguments = ("--data", *arguments)
+    parsed = config.parse(COMMANDS[name], list(arguments), program)
+    module = importlib.import_module(f"keras_tl.commands.{name}")
+    if module.main(parsed) is False:
+        raise SystemExit(1)
 
 
 def recipe_folder() -> Path:

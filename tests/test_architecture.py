@@ -25,7 +25,11 @@ MAY_IMPORT = {
     "deploy": {"data", "models", "training", "methods", "analysis"},
     "assets": set(),
     "vendoring": set(),
-    "cli": {"vendoring", "data", "models", "training", "methods", "analysis", "deploy"},
+    "commands": {"data", "models", "training", "methods", "analysis", "deploy"},
+    "cli": {
+        *("vendoring", "data", "models", "training", "methods", "analysis", "deploy"),
+        "commands",
+    },
     "__main__": {"cli"},
     "__init__": set(),
     **{name: set() for name in BASE},

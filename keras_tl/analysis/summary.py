@@ -72,7 +72,7 @@ class Result(Protocol):
 
 # How a model of each objective is evaluated.
 EVALUATIONS = {
-    "single label": evaluation.evaluate,
+    "single-label": evaluation.evaluate,
     "multi-label": multi_label.evaluate,
     "regression": regression.evaluate,
 }

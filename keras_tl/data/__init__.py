@@ -1,8 +1,12 @@
 """Examples: where they come from, and how they become batches.
 
-- `datasets`: Load datasets: arrays, the embedded sample, TFDS; `folders` loads image
-  folders.
+- `datasets`: Load data of any kind: folders, tables, arrays, the embedded sample, TFDS.
 - `folders`: A folder of image files as three splits.
+- `tables`: A table of image files and their labels as three splits.
+- `assembly`: Splits of image files, wherever their labels come from: checked, and
+  drawn.
+- `duplicates`: Images that look alike, and blocks of examples that have to stay
+  together.
 - `layout`: List the image files of a folder with their splits and classes, and all the
   rest.
 - `images`: Decode image files to square uint8 RGB arrays, and check them.

@@ -1,4 +1,4 @@
-"""Load datasets: arrays, the embedded sample, TFDS; `folders` loads image folders."""
+"""Load data of any kind: folders, tables, arrays, the embedded sample, TFDS."""
 
 import contextlib
 import functools
@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 
 from keras_tl import errors
-from keras_tl.data import folders, text
+from keras_tl.data import assembly, folders, layout, tables, text
 from keras_tl.data.images import to_rgb
 from keras_tl.data.settings import DataSettings
+from keras_tl.data.sources import ImageFiles
 from keras_tl.data.splits import Split, Splits, copies, limit
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "cifar10_sample"
@@ -23,41 +24,130 @@ SAMPLE_NAME, DIGITS_NAME = "cifar10_sample", "digits"
 
 
 def load(
-    dataset: str | None = SAMPLE_NAME,
+    data: object = SAMPLE_NAME,
     *,
-    folder: Path | str | None = None,
-    bad_images: str = "error",
+    columns: tables.Columns | None = None,
     count: int | None = None,
-    seed: int = 0,
+    **options,
 ) -> Splits:
-    """Load a dataset by name, or a folder of images.
+    """Load data of any kind that keras-tl knows as three splits.
 
     Args:
-        dataset: "cifar10_sample", "digits", or a name that `tensorflow_datasets` knows.
-        folder: A folder of images, see `folders.from_folder`; it wins over `dataset`.
-        bad_images: What `folders.from_folder` does with images it cannot use.
+        data: A folder of images, see `folders.read`; a table of images and labels, or a
+            folder with one, see `tables.from_table`; a folder that Hugging Face's
+            `datasets` has saved; the name of a dataset: "cifar10_sample", "digits", or
+            one that `tensorflow_datasets` knows; a DataFrame; a pair of arrays, see
+            `from_arrays`; or `Splits`, which are returned as they are.
+        columns: Which columns of a table hold what.
         count: Keep at most this many examples of each split, evenly over the classes.
-        seed: Seed of the split and of the examples kept.
+        **options: See `assembly.Options`; of data that are not in files, only `seed`
+            matters.
+
+    Raises:
+        InputError: Data of another kind, or that cannot be used.
 
     >>> load(count=100).test.labels.size
     100
     """
-    if folder is not None:
-        splits = folders.from_folder(folder, seed=seed, bad_images=bad_images)
-    elif dataset == SAMPLE_NAME:
+    chosen = assembly.Options(**options)
+    content = read(data, columns, chosen)
+    if content is not None:
+        splits = assembly.assemble(content, chosen)
+    elif isinstance(data, Splits):
+        splits = data
+    elif isinstance(data, tuple | list):
+        splits = from_arrays(data, seed=chosen.seed)
+    elif is_hugging_face(data):
+        splits = from_hugging_face(data, columns, seed=chosen.seed)
+    elif str(data) == SAMPLE_NAME:
         splits = sample()
-    elif dataset == DIGITS_NAME:
-        splits = digits(seed=seed)
+    elif str(data) == DIGITS_NAME:
+        splits = digits(seed=chosen.seed)
     else:
-        splits = from_tfds(dataset, seed=seed)
-    return limit(splits, count, seed=seed)
+        splits = from_tfds(str(data), seed=chosen.seed)
+    return limit(splits, count, seed=chosen.seed)
+
+
+def read(
+    data: object, columns: tables.Columns | None, options: assembly.Options
+) -> assembly.Content | None:
+    """Read data that are in image files, each of which once.
+
+    Args:
+        data: See `load`.
+        columns: See `load`.
+        options: See `assembly.Options`.
+
+    Returns:
+        What the files hold; `None` for data that are not in files of their own.
+
+    Raises:
+        InputError: A path that does not exist, or files laid out otherwise.
+    """
+    columns = columns or tables.Columns()
+    if hasattr(data, "columns") and hasattr(data, "iloc"):
+        return tables.read(data, columns, options)
+    if not isinstance(data, str | Path) or is_hugging_face(data):
+        return None
+    path = Path(data)
+    if path.is_dir():
+        table = tables.in_folder(path)
+        if table is not None and not _has_classes(path):
+            return tables.read(table, columns, options)
+        return folders.read(path, options)
+    if path.is_file():
+        return tables.read(path, columns, options)
+    if path.suffix or len(path.parts) > 1 or isinstance(data, Path):
+        raise errors.expected(
+            "data",
+            "be a folder or table that exists, or the name of a dataset",
+            str(data),
+        )
+    return None
+
+
+def options_of(settings: object, **others) -> dict:
+    """Return the arguments of `load` that the settings of a command stand for.
+
+    Args:
+        settings: The settings, see `commands.settings`; with a seed.
+        **others: Further ones, such as `image_size`.
+    """
+    leave_out = ()
+    if settings.leave_out is not None:
+        lines = Path(settings.leave_out).read_text(encoding="utf-8").splitlines()
+        leave_out = tuple(Path(line.strip()) for line in lines if line.strip())
+    columns = tables.Columns(
+        settings.image_column,
+        settings.label_column,
+        settings.split_column,
+        settings.task,
+        settings.images,
+    )
+    return {
+        "columns": columns,
+        "seed": settings.seed,
+        "bad_images": settings.bad_images,
+        "groups": settings.groups,
+        "leave_out": leave_out,
+        "resize": settings.resize,
+        **others,
+    }
+
+
+def _has_classes(folder) -> bool:
+    """Return whether a folder has a folder of images for each class."""
+    try:
+        entries = layout.find(folder).entries
+    except errors.InputError:
+        return False
+    return len({label for _, _, label in entries}) > 1
 
 
 def from_settings(settings: DataSettings) -> Splits:
     """Load the data that the settings of a recipe name. See `load`."""
     return load(
-        settings.dataset,
-        folder=settings.data,
+        settings.dataset if settings.data is None else settings.data,
         bad_images=settings.bad_images,
         count=settings.limit,
         seed=settings.seed,
@@ -412,6 +502,78 @@ def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
     )
     test = f"test is the official {official} split, " if official else ""
     return replace(splits, origin=f"TFDS's {name}: {test}{splits.origin}")
+
+
+def is_hugging_face(data: object) -> bool:
+    """Return whether a folder is one that Hugging Face's `datasets` has saved."""
+    if not isinstance(data, str | Path):
+        return False
+    names = ("dataset_dict.json", "dataset_info.json")
+    return any(Path(data, name).is_file() for name in names)
+
+
+def from_hugging_face(
+    path: Path | str, columns: tables.Columns | None = None, *, seed: int = 0
+) -> Splits:
+    """Load a dataset of images that Hugging Face's `datasets` has saved to a folder.
+
+    Args:
+        path: Folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
+        columns: Names of the columns of images and labels, by default "image" and
+            "label".
+        seed: Seed of the drawing of splits that are missing.
+
+    Raises:
+        InputError: The extra `hf` is not installed, the columns are missing, or the
+            labels are no classes.
+    """
+    errors.check_installed("datasets", extra="hf")
+    import datasets
+
+    columns = columns or tables.Columns()
+    image, label = columns.image or "image", columns.label or "label"
+    stored = datasets.load_from_disk(str(path))
+    if not isinstance(stored, datasets.DatasetDict):
+        stored = {"train": stored}
+    by_split = {layout.split_of(name) or name: part for name, part in stored.items()}
+    features = next(iter(by_split.values())).features
+    for argument, name in (("image", image), ("label", label)):
+        if name not in features:
+            raise errors.expected(
+                f"{argument}_column",
+                f"be a column of {path}",
+                name,
+                f"Its columns are {', '.join(features)}.",
+            )
+    if "train" not in by_split:
+        raise errors.expected("data", "have a split called train", list(stored))
+    names = getattr(features[label], "names", None)
+    if names is None:
+        names = sorted({str(value) for value in by_split["train"][label]})
+
+    def split_of(part):
+        part = part.cast_column(image, datasets.Image(decode=False))
+        content = [
+            cell["bytes"] or Path(cell["path"]).read_bytes() for cell in part[image]
+        ]
+        labels = [
+            value if isinstance(value, int) else names.index(str(value))
+            for value in part[label]
+        ]
+        return Split(ImageFiles(tuple(content)), np.array(labels, "int32"))
+
+    official = next((s for s in ("test", "validation") if s in by_split), None)
+    splits = _three(
+        split_of(by_split["train"]),
+        split_of(by_split[official]) if official else None,
+        names,
+        0.15,
+        0.15,
+        seed,
+    )
+    test = f"test is its {official} split, " if official else ""
+    origin = f"Hugging Face dataset {Path(path).name}: {test}{splits.origin}"
+    return replace(splits, origin=origin)
 
 
 # Seconds in which the host of a dataset has to answer, and most times to ask again.

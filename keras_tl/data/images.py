@@ -8,11 +8,13 @@ import struct
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+import imagehash
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_tl import errors
 
@@ -55,6 +57,20 @@ _UPRIGHT = {
 }
 
 
+# How an image becomes a square, and what the manifest of a run calls it.
+RESIZE = {
+    "crop": "largest centred square, bilinear",
+    "pad": "padded with grey to a square, bilinear",
+    "stretch": "stretched to a square, bilinear",
+}
+Resize = Literal["crop", "pad", "stretch"]
+# The middle of [0, 255], which most preprocessing maps near to zero.
+_GREY = (127, 127, 127)
+
+# Squares of up to this side are all made from one decoding of a JPEG.
+_SHARED_SIDE = 256
+
+
 @dataclass(frozen=True)
 class Checked:
     """Result of decoding all pixels of an image file.
@@ -63,19 +79,32 @@ class Checked:
         problem: Why the file cannot be used, as the rest of a sentence that starts with
             its name; `None` for a file that `decode` reads.
         pixels: Hash of the upright RGB pixels, see `hash_pixels`, whatever the format
-            of the file; empty where there is a problem.
+            of the file; empty where there is a problem. Of large JPEGs, it is the hash
+            of the reduced image that `decode` makes squares of.
         size: Width and height in pixels; `(0, 0)` where there is a problem.
         highest: Largest value of an image of 16 bits, before it is scaled to 8 bits;
             `None` for all others.
+        look: Perceptual hash of 64 bits, which hardly changes when an image is resized
+            or compressed again; see `near`.
+        thumbnail: uint8 RGB `(16, 16, 3)`, the whole image stretched to a square.
+        square: The image as `decode` returns it for the size that was asked for; `None`
+            where none was.
     """
 
     problem: str | None
     pixels: bytes = b""
     size: tuple[int, int] = (0, 0)
     highest: int | None = None
+    look: int = 0
+    thumbnail: np.ndarray | None = field(default=None, repr=False)
+    square: np.ndarray | None = field(default=None, repr=False)
 
 
-def decode(path: Path | str | bytes | np.ndarray, image_size: int | None) -> np.ndarray:
+def decode(
+    path: Path | str | bytes | np.ndarray,
+    image_size: int | None,
+    method: Resize = "crop",
+) -> np.ndarray:
     """Decode an image file, turned upright by its EXIF orientation.
 
     Transparent parts become white; 16-bit grey is scaled to 8 bits.
@@ -83,11 +112,14 @@ def decode(path: Path | str | bytes | np.ndarray, image_size: int | None) -> np.
     Args:
         path: The file, or its content. The content decides how it is read, not the
             name. Or pixels that are decoded already, uint8 `(height, width, 3)`.
-        image_size: Side in pixels. The largest centred square is cut out and
-            resized to it. A JPEG of more than twice the side is decoded at 1/2, 1/4 or
+        image_size: Side in pixels of the square that the image becomes. A JPEG of more
+            than twice the side, and of more than 512 pixels, is decoded at 1/2, 1/4 or
             1/8 of its size, as `PIL.Image.thumbnail` does it: several times faster,
             and within some levels of what the whole image would give. `None` gives
             the whole image at its own size.
+        method: "crop" cuts out the largest centred square and resizes it; "pad" adds
+            grey borders to make the whole image a square; "stretch" changes its aspect
+            ratio.
 
     Returns:
         uint8 RGB array `(image_size, image_size, 3)` in [0, 255], or
@@ -99,25 +131,24 @@ def decode(path: Path | str | bytes | np.ndarray, image_size: int | None) -> np.
     if image_size is not None:
         image_size = errors.side("image_size", image_size)
     if isinstance(path, np.ndarray):
-        return path if image_size is None else resize(path[None], image_size)[0]
+        return path if image_size is None else resize(path[None], image_size, method)[0]
     content, name = path, "an image"
     try:
         if not isinstance(path, bytes):
             content, name = b"", path
             content = Path(path).read_bytes()
-        image = _open(content)
-        if image_size is not None:
-            image.draft(None, (2 * image_size, 2 * image_size))
-        image = _to_rgb(image)
+        image = _to_rgb(_reduced(content, image_size))
     # Pillow's readers raise nearly any type of error on a damaged file.
     except Exception as error:
         reason = _reason(error, content)
         raise errors.InputError(f"Cannot use {name}: it {reason}.") from error
-    return np.array(image if image_size is None else _square(image, image_size))
+    return np.array(image if image_size is None else _square(image, image_size, method))
 
 
 def read(
-    paths: Sequence[Path | str | bytes | np.ndarray], image_size: int | None
+    paths: Sequence[Path | str | bytes | np.ndarray],
+    image_size: int | None,
+    method: Resize = "crop",
 ) -> np.ndarray:
     """Decode several files at once, in threads. See `decode`.
 
@@ -130,7 +161,7 @@ def read(
             differ in size.
     """
     with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(lambda path: decode(path, image_size), paths))
+        decoded = list(pool.map(lambda path: decode(path, image_size, method), paths))
     if not decoded:
         side = image_size or 0
         return np.empty((0, side, side, 3), "uint8")
@@ -141,8 +172,8 @@ def read(
     return np.stack(decoded)
 
 
-def resize(images: np.ndarray, image_size: int) -> np.ndarray:
-    """Cut the largest centred square out of each image and resize it.
+def resize(images: np.ndarray, image_size: int, method: Resize = "crop") -> np.ndarray:
+    """Make a square of each image, and resize it.
 
     The same pixels give the same result here and, from a file, in `decode`, large JPEGs
     excepted.
@@ -150,6 +181,7 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
     Args:
         images: uint8 RGB `(count, height, width, 3)`.
         image_size: Side in pixels of the squares.
+        method: See `decode`.
 
     Returns:
         uint8 RGB array `(count, image_size, image_size, 3)`; `images` itself when it
@@ -169,7 +201,7 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
         return images
     resized = np.empty((len(images), image_size, image_size, 3), "uint8")
     for row, image in zip(resized, images, strict=True):
-        row[...] = _square(Image.fromarray(image), image_size)
+        row[...] = _square(Image.fromarray(image), image_size, method)
     return resized
 
 
@@ -233,14 +265,18 @@ def is_image(path: Path) -> bool:
         return False
 
 
-def check(content: bytes) -> Checked:
-    """Check an image by decoding all of its pixels.
+def check(
+    content: bytes, image_size: int | None = None, method: Resize = "crop"
+) -> Checked:
+    """Check an image by decoding all of its pixels, once.
 
     Args:
         content: The bytes of its file.
+        image_size: Side in pixels of the square to keep; `None` keeps none.
+        method: See `decode`.
     """
     try:
-        image = _open(content)
+        image = _reduced(content, _SHARED_SIDE)
         # Cameras add a preview or a depth map behind a JPEG; Pillow then calls the
         # file MPO. Its first image is the photo, and every JPEG reader takes that.
         # Phones do the same in HEIF.
@@ -250,10 +286,25 @@ def check(content: bytes) -> Checked:
             problem = f"holds {frames} frames or pages; save the one you want by itself"
             return Checked(problem)
         highest = image.getextrema()[1] if _is_deep(image) else None
+        size = _open(content).size
+        turned = _orientation(image) in (5, 6, 7, 8)
         image = _to_rgb(image)
+        square = None
+        if image_size is not None:
+            larger = image_size > _SHARED_SIDE
+            whole = _to_rgb(_reduced(content, image_size)) if larger else image
+            square = np.array(_square(whole, image_size, method))
     except Exception as error:
         return Checked(_reason(error, content))
-    return Checked(None, hash_pixels(np.asarray(image)), image.size, highest)
+    return Checked(
+        None,
+        hash_pixels(np.asarray(image)),
+        size[::-1] if turned else size,
+        highest,
+        int(str(imagehash.phash(image)), 16),
+        np.array(image.resize((16, 16), Image.Resampling.BILINEAR, reducing_gap=2)),
+        square,
+    )
 
 
 def hash_pixels(pixels: np.ndarray) -> bytes:
@@ -262,6 +313,23 @@ def hash_pixels(pixels: np.ndarray) -> bytes:
     digest = hashlib.blake2b(head, digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
+
+
+def hash_file(path: Path | str | bytes | np.ndarray) -> bytes:
+    """Hash the pixels of an image as `check` does.
+
+    Raises:
+        InputError: The file cannot be used.
+    """
+    if isinstance(path, np.ndarray):
+        return hash_pixels(path)
+    try:
+        content = path if isinstance(path, bytes) else Path(path).read_bytes()
+        return hash_pixels(np.asarray(_to_rgb(_reduced(content, _SHARED_SIDE))))
+    except Exception as error:
+        name = "an image" if isinstance(path, bytes) else path
+        reason = _reason(error)
+        raise errors.InputError(f"Cannot use {name}: it {reason}.") from error
 
 
 def check_file(path: Path | str) -> Checked:
@@ -294,6 +362,15 @@ def _open(content: bytes) -> Image.Image:
     # Pillow warns from this size on and raises from twice of it; one limit is clearer.
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
         raise Image.DecompressionBombError
+    return image
+
+
+def _reduced(content: bytes, image_size: int | None) -> Image.Image:
+    """Read the header of an image, and let a JPEG be decoded at a part of its size."""
+    image = _open(content)
+    if image_size is not None:
+        side = 2 * max(image_size, _SHARED_SIDE)
+        image.draft(None, (side, side))
     return image
 
 
@@ -347,12 +424,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _square(image: Image.Image, image_size: int) -> Image.Image:
-    """Cut out the largest centred square and resize it, antialiased when shrinking."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side))
-    return image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+def _square(image: Image.Image, image_size: int, method: Resize) -> Image.Image:
+    """Make a square of an image and resize it, antialiased when shrinking."""
+    size = (image_size, image_size)
+    if method == "pad":
+        return ImageOps.pad(image, size, Image.Resampling.BILINEAR, color=_GREY)
+    if method == "crop":
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    return image.resize(size, Image.Resampling.BILINEAR)
 
 
 def _reason(error: Exception, content: bytes = b"") -> str:

@@ -22,7 +22,8 @@ Augment = Literal[
 class FolderSettings(Settings):
     """Settings of images in a folder; see `folders.from_folder`."""
 
-    data: Path | None = None  # Folder of your own images, in place of the dataset.
+    # Folder of your own images, or table of images and labels, in place of the dataset.
+    data: Path | None = None
     # What to do where images are broken: stop with an error, or skip them.
     bad_images: Literal["error", "skip"] = "error"
     limit: int | None = None  # Keep at most this many images of each split.
@@ -31,8 +32,9 @@ class FolderSettings(Settings):
         super().__post_init__()
         if self.limit is not None:
             errors.check_at_least("limit", self.limit, 1)
-        if self.data is not None and not Path(self.data).is_dir():
-            raise errors.expected("data", "be a folder that exists", str(self.data))
+        if self.data is not None and not Path(self.data).exists():
+            expectation = "be a folder or a table that exists"
+            raise errors.expected("data", expectation, str(self.data))
 
 
 @dataclass(frozen=True)

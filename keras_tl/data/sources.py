@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_tl import errors, progress
 from keras_tl.data import images
+from keras_tl.data.images import Resize
 
 # What `read` returns: one array, or one for each input of a model with several.
 Examples = np.ndarray | dict[str, np.ndarray]
@@ -56,8 +57,13 @@ class Source(Protocol):
         """Keep only the examples at `indices`, in that order."""
         return Selection(self, np.asarray(indices, "int64"))
 
-    def at_size(self, image_size: int) -> "Source":
+    def at_size(self, image_size: int, resize: Resize | None = None) -> "Source":
         """Return the same images, read as squares of `image_size` pixels.
+
+        Args:
+            image_size: Side of the squares.
+            resize: How an image becomes a square, see `images.decode`; `None` leaves
+                that as it is.
 
         Raises:
             InputError: The examples are no images.
@@ -185,13 +191,18 @@ class _Images(Source):
     Attributes:
         image_size: Side in pixels of the squares that `read` returns. `None` returns
             images at their own size, which must then be the same for all.
+        resize: How an image becomes a square, see `images.decode`.
     """
 
     kind = "image"
 
-    def at_size(self, image_size: int) -> Source:
+    def at_size(self, image_size: int, resize: Resize | None = None) -> Source:
         """Return the same images, read as squares of `image_size` pixels."""
-        return replace(self, image_size=errors.side("image_size", image_size))
+        return replace(
+            self,
+            image_size=errors.side("image_size", image_size),
+            resize=resize or self.resize,
+        )
 
     def input_spec(self) -> dict:
         """Describe the images that a model takes, and how they are prepared."""
@@ -200,7 +211,7 @@ class _Images(Source):
             "kind": "image",
             "shape": shape if self.image_size else [None, None, 3],
             "pixels": "RGB in [0, 255]",
-            "resize": "largest centred square, bilinear",
+            "resize": images.RESIZE[self.resize],
             "preprocessing": "inside the model",
         }
 
@@ -213,6 +224,7 @@ class ImageArray(_Images):
         pixels: uint8 RGB `(count, height, width, 3)` in [0, 255].
         image_size: Side in pixels of the squares that `read` returns; `None` returns
             the rows as they are.
+        resize: How an image becomes a square, see `images.decode`.
 
     >>> ImageArray(np.zeros((5, 8, 8, 3), "uint8"), image_size=4).read([0, 3]).shape
     (2, 4, 4, 3)
@@ -220,6 +232,7 @@ class ImageArray(_Images):
 
     pixels: np.ndarray = field(repr=False)
     image_size: int | None = None
+    resize: Resize = "crop"
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -227,7 +240,9 @@ class ImageArray(_Images):
     def read(self, indices: Indices) -> np.ndarray:
         """Read some images, in the order of `indices`."""
         rows = self.pixels[np.asarray(indices, "int64")]
-        return rows if self.image_size is None else images.resize(rows, self.image_size)
+        if self.image_size is None:
+            return rows
+        return images.resize(rows, self.image_size, self.resize)
 
     def take(self, indices: Indices) -> "ImageArray":
         """Keep only the images at `indices`, in that order."""
@@ -257,12 +272,14 @@ class ImageFiles(_Images):
         paths: One file for each image, as its path or its content; or its pixels, uint8
             `(height, width, 3)`, as images of different sizes can have them.
         image_size: Side in pixels of the squares that `read` returns.
+        resize: How an image becomes a square, see `images.decode`.
         known: For each file the hashes of its bytes, SHA-256, and of its pixels, as
             `hashes` returns it, where they have been computed already.
     """
 
     paths: tuple[Path | bytes | np.ndarray, ...] = field(repr=False)
     image_size: int | None = None
+    resize: Resize = "crop"
     known: tuple[tuple[bytes, bytes], ...] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -274,7 +291,8 @@ class ImageFiles(_Images):
         Raises:
             InputError: A file cannot be used.
         """
-        return images.read([self.paths[index] for index in indices], self.image_size)
+        paths = [self.paths[index] for index in indices]
+        return images.read(paths, self.image_size, self.resize)
 
     def take(self, indices: Indices) -> "ImageFiles":
         """Keep only the files at `indices`, in that order."""
@@ -301,7 +319,7 @@ class ImageFiles(_Images):
         if self.known is not None:
             return [pixels for _, pixels in self.known]
         with ThreadPoolExecutor() as pool:
-            hashes = pool.map(_hash_of_file, self.paths)
+            hashes = pool.map(images.hash_file, self.paths)
             return list(progress.track(hashes, "comparing images", len(self.paths)))
 
     def names(self, indices: Indices) -> list[str] | None:
@@ -315,10 +333,6 @@ class ImageFiles(_Images):
         """Decode some images at `side` pixels, or at their smaller `image_size`."""
         size = min(side, self.image_size or side)
         return replace(self, image_size=size).read(indices)
-
-
-def _hash_of_file(path):
-    return images.hash_pixels(images.decode(path, None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,9 +363,14 @@ class Stored(Wrapper):
             self, source=self.source.take(indices), values=self.read(indices)
         )
 
-    def at_size(self, image_size: int) -> Source:
-        """Return the images themselves, read as squares of `image_size` pixels."""
-        return self.source.at_size(image_size)
+    def at_size(self, image_size: int, resize: Resize | None = None) -> Source:
+        """Return the images, read as squares of `image_size` pixels.
+
+        These are the rows that are kept already, where those are squares like that.
+        """
+        wanted = self.source.at_size(image_size, resize)
+        same = wanted.input_spec() == self.input_spec()
+        return replace(self, source=wanted) if same else wanted
 
     def in_memory(self) -> np.ndarray | None:
         """Return the rows, unless they are on disk."""
@@ -395,9 +414,9 @@ class Selection(Wrapper):
         """Hash the source and which of its examples are selected."""
         return _hash_texts(self.source.digest(), _hash_array(self.indices))
 
-    def at_size(self, image_size: int) -> Source:
+    def at_size(self, image_size: int, resize: Resize | None = None) -> Source:
         """Return the same images, read as squares of `image_size` pixels."""
-        return replace(self, source=self.source.at_size(image_size))
+        return replace(self, source=self.source.at_size(image_size, resize))
 
     def names(self, indices: Indices) -> list[str] | None:
         """Return the names of some of the selected examples."""
@@ -435,9 +454,10 @@ class Concatenation(Wrapper):
         """Hash all sources in their order."""
         return _hash_texts(*(source.digest() for source in self.sources))
 
-    def at_size(self, image_size: int) -> Source:
+    def at_size(self, image_size: int, resize: Resize | None = None) -> Source:
         """Return the same images, read as squares of `image_size` pixels."""
-        return Concatenation(tuple(s.at_size(image_size) for s in self.sources))
+        sources = tuple(s.at_size(image_size, resize) for s in self.sources)
+        return Concatenation(sources)
 
     def names(self, indices: Indices) -> list[str] | None:
         """Return the names that some examples have in their sources."""
@@ -468,7 +488,9 @@ class Concatenation(Wrapper):
 
 
 def of_images(
-    inputs: Image | np.ndarray | Iterable[Image], image_size: int | None = None
+    inputs: Image | np.ndarray | Iterable[Image],
+    image_size: int | None = None,
+    resize: Resize = "crop",
 ) -> Source:
     """Return a source of images, in whichever form they are.
 
@@ -479,6 +501,7 @@ def of_images(
             be one array `(count, height, width, 3)` or `(count, height, width, 1)`.
         image_size: Side in pixels of the squares that are read; `None` reads images at
             their own size.
+        resize: How an image becomes a square, see `images.decode`.
 
     Raises:
         InputError: Anything else, such as floats or images with transparency.
@@ -492,7 +515,7 @@ def of_images(
         if array.dtype.kind in "OSU" or (array.ndim and not len(array)):
             inputs = array.reshape(-1).tolist()
         elif array.ndim > 3:
-            return ImageArray(images.to_rgb(array, "inputs"), image_size)
+            return ImageArray(images.to_rgb(array, "inputs"), image_size, resize)
         else:
             inputs = [array]
     elif isinstance(inputs, (str, bytes, os.PathLike)) or not isinstance(
@@ -500,7 +523,7 @@ def of_images(
     ):
         inputs = [inputs]
     each = tuple(_image(f"inputs[{n}]", image) for n, image in enumerate(inputs))
-    return ImageFiles(each, image_size)
+    return ImageFiles(each, image_size, resize)
 
 
 def _image(name, image):

@@ -5,13 +5,18 @@ import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import psutil
 
 from keras_tl import errors, progress
 from keras_tl.data import sources
+from keras_tl.data.images import Resize
 from keras_tl.data.sources import Examples, Source
+
+# What is learned, which `training.objectives` has the losses of.
+Task = Literal["single-label", "multi-label", "regression"]
 
 # Label of a training example whose class is not known.
 UNKNOWN = -1
@@ -79,9 +84,15 @@ class Split:
         """Read some examples, in the order of `indices`, as the model takes them."""
         return self.inputs.read(indices)
 
-    def at_size(self, image_size: int) -> "Split":
-        """Return the same examples, images read as squares of `image_size` pixels."""
-        return replace(self, inputs=self.inputs.at_size(image_size))
+    def at_size(self, image_size: int, resize: Resize | None = None) -> "Split":
+        """Return the same examples, images read as squares of `image_size` pixels.
+
+        Args:
+            image_size: Side of the squares.
+            resize: How an image becomes a square, see `images.decode`; `None` leaves
+                that as it is.
+        """
+        return replace(self, inputs=self.inputs.at_size(image_size, resize))
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Split":
         """Keep only the examples at `indices`, in that order."""
@@ -116,6 +127,9 @@ class Splits:
         test: Examples that are read once, at the end, for the reported number.
         class_names: Name of each class, or of each column of float labels.
         origin: How the three splits were made, as a sentence for people.
+        task: "single-label", one class for each example; "multi-label", any number of
+            labels; or "regression", numbers to be predicted. By default as the labels
+            look: float ones are several labels where all of them are 0 or 1.
     """
 
     train: Split
@@ -123,9 +137,12 @@ class Splits:
     test: Split
     class_names: tuple[str, ...]
     origin: str
+    task: Task | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        if self.task is None:
+            object.__setattr__(self, "task", _task(self.train))
         for name, split in self.items():
             if not len(split):
                 raise errors.InputError(
@@ -167,11 +184,15 @@ class Splits:
         """Describe the data in lines: sizes, origin, and the classes with counts."""
         counts = ", ".join(f"{name} {len(split):,}" for name, split in self.items())
         total = sum(len(split) for _, split in self.items())
-        lines = [
-            f"{total:,} {NOUNS.get(self.train.inputs.kind, 'examples')} of "
-            f"{len(self.class_names)} classes: {counts}.",
-            self.origin,
-        ]
+        noun = NOUNS.get(self.train.inputs.kind, "examples")
+        number = len(self.class_names)
+        learned = {
+            "single-label": f"of {number} classes",
+            "multi-label": f"with {number} labels, any number of them each",
+            "regression": f"with {number} {'numbers' if number > 1 else 'number'} each "
+            "to be predicted",
+        }[self.task]
+        lines = [f"{total:,} {noun} {learned}: {counts}.", self.origin]
         if self.train.labels.ndim == 1:
             lines.append(f"Classes: {self._count_classes()}.")
         return "\n".join(lines)
@@ -204,9 +225,16 @@ class Splits:
         """Apply `function` to each of the three splits."""
         return replace(self, **{name: function(split) for name, split in self.items()})
 
-    def at_size(self, image_size: int) -> "Splits":
-        """Return the same data, images read as squares of `image_size` pixels."""
-        return self.map(lambda split: split.at_size(image_size))
+    def at_size(self, image_size: int, resize: Resize | None = None) -> "Splits":
+        """Return the same data, images read as squares; see `Split.at_size`."""
+        return self.map(lambda split: split.at_size(image_size, resize))
+
+
+def _task(split):
+    if split.labels.ndim == 1:
+        return "single-label"
+    known = split.labels[split.known]
+    return "multi-label" if np.isin(known, (0, 1)).all() else "regression"
 
 
 def describe(splits: Splits) -> dict:

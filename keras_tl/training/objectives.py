@@ -86,7 +86,7 @@ class SingleLabel(Objective):
 
     own_loss: OwnLoss | None = None
 
-    name = "single label"
+    name = "single-label"
     activation = "softmax"
     metric = "accuracy"
     directions = MappingProxyType({"loss": "min", "accuracy": "max"})
@@ -207,6 +207,12 @@ class Regression(Objective):
     def metrics(self) -> list[keras.metrics.Metric]:
         """Build the mean absolute error, in the unit of the labels."""
         return [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
+
+
+def of(splits: Splits) -> Objective:
+    """Return the objective for the labels of some data, see `Splits.task`."""
+    kinds = (SingleLabel, MultiLabel, Regression)
+    return {kind.name: kind for kind in kinds}[splits.task]()
 
 
 def _own(loss, label_smoothing):

@@ -92,7 +92,7 @@ def test_given_splits_are_kept_and_the_missing_one_is_drawn(tmp_path, name):
     make(tmp_path / "test", {"a": 4, "b": 4}, start=200)
     data = folders.from_folder(tmp_path)
     assert [len(split) for _, split in data.items()] == [40, 5, 8]
-    assert "the splits of its subfolders" in data.origin
+    assert "its own splits" in data.origin
 
 
 def test_hidden_files_and_those_of_systems_are_not_even_listed(tmp_path):

@@ -1,0 +1,546 @@
+"""Splits of image files, wherever their labels come from: checked, and drawn."""
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import psutil
+
+from keras_tl import errors, progress
+from keras_tl.data import duplicates, images
+from keras_tl.data.sources import ImageFiles, Stored
+from keras_tl.data.splits import Split, Splits, Task
+
+NAMES = ("train", "validation", "test")
+
+# Splits that lose a copy to another: what reports wins over what chooses.
+_RANK = {"train": 0, "validation": 1, "test": 2}
+
+Label = str | tuple[str, ...] | tuple[float, ...]
+BadImages = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image file with what is known of it.
+
+    Attributes:
+        path: The file.
+        split: "train", "validation" or "test".
+        label: Name of its class; names of its labels; or its numbers.
+        group: What it shares with the images that have to be in the same split, such as
+            a patient; `None` where it stands alone.
+    """
+
+    path: Path
+    split: str
+    label: Label
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How image files become splits.
+
+    Attributes:
+        seed: Seed of the drawing.
+        bad_images: "error" lists everything that cannot be used in one error; "skip"
+            leaves it out and counts it: what is empty, truncated, animated or cannot be
+            read, images that stand in two splits, and images under two labels.
+        validation: Share of train drawn for validation where there is none, in (0,
+            0.5).
+        test: Share of train drawn for test where there is none, in (0, 0.5).
+        groups: Regular expression, of which the first group, or all that it matches,
+            names the group of an image: images of a group stay in one split. It is
+            searched for in the path below the folder. For a table, its column of that
+            name.
+        leave_out: Paths of files that are not used, such as `keras-tl check` lists.
+        image_size: Side of the squares that images are decoded to while they are
+            checked, so that they are read only once; `None` decodes them again later.
+        resize: How an image becomes a square, see `images.decode`.
+    """
+
+    seed: int = 0
+    bad_images: BadImages = "error"
+    validation: float = 0.15
+    test: float = 0.15
+    groups: str | None = None
+    leave_out: Sequence[Path] = ()
+    image_size: int | None = None
+    resize: images.Resize = "crop"
+
+    def __post_init__(self):
+        if self.bad_images not in ("error", "skip"):
+            raise errors.unknown("bad_images", self.bad_images, ("error", "skip"))
+        if self.resize not in images.RESIZE:
+            raise errors.unknown("resize", self.resize, images.RESIZE)
+        for name in ("validation", "test"):
+            share = getattr(self, name)
+            if not 0 < share < 0.5:
+                raise errors.expected(name, "be in (0, 0.5)", share)
+        if self.groups is not None:
+            pattern(self.groups)
+
+
+def pattern(groups: str) -> re.Pattern:
+    """Compile the regular expression of `Options.groups`.
+
+    Raises:
+        InputError: It is none.
+    """
+    try:
+        return re.compile(groups)
+    except re.error as error:
+        raise errors.expected(
+            "groups",
+            "be a column, or a regular expression whose group names the group",
+            groups,
+            f"It is no regular expression: {error}.",
+        ) from error
+
+
+@dataclass(frozen=True)
+class File:
+    """An image file that has been read.
+
+    Attributes:
+        entry: Where it is, and what is known of it.
+        sha256: Hash of its bytes, as hexadecimal digits.
+        image: Result of decoding it.
+    """
+
+    entry: Entry
+    sha256: str
+    image: images.Checked
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self.entry.path
+
+    @property
+    def split(self) -> str:
+        """Name of its split."""
+        return self.entry.split
+
+    @property
+    def label(self) -> Label:
+        """Its class, labels or numbers."""
+        return self.entry.label
+
+
+Problem = tuple[Path, str]
+
+
+@dataclass(frozen=True)
+class Content:
+    """Image files of a dataset, all of which have been read once.
+
+    Attributes:
+        folder: The folder, or that of the table.
+        name: What the data are called, such as "Folder flowers".
+        task: See `Splits.task`.
+        files: Those that can be decoded.
+        bad: Path and problem of what cannot be used, as the rest of a sentence.
+        left_out: Path and reason of what is not used.
+        columns: Name of each number, where numbers are predicted.
+    """
+
+    folder: Path
+    name: str
+    task: Task
+    files: tuple[File, ...]
+    bad: tuple[Problem, ...]
+    left_out: tuple[Problem, ...]
+    columns: tuple[str, ...] = ()
+    near: np.ndarray = field(default_factory=lambda: np.empty((0, 2), "int64"))
+
+
+def read(
+    entries: Sequence[Entry],
+    folder: Path,
+    name: str,
+    options: Options,
+    *,
+    task: Task = "single-label",
+    bad: Sequence[Problem] = (),
+    left_out: Sequence[Problem] = (),
+    columns: Sequence[str] = (),
+) -> Content:
+    """Read every file once: hash it, check it, and decode it to a square.
+
+    Args:
+        entries: The files.
+        folder: See `Content`.
+        name: See `Content`.
+        options: See `Options`.
+        task: See `Content`.
+        bad: What is known to be unusable already.
+        left_out: What is not used.
+        columns: See `Content`.
+    """
+    unwanted = {Path(path).absolute() for path in options.leave_out}
+    listed = [e.path for e in entries if e.path.absolute() in unwanted]
+    entries = [e for e in entries if e.path.absolute() not in unwanted]
+    if options.groups is not None:
+        entries = [_grouped(e, options.groups, folder) for e in entries]
+    size = options.image_size
+    if size is not None and not _has_room(len(entries), size):
+        size = None
+
+    def check(entry):
+        try:
+            content = entry.path.read_bytes()
+        except OSError as error:
+            problem = images.Checked(f"cannot be read: {error.strerror or error}")
+            return File(entry, "", problem)
+        digest = hashlib.sha256(content).hexdigest()
+        return File(entry, digest, images.check(content, size, options.resize))
+
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(check, entries)
+        files = list(progress.track(results, "reading images", len(entries)))
+    good = tuple(file for file in files if not file.image.problem)
+    near = np.empty((0, 2), "int64")
+    if good:
+        near = duplicates.near(
+            np.array([file.image.look for file in good], "uint64"),
+            np.stack([file.image.thumbnail for file in good]),
+        )
+    return Content(
+        folder,
+        name,
+        task,
+        good,
+        (*bad, *((f.path, f.image.problem) for f in files if f.image.problem)),
+        (
+            *left_out,
+            *((path, "files that were named to be left out") for path in listed),
+        ),
+        tuple(columns),
+        near,
+    )
+
+
+def _has_room(count, size) -> bool:
+    """Return whether all squares fit into a quarter of the free memory."""
+    return count * size**2 * 3 <= 0.25 * psutil.virtual_memory().available
+
+
+def _grouped(entry, groups, folder) -> Entry:
+    match = pattern(groups).search(short(entry.path, folder))
+    if match is None:
+        raise errors.expected(
+            "groups",
+            "match the path of every image",
+            groups,
+            f"It does not match {short(entry.path, folder)}.",
+        )
+    return replace(entry, group=match.group(1 if match.re.groups else 0))
+
+
+def assemble(content: Content, options: Options) -> Splits:
+    """Make three splits of files that have been read.
+
+    A split that is missing is drawn from train, class by class, in the order of a hash
+    of seed and content: names, dates and the order of files do not matter. Images of
+    the same pixels, whatever their format, stay in one split, and count once in a split
+    that is drawn: the others are left out of it. Images that are nearly the same, and
+    those of a group, stay in one split as well.
+
+    Raises:
+        InputError: Files that cannot be used, or too few images of a class.
+    """
+    folder = content.folder
+    copies = conflicts(content)
+    bad = [*content.bad, *copies]
+    if bad and options.bad_images == "error":
+        raise errors.InputError(_list(bad, folder))
+    skipped = {path for path, _ in bad}
+    used = [n for n, file in enumerate(content.files) if file.path not in skipped]
+    files = [content.files[n] for n in used]
+    class_names = _class_names(content, files)
+    given = {file.split for file in files}
+    shares = {"validation": options.validation, "test": options.test}
+    drawn = {name: share for name, share in shares.items() if name not in given}
+    again = []
+    if drawn:
+        files, again = _draw(content, used, drawn, options)
+    left_out = [
+        *content.left_out,
+        *((path, "bad images") for path in skipped),
+        *((file.path, "copies of drawn images") for file in again),
+    ]
+    _warn(content, files)
+    _warn_of_missing(content, given, files, class_names)
+    return Splits(
+        **{name: _split(content, files, name, class_names, options) for name in NAMES},
+        class_names=class_names,
+        origin=f"{content.name}: {_how(content, drawn, options)}"
+        f"{_left_out(left_out, folder)}",
+        task=content.task,
+    )
+
+
+def _how(content, drawn, options) -> str:
+    if not drawn:
+        return "its own splits."
+    by = "class by class" if content.task == "single-label" else "stratified"
+    grouped = any(file.entry.group is not None for file in content.files)
+    return (
+        f"{' and '.join(drawn)} drawn from the training images by content hash, {by}, "
+        f"{'groups kept together, ' if grouped else ''}seed {options.seed}."
+    )
+
+
+def _class_names(content, files) -> list[str]:
+    """Return the classes, or labels, of the training images, sorted."""
+    if content.task == "regression":
+        return list(content.columns)
+    every = {name for file in content.files for name in _names(file.label)}
+    class_names = sorted(
+        {name for f in files if f.split == "train" for name in _names(f.label)}
+    )
+    every |= set(content.columns)
+    extra = sorted(every - set(class_names))
+    if extra:
+        raise errors.InputError(
+            f"Every class must have training images. Without any that can be used in "
+            f"{content.folder}: {', '.join(extra[:5])}."
+        )
+    return class_names
+
+
+def _names(label) -> tuple[str, ...]:
+    return (label,) if isinstance(label, str) else label
+
+
+# Width of an image over its height, or the reverse, from which it is called narrow: the
+# centred square is less than a quarter of it.
+_NARROW = 4
+
+
+def _warn(content, files):
+    """Warn of what is probably not as intended."""
+    folder = content.folder
+    lost = [
+        path
+        for path, reason in content.left_out
+        if path.suffix.lower() in images.UNREAD_EXTENSIONS
+        or reason in ("folders without images", "images in no folder of a class")
+    ]
+    if lost:
+        errors.warn(
+            f"Files or folders of {folder} that are left out and may have been meant "
+            f"as images: {len(lost):,} ({some(lost, folder)})."
+        )
+    narrow = [f.path for f in files if max(f.image.size) > _NARROW * min(f.image.size)]
+    if narrow:
+        errors.warn(
+            f"Images more than {_NARROW} times as long as wide, of which models see "
+            f"only the square in the middle: {len(narrow):,} "
+            f"({some(narrow, folder)}). Cut them into squares, if the rest matters."
+        )
+    images.warn_of_dark([file.image for file in files])
+
+
+def _warn_of_missing(content, given, files, class_names):
+    """Warn of classes that a given split has no images of."""
+    if content.task == "regression":
+        return
+    for split in sorted(given - {"train"}):
+        present = {name for f in files if f.split == split for name in _names(f.label)}
+        missing = [name for name in class_names if name not in present]
+        if missing:
+            use = "nothing is measured of them"
+            if split == "validation":
+                use = "the epoch is chosen without them"
+            errors.warn(
+                f"The {split} split has no images of {len(missing)} of "
+                f"{len(class_names)} classes ({', '.join(missing[:5])}): {use}."
+            )
+
+
+def some(paths: Sequence[Path], folder: Path) -> str:
+    """Name the first of some paths."""
+    names = ", ".join(short(path, folder) for path in sorted(paths)[:3])
+    return names if len(paths) <= 3 else f"{names} and {len(paths) - 3:,} more"
+
+
+def short(path: Path, folder: Path) -> str:
+    """Return a path as seen from a folder."""
+    inside = path.is_relative_to(folder)
+    return (path.relative_to(folder) if inside else path).as_posix()
+
+
+def _left_out(left_out, folder) -> str:
+    """Describe what is not used, as a sentence, or as nothing."""
+    by_reason = defaultdict(list)
+    for path, reason in left_out:
+        by_reason[reason].append(path)
+    listed = [
+        f"{reason} {len(paths):,} ({some(paths, folder)})"
+        for reason, paths in sorted(by_reason.items())
+    ]
+    return f" Left out: {'; '.join(listed)}." if listed else ""
+
+
+def conflicts(content: Content) -> list[Problem]:
+    """List the images that must not be used, since they are in two places.
+
+    These are images of the same pixels under two labels, and all but one of those in
+    several splits.
+    """
+    by_pixels = defaultdict(list)
+    for file in content.files:
+        by_pixels[file.image.pixels].append(file)
+    bad = []
+    for same in by_pixels.values():
+        if len({file.label for file in same}) > 1:
+            for file in same:
+                other = next(o for o in same if o.label != file.label)
+                name = short(other.path, content.folder)
+                bad.append((file.path, f"is the same image as {name}"))
+            continue
+        last = max(same, key=lambda file: _RANK[file.split])
+        bad += [
+            (file.path, f"is the same image as {short(last.path, content.folder)}")
+            for file in same
+            if file.split != last.split
+        ]
+    return bad
+
+
+def _list(bad, folder):
+    lines = [f"  {short(path, folder)}: {problem}" for path, problem in bad[:20]]
+    if len(bad) > 20:
+        lines.append(f"  and {len(bad) - 20} more")
+    listing = "\n".join(lines)
+    return (
+        f"{len(bad)} images or folders in {folder} cannot be used:\n{listing}\n"
+        "Remove or repair them, or leave them out with `bad_images='skip'` "
+        "(on the command line: --bad-images skip)."
+    )
+
+
+def _draw(content, used, shares, options) -> tuple[list[File], list[File]]:
+    """Move training files to the splits in `shares`, stratum by stratum.
+
+    Returns:
+        The files of all splits, and those left out: copies of files that were moved.
+    """
+    train = [n for n in used if content.files[n].split == "train"]
+    files = [content.files[n] for n in train]
+    place = {n: position for position, n in enumerate(train)}
+    pairs = [(place[a], place[b]) for a, b in content.near if a in place and b in place]
+    numbers = duplicates.blocks(
+        [file.image.pixels for file in files],
+        [file.entry.group for file in files],
+        pairs=pairs,
+    )
+    by_stratum = defaultdict(lambda: defaultdict(list))
+    members = defaultdict(list)
+    strata = _strata(content, files)
+    for file, number, stratum in zip(files, numbers, strata, strict=True):
+        members[number].append((file, stratum))
+    containing = Counter()
+    for block in members.values():
+        counts = Counter(stratum for _, stratum in block)
+        containing.update(counts.keys())
+        commonest = max(sorted(counts), key=counts.get)
+        by_stratum[commonest][id(block)] = sorted(
+            (file for file, _ in block), key=lambda file: (file.sha256, file.path)
+        )
+    moved = [content.files[n] for n in used if content.files[n].split != "train"]
+    left_out = []
+    needed = 1 + len(shares)
+    for stratum in sorted(by_stratum):
+        if containing[stratum] < needed and content.task == "single-label":
+            grouped = any(file.entry.group is not None for file in files)
+            what = "groups" if grouped else "different images that can be used"
+            raise errors.InputError(
+                f"Each class must have at least {needed} {what}, one for each split "
+                f"that has to be drawn. {stratum!r} has {containing[stratum]}."
+            )
+        blocks = sorted(
+            by_stratum[stratum].values(),
+            key=lambda block: hashlib.sha256(
+                f"{options.seed} {block[0].sha256}".encode()
+            ).digest(),
+        )
+        sizes = [len({file.image.pixels for file in block}) for block in blocks]
+        rest = list(range(len(blocks)))
+        total = sum(sizes)
+        for position, (split, share) in enumerate(shares.items()):
+            spare = len(shares) - position  # Blocks that the others need.
+            chosen = _choose(rest, sizes, max(1, round(share * total)), spare)
+            for number in chosen:
+                seen = set()
+                for file in blocks[number]:
+                    if file.image.pixels in seen:
+                        left_out.append(file)
+                        continue
+                    seen.add(file.image.pixels)
+                    moved.append(replace(file, entry=replace(file.entry, split=split)))
+            rest = [number for number in rest if number not in set(chosen)]
+        for number in rest:
+            moved += blocks[number]
+    return sorted(moved, key=lambda file: file.path), left_out
+
+
+def _choose(rest, sizes, count, spare) -> list[int]:
+    """Choose blocks of about `count` images, and leave `spare` blocks or more."""
+    chosen, taken = [], 0
+    for number in rest[: max(0, len(rest) - spare)]:
+        if taken + sizes[number] / 2 <= count:
+            chosen.append(number)
+            taken += sizes[number]
+    if not chosen and len(rest) > spare:
+        chosen.append(min(rest, key=lambda number: sizes[number]))
+    return chosen
+
+
+def _strata(content, files) -> list:
+    """Return what the drawn splits are to have in equal shares, for each file."""
+    if content.task == "single-label":
+        return [file.label for file in files]
+    if content.task == "multi-label":
+        counts = Counter(name for file in files for name in file.label)
+        return [min(file.label, key=counts.get, default="") for file in files]
+    values = np.array([file.label[0] for file in files])
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    return (ranks * min(5, len(files)) // max(1, len(files))).tolist()
+
+
+def _split(content, files, name, class_names, options) -> Split:
+    chosen = [file for file in files if file.split == name]
+    inputs = ImageFiles(
+        tuple(file.path for file in chosen),
+        options.image_size,
+        options.resize,
+        known=tuple((bytes.fromhex(f.sha256), f.image.pixels) for f in chosen),
+    )
+    if chosen and all(file.image.square is not None for file in chosen):
+        squares = np.stack([file.image.square for file in chosen])
+        inputs = Stored(inputs, squares, inputs.kind)
+    return Split(inputs, _encoded(content, chosen, class_names))
+
+
+def _encoded(content, files, class_names) -> np.ndarray:
+    """Return the labels of some files as `Split` has them."""
+    numbers = {label: number for number, label in enumerate(class_names)}
+    if content.task == "single-label":
+        return np.array([numbers[file.label] for file in files], "int32")
+    if content.task == "multi-label":
+        rows = np.zeros((len(files), len(class_names)), "float32")
+        for row, file in zip(rows, files, strict=True):
+            row[[numbers[name] for name in file.label]] = 1
+        return rows
+    rows = np.array([file.label for file in files], "float32")
+    return rows.reshape(len(files), len(class_names))

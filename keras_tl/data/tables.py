@@ -1,0 +1,421 @@
+"""A table of image files and their labels as three splits.
+
+CSV, TSV, Parquet and JSON-lines files, and DataFrames, are read by pandas.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_tl import errors
+from keras_tl.data import assembly, images, layout
+from keras_tl.data.assembly import Content, Entry, Options
+from keras_tl.data.splits import Splits, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Suffixes of tables that are read.
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+
+# Usual names of columns, in the order in which they are looked for.
+_USUAL = {
+    "image": (
+        *("image", "image_path", "path", "filepath", "file_path", "file", "filename"),
+        *("file_name", "img", "image_id", "id"),
+    ),
+    "label": (
+        *("label", "class", "target", "category", "labels", "classes", "tags", "y"),
+        *("class_name", "label_name", "species", "breed"),
+    ),
+    "split": ("split", "subset", "fold_name", "partition"),
+}
+_SPLITS = tuple(layout.SPLITS)
+# Usual names of the table of a folder.
+_TABLES = ("labels", "metadata", "annotations", "train", "data", "index")
+# What may stand between the labels of an image in one cell.
+_SEPARATORS = ("|", ";", ",", " ")
+# Numbers with more different values than this are predicted, not told apart.
+_MOST_WHOLE = 20
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table hold what.
+
+    Attributes:
+        image: Path of the image, absolute, or as seen from the table or from `images`.
+        label: One column of classes, of several labels in one cell, or of a number; or
+            several columns, separated by commas, each of 0 and 1, or of numbers.
+        split: Name of the split of each row; without it, splits are drawn.
+        task: See `Splits.task`; by default as the labels look.
+        images: Folder that the paths are relative to.
+    """
+
+    image: str | None = None
+    label: str | None = None
+    split: str | None = None
+    task: Task | None = None
+    images: Path | None = None
+
+
+def is_table(path: Path | str) -> bool:
+    """Return whether a file is a table, by its suffix."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def in_folder(folder: Path) -> "Path | pd.DataFrame | None":
+    """Find the table of a folder; several, named like splits, are joined.
+
+    Returns:
+        The file of the only table, or of that with a usual name; the rows of
+        `train.csv`, `test.csv` and the like, with a column `split`; or `None`.
+    """
+    import pandas as pd
+
+    paths = sorted(path for path in folder.iterdir() if is_table(path))
+    by_split = {layout.split_of(path.stem): path for path in paths}
+    if "train" in by_split and len(by_split) == len(paths) > 1:
+        rows = [load(p).assign(split=s) for s, p in by_split.items() if s in _SPLITS]
+        rows = pd.concat(rows, ignore_index=True)
+        image = _image_column(rows, None, folder, f"The table {paths[0]}")
+        rows[image] = [str(folder / cell) for cell in rows[image]]
+        return rows
+    usual = [path for path in paths if path.stem.casefold() in _TABLES]
+    only = usual or paths
+    return only[0] if len(only) == 1 else None
+
+
+def load(path: Path | str) -> "pd.DataFrame":
+    """Load a table; cells of CSV and TSV stay texts.
+
+    Raises:
+        InputError: The file is absent, of another kind, or cannot be read.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise errors.expected("data", "be a table that exists", str(path))
+    if suffix not in SUFFIXES:
+        raise errors.expected(
+            "data", f"be a table, one of {', '.join(SUFFIXES)}", str(path)
+        )
+    try:
+        if suffix == ".parquet":
+            return pd.read_parquet(path)
+        if suffix in (".jsonl", ".ndjson"):
+            return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+        separator = "\t" if suffix == ".tsv" else None
+        return pd.read_csv(
+            path,
+            sep=separator,
+            engine="python",
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+        )
+    except Exception as error:  # pandas raises nearly any type.
+        raise errors.InputError(
+            f"The table {path} cannot be read: {errors.reason(error)}."
+        ) from error
+
+
+def from_table(
+    table: "Path | str | pd.DataFrame", columns: Columns | None = None, **options
+) -> Splits:
+    """Read images that a table names with their labels, as three splits.
+
+    Columns that are not named are found by their usual names, such as `image`, `path`
+    or `file_name` and `label`, `class` or `target`, or since their cells are paths of
+    images, and as the only other column.
+
+    Args:
+        table: A file, see `load`, or a DataFrame.
+        columns: Which columns hold what.
+        **options: See `assembly.Options`; `groups` can be a column as well.
+
+    Returns:
+        Splits; labels are classes, rows of 0 and 1, or numbers, see `Splits.task`.
+
+    Raises:
+        InputError: No table, a column that is missing or means nothing, an image that
+            does not exist, or what `assembly.assemble` refuses.
+    """
+    chosen = Options(**options)
+    return assembly.assemble(read(table, columns or Columns(), chosen), chosen)
+
+
+def read(
+    table: "Path | str | pd.DataFrame", columns: Columns, options: Options
+) -> Content:
+    """Read all images that a table names, once; see `from_table`.
+
+    Raises:
+        InputError: As `from_table`.
+    """
+    path = Path(table) if isinstance(table, str | Path) else None
+    rows = table if path is None else load(path)
+    name = "The table" if path is None else f"Table {path.name}"
+    if not len(rows):
+        raise errors.InputError(f"{name} has no rows.")
+    root = columns.images or (path.parent if path else Path())
+    rows = rows.rename(columns=str)
+    image = _image_column(rows, columns.image, root, name)
+    split = _named(rows, "split", columns.split, name)
+    groups = options.groups if options.groups in rows else None
+    others = {image, split, groups}
+    labels = _label_columns(rows, columns.label, others, name)
+    if not isinstance(rows[image].iloc[0], str):
+        raise errors.InputError(
+            f"Each image must be the path of a file. {name} has in the column "
+            f"{image!r}: {rows[image].iloc[0]!r}."
+        )
+    task, values = _labels(rows, labels, columns.task, name)
+    paths = _paths(rows[image], root)
+    splits = ["train"] * len(rows) if split is None else _splits(rows[split], name)
+    together = [None] * len(rows)
+    if groups is not None:
+        together = [str(value) for value in rows[groups]]
+        options = replace(options, groups=None)
+    missing = [path for path in paths if not path.is_file()]
+    if missing and len(missing) == len(paths):
+        raise errors.InputError(
+            f"None of the {len(paths):,} images that {name} names in the column "
+            f"{image!r} exists, such as {missing[0]}. Paths are relative to the table, "
+            "or to --images."
+        )
+    bad = [(path, "does not exist, and the table names it") for path in missing]
+    repeated = _repeated(paths, values)
+    bad += [(path, "stands in the table with two labels") for path in repeated]
+    unusable = {*missing, *repeated}
+    entries, seen = [], set()
+    for path, label, part, group in zip(paths, values, splits, together, strict=True):
+        if path not in unusable and path not in seen:
+            seen.add(path)
+            entries.append(Entry(path, part, label, group))
+    return assembly.read(
+        sorted(entries, key=lambda entry: entry.path),
+        root,
+        name,
+        options,
+        task=task,
+        bad=bad,
+        columns=labels if task == "regression" else (),
+    )
+
+
+def _column(rows, argument, column, name):
+    if column not in rows:
+        raise errors.expected(
+            argument,
+            f"be a column of {name}",
+            column,
+            f"Its columns are {', '.join(rows.columns)}.",
+        )
+    return rows[column]
+
+
+def _named(rows, kind, column, name) -> str | None:
+    """Return a column that is named, or has a usual name."""
+    if column is not None:
+        _column(rows, kind, column, name)
+        return column
+    by_name = {str(c).strip().casefold(): c for c in rows.columns}
+    return next((by_name[word] for word in _USUAL[kind] if word in by_name), None)
+
+
+def _image_column(rows, column, root, name) -> str:
+    if column is not None:
+        return _named(rows, "image", column, name)
+    first = rows.head(50)
+    for candidate in rows.columns:
+        cells = [cell for cell in first[candidate] if isinstance(cell, str)]
+        suffixes = [Path(cell).suffix.lower() in images.EXTENSIONS for cell in cells]
+        if cells and (all(suffixes) or (root / cells[0]).is_file()):
+            return candidate
+    usual = _named(rows, "image", None, name)
+    if usual is None:
+        raise errors.InputError(
+            f"{name} must have a column with the paths of images. Its columns are "
+            f"{', '.join(rows.columns)}, such as {_first_row(rows)}. Name it with "
+            "--image-column."
+        )
+    return usual
+
+
+def _first_row(rows) -> str:
+    return ", ".join(f"{c}={rows[c].iloc[0]!r}" for c in rows.columns[:6])
+
+
+def _label_columns(rows, wanted, others, name) -> list[str]:
+    if wanted is not None:
+        columns = [wanted] if wanted in rows else wanted.split(",")
+        for column in columns:
+            _column(rows, "label", column, name)
+        return columns
+    usual = _named(rows, "label", None, name)
+    if usual is not None and usual not in others:
+        return [usual]
+    rest = [column for column in rows.columns if column not in others]
+    if len(rest) == 1:
+        return rest
+    if len(rest) > 1 and all(_is_binary(rows[column]) for column in rest):
+        return rest
+    raise errors.InputError(
+        f"{name} must have a column of labels. Its columns are "
+        f"{', '.join(rows.columns)}, such as {_first_row(rows)}. Name it with "
+        "--label-column; several are separated by commas."
+    )
+
+
+def _is_binary(column) -> bool:
+    return {str(cell) for cell in column} <= {"0", "1", "0.0", "1.0", "True", "False"}
+
+
+def _labels(rows, columns, task, name) -> tuple[str, list]:
+    """Return the task and the label of each row, as `Entry` has it."""
+    cells = rows[columns[0]].tolist()
+    if len(columns) > 1:
+        if task is None:
+            binary = all(_is_binary(rows[column]) for column in columns)
+            task = "multi-label" if binary else "regression"
+        if task == "single-label":
+            raise errors.expected(
+                "task", "be 'multi-label' or 'regression' with several columns", task
+            )
+        if task == "multi-label":
+            on = [[str(c) in ("1", "1.0", "True") for c in rows[n]] for n in columns]
+            pairs = (zip(columns, row, strict=True) for row in zip(*on, strict=True))
+            return task, [tuple(n for n, there in row if there) for row in pairs]
+    if task == "regression" or (task is None and _is_measured(cells)):
+        numbers = [_numbers(rows[column], column, name) for column in columns]
+        return "regression", list(zip(*numbers, strict=True))
+    several = [_listed(cell) for cell in cells]
+    if task == "multi-label" or (task is None and any(map(np.iterable, several))):
+        separator = _separator(cells)
+        return "multi-label", [_label_names(cell, separator) for cell in cells]
+    empty = [n for n, cell in enumerate(cells) if _is_empty(cell)]
+    if empty:
+        raise errors.InputError(
+            f"Every row must have a label. {name} has none in the column "
+            f"{columns[0]!r} of {len(empty):,} rows, the first being row "
+            f"{empty[0] + 1} below the names of the columns."
+        )
+    kinds = {type(cell).__name__ for cell in cells}
+    if len(kinds) > 1:
+        raise errors.InputError(
+            f"The labels must be of one type. {name} has in the column {columns[0]!r}: "
+            f"{', '.join(sorted(kinds))}."
+        )
+    classes = set(map(str, cells))
+    if len(cells) > 3 and len(classes) == len(cells):
+        raise errors.InputError(
+            f"The label must be shared by several images. In the column "
+            f"{columns[0]!r} of {name} every row has another one, such as "
+            f"{cells[0]!r}, {cells[1]!r}: it numbers or names the rows. Name another "
+            "with --label-column."
+        )
+    return "single-label", [str(cell).strip() for cell in cells]
+
+
+def _is_empty(cell) -> bool:
+    return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())
+
+
+def _is_measured(cells) -> bool:
+    """Return whether cells are numbers that are measured, rather than classes."""
+    try:
+        numbers = np.array(cells, "float64")
+    except (TypeError, ValueError):
+        return False
+    if np.isnan(numbers).any() or isinstance(cells[0], bool):
+        return False
+    distinct = len(np.unique(numbers))
+    whole = (numbers == np.rint(numbers)).all()
+    repeats = distinct < len(numbers)
+    return not whole or (
+        distinct > _MOST_WHOLE and repeats and distinct > len(cells) / 5
+    )
+
+
+def _numbers(cells, column, name) -> list[float]:
+    values = []
+    for row, cell in enumerate(cells, start=1):
+        try:
+            values.append(float(cell))
+        except (TypeError, ValueError):
+            values.append(float("nan"))
+        if not np.isfinite(values[-1]):
+            raise errors.InputError(
+                f"The column {column!r} of {name} must hold numbers. Row {row} below "
+                f"the names of the columns has {cell!r}."
+            )
+    return values
+
+
+def _listed(cell):
+    """Return the list that a cell is, or stands for, or the cell itself as a scalar."""
+    if isinstance(cell, str):
+        if cell.strip().startswith("["):
+            try:
+                return json.loads(cell.replace("'", '"'))
+            except ValueError:
+                return 0
+        return ["several"] if any(s in cell for s in _SEPARATORS[:2]) else 0
+    return list(cell) if np.iterable(cell) else 0
+
+
+def _separator(cells) -> str:
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    for separator in _SEPARATORS:
+        if any(separator in text for text in texts):
+            return separator
+    return "|"
+
+
+def _label_names(cell, separator) -> tuple[str, ...]:
+    if isinstance(cell, str) and cell.strip().startswith("["):
+        cell = _listed(cell) or ()
+    elif isinstance(cell, str):
+        cell = cell.split(separator)
+    elif not np.iterable(cell):
+        cell = () if _is_empty(cell) else (cell,)
+    names = (str(name).strip() for name in cell)
+    return tuple(sorted({name for name in names if name}))
+
+
+def _paths(cells: Sequence[str], root: Path) -> list[Path]:
+    """Return the file of each row; a suffix that is left out is looked for."""
+    paths = [root / str(cell).strip() for cell in cells]
+    if paths and not paths[0].suffix and not paths[0].exists():
+        for suffix in images.EXTENSIONS:
+            if paths[0].with_name(paths[0].name + suffix).exists():
+                return [path.with_name(path.name + suffix) for path in paths]
+    return paths
+
+
+def _splits(cells, name) -> list[str]:
+    splits = [layout.split_of(str(cell)) for cell in cells]
+    unknown = sorted({str(c) for c, s in zip(cells, splits, strict=True) if s is None})
+    if unknown or "train" not in splits:
+        raise errors.InputError(
+            f"The column of splits of {name} must name train, validation or test in "
+            f"each row, and train in some. Received: "
+            f"{', '.join(unknown[:5]) or splits[0]}."
+        )
+    return splits
+
+
+def _repeated(paths, values) -> list[Path]:
+    """List the files that stand in the table with different labels."""
+    seen, repeated = {}, []
+    for path, value in zip(paths, values, strict=True):
+        if seen.setdefault(path, value) != value and path not in repeated:
+            repeated.append(path)
+    return repeated
