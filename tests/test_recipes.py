@@ -463,9 +463,9 @@ def photographs(tmp_path):
 @pytest.mark.parametrize(
     "augment",
     [
-        pytest.param("cut_mix", marks=pytest.mark.slow),
+        pytest.param("cut_mix", marks=pytest.mark.exhaustive),
         pytest.param("mix_up", marks=pytest.mark.slow),
-        pytest.param("rand_augment", marks=pytest.mark.slow),
+        pytest.param("rand_augment", marks=pytest.mark.exhaustive),
     ],
 )
 def test_quickstart_trains_with_each_augmentation(augment, tmp_path):

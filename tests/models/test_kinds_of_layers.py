@@ -163,19 +163,16 @@ def test_a_change_through_the_backbone_is_no_silent_no_op(build):
         model.fit(x, y, verbose=0)
 
 
-SLOW = [
-    "resnet50",
+SLOW = ["resnet50", "mobilenet_v2", "convnext_tiny", "nasnet_mobile"]
+EXHAUSTIVE = [
     "resnet50_v2",
     "mobilenet",
-    "mobilenet_v2",
     "mobilenet_v3_small",
     "efficientnet_b0",
     "efficientnet_v2_b0",
     "densenet121",
     "xception",
-    "convnext_tiny",
     "inception_resnet_v2",
-    "nasnet_mobile",
 ]
 
 
@@ -183,7 +180,8 @@ SLOW = [
 @pytest.mark.parametrize(
     "name",
     ["efficientnet_lite0", "vgg16", "inception_v3"]
-    + [pytest.param(name, marks=pytest.mark.slow) for name in SLOW],
+    + [pytest.param(name, marks=pytest.mark.slow) for name in SLOW]
+    + [pytest.param(name, marks=pytest.mark.exhaustive) for name in EXHAUSTIVE],
 )
 def test_every_layer_of_a_backbone_is_of_a_block_or_the_stem(name):
     size = max(96, catalog.find(name).smallest_size)

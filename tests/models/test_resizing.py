@@ -13,17 +13,22 @@ def images(size):
     return np.random.default_rng(0).integers(0, 256, (2, size, size, 3), "uint8")
 
 
-# Every other way to preprocess and to pad is in slow tests only.
+# Every other way to preprocess and to pad is in slow tests only, once.
 FAST = ["efficientnet_lite0", "vgg16"]
-SLOW = [
-    "mobilenet_v3_small",
-    *("resnet50", "mobilenet", "mobilenet_v2", "densenet121", "efficientnet_b0"),
-    *("efficientnet_v2_b0", "convnext_tiny", "nasnet_mobile", "xception"),
+SLOW = ["mobilenet_v3_small", "resnet50", "convnext_tiny", "nasnet_mobile"]
+EXHAUSTIVE = [
+    *("mobilenet", "mobilenet_v2", "densenet121", "efficientnet_b0"),
+    *("efficientnet_v2_b0", "xception"),
 ]
 
 
 @pytest.mark.parametrize(
-    "name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+    "name",
+    [
+        *FAST,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in EXHAUSTIVE),
+    ],
 )
 def test_it_gives_what_a_model_built_at_that_size_gives(name, tmp_path):
     size = catalog.find(name).roomy_size

@@ -72,10 +72,10 @@ def train(make_backbone, data, here, state, augment=None, patience=3, **adam):
 @pytest.mark.parametrize(
     ("phase", "epoch", "adam"),
     [
-        pytest.param(1, 2, {}, marks=pytest.mark.slow),
+        pytest.param(1, 2, {}, marks=pytest.mark.exhaustive),
         pytest.param(2, 1, {}, marks=pytest.mark.slow),
         pytest.param(1, 0, {}, marks=pytest.mark.slow),
-        pytest.param(2, 3, {}, marks=pytest.mark.slow),
+        pytest.param(2, 3, {}, marks=pytest.mark.exhaustive),
         # Validation sees other weights than training goes on from.
         (2, 3, {"use_ema": True, "ema_momentum": 0.8}),
     ],
