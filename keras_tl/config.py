@@ -135,7 +135,12 @@ class Run:
         if isinstance(self.settings, ScriptSettings):
             return f"python {self.settings.script}"
         saved = self.folder / "config.json"
-        return f"keras-tl run {self.recipe} --config {files.quoted(saved)} --out NEW"
+        return f"{self.program} --config {files.quoted(saved)} --out NEW"
+
+    @property
+    def program(self) -> str:
+        """Command that the settings are the options of."""
+        return getattr(self.settings, "COMMAND", f"keras-tl run {self.recipe}")
 
     @property
     def tensorboard(self) -> Path:

@@ -11,6 +11,7 @@
   wrong.
 - `report`: A run on one page: an HTML file that needs nothing else, to read, print or
   send.
+- `planner`: Decide how to train from what has been measured, and keep the reasons.
 - `probe`: Classifiers on frozen features: logistic regression, nearest neighbours, SVM.
 - `folds`: Cross-validation: each example is predicted once, by a model trained without
   it.

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -20,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from keras_tl import errors
 from keras_tl.data.sources import read_all
-from keras_tl.data.splits import Split
+from keras_tl.data.splits import Split, Task
 
 # Name -> setting that validation selects, its values, and how to build it.
 KINDS: dict[str, tuple[str, tuple, Callable]] = {
@@ -35,6 +36,25 @@ KINDS: dict[str, tuple[str, tuple, Callable]] = {
         (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
         lambda value: LogisticRegression(C=value, max_iter=300),
     ),
+}
+# The same for several labels of an example, and for numbers to be predicted.
+KINDS_OF_OTHERS: dict[str, tuple[str, tuple, Callable]] = {
+    "one against rest": (
+        "C",
+        KINDS["logistic regression"][1],
+        lambda value: OneVsRestClassifier(LogisticRegression(C=value, max_iter=300)),
+    ),
+    "ridge regression": (
+        "alpha",
+        (1.0, 10.0, 100.0, 1e3, 1e4),
+        lambda value: Ridge(alpha=value),
+    ),
+}
+# Task of `Splits` -> the linear kind for it.
+LINEAR = {
+    "single-label": "logistic regression",
+    "multi-label": "one against rest",
+    "regression": "ridge regression",
 }
 
 
@@ -72,20 +92,26 @@ class Probe:
         return scores.astype("float32")
 
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the logistic regression as one layer on unscaled features.
+        """Return a linear classifier or regression as one layer on unscaled features.
 
         Returns:
-            Kernel `(features, num_classes)` and bias `(num_classes,)`, the scaler
-            inside them.
+            Kernel `(features, outputs)` and bias `(outputs,)`, the scaler inside them.
 
         Raises:
-            InputError: The probe is of another kind.
+            InputError: The probe is not linear.
         """
-        if self.kind != "logistic regression":
-            raise errors.expected("kind", "be 'logistic regression'", self.kind)
         scaler, linear = self.pipeline[0], self.pipeline[1]
-        kernel, bias = linear.coef_.T, linear.intercept_
-        if kernel.shape[1] == 1:
+        if self.kind == "one against rest":
+            coefficients = [_binary(one, scaler) for one in linear.estimators_]
+            kernel = np.stack([weights for weights, _ in coefficients], axis=1)
+            bias = np.array([constant for _, constant in coefficients])
+        elif self.kind in LINEAR.values():
+            kernel, bias = linear.coef_.T, linear.intercept_
+        else:
+            raise errors.unknown("kind", self.kind, LINEAR.values())
+        if kernel.ndim == 1:
+            kernel, bias = kernel[:, None], np.atleast_1d(bias)
+        if self.kind == "logistic regression" and kernel.shape[1] == 1:
             kernel = np.concatenate([np.zeros_like(kernel), kernel], axis=1)
             bias = np.concatenate([[0.0], bias])
         kernel = kernel / scaler.scale_[:, None]
@@ -104,9 +130,7 @@ def fit_with(kind: str, setting: float, train: Split) -> Probe:
     Raises:
         InputError: An unknown kind.
     """
-    if kind not in KINDS:
-        raise errors.unknown("kind", kind, KINDS)
-    _, _, build = KINDS[kind]
+    _, _, build = _kind(kind)
     pipeline = make_pipeline(StandardScaler(), build(setting))
     # Problems of this size are solved faster by one thread; several, on a machine that
     # has other work, wait for one another most of the time.
@@ -117,24 +141,44 @@ def fit_with(kind: str, setting: float, train: Split) -> Probe:
     return Probe(kind, setting, None, pipeline)
 
 
+def _kind(kind):
+    every = KINDS | KINDS_OF_OTHERS
+    if kind not in every:
+        raise errors.unknown("kind", kind, every)
+    return every[kind]
+
+
+def _binary(classifier, scaler) -> tuple[np.ndarray, float]:
+    """Return weights and bias of one label; of one that never changes, a constant."""
+    if hasattr(classifier, "coef_"):
+        return classifier.coef_[0], float(classifier.intercept_[0])
+    always = bool(np.ravel(classifier.predict(scaler.mean_[None]))[0])
+    return np.zeros(len(scaler.mean_)), 10.0 if always else -10.0
+
+
+def linear(train: Split, validation: Split, task: Task) -> Probe:
+    """Fit the linear classifier, or regression, for a task. See `fit`."""
+    return fit(LINEAR[task], train, validation)
+
+
 def fit(kind: str, train: Split, validation: Split) -> Probe:
     """Fit a classifier to features; validation chooses its setting.
 
     Args:
-        kind: "k-NN", "SVM" or "logistic regression".
+        kind: "k-NN", "SVM" or "logistic regression", for single labels; "one against
+            rest" for several labels, "ridge regression" for numbers.
         train: Features `(count, features)` and labels, with every class at least once.
         validation: The same, of other images.
 
     Returns:
-        The classifier with the highest accuracy on validation, of equal ones the first.
+        The classifier with the highest score on validation, of equal ones the first:
+        the accuracy, of all labels together where there are several, or R2 of numbers.
 
     Raises:
         InputError: An unknown kind.
     """
-    if kind not in KINDS:
-        raise errors.unknown("kind", kind, KINDS)
     best = None
-    for value in KINDS[kind][1]:
+    for value in _kind(kind)[1]:
         if kind == "k-NN" and value > len(train):
             continue
         fitted = fit_with(kind, value, train)

@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from keras_tl import errors
-from keras_tl.config import Settings
+from keras_tl.config import RunSettings, Settings
+from keras_tl.data.settings import Augment
+from keras_tl.models import catalog
+from keras_tl.training.placement import Precision
+from keras_tl.training.settings import CacheSettings
 
 Resize = Literal["crop", "pad", "stretch"]
 Task = Literal["single-label", "multi-label", "regression"]
@@ -48,5 +52,48 @@ class OwnDataSettings(Settings):
                 raise errors.expected(name, "exist", str(path))
 
 
+@dataclass(frozen=True)
+class Train(RunSettings, CacheSettings, OwnDataSettings):
+    """Train a classifier for your images in a given time, and say how good it is.
+
+    Whatever is not given is decided by what is measured, and printed with its reason.
+    """
+
+    minutes: float = 10.0  # Time for all of it, on this machine.
+    backbone: str | None = None  # Name of the pretrained backbone.
+    weights: Path | None = None  # File with its weights, instead of those of ImageNet.
+    preprocessing: str | None = None  # Scale of the pixels that such a file needs.
+    image_size: int | None = None  # Side of the square images, in pixels.
+    # What stays frozen in fine-tuning: all, none, or up to a block of this name.
+    freeze: str | None = None
+    epochs: int | None = None  # Epochs of fine-tuning; 0 leaves it out.
+    learning_rate: float | None = None  # Largest learning rate of fine-tuning.
+    augment: Augment | None = None  # Random changes of the training images.
+    class_weights: bool = False  # Weight all classes equally in the training loss.
+    batch_size: int = 32  # Images per step, over all devices.
+    precision: Precision = "float32"  # Numbers that layers compute with.
+
+    COMMAND = "keras-tl train"
+
+    def __post_init__(self):
+        super().__post_init__()
+        errors.check_above("minutes", self.minutes, 0)
+        errors.check_at_least("batch_size", self.batch_size, 1)
+        if self.epochs is not None:
+            errors.check_at_least("epochs", self.epochs, 0)
+        if self.learning_rate is not None:
+            errors.check_above("learning_rate", self.learning_rate, 0)
+        if self.image_size is not None:
+            errors.side("image_size", self.image_size)
+        if self.backbone is not None:
+            size = self.image_size or catalog.find(self.backbone).native_size
+            weights = "imagenet" if self.weights is None else self.weights
+            catalog.check(self.backbone, weights, size, self.preprocessing)
+        elif self.weights is not None or self.preprocessing is not None:
+            raise errors.expected(
+                "backbone", "be given together with weights or preprocessing", None
+            )
+
+
 # Name of a command -> its settings.
-COMMANDS: dict[str, type[OwnDataSettings]] = {}
+COMMANDS: dict[str, type[OwnDataSettings]] = {"train": Train}

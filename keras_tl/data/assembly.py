@@ -1,9 +1,10 @@
 """Splits of image files, wherever their labels come from: checked, and drawn."""
 
+import contextlib
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,7 +63,9 @@ class Options:
             name.
         leave_out: Paths of files that are not used, such as `keras-tl check` lists.
         image_size: Side of the squares that images are decoded to while they are
-            checked, so that they are read only once; `None` decodes them again later.
+            checked, so that they are read only once; or a function that returns it,
+            from the number of images and their shorter side in pixels, the median of
+            some of them. `None` decodes them again later.
         resize: How an image becomes a square, see `images.decode`.
     """
 
@@ -72,7 +75,7 @@ class Options:
     test: float = 0.15
     groups: str | None = None
     leave_out: Sequence[Path] = ()
-    image_size: int | None = None
+    image_size: int | Callable[[int, float], int] | None = None
     resize: images.Resize = "crop"
 
     def __post_init__(self):
@@ -150,6 +153,8 @@ class Content:
         bad: Path and problem of what cannot be used, as the rest of a sentence.
         left_out: Path and reason of what is not used.
         columns: Name of each number, where numbers are predicted.
+        image_size: Side of the squares that the files were decoded to, if they were.
+        near: int `(pairs, 2)`, indices of files that look alike, see `duplicates.near`.
     """
 
     folder: Path
@@ -159,6 +164,7 @@ class Content:
     bad: tuple[Problem, ...]
     left_out: tuple[Problem, ...]
     columns: tuple[str, ...] = ()
+    image_size: int | None = None
     near: np.ndarray = field(default_factory=lambda: np.empty((0, 2), "int64"))
 
 
@@ -191,6 +197,8 @@ def read(
     if options.groups is not None:
         entries = [_grouped(e, options.groups, folder) for e in entries]
     size = options.image_size
+    if callable(size):
+        size = size(len(entries), _shorter_side([entry.path for entry in entries]))
     if size is not None and not _has_room(len(entries), size):
         size = None
 
@@ -224,8 +232,18 @@ def read(
             *((path, "files that were named to be left out") for path in listed),
         ),
         tuple(columns),
+        size,
         near,
     )
+
+
+def _shorter_side(paths, most=100) -> float:
+    """Return the shorter side of images, the median over some of them."""
+    sides = []
+    for path in paths[:: max(1, len(paths) // most)]:
+        with contextlib.suppress(errors.InputError):
+            sides.append(min(images.size(path)))
+    return float(np.median(sides)) if sides else 1.0
 
 
 def _has_room(count, size) -> bool:
@@ -522,7 +540,7 @@ def _split(content, files, name, class_names, options) -> Split:
     chosen = [file for file in files if file.split == name]
     inputs = ImageFiles(
         tuple(file.path for file in chosen),
-        options.image_size,
+        content.image_size,
         options.resize,
         known=tuple((bytes.fromhex(f.sha256), f.image.pixels) for f in chosen),
     )

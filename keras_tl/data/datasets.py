@@ -64,7 +64,12 @@ def load(
     elif str(data) == DIGITS_NAME:
         splits = digits(seed=chosen.seed)
     else:
-        splits = from_tfds(str(data), seed=chosen.seed)
+        try:
+            splits = from_tfds(str(data), seed=chosen.seed)
+        except errors.InputError as error:
+            raise errors.InputError(
+                f"{error} No folder or table of that name exists, either."
+            ) from error
     return limit(splits, count, seed=chosen.seed)
 
 

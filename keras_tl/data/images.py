@@ -307,6 +307,24 @@ def check(
     )
 
 
+def size(path: Path | str | bytes | np.ndarray) -> tuple[int, int]:
+    """Return width and height of an image in pixels, of a file by its header.
+
+    Raises:
+        InputError: The file cannot be used.
+    """
+    if isinstance(path, np.ndarray):
+        return path.shape[1], path.shape[0]
+    try:
+        content = path if isinstance(path, bytes) else Path(path).read_bytes()
+        image = _open(content)
+        turned = _orientation(image) in (5, 6, 7, 8)
+    except Exception as error:
+        name = "an image" if isinstance(path, bytes) else path
+        raise errors.InputError(f"Cannot use {name}: it {_reason(error)}.") from error
+    return image.size[::-1] if turned else image.size
+
+
 def hash_pixels(pixels: np.ndarray) -> bytes:
     """Hash an array with its type and shape."""
     head = f"{pixels.dtype} {pixels.shape} ".encode()

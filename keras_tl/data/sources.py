@@ -94,6 +94,14 @@ class Source(Protocol):
         """
         return None
 
+    def sizes(self, indices: Indices) -> list[tuple[int, int]] | None:
+        """Return width and height of some images in pixels, before any resizing.
+
+        Returns:
+            One pair for each of `indices`; `None` where examples are no images.
+        """
+        return None
+
     def input_spec(self) -> dict:
         """Describe the input of a model for these examples, ready for JSON."""
         return {"kind": self.kind}
@@ -258,6 +266,10 @@ class ImageArray(_Images):
         wanted = size is None or self.pixels.shape[1:3] == (size, size)
         return self.pixels if wanted else None
 
+    def sizes(self, indices: Indices) -> list[tuple[int, int]]:
+        """Return width and height of some images, which is that of all."""
+        return [(self.pixels.shape[2], self.pixels.shape[1]) for _ in indices]
+
     def preview(self, indices: Indices, side: int = 128) -> np.ndarray:
         """Return some images, no larger than they are or are read."""
         own = (self.image_size or side, *self.pixels.shape[1:3])
@@ -329,6 +341,10 @@ class ImageFiles(_Images):
             return None
         return [str(path) for path in paths]
 
+    def sizes(self, indices: Indices) -> list[tuple[int, int]]:
+        """Return width and height of some images, from the headers of their files."""
+        return [images.size(self.paths[index]) for index in indices]
+
     def preview(self, indices: Indices, side: int = 128) -> np.ndarray:
         """Decode some images at `side` pixels, or at their smaller `image_size`."""
         size = min(side, self.image_size or side)
@@ -380,6 +396,10 @@ class Stored(Wrapper):
         """Return the names that the examples have in the source inside."""
         return self.source.names(indices)
 
+    def sizes(self, indices: Indices) -> list[tuple[int, int]] | None:
+        """Return the sizes that the images have in the source inside."""
+        return self.source.sizes(indices)
+
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
         """Return the examples as the source inside shows them."""
         return self.source.preview(indices, side)
@@ -421,6 +441,10 @@ class Selection(Wrapper):
     def names(self, indices: Indices) -> list[str] | None:
         """Return the names of some of the selected examples."""
         return self.source.names(self.indices[np.asarray(indices, "int64")])
+
+    def sizes(self, indices: Indices) -> list[tuple[int, int]] | None:
+        """Return the sizes of some of the selected images."""
+        return self.source.sizes(self.indices[np.asarray(indices, "int64")])
 
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
         """Return the selected examples as the source shows them."""
@@ -464,6 +488,12 @@ class Concatenation(Wrapper):
         if any(source.names([]) is None for source in self.sources):
             return None
         return self._rows("names", indices)
+
+    def sizes(self, indices: Indices) -> list[tuple[int, int]] | None:
+        """Return the sizes that some images have in their sources."""
+        if any(source.sizes([]) is None for source in self.sources):
+            return None
+        return self._rows("sizes", indices)
 
     def preview(self, indices: Indices, side: int = 128) -> Sequence | None:
         """Return some examples as their sources show them."""

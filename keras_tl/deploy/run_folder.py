@@ -1,7 +1,7 @@
 """Save the model and the results of a run into its folder."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -30,6 +30,7 @@ def save(
     histories: summary.Histories | None = None,
     objective: Objective | None = None,
     cache: store.Cache | None = None,
+    decisions: Sequence[Mapping] = (),
 ) -> dict:
     """Write the files of a finished run, each in one step.
 
@@ -48,6 +49,7 @@ def save(
             trained by epochs, and then no `history.csv` and no curves.
         objective: Objective of the training; a single label by default.
         cache: The features that the run took from earlier ones, and computed itself.
+        decisions: What was decided for the user, as `planner.Decision.as_dict` has it.
 
     Returns:
         What `metrics.json` holds.
@@ -79,6 +81,7 @@ def save(
     manifest = {
         **run.provenance(),
         **_durations(histories, cache),
+        "decisions": list(decisions),
         "data": run.data,
         "model_name": model.name,
         "model_sha256": files.sha256(folder / "model.keras"),

@@ -11,6 +11,8 @@
   labels.
 - `optimizers`: Learning rates by layer: one optimizer, one rate, and a factor for each
   weight.
+- `speed`: How long training takes on this machine, measured on a few batches; and its
+  end.
 - `schedules`: Schedules of the learning rate over a phase.
 - `rate_finder`: Find a learning rate: train some steps with growing rates, and observe
   the loss.

@@ -24,7 +24,7 @@ from keras_tl.training.placement import (
     check_model,
     compile_options,
 )
-from keras_tl.training.progress import PhaseProgress, StopOnNonFinite
+from keras_tl.training.progress import PhaseProgress, StopInTime, StopOnNonFinite
 from keras_tl.training.settings import TrainingSettings
 
 History = dict[str, list[float]]
@@ -159,6 +159,8 @@ class Phase:
             what that has not drawn.
         keep_start: Whether the weights at the start count as an epoch: they stay where
             no epoch is better.
+        until: Time of `time.perf_counter` by which the phase has to end: it ends after
+            the epoch that leaves no time for another; `None` sets no limit.
     """
 
     epochs: int
@@ -170,6 +172,7 @@ class Phase:
     name: str = "head"
     first_epoch: int = 0
     keep_start: bool = False
+    until: float | None = None
 
     def __post_init__(self):
         errors.check_at_least("epochs", self.epochs, 0)
@@ -450,7 +453,11 @@ def _run(trainer, training, validation, setup, phase, stopper, checkpoint):
             epochs=phase.epochs,
             steps_per_epoch=training.steps if alone else None,
             validation_data=validation,
-            callbacks=[*callbacks, StopOnNonFinite(), progress, checkpoint],
+            callbacks=[
+                *callbacks,
+                *([] if phase.until is None else [StopInTime(phase.until)]),
+                *(StopOnNonFinite(), progress, checkpoint),
+            ],
             shuffle=False,
             verbose=0,
         )

@@ -91,6 +91,22 @@ class PhaseProgress(keras.callbacks.Callback):
         self._text = ""
 
 
+class StopInTime(keras.callbacks.Callback):
+    """Stop after the epoch that leaves no time for another as long as it."""
+
+    def __init__(self, until: float):
+        super().__init__()
+        self.until = until
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = time.perf_counter()
+        if now + (now - self._begin) > self.until:
+            self.model.stop_training = True
+
+
 class StopOnNonFinite(keras.callbacks.Callback):
     """Raise `FloatingPointError` in the first step whose loss is NaN or infinite.
 

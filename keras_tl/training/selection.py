@@ -74,7 +74,9 @@ def outcome(stopper, checkpoint, setup, phase) -> str:
     else:
         text = f"kept epoch {stopper.best_epoch + 1}, with the {best} validation {name}"
     if checkpoint.epoch < phase.epochs:
-        text += f"; ended early, {stopper.patience} epochs after it"
+        after = checkpoint.epoch - stopper.best_epoch - 1
+        late = after < stopper.patience
+        text += f"; ended {'in time' if late else 'early'}, {after} epochs after it"
     elif stopper.best_epoch + 1 == phase.epochs:
         text += "; it was the last: more epochs may do better"
     return f"{text}."

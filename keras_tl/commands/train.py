@@ -1,0 +1,330 @@
+"""Train a classifier for images of one's own in a given time.
+
+The steps are those of the recipes: look at the data, put a head on a frozen backbone,
+fine-tune its last blocks, let validation choose, and read the test images once.
+"""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
+import keras
+import numpy as np
+
+from keras_tl import config, errors, files
+from keras_tl.analysis import evaluation, planner, probe, summary
+from keras_tl.analysis.planner import Decision
+from keras_tl.commands.settings import Train
+from keras_tl.data import augment, datasets, splits
+from keras_tl.data.settings import AugmentSettings
+from keras_tl.data.splits import Splits
+from keras_tl.deploy import run_folder
+from keras_tl.models import backbones, catalog, freezing, heads
+from keras_tl.training import objectives, phases, placement, speed, store
+
+# Seconds for the figures, the report and the saved model.
+RESERVE = 12.0
+# Part of the time that is planned for: machines are not as steady as a clock.
+PLANNED = 0.95
+PROBE, FROZEN, TUNED = "linear probe", "frozen", "fine-tuned"
+
+
+def main(settings: Train, data: object = None) -> Path:
+    """Train as the settings ask, and decide what they leave open.
+
+    Args:
+        settings: See `Train`.
+        data: What `datasets.load` takes, in place of what `settings.data` names.
+
+    Returns:
+        Folder of the run.
+    """
+    started = time.perf_counter()
+    end = started + PLANNED * 60 * settings.minutes
+    place, settings = placement.from_settings(settings)
+    decisions = Decisions()
+    settings, loaded = prepare_data(settings, data, end, decisions)
+    with place.scope():
+        model = build_model(settings, len(loaded.class_names))
+    timed = settings.epochs is None
+    settings = plan(settings, model, loaded, place, end, decisions)
+    run = config.start_run("train", settings, started, splits.describe(loaded))
+    decisions.keep(run)
+    setup = setup_of(settings, loaded, place, run)
+    plain = replace(setup, augment=None, mix=None)
+
+    freezing.unfreeze_head(model)
+    tail, features = phases.precompute_frozen(model, loaded, plain)
+    trained = {PROBE: fit_probe(model, features)}
+    outputs = {PROBE: predict(tail, features)}
+    reset_head(model, settings.seed)
+    head = phases.fit(tail, features, plain, phases.Phase(30, 1e-3))
+    trained[FROZEN], outputs[FROZEN] = model.get_weights(), predict(tail, features)
+
+    model.set_weights(trained[best(outputs, loaded, setup)])
+    unfreeze(model, settings.freeze)
+    phase = tuning(settings, end - RESERVE if timed else None)
+    tuned = phases.fit(model, loaded, setup, phase)
+    if any(tuned.get("kept", [])):
+        trained[TUNED], outputs[TUNED] = model.get_weights(), predict(model, loaded)
+
+    chosen = best(outputs, loaded, setup)
+    decisions.add("model", chosen, reason_of(outputs, loaded, setup))
+    decisions.keep(run)
+    model.set_weights(trained[chosen])
+    results = evaluate(outputs, chosen, loaded, setup)
+    summary.show(results)
+    run_folder.save(
+        run,
+        model,
+        data=loaded,
+        results=results,
+        histories={"head": head, "fine-tuning": tuned},
+        objective=setup.objective,
+        cache=setup.cache,
+        decisions=decisions.as_list(),
+    )
+    minutes = (time.perf_counter() - started) / 60
+    print(
+        f"{minutes:.1f} of {settings.minutes:g} minutes. To change more than settings:"
+    )
+    print("  keras-tl copy quickstart my_recipe")
+    return run.folder
+
+
+class Decisions:
+    """The decisions of a run: printed, and kept in its folder."""
+
+    def __init__(self):
+        self._made: list[Decision] = []
+
+    def add(self, name: str, value: object, reason: str) -> None:
+        """Print a decision and keep it."""
+        decision = Decision(name, value, reason)
+        print(decision, flush=True)
+        self._made.append(decision)
+
+    def keep(self, run: config.Run) -> None:
+        """Write the decisions to the folder of a run, after those that it has."""
+        path = run.folder / "decisions.json"
+        if run.settings.resume is not None and path.exists():
+            made = {decision.name for decision in self._made}
+            before = [Decision(**one) for one in files.read_json(path)]
+            self._made = [d for d in before if d.name not in made] + self._made
+        files.write_json(path, self.as_list())
+
+    def as_list(self) -> list[dict]:
+        """Return all decisions ready for JSON."""
+        return [decision.as_dict() for decision in self._made]
+
+
+# %% Data and model
+
+
+def prepare_data(
+    settings: Train, data: object, end: float, decisions: Decisions
+) -> tuple[Train, Splits]:
+    """Load the data, and choose backbone and image size on the way."""
+    if settings.backbone is None:
+        settings = replace(settings, backbone="efficientnet_lite0")
+        decisions.add("backbone", settings.backbone, "it needs no download")
+    facts = catalog.find(settings.backbone)
+    forward = None
+
+    def choose(count: int, side: float) -> int:
+        nonlocal forward
+        if settings.image_size is not None:
+            return settings.image_size
+        backbone = backbones.load(
+            settings.backbone, weights=None, image_size=facts.native_size
+        )
+        forward = speed.forward(backbone) * (224 / facts.native_size) ** 2
+        left = end - time.perf_counter() - RESERVE
+        size = planner.image_size(count, side, facts.smallest_size, forward, left)
+        decisions.add(size.name, size.value, size.reason)
+        return size.value
+
+    options = datasets.options_of(settings, image_size=choose, count=settings.limit)
+    loaded = datasets.load(settings.data if data is None else data, **options)
+    print(loaded)
+    size = loaded.train.inputs.input_spec()["shape"][0]
+    if settings.image_size is None and forward is None:
+        count = sum(len(split) for _, split in loaded.items())
+        some = loaded.train.inputs.sizes(range(0, len(loaded.train), 1 + count // 100))
+        size = choose(count, float(np.median([min(pair) for pair in some])))
+    settings = replace(settings, image_size=settings.image_size or size)
+    rare = planner.describe_balance(loaded)
+    if rare is not None and not settings.class_weights:
+        print(rare)
+    sized = loaded.at_size(settings.image_size, settings.resize)
+    return settings, sized.map(splits.read_once)
+
+
+def build_model(settings: Train, outputs: int) -> keras.Model:
+    """Put a new head on the pretrained backbone."""
+    backbone = backbones.load(
+        settings.backbone,
+        weights=settings.weights or "imagenet",
+        image_size=settings.image_size,
+        preprocessing=settings.preprocessing,
+    )
+    model = heads.attach(backbone, outputs)
+    unfreeze(model, settings.freeze or "none")  # Raises now for an unknown block.
+    return model
+
+
+def unfreeze(model: keras.Model, freeze: str | None) -> None:
+    """Freeze what `Train.freeze` names, and unfreeze all above it."""
+    if freeze == "all":
+        freezing.unfreeze_head(model)
+    elif freeze in (None, "none"):
+        freezing.unfreeze(model)
+    else:
+        names = freezing.blocks(model)
+        if freeze not in names:
+            raise errors.unknown("freeze", freeze, ["all", "none", *names])
+        freezing.unfreeze_blocks(model, len(names) - 1 - list(names).index(freeze))
+
+
+# %% Plan
+
+
+def plan(
+    settings: Train,
+    model: keras.Model,
+    data: Splits,
+    place: placement.Placement,
+    end: float,
+    decisions: Decisions,
+) -> Train:
+    """Decide how to fine-tune, and measure how many epochs there is time for."""
+    if settings.epochs == 0 or settings.freeze == "all":
+        return replace(
+            settings,
+            epochs=0,
+            freeze="all",
+            learning_rate=settings.learning_rate or 1e-4,
+        )
+    for decision in planner.fine_tuning(data, freezing.blocks(model)):
+        if getattr(settings, decision.name) is None:
+            settings = replace(settings, **{decision.name: decision.value})
+            decisions.add(decision.name, decision.value, decision.reason)
+    if settings.epochs is not None:
+        return settings
+    unfreeze(model, settings.freeze)
+    setup = setup_of(settings, data, place)
+    measured = speed.measure(model, data, setup, tuning(settings))
+    # The features and the head, and reading the test images at the end.
+    images = sum(len(split) for _, split in data.items()) + len(data.test)
+    others = RESERVE + measured.start + images * measured.evaluate
+    left = end - time.perf_counter() - others
+    decision = planner.epochs(left, measured.epoch(data), measured.start)
+    decisions.add(decision.name, decision.value, decision.reason)
+    needed = others + decision.value * measured.epoch(data)
+    total = (time.perf_counter() + needed - end) / 60 + PLANNED * settings.minutes
+    print(f"About {total:.1f} of {settings.minutes:g} minutes in all.", flush=True)
+    return replace(settings, epochs=decision.value)
+
+
+def tuning(settings: Train, until: float | None = None) -> phases.Phase:
+    """Return the phase of fine-tuning."""
+    epochs = 1 if settings.epochs is None else settings.epochs
+    return phases.fine_tuning(
+        epochs, settings.learning_rate, patience=max(5, epochs // 2), until=until
+    )
+
+
+def setup_of(
+    settings: Train,
+    data: Splits,
+    place: placement.Placement,
+    run: config.Run | None = None,
+) -> phases.Setup:
+    """Return the setup that all phases share."""
+    objective = objectives.of(data)
+    weights = None
+    if settings.class_weights:
+        weights = splits.class_weights(data.train.labels, len(data.class_names))
+    changes = augment.from_settings(AugmentSettings(augment=settings.augment or "none"))
+    return phases.Setup(
+        place,
+        settings.batch_size,
+        settings.seed,
+        objective,
+        class_weights=weights,
+        cache=store.Cache() if settings.cache else None,
+        state=run.state if run else None,
+        **changes,
+    )
+
+
+# %% Models to choose from
+
+
+def fit_probe(model: keras.Model, features: Splits) -> list[np.ndarray]:
+    """Put the best linear classifier on frozen features into the head of a model."""
+    linear = probe.linear(features.train, features.validation, features.task)
+    model.get_layer("logits").set_weights(linear.dense())
+    return model.get_weights()
+
+
+def reset_head(model: keras.Model, seed: int) -> None:
+    """Give the head of a model new random weights."""
+    layer = model.get_layer("logits")
+    kernel, bias = (weight.shape for weight in layer.weights)
+    random = keras.initializers.GlorotUniform(seed)(kernel)
+    layer.set_weights([keras.ops.convert_to_numpy(random), np.zeros(bias)])
+
+
+def predict(model: keras.Model, data: Splits) -> dict[str, np.ndarray]:
+    """Return the logits of the validation and the test images."""
+    return {
+        name: evaluation.predict(model, getattr(data, name))
+        for name in ("validation", "test")
+    }
+
+
+def best(outputs: dict, data: Splits, setup: phases.Setup) -> str:
+    """Return the model with the best validation images; of equal ones the simplest."""
+    scores = validation_scores(outputs, data, setup)
+    return max(scores, key=scores.get)
+
+
+def validation_scores(outputs: dict, data: Splits, setup: phases.Setup) -> dict:
+    """Return what validation chooses by, for each model: the higher, the better."""
+    labels = data.validation.labels
+    if data.task == "single-label":
+        return {
+            name: float((logits["validation"].argmax(1) == labels).mean())
+            for name, logits in outputs.items()
+        }
+    loss = setup.objective.loss()
+    return {
+        name: -float(loss(labels, logits["validation"]))
+        for name, logits in outputs.items()
+    }
+
+
+def reason_of(outputs: dict, data: Splits, setup: phases.Setup) -> str:
+    """Describe the scores of all models on validation."""
+    scores = validation_scores(outputs, data, setup)
+    texts = [f"{name} {abs(score):.3f}" for name, score in scores.items()]
+    metric = "accuracy" if data.task == "single-label" else "loss"
+    return f"validation {metric} of {', '.join(texts)}"
+
+
+def evaluate(outputs: dict, chosen: str, data: Splits, setup: phases.Setup) -> dict:
+    """Evaluate all models on the test images; the chosen one comes last."""
+    names = [name for name in outputs if name != chosen]
+    evaluation_of = summary.EVALUATIONS[setup.objective.name]
+    return {
+        name: evaluation_of(
+            data.test.labels,
+            outputs[name]["test"],
+            data.class_names,
+            train_labels=data.train.labels,
+        )
+        for name in (*names, chosen)
+    }

@@ -1,0 +1,105 @@
+"""How long training takes on this machine, measured on a few batches; and its end."""
+
+import itertools
+import time
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+
+from keras_tl.data.splits import Splits
+from keras_tl.models import splitting
+from keras_tl.training import phases, schedules
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds that a phase takes on this machine.
+
+    Attributes:
+        start: Seconds until the first step and the first evaluation are done: Keras
+            traces both.
+        train: Seconds of one training example in an epoch.
+        evaluate: Seconds of one validation example in an epoch.
+    """
+
+    start: float
+    train: float
+    evaluate: float
+
+    def epoch(self, splits: Splits) -> float:
+        """Return the seconds of an epoch over some data."""
+        return len(splits.train) * self.train + len(splits.validation) * self.evaluate
+
+
+def forward(model: keras.Model, *, examples: int = 32) -> float:
+    """Measure the seconds that an image model takes for one image, without training.
+
+    Args:
+        model: A functional model of images; it sees noise.
+        examples: Number of images of the batch that is timed.
+    """
+    shape = (examples, *model.inputs[0].shape[1:])
+    pixels = np.random.default_rng(0).integers(0, 256, shape, "uint8")
+    model.predict_on_batch(pixels)
+    started = time.perf_counter()
+    model.predict_on_batch(pixels)
+    return (time.perf_counter() - started) / examples
+
+
+def measure(
+    model: keras.Model,
+    splits: Splits,
+    setup: phases.Setup,
+    phase: phases.Phase,
+    *,
+    steps: int = 4,
+) -> Speed:
+    """Measure a phase on its first batches, and leave the model as it was.
+
+    Args:
+        model: A model with its layers frozen as they are to train.
+        splits: Its data; only a few examples of training and validation are read.
+        setup: Settings that all phases share.
+        phase: The phase.
+        steps: Number of steps that are timed, after the first.
+
+    Raises:
+        InputError: As `phases.fit`.
+    """
+    count = min(len(splits.train), (steps + 1) * setup.batch_size)
+    few = replace(
+        splits,
+        train=splits.train.take(range(count)),
+        validation=splits.validation.take(range(min(len(splits.validation), count))),
+    )
+    tested = replace(phase, epochs=1, schedule=schedules.constant)
+    # A model of its own over the same layers: the compiled state of `model` stays.
+    with setup.placement.scope():
+        probe = keras.Model(splitting.inputs(model), model.outputs[0], name=model.name)
+    trainer, training = phases.prepare(probe, few, replace(setup, state=None), tested)
+    saved = [keras.ops.copy(variable) for variable in trainer.variables]
+    dataset, set_epoch = training.epochs()
+    set_epoch(0)
+    started = time.perf_counter()
+    try:
+        batches = itertools.cycle(list(itertools.islice(dataset, training.steps)))
+        trainer.train_on_batch(*next(batches))
+        x, y, weights = next(batches)
+        trainer.test_on_batch(x, y, weights)
+        ready = time.perf_counter()
+        # The batches are made again: in training, that is part of a step.
+        set_epoch(1)
+        again = itertools.cycle(iter(dataset))
+        for _ in range(steps):
+            trainer.train_on_batch(*next(again))
+        trained = time.perf_counter()
+        trainer.test_on_batch(x, y, weights)
+        evaluated = time.perf_counter()
+    finally:
+        for variable, value in zip(trainer.variables, saved, strict=True):
+            variable.assign(value)
+    rows = steps * setup.batch_size
+    return Speed(
+        ready - started, (trained - ready) / rows, (evaluated - trained) / len(weights)
+    )
