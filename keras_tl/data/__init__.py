@@ -5,6 +5,7 @@
 - `tables`: A table of image files and their labels as three splits.
 - `assembly`: Splits of image files, wherever their labels come from: checked, and
   drawn.
+- `drawing`: Draw the splits that are missing, in blocks that have to stay together.
 - `duplicates`: Images that look alike, and blocks of examples that have to stay
   together.
 - `layout`: List the image files of a folder with their splits and classes, and all the

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 
 from keras_tl import errors, progress
-from keras_tl.data import duplicates, images
+from keras_tl.data import drawing, duplicates, images
 from keras_tl.data.sources import ImageFiles, Stored
 from keras_tl.data.splits import Split, Splits, Task
 
@@ -448,7 +448,7 @@ def _list(bad, folder):
 
 
 def _draw(content, used, shares, options) -> tuple[list[File], list[File]]:
-    """Move training files to the splits in `shares`, stratum by stratum.
+    """Move training files to the splits in `shares`.
 
     Returns:
         The files of all splits, and those left out: copies of files that were moved.
@@ -457,71 +457,28 @@ def _draw(content, used, shares, options) -> tuple[list[File], list[File]]:
     files = [content.files[n] for n in train]
     place = {n: position for position, n in enumerate(train)}
     pairs = [(place[a], place[b]) for a, b in content.near if a in place and b in place]
-    numbers = duplicates.blocks(
-        [file.image.pixels for file in files],
-        [file.entry.group for file in files],
-        pairs=pairs,
-    )
-    by_stratum = defaultdict(lambda: defaultdict(list))
-    members = defaultdict(list)
+    pixels = [file.image.pixels for file in files]
+    groups = [file.entry.group for file in files]
+    blocks = duplicates.blocks(pixels, groups, pairs=pairs)
     strata = _strata(content, files)
-    for file, number, stratum in zip(files, numbers, strata, strict=True):
-        members[number].append((file, stratum))
-    containing = Counter()
-    for block in members.values():
-        counts = Counter(stratum for _, stratum in block)
-        containing.update(counts.keys())
-        commonest = max(sorted(counts), key=counts.get)
-        by_stratum[commonest][id(block)] = sorted(
-            (file for file, _ in block), key=lambda file: (file.sha256, file.path)
-        )
+    if content.task == "single-label":
+        grouped = any(group is not None for group in groups)
+        noun = "groups" if grouped else "different images that can be used"
+        drawing.check_enough(strata, blocks, 1 + len(shares), noun)
+    # The same pixels count once, whatever the bytes of their files.
+    first = {}
+    for file in sorted(files, key=lambda file: (file.sha256, file.path)):
+        first.setdefault(file.image.pixels, file)
+    keys = [first[one].sha256 for one in pixels]
+    drawn = drawing.draw(keys, strata, blocks, shares, options.seed)
     moved = [content.files[n] for n in used if content.files[n].split != "train"]
     left_out = []
-    needed = 1 + len(shares)
-    for stratum in sorted(by_stratum):
-        if containing[stratum] < needed and content.task == "single-label":
-            grouped = any(file.entry.group is not None for file in files)
-            what = "groups" if grouped else "different images that can be used"
-            raise errors.InputError(
-                f"Each class must have at least {needed} {what}, one for each split "
-                f"that has to be drawn. {stratum!r} has {containing[stratum]}."
-            )
-        blocks = sorted(
-            by_stratum[stratum].values(),
-            key=lambda block: hashlib.sha256(
-                f"{options.seed} {block[0].sha256}".encode()
-            ).digest(),
-        )
-        sizes = [len({file.image.pixels for file in block}) for block in blocks]
-        rest = list(range(len(blocks)))
-        total = sum(sizes)
-        for position, (split, share) in enumerate(shares.items()):
-            spare = len(shares) - position  # Blocks that the others need.
-            chosen = _choose(rest, sizes, max(1, round(share * total)), spare)
-            for number in chosen:
-                seen = set()
-                for file in blocks[number]:
-                    if file.image.pixels in seen:
-                        left_out.append(file)
-                        continue
-                    seen.add(file.image.pixels)
-                    moved.append(replace(file, entry=replace(file.entry, split=split)))
-            rest = [number for number in rest if number not in set(chosen)]
-        for number in rest:
-            moved += blocks[number]
+    for file, name in zip(files, drawn, strict=True):
+        if name != "train" and file is not first[file.image.pixels]:
+            left_out.append(file)
+        else:
+            moved.append(replace(file, entry=replace(file.entry, split=name)))
     return sorted(moved, key=lambda file: file.path), left_out
-
-
-def _choose(rest, sizes, count, spare) -> list[int]:
-    """Choose blocks of about `count` images, and leave `spare` blocks or more."""
-    chosen, taken = [], 0
-    for number in rest[: max(0, len(rest) - spare)]:
-        if taken + sizes[number] / 2 <= count:
-            chosen.append(number)
-            taken += sizes[number]
-    if not chosen and len(rest) > spare:
-        chosen.append(min(rest, key=lambda number: sizes[number]))
-    return chosen
 
 
 def _strata(content, files) -> list:

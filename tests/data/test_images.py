@@ -360,3 +360,47 @@ def test_a_pair_of_equal_numbers_is_the_side_of_a_square(side):
 def test_other_sizes_are_refused_in_words(side, use):
     with pytest.raises(errors.InputError, match="`image_size` must be"):
         use(side)
+
+
+def jpeg(width, height, seed=0):
+    small = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype="uint8")
+    image = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.save(file, format="JPEG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("size", [64, 224, 256, 300])
+@pytest.mark.parametrize("method", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("shape", [(90, 70), (1300, 1700), (2400, 700)])
+def test_the_square_of_a_check_is_what_decoding_gives(shape, method, size):
+    content = jpeg(*shape)
+    checked = images.check(content, size, method)
+    np.testing.assert_array_equal(checked.square, images.decode(content, size, method))
+    assert checked.size == shape
+    assert checked.pixels == images.hash_file(content)
+
+
+def test_padding_shows_all_of_an_image_and_stretching_too():
+    pixels = np.zeros((1, 10, 40, 3), "uint8")
+    pixels[:, :, :10], pixels[:, :, 30:] = (255, 0, 0), (0, 0, 255)
+    cropped, padded, stretched = (
+        images.resize(pixels, 20, method)[0] for method in ("crop", "pad", "stretch")
+    )
+    assert not cropped[5:15, 5:15].any()
+    for whole in (padded, stretched):
+        assert whole[10, 1, 0] > 200
+        assert whole[10, -2, 2] > 200
+    assert (padded[:6] == 127).all()
+    assert (padded[-6:] == 127).all()
+    # Nothing is distorted: a quarter of the height is the image.
+    assert (padded[:, 10] != 127).any(axis=-1).sum() == 5
+    assert (stretched[0, 1] == stretched[-1, 1]).all()
+
+
+def test_a_large_jpeg_is_decoded_once_for_check_hash_and_square(monkeypatch):
+    content, calls = jpeg(1600, 1200), []
+    load = images._to_rgb
+    monkeypatch.setattr(images, "_to_rgb", lambda image: calls.append(1) or load(image))
+    images.check(content, 224)
+    assert len(calls) == 1
