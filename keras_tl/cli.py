@@ -26,6 +26,7 @@ usage: keras-tl COMMAND ...
 Transfer-learning recipes for Keras 3 and TensorFlow.
 
 commands:
+  train DATA             train the best model for your images in a given time
   list                   list every recipe with what it does
   show NAME              print a recipe
   copy NAME FOLDER       copy a recipe to change it; with --vendor also what it
@@ -36,7 +37,8 @@ commands:
   cache clear            remove these features
 
 `keras-tl COMMAND --help` explains a command, `keras-tl run NAME --help` the
-options of a recipe. Begin with: keras-tl run quickstart
+options of a recipe. Begin with: keras-tl run quickstart, or, with a folder of
+images, one sub-folder for each class: keras-tl train FOLDER
 """
 
 

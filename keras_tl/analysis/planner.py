@@ -12,7 +12,7 @@ import numpy as np
 from keras_tl.data.splits import Splits
 
 # Sides of images that are tried, the largest first.
-SIZES = (224, 192, 160, 128, 96, 64)
+SIZES = (224, 192, 160, 128, 96)
 # Epochs of fine-tuning: fewer are not worth it, these are enough, and more rarely help.
 FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 3, 8, 20
 # A training step of a layer takes about three passes: forward, and backward twice.
@@ -49,7 +49,7 @@ def image_size(
     Args:
         count: Number of images, of which about 70 % train.
         own_side: Shorter side of an image in pixels: the median.
-        smallest: Smallest side that the backbone takes.
+        smallest: Smallest side that suits the backbone.
         forward: Seconds of one image of 224 pixels through the backbone.
         seconds: Time that is left.
 

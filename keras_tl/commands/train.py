@@ -142,7 +142,7 @@ def prepare_data(
         )
         forward = speed.forward(backbone) * (224 / facts.native_size) ** 2
         left = end - time.perf_counter() - RESERVE
-        size = planner.image_size(count, side, facts.smallest_size, forward, left)
+        size = planner.image_size(count, side, facts.roomy_size, forward, left)
         decisions.add(size.name, size.value, size.reason)
         return size.value
 

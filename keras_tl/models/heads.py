@@ -17,7 +17,7 @@ def attach(
         backbone: Model to features `(batch, rows, columns, channels)`, of which the
             mean over rows and columns is taken, `(batch, steps, channels)`, of which
             the mean over steps is taken, or `(batch, channels)`.
-        num_classes: Width of the new output.
+        num_classes: Width of the new output; 1 for a number to be predicted.
         dropout: Fraction of the pooled features dropped in training, in [0, 1).
 
     Returns:
@@ -61,7 +61,7 @@ def attach_mlp(
 
     Args:
         backbone: Model from images to features `(batch, rows, columns, channels)`.
-        num_classes: Width of the new output.
+        num_classes: Width of the new output; 1 for a number to be predicted.
         hidden: Width of each hidden layer.
         dropout: Fraction dropped before the logits in training, in [0, 1).
 
@@ -104,7 +104,7 @@ def replace(
     Args:
         classifier: A functional model, or a sequential one that is built, with one
             output.
-        num_classes: Width of the new output.
+        num_classes: Width of the new output; 1 for a number to be predicted.
         at: Name of the layer after which to cut. `None` cuts before the last layer
             that has weights: the features that the old classifier saw.
         dropout: Fraction of the features dropped in training, in [0, 1).
@@ -207,7 +207,7 @@ def classify(
     Args:
         backbone: Model whose input and name the new one has.
         x: `(batch, features)`.
-        num_classes: Width of the new output.
+        num_classes: Width of the new output; 1 for a number to be predicted.
         dropout: Fraction of the features dropped in training, in [0, 1).
         prefix: Prefix of the names of the new layers.
     """
@@ -237,6 +237,6 @@ def _free(x, name) -> str:
 
 
 def _check(num_classes, dropout):
-    errors.check_at_least("num_classes", num_classes, 2)
+    errors.check_at_least("num_classes", num_classes, 1)
     if not 0 <= dropout < 1:
         raise errors.expected("dropout", "be in [0, 1)", dropout)

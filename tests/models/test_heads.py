@@ -42,7 +42,7 @@ def test_head_and_backbone_share_their_layers(make_backbone):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 1}, "at least 2"),
+        ({"num_classes": 0}, "at least 1"),
         ({"num_classes": 3, "dropout": 1.0}, r"in \[0, 1\)"),
         ({"num_classes": 3, "dropout": -0.1}, "dropout=-0.1"),
     ],

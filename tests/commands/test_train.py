@@ -1,0 +1,213 @@
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import keras_tl
+from keras_tl import cli, errors
+from keras_tl.analysis import planner
+from keras_tl.commands import train
+from keras_tl.commands.settings import Train
+from keras_tl.deploy import artifact
+from keras_tl.training import phases
+
+# Small, and nothing is left to be decided by the speed of the machine.
+SMALL = {"image_size": 96, "freeze": "block7a", "epochs": 1, "augment": "none"}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of 48 small images of two classes that colours tell apart."""
+    rng = np.random.default_rng(0)
+    for number in range(48):
+        label = number % 2
+        pixels = rng.integers(0, 120, (20, 24, 3), dtype="uint8")
+        pixels[:, :, label] += 120
+        place = tmp_path / "photos" / ("red", "green")[label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["keras-tl", "train", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as ended:
+        return ended.code or 0
+    return 0
+
+
+@pytest.mark.slow
+def test_a_folder_becomes_a_model_with_its_reasons_and_is_repeated_exactly(
+    photos, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "run"
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    assert command(monkeypatch, photos, "--out", out, *flags) == 0
+    shown = capsys.readouterr().out
+    loaded = artifact.load(out)
+    assert loaded.class_names == ("green", "red")
+    manifest = loaded.manifest
+    decided = {one["name"]: one for one in manifest["decisions"]}
+    assert set(decided) == {"backbone", "learning_rate", "model"}
+    for one in decided.values():
+        assert f"{one['value']}: {one['reason']}" in shown
+    page = (out / "report.html").read_text()
+    assert "Decisions" in page
+    assert decided["model"]["reason"].split(" of ")[0] in page
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert list(metrics["models"])[-1] == decided["model"]["value"]
+    red = next((photos / "red").iterdir())
+    assert loaded.predict(red)[0].argmax() == 1
+
+    again = tmp_path / "again"
+    arguments = ["--config", out / "config.json", "--out", again]
+    assert command(monkeypatch, *arguments) == 0
+    assert (again / "metrics.json").read_text() == (out / "metrics.json").read_text()
+    assert (again / "history.csv").read_text() == (out / "history.csv").read_text()
+
+
+@pytest.mark.slow
+def test_what_is_left_open_is_decided_within_the_time(photos, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    assert command(monkeypatch, photos, "--minutes", "1", "--out", out) == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["seconds"] < 66
+    settings = json.loads((out / "config.json").read_text())
+    for name in ("backbone", "image_size", "freeze", "epochs", "learning_rate"):
+        assert settings[name] is not None
+        assert name in {one["name"] for one in manifest["decisions"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["multi-label", "regression"])
+def test_several_labels_and_numbers_are_learned(photos, tmp_path, task):
+    paths = sorted(photos.rglob("*.png"))
+    if task == "multi-label":
+        labels = ["warm|any" if path.parent.name == "red" else "any" for path in paths]
+        labels[0] = ""
+    else:
+        labels = [0.5 + (path.parent.name == "red") for path in paths]
+    frame = pd.DataFrame({"image": map(str, paths), "label": labels})
+    model = keras_tl.train(frame, out=tmp_path / "run", seed=1, **SMALL)
+    assert model.manifest["objective"] == task
+    scores = json.loads((model.folder / "metrics.json").read_text())["models"]
+    assert train.PROBE in scores
+    assert model.predict(paths[:3]).shape == (3, len(model.class_names))
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_result(photos, tmp_path, monkeypatch):
+    settings = dict(SMALL, data=str(photos), epochs=2)
+    whole = train.main(Train(**settings, out=tmp_path / "whole"))
+    fit = phases.fit
+
+    def killed(model, data, setup, phase):
+        if phase.name == "fine-tuning":
+            raise KeyboardInterrupt
+        return fit(model, data, setup, phase)
+
+    monkeypatch.setattr(phases, "fit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train.main(Train(**settings, out=tmp_path / "killed"))
+    monkeypatch.setattr(phases, "fit", fit)
+    assert command(monkeypatch, "--resume", tmp_path / "killed") == 0
+    for name in ("metrics.json", "history.csv"):
+        resumed = (tmp_path / "killed" / name).read_text()
+        assert resumed == (whole / name).read_text()
+    decisions = json.loads((tmp_path / "killed" / "decisions.json").read_text())
+    assert [one["name"] for one in decisions] == ["backbone", "learning_rate", "model"]
+
+
+@pytest.mark.slow
+def test_arrays_are_trained_on_in_python(colours, tmp_path):
+    inputs = colours.train.inputs.read(range(len(colours.train)))
+    model = keras_tl.train(
+        (inputs, colours.train.labels),
+        out=tmp_path / "run",
+        **dict(SMALL, epochs=0),
+    )
+    assert model.folder == tmp_path / "run"
+    assert model.predict(inputs[:2]).shape == (2, 3)
+
+
+BAD = {
+    "absent folder": (["/absent/folder"], "folder or table that exists"),
+    "absent name": (["absent_photos"], "No folder or table of that name"),
+    "no data": ([], "data"),
+    "no time": (["photos", "--minutes", "0"], "`minutes` must be greater than 0"),
+    "backbone": (["photos", "--backbone", "resnet51"], "Did you mean resnet50"),
+    "block": (["photos", "--freeze", "blok3b", "--image-size", "64"], "block3b"),
+    "weights": (["photos", "--weights", "photos"], "given together"),
+    "size": (["photos", "--image-size", "0"], "image_size"),
+    "leave out": (["photos", "--leave-out", "absent.txt"], "`leave_out` must exist"),
+    "groups": (["photos", "--groups", "("], "regular expression"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_in_one_sentence_and_leaves_nothing(
+    case, photos, monkeypatch, capsys
+):
+    arguments, message = BAD[case]
+    monkeypatch.chdir(photos.parent)
+    assert command(monkeypatch, *arguments) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+    assert not (photos.parent / "runs").exists()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_data_that_are_too_few_are_refused(count, tmp_path, monkeypatch, capsys):
+    place = tmp_path / "photos" / "only"
+    place.mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(np.full((9, 9, 3), number * 9, "uint8")).save(
+            place / f"{number}.png"
+        )
+    monkeypatch.chdir(tmp_path)
+    assert command(monkeypatch, "photos", "--image-size", "64") == 2
+    assert "error: " in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_image_size_is_the_largest_there_is_time_for():
+    sizes = [
+        planner.image_size(1000, 400, 96, 0.02, seconds).value
+        for seconds in (1, 60, 200, 400, 10_000)
+    ]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == 96
+    assert sizes[-1] == 224
+    # Larger than they are, small images show no more.
+    assert planner.image_size(1000, 32, 96, 0.02, 10_000).value == 128
+
+
+def test_epochs_fill_the_time_and_are_left_out_where_it_is_short():
+    assert planner.epochs(100, 9.9, 0).value == 10
+    assert planner.epochs(100, 9.9, 20).value == 8
+    assert planner.epochs(20, 9.9, 0).value == 0
+    assert planner.epochs(-5, 9.9, 0).value == 0
+    assert planner.epochs(1e6, 9.9, 0).value == planner.MOST_EPOCHS
+
+
+def test_rare_classes_are_named(colours):
+    assert planner.describe_balance(colours) is None
+    order = np.argsort(colours.train.labels)
+    few = colours.train.take(order[14:])
+    data = type(colours)(
+        few, colours.validation, colours.test, colours.class_names, "A toy set."
+    )
+    assert "--class-weights" in planner.describe_balance(data)
+
+
+def test_settings_are_checked_before_anything_is_loaded():
+    with pytest.raises(errors.InputError, match="epochs"):
+        Train("photos", epochs=-1)
+    with pytest.raises(errors.InputError, match="learning_rate"):
+        Train("photos", learning_rate=0.0)
