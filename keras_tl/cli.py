@@ -18,6 +18,7 @@ import tyro
 
 from keras_tl import config, errors, vendoring
 from keras_tl.commands.settings import COMMANDS
+from keras_tl.config import Settings
 
 RecipeName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 USAGE = """\
@@ -72,14 +73,17 @@ def main() -> None:
 
 
 def on_data(name: str, *arguments: str) -> None:
-    """Run a command of `keras_tl.commands`; DATA may stand before all flags."""
-    program = f"keras-tl {name}"
+    """Run a command of `keras_tl.commands`."""
+    settings = settings_on_data(name, *arguments)
+    if importlib.import_module(f"keras_tl.commands.{name}").main(settings) is False:
+        raise SystemExit(1)
+
+
+def settings_on_data(name: str, *arguments: str) -> Settings:
+    """Read the settings of such a command; DATA may stand before all flags."""
     if arguments and arguments[0][:1] != "-":
         arguments = ("--data", *arguments)
-    parsed = config.parse(COMMANDS[name], list(arguments), program)
-    module = importlib.import_module(f"keras_tl.commands.{name}")
-    if module.main(parsed) is False:
-        raise SystemExit(1)
+    return config.parse(COMMANDS[name], list(arguments), f"keras-tl {name}")
 
 
 def recipe_folder() -> Path:

@@ -83,7 +83,7 @@ def folder(tmp_path_factory, images_and_labels):
         Image.fromarray(image).save(of_class / f"{number}.png")
     shutil.copy(folder / "my_photos/cats/0.png", folder / "photo.jpg")
     shutil.copy(folder / "my_photos/cats/0.png", folder / "new_photo.jpg")
-    for name in ("vgg16.weights.h5", "vgg16_notop.weights.h5"):
+    for name in ("vgg16.weights.h5", "vgg16_notop.weights.h5", "scans.csv"):
         (folder / name).touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_TL_CACHE", str(folder / "cache"))
@@ -98,7 +98,8 @@ def folder(tmp_path_factory, images_and_labels):
             sys, "argv", ["keras-tl", "predict", "runs/quickstart", "photo.jpg"]
         )
         cli.main()
-        shutil.copytree("runs/quickstart", "runs/quickstart-2")
+        for name in ("quickstart-2", "train"):
+            shutil.copytree("runs/quickstart", f"runs/{name}")
     return folder
 
 
@@ -142,6 +143,10 @@ def test_a_command_of_a_page_is_one_that_works(
         encoder = request.getfixturevalue("tiny_bert")
         (tmp_path / "here/all-MiniLM-L6-v2").symlink_to(encoder)
         shutil.copytree(request.getfixturevalue("reviews"), tmp_path / "here/my_texts")
+    if arguments[0] in cli.COMMANDS:
+        # Likewise; tests/commands runs them.
+        cli.settings_on_data(*arguments)
+        return
     if arguments[0] != "run":
         monkeypatch.setattr(sys, "argv", ["keras-tl", *arguments])
         cli.main()
