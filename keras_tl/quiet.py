@@ -13,6 +13,10 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
+
+# When the program began: this is the first module that the command line loads.
+STARTED = time.perf_counter()
 
 # Runs in a process of its own, which also prints what is left when TensorFlow aborts,
 # as it does on a processor that it was not built for.

@@ -7,9 +7,14 @@ how similar they are to those that the backbone has learned from; and the time t
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import keras
 import numpy as np
 
-from keras_tl.data.splits import Splits
+from keras_tl.analysis import probe
+from keras_tl.data.sources import as_source
+from keras_tl.data.splits import Split, Splits, balanced
+from keras_tl.models import freezing, taps
+from keras_tl.training import features
 
 # Sides of images that are tried, the largest first.
 SIZES = (224, 192, 160, 128, 96)
@@ -72,6 +77,19 @@ def image_size(
     return Decision("image_size", size, reason)
 
 
+def full_epochs(splits: Splits, forward: float, left: float) -> float:
+    """Estimate how many epochs with nothing frozen there is time for.
+
+    Args:
+        splits: The data.
+        forward: Seconds of one image through the backbone.
+        left: Seconds that are left.
+    """
+    count = sum(len(split) for _, split in splits.items()) + len(splits.test)
+    epoch = forward * (len(splits.train) * _PASSES + len(splits.validation))
+    return max(0.0, left - count * forward) / epoch
+
+
 def epochs(left: float, epoch: float, start: float) -> Decision:
     """Choose how many epochs of fine-tuning fit into the time that is left.
 
@@ -92,26 +110,142 @@ def epochs(left: float, epoch: float, start: float) -> Decision:
     return Decision("epochs", count, timing)
 
 
-def fine_tuning(splits: Splits, blocks: Mapping[str, list[str]]) -> list[Decision]:
+@dataclass(frozen=True)
+class Similarity:
+    """How near the images are to those that a backbone has learned from, measured.
+
+    Attributes:
+        curve: Block -> validation accuracy of a linear probe on its pooled output, from
+            the input to the output.
+        flipped: Validation accuracy of the last probe on the same images mirrored.
+    """
+
+    curve: dict[str, float]
+    flipped: float
+
+    @property
+    def last(self) -> float:
+        """Accuracy of the probe on the last block."""
+        return list(self.curve.values())[-1]
+
+    @property
+    def is_similar(self) -> bool:
+        """Whether no block tells the classes better apart than the last.
+
+        The last blocks are the most specific to the images of the pre-training.
+        """
+        return max(self.curve.values()) - self.last < 0.02
+
+    @property
+    def survives_flips(self) -> bool:
+        """Whether mirrored images are recognized nearly as well."""
+        return self.flipped > self.last - 0.05
+
+
+# Examples that similarity is measured with, of training and of validation.
+_MOST_EXAMPLES = (400, 200)
+# Blocks whose probes are fitted, at most.
+_MOST_TAPS = 5
+
+
+def measure_similarity(
+    backbone: keras.Model, splits: Splits, *, seed: int = 0
+) -> Similarity:
+    """Fit linear probes on several blocks of a backbone, and test them on flips.
+
+    Args:
+        backbone: A pretrained model with blocks, see `freezing.blocks`.
+        splits: Data of single labels; of training and validation some hundred examples
+            are read.
+        seed: Seed of their drawing.
+
+    Reference:
+        Yosinski et al., "How transferable are features in deep neural networks?", 2014,
+        arXiv:1411.1792; Alain and Bengio, "Understanding intermediate layers using
+        linear classifier probes", 2016, arXiv:1610.01644.
+    """
+    train, validation = (
+        split.take(balanced(split.labels, most, seed))
+        for split, most in zip(
+            (splits.train, splits.validation), _MOST_EXAMPLES, strict=True
+        )
+    )
+    blocks = freezing.blocks(backbone)
+    chosen = np.linspace(0, len(blocks) - 1, min(_MOST_TAPS, len(blocks)) + 1)
+    names = [list(blocks)[round(place)] for place in chosen[1:]]
+    stem, columns = taps.pooled(backbone, [blocks[name][-1] for name in names])
+    learned = features.run(stem, train.inputs, title="similarity")
+    tested = features.run(stem, validation.inputs)
+    curve = {}
+    for name, place in zip(names, columns.values(), strict=True):
+        fitted = probe.fit_with(
+            "logistic regression", 0.01, Split(learned[:, place], train.labels)
+        )
+        curve[name] = fitted.pipeline.score(tested[:, place], validation.labels)
+    mirrored = validation.read(range(len(validation)))[:, :, ::-1]
+    flipped = features.run(stem, as_source(np.ascontiguousarray(mirrored)))
+    score = fitted.pipeline.score(flipped[:, place], validation.labels)
+    return Similarity(curve, float(score))
+
+
+def fine_tuning(
+    splits: Splits,
+    blocks: Mapping[str, list[str]],
+    measured: Similarity | None,
+    full_epochs: float,
+) -> list[Decision]:
     """Decide what is fine-tuned, at which rate and with which augmentation.
 
     Args:
         splits: The data.
         blocks: Blocks of the model, from the input to the output.
+        measured: How similar the data are to those of the pre-training; `None` where
+            that was not measured.
+        full_epochs: Number of epochs with nothing frozen that there is time for.
 
     Returns:
-        Decisions of `freeze`, `learning_rate` and `augment`.
+        Decisions of `freeze`, `augment` and `learning_rate`.
     """
     names = list(blocks)
     each = len(splits.train) // max(1, len(splits.class_names))
-    last = names[len(names) // 2 - 1]
+    similar = measured is None or measured.is_similar
+    like = "unknown"
+    if measured is not None:
+        highest = max(measured.curve, key=measured.curve.get)
+        like = (
+            f"like ImageNet (probes: last block {measured.last:.2f}, best is {highest} "
+            f"with {measured.curve[highest]:.2f})"
+        )
+        like = like if similar else f"un{like}"
+    size = f"{each} training images a class"
+    if similar and each < FEW_EACH:
+        frozen, why = names[-3], f"{size} are few, and {like}"
+    elif similar and each < MANY_EACH:
+        frozen, why = names[len(names) // 2 - 1], f"{size}, {like}"
+    elif full_epochs < ENOUGH_EPOCHS:
+        frozen = names[len(names) // 2 - 1]
+        why = f"{size}, {like}; without it there is time for {full_epochs:.1f} epochs"
+    else:
+        frozen, why = "none", f"{size}, {like}"
+    flips = measured is not None and measured.survives_flips
+    if frozen != "none":
+        change, because = "none", "frozen layers then run only once"
+    elif flips:
+        change, because = "zoom_and_flip", "mirrored images are recognized as well"
+    else:
+        change, because = "zoom", "mirrored images are not recognized as well"
+    if frozen == "none" and measured is not None:
+        because += f" ({measured.last:.2f}, mirrored {measured.flipped:.2f})"
     return [
-        Decision(
-            "freeze", last, f"the half next to the input stays, {each} images each"
-        ),
-        Decision("learning_rate", 2e-4, "a tenth of what a new head takes"),
-        Decision("augment", "none", "frozen layers then run only once"),
+        Decision("freeze", frozen, why),
+        Decision("augment", change, because),
+        Decision("learning_rate", 2e-4, "a fifth of what a new head takes"),
     ]
+
+
+# Training images of a class from which on more than the last blocks, and all of them,
+# are fine-tuned.
+FEW_EACH, MANY_EACH = 25, 150
 
 
 def describe_balance(splits: Splits) -> str | None:

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import keras_tl.quiet  # noqa: F401  Before Keras.
+import keras_tl.quiet as quiet  # Before Keras.
 
 import keras
 import numpy as np
@@ -31,17 +31,24 @@ PLANNED = 0.95
 PROBE, FROZEN, TUNED = "linear probe", "frozen", "fine-tuned"
 
 
-def main(settings: Train, data: object = None) -> Path:
+def main(settings: Train) -> None:
+    """Run the command; its time counts from the start of the program."""
+    train(settings, started=quiet.STARTED)
+
+
+def train(settings: Train, data: object = None, started: float | None = None) -> Path:
     """Train as the settings ask, and decide what they leave open.
 
     Args:
         settings: See `Train`.
         data: What `datasets.load` takes, in place of what `settings.data` names.
+        started: Time of `time.perf_counter` from which the minutes count; now if
+            `None`.
 
     Returns:
         Folder of the run.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     end = started + PLANNED * 60 * settings.minutes
     place, settings = placement.from_settings(settings)
     decisions = Decisions()
@@ -201,16 +208,20 @@ def plan(
 ) -> Train:
     """Decide how to fine-tune, and measure how many epochs there is time for."""
     if settings.epochs == 0 or settings.freeze == "all":
-        return replace(
-            settings,
-            epochs=0,
-            freeze="all",
-            learning_rate=settings.learning_rate or 1e-4,
-        )
-    for decision in planner.fine_tuning(data, freezing.blocks(model)):
-        if getattr(settings, decision.name) is None:
-            settings = replace(settings, **{decision.name: decision.value})
-            decisions.add(decision.name, decision.value, decision.reason)
+        rate = settings.learning_rate or 1e-4
+        return replace(settings, epochs=0, freeze="all", learning_rate=rate)
+    names = ("freeze", "augment", "learning_rate")
+    if any(getattr(settings, name) is None for name in names):
+        measured = None
+        if data.task == "single-label":
+            measured = planner.measure_similarity(model, data, seed=settings.seed)
+        left = end - time.perf_counter() - RESERVE
+        room = planner.full_epochs(data, speed.forward(model), left)
+        blocks = freezing.blocks(model)
+        for decision in planner.fine_tuning(data, blocks, measured, room):
+            if getattr(settings, decision.name) is None:
+                settings = replace(settings, **{decision.name: decision.value})
+                decisions.add(decision.name, decision.value, decision.reason)
     if settings.epochs is not None:
         return settings
     unfreeze(model, settings.freeze)

@@ -58,6 +58,9 @@ MODERATE = {
     "fill_mode": "nearest",
 }
 
+# Shares of the area of an image that mild crops show.
+MILD = (0.5, 1.0)
+
 
 def from_settings(settings: AugmentSettings) -> dict[str, Augmentation | Mixing | None]:
     """Return the augmentation that the settings of a recipe name.
@@ -73,6 +76,8 @@ def from_settings(settings: AugmentSettings) -> dict[str, Augmentation | Mixing 
     builders = {
         "flip_and_crop": lambda: flip_and_crop,
         "random_resized_crop": random_resized_crop,
+        "zoom": lambda: random_resized_crop(scale=MILD, horizontal_flip=False),
+        "zoom_and_flip": lambda: random_resized_crop(scale=MILD),
         "image_data_generator": lambda: image_data_generator(**MODERATE),
         "rand_augment": random_layers.rand_augment,
     }

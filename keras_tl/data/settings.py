@@ -11,6 +11,8 @@ Augment = Literal[
     "none",
     "flip_and_crop",
     "random_resized_crop",
+    "zoom",
+    "zoom_and_flip",
     "image_data_generator",
     "rand_augment",
     "mix_up",

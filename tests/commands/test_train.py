@@ -103,7 +103,7 @@ def test_several_labels_and_numbers_are_learned(photos, tmp_path, task):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_result(photos, tmp_path, monkeypatch):
     settings = dict(SMALL, data=str(photos), epochs=2)
-    whole = train.main(Train(**settings, out=tmp_path / "whole"))
+    whole = train.train(Train(**settings, out=tmp_path / "whole"))
     fit = phases.fit
 
     def killed(model, data, setup, phase):
@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on_to_the_same_result(photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(phases, "fit", killed)
     with pytest.raises(KeyboardInterrupt):
-        train.main(Train(**settings, out=tmp_path / "killed"))
+        train.train(Train(**settings, out=tmp_path / "killed"))
     monkeypatch.setattr(phases, "fit", fit)
     assert command(monkeypatch, "--resume", tmp_path / "killed") == 0
     for name in ("metrics.json", "history.csv"):
