@@ -157,7 +157,7 @@ def check_new(path: Path | str) -> None:
     if os.path.lexists(path):
         raise errors.expected(
             "out",
-            "name a folder that does not exist yet",
+            "name what does not exist yet",
             str(path),
             "Nothing is overwritten: choose another name, or move that one away.",
         )

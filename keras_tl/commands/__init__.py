@@ -1,5 +1,6 @@
 """Commands on data of one's own, one in each module: settings, and what is done.
 
+- `plan`: Decide how to train, as `train` does, and write the decisions to a file.
 - `train`: Train a classifier for images of one's own in a given time.
 - `settings`: Settings that the commands have in common; nothing heavy is imported here.
 """

@@ -95,5 +95,16 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
             )
 
 
+@dataclass(frozen=True)
+class Plan(Train):
+    """Decide how to train on your images in a given time, without training.
+
+    The decisions are printed with their reasons, and written to the new file of --out,
+    by default plan.json, which `keras-tl train --config` takes.
+    """
+
+    COMMAND = "keras-tl plan"
+
+
 # Name of a command -> its settings.
-COMMANDS: dict[str, type[OwnDataSettings]] = {"train": Train}
+COMMANDS: dict[str, type[OwnDataSettings]] = {"train": Train, "plan": Plan}

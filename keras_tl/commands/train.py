@@ -49,7 +49,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
         Folder of the run.
     """
     started = time.perf_counter() if started is None else started
-    end = started + PLANNED * 60 * settings.minutes
+    end = end_of(settings, started)
     place, settings = placement.from_settings(settings)
     decisions = Decisions()
     settings, loaded = prepare_data(settings, data, end, decisions)
@@ -99,6 +99,11 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     )
     print("  keras-tl copy quickstart my_recipe")
     return run.folder
+
+
+def end_of(settings: Train, started: float) -> float:
+    """Return the time of `time.perf_counter` that is planned for the end."""
+    return started + PLANNED * 60 * settings.minutes
 
 
 class Decisions:

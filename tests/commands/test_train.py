@@ -211,3 +211,24 @@ def test_settings_are_checked_before_anything_is_loaded():
         Train("photos", epochs=-1)
     with pytest.raises(errors.InputError, match="learning_rate"):
         Train("photos", learning_rate=0.0)
+
+
+@pytest.mark.slow
+def test_a_plan_is_what_train_would_do(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--freeze", "block7a", "--augment", "none", "--image-size", "96"]
+    monkeypatch.setattr(sys, "argv", ["keras-tl", "plan", str(photos), *flags])
+    cli.main()
+    planned = json.loads((tmp_path / "plan.json").read_text())
+    assert planned["epochs"] > 0
+    assert planned["freeze"] == "block7a"
+    assert not (tmp_path / "runs").exists()
+    arguments = ["--config", "plan.json", "--epochs", "1", "--out", "run"]
+    assert command(monkeypatch, *arguments) == 0
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    same = {**settings, "epochs": planned["epochs"], "out": None}
+    assert same == planned
+    monkeypatch.setattr(sys, "argv", ["keras-tl", "plan", str(photos)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "does not exist yet" in capsys.readouterr().err
