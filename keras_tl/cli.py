@@ -84,7 +84,7 @@ def settings_on_data(name: str, *arguments: str) -> Settings:
     """Read the settings of such a command; DATA may stand before all flags."""
     if arguments and arguments[0][:1] != "-":
         arguments = ("--data", *arguments)
-    return config.parse(COMMANDS[name], list(arguments), f"keras-tl {name}")
+    return config.parse(COMMANDS[name], list(arguments), f"keras-tl {name} DATA")
 
 
 def recipe_folder() -> Path:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import inspect
 import io
 import logging
 import math
@@ -304,7 +305,7 @@ def parse(config: type, arguments: list[str], program: str | None = None):
             config,
             args=arguments,
             prog=program,
-            description=f"{config.__doc__}\n\n{CONFIG_HELP}",
+            description=f"{inspect.cleandoc(config.__doc__)}\n\n{CONFIG_HELP}",
         )
     finally:
         if check is None:
