@@ -44,6 +44,13 @@ class OwnDataSettings(Settings):
         super().__post_init__()
         if not self.data:
             raise errors.expected("data", "name a folder, a table or a dataset", "")
+        path = Path(self.data)
+        if (path.suffix or len(path.parts) > 1) and not path.exists():
+            raise errors.expected(
+                "data",
+                "be a folder or table that exists, or the name of a dataset",
+                self.data,
+            )
         if self.limit is not None:
             errors.check_at_least("limit", self.limit, 1)
         for name in ("images", "leave_out"):
