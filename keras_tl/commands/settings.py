@@ -45,7 +45,7 @@ class OwnDataSettings(Settings):
         if not self.data:
             raise errors.expected("data", "name a folder, a table or a dataset", "")
         path = Path(self.data)
-        if (path.suffix or len(path.parts) > 1) and not path.exists():
+        if (path.is_absolute() or self.data[0] in ".~") and not path.exists():
             raise errors.expected(
                 "data",
                 "be a folder or table that exists, or the name of a dataset",

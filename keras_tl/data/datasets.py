@@ -102,7 +102,8 @@ def read(
         return folders.read(path, options)
     if path.is_file():
         return tables.read(path, columns, options)
-    if path.suffix or len(path.parts) > 1 or isinstance(data, Path):
+    # Names of datasets can have a slash and a dot: "imagenet_v2/matched:3.0.0".
+    if path.is_absolute() or isinstance(data, Path) or tables.is_table(path):
         raise errors.expected(
             "data",
             "be a folder or table that exists, or the name of a dataset",
