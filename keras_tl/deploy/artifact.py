@@ -14,7 +14,8 @@ import numpy as np
 from scipy import special
 
 from keras_tl import environment, errors, files, progress
-from keras_tl.data import sources, text
+from keras_tl.data import images, sources, text
+from keras_tl.data.images import Resize
 from keras_tl.data.sources import Image, Source
 from keras_tl.deploy import compiled
 
@@ -82,6 +83,14 @@ class Artifact:
         """Side in pixels of the square images that the model takes."""
         return self.manifest["input"]["shape"][0]
 
+    @property
+    def resize(self) -> Resize:
+        """How an image becomes a square, see `images.decode`."""
+        described = self.manifest["input"].get("resize")
+        return next(
+            (n for n, text in images.RESIZE.items() if text == described), "crop"
+        )
+
     @_built_once
     def model(self) -> "keras.Model":
         """The model, from raw images or token ids to logits."""
@@ -142,14 +151,14 @@ class Artifact:
 
         Args:
             inputs: One example or several, as any iterable. Images: files or arrays as
-                `sources.of_images` takes them, of each of which the largest centred
-                square is resized to `image_size`. Texts: strings.
+                `sources.of_images` takes them; each becomes a square of `image_size`
+                pixels as in training, see `resize`. Texts: strings.
 
         Raises:
             InputError: Examples of another kind or type.
         """
         if self.kind == "image":
-            return sources.of_images(inputs, self.image_size)
+            return sources.of_images(inputs, self.image_size, self.resize)
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             inputs = [inputs]
         path = self.folder / text.FILE

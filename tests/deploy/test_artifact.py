@@ -13,6 +13,7 @@ from PIL import Image
 
 from keras_tl import errors, files
 from keras_tl.analysis import evaluation
+from keras_tl.data import images
 from keras_tl.deploy import artifact, compiled, run_folder
 from keras_tl.models import heads, saving
 
@@ -474,3 +475,18 @@ def test_a_script_of_ones_own_saves_a_model_with_its_data_and_a_folder(
     assert "python my_script.py" in report
     with pytest.raises(errors.InputError, match="does not exist yet"):
         run_folder.save(tmp_path / "new" / "run", model, data=colours)
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
+def test_a_run_prepares_images_as_in_training(
+    resize, make_backbone, colours, here, tmp_path
+):
+    model = heads.attach(make_backbone(), 3)
+    saved = run_folder.save(
+        tmp_path / "run", model, data=colours.at_size(8, resize), objective=None
+    )
+    assert saved
+    loaded = artifact.load(tmp_path / "run")
+    wide = np.random.default_rng(0).integers(0, 256, (1, 10, 30, 3), "uint8")
+    prepared = images.resize(wide, 8, resize)
+    np.testing.assert_array_equal(loaded.source(wide).read([0]), prepared)
