@@ -19,7 +19,9 @@ from keras_tl.training import features
 # Sides of images that are tried, the largest first.
 SIZES = (224, 192, 160, 128, 96)
 # Epochs of fine-tuning: fewer are not worth it, these are enough, and more rarely help.
-FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 3, 8, 20
+FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 3, 6, 20
+# Epochs from which on random changes of the images pay.
+LONG_EPOCHS = 10
 # A training step of a layer takes about three passes: forward, and backward twice.
 _PASSES = 3
 
@@ -230,11 +232,13 @@ def fine_tuning(
     flips = measured is not None and measured.survives_flips
     if frozen != "none":
         change, because = "none", "frozen layers then run only once"
+    elif full_epochs < LONG_EPOCHS:
+        change, because = "none", f"changed images need {LONG_EPOCHS} epochs or more"
     elif flips:
         change, because = "zoom_and_flip", "mirrored images are recognized as well"
     else:
         change, because = "zoom", "mirrored images are not recognized as well"
-    if frozen == "none" and measured is not None:
+    if change != "none" and measured is not None:
         because += f" ({measured.last:.2f}, mirrored {measured.flipped:.2f})"
     return [
         Decision("freeze", frozen, why),
