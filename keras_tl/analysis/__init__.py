@@ -12,6 +12,8 @@
 - `report`: A run on one page: an HTML file that needs nothing else, to read, print or
   send.
 - `probe`: Classifiers on frozen features: logistic regression, nearest neighbours, SVM.
+- `transferability`: Rank backbones for a task without training them: scores of frozen
+  features.
 - `folds`: Cross-validation: each example is predicted once, by a model trained without
   it.
 - `study`: Studies: many small trainings, each of which is kept as soon as it ends.
