@@ -56,11 +56,9 @@ def log_me(features: np.ndarray, labels: np.ndarray) -> float:
     True
     """
     features, labels = _checked(features, labels)
-    left, singular, _ = linalg.svd(features, full_matrices=False)
-    kept = singular > singular[0] * max(features.shape) * np.finfo("float64").eps
-    squares = singular[kept] ** 2
+    directions, squares = _directions(features)
     columns = _one_hot(labels)
-    projected = (left[:, kept].T @ columns) ** 2
+    projected = (directions.T @ columns) ** 2
     # What no linear model explains.
     rest = np.maximum((columns**2).sum(axis=0) - projected.sum(axis=0), 0)
     return float(
@@ -270,69 +268,55 @@ def logistic(train: Split, held_out: Split, *, seed: int = 0) -> np.ndarray:
     return probes.fit_with(kind, setting, features).logits(_array(held_out))
 
 
-def ridge(features: np.ndarray, labels: np.ndarray, *, folds: int = 5, seed: int = 0):
-    """Cross-validate a ridge classifier: each example is predicted without it.
+def ridge(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Predict each example by a ridge classifier that is fitted to all others.
 
-    The strength of each fold is selected by its leave-one-out error in training, which
-    one eigenvalue decomposition gives for all strengths.
+    Leaving one out needs no new fit: one eigenvalue decomposition gives all of these
+    predictions, for every strength; the strength with the least squared error of them
+    is taken. Copies of an example that are among the others make it look easier.
 
     Args:
         features: `(count, width)`.
         labels: Integers `(count,)`, of at least two classes.
-        folds: Number of folds, at most the examples of the rarest class.
-        seed: Seed of the division.
 
     Returns:
         Scores of each class, float64 `(count, classes)`, the largest of a row being
         the prediction.
 
     Raises:
-        InputError: Features or labels of another kind, or a class of one example.
+        InputError: Features or labels of another kind.
 
     Reference:
         Rifkin and Lippert, "Notes on regularized least squares", 2007,
         http://cbcl.mit.edu/publications/ps/MIT-CSAIL-TR-2007-025.pdf
     """
     features, labels = _checked(features, labels)
-    rarest = int(np.unique(labels, return_counts=True)[1].min())
-    if rarest < 2:
-        raise errors.expected("labels", "have two examples of each class", rarest)
-    parts = StratifiedKFold(min(folds, rarest), shuffle=True, random_state=seed)
-    columns = _one_hot(labels)
-    scores = np.empty(columns.shape)
-    for rows, held_out in parts.split(labels, labels):
-        scores[held_out] = _ridge_scores(
-            features[rows], columns[rows], features[held_out]
-        )
-    return scores
-
-
-def _ridge_scores(train, columns, held_out):
-    """Fit a ridge classifier, its strength by leave-one-out, and score other rows."""
-    centre, spread = train.mean(axis=0), train.std(axis=0)
+    columns, count = _one_hot(labels), len(labels)
+    spread = features.std(axis=0)
     scale = np.where(spread > 1e-8, spread, np.inf)
-    train, held_out = (train - centre) / scale, (held_out - centre) / scale
-    mean = columns.mean(axis=0)
-    directions, values = _directions(train)
-    rotated = directions.T @ (columns - mean)
-    unit = max(values.sum() / len(train), 1e-12)
-    best, best_error = None, np.inf
+    directions, values = _directions((features - features.mean(axis=0)) / scale)
+    centred = columns - columns.mean(axis=0)
+    rotated = directions.T @ centred
+    best, least = None, np.inf
     for strength in STRENGTHS:
-        kept = values / (values + strength * unit)
-        residual = columns - mean - directions @ (kept[:, None] * rotated)
+        kept = values / (values + strength * max(values.sum() / count, 1e-12))
+        residual = centred - directions @ (kept[:, None] * rotated)
         # The mean is fitted as well: 1 / count is its share of each prediction.
-        influence = (directions**2) @ kept + 1 / len(train)
-        error = ((residual / np.maximum(1 - influence, 1e-6)[:, None]) ** 2).mean()
-        if error < best_error:
-            best, best_error = residual / (strength * unit), error
-    return held_out @ (train.T @ best) + mean
+        influence = (directions**2) @ kept + 1 / count
+        left_out = residual / np.maximum(1 - influence, 1e-6)[:, None]
+        error = (left_out**2).mean()
+        if error < least:
+            best, least = columns - left_out, error
+    return best
 
 
 def _directions(features):
     """Compute the left singular vectors with a value, and the squared values."""
     count, width = features.shape
-    gram = features.T @ features if width < count else features @ features.T
-    values, vectors = linalg.eigh(gram)
+    # Threads that wait for one another, on a machine with other work, make it slower.
+    with threadpool_limits(1):
+        gram = features.T @ features if width < count else features @ features.T
+        values, vectors = linalg.eigh(gram, driver="evd")
     kept = values > max(values[-1], 1e-12) * 1e-10
     values, vectors = values[kept], vectors[:, kept]
     if width < count:
@@ -358,7 +342,7 @@ def measure(
         validation: The same, of other examples of these classes.
         source_probabilities: See `leep`; `None` where the backbone's classifier is not
             known: LEEP and NCE are left out then.
-        seed: Seed of the divisions into folds.
+        seed: Seed of the examples that select the setting of a probe.
 
     Returns:
         Name -> score; and name -> whether each example was classified correctly while
@@ -371,10 +355,10 @@ def measure(
     features, labels = _checked(_array(train), train.labels)
     every = np.concatenate([features, _array(validation)])
     every_label = np.concatenate([labels, validation.labels])
-    with threadpool_limits(2):
+    with threadpool_limits(1):
         correct = {
             "logistic": _right(logistic(train, validation, seed=seed), validation),
-            "ridge": ridge(every, every_label, seed=seed).argmax(axis=1)
+            "ridge": ridge(every, every_label).argmax(axis=1)
             == np.unique(every_label, return_inverse=True)[1],
             "neighbours": k_nearest(train, validation),
         }

@@ -3,14 +3,19 @@
 import functools
 import hashlib
 import inspect
+import math
 import os
 from pathlib import Path
 
+import h5py
 import keras
+import numpy as np
 
 from keras_tl import environment, errors
 from keras_tl.models import catalog, efficientnet_lite
 from keras_tl.models.settings import BackboneSettings
+
+CLASSES = 1000  # Of ImageNet.
 
 
 def load(
@@ -192,3 +197,43 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
             f"`weights` must fit {model.name} without its classifier. {path} does "
             f"not: {errors.reason(error)}."
         ) from error
+
+
+def classifier(path: str | Path, width: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read the ImageNet classifier of a file of weights, where it is linear.
+
+    Args:
+        path: What `save_weights` wrote, with the classifier; `.weights.h5` or `.h5`.
+        width: Number of pooled features of the backbone.
+
+    Returns:
+        Kernel `(width, 1000)` and bias `(1000,)`; `None` where the file has no layer
+        from so many features to so many classes.
+
+    Raises:
+        InputError: There is no such file, or it cannot be read.
+    """
+    catalog.check_file(Path(path))
+    try:
+        with h5py.File(path) as file:
+            groups = [file]
+            for group in groups:
+                groups += [one for one in group.values() if isinstance(one, h5py.Group)]
+                arrays = [
+                    one for one in group.values() if isinstance(one, h5py.Dataset)
+                ]
+                kernels = [one for one in arrays if _ends_in(one, (width, CLASSES))]
+                biases = [one for one in arrays if one.shape == (CLASSES,)]
+                if kernels and biases:
+                    kernel = np.asarray(kernels[0]).reshape(width, CLASSES)
+                    return kernel, np.asarray(biases[0])
+    except OSError as error:
+        raise errors.InputError(
+            f"{path} cannot be read as weights: {errors.reason(error)}."
+        ) from error
+    return None
+
+
+def _ends_in(array, shape):
+    # A convolution of one pixel is a layer on features as well.
+    return array.shape[-2:] == shape and math.prod(array.shape) == math.prod(shape)
