@@ -27,8 +27,7 @@ from keras_tl.models import (
 )
 from keras_tl.training import features, store
 
-# Prefix of the names of KerasHub's presets.
-HUB = "hub:"
+# Side of the images, where nothing else is wanted.
 IMAGE_SIZE = 96
 # Examples of a step, and over how many steps the time of an image is measured.
 BATCH_SIZE, TIMED_STEPS = 64, 2
@@ -62,7 +61,6 @@ class Candidate:
     def __post_init__(self):
         if self.is_of_hub:
             hub_backbones.check(self.preset)
-            return
         catalog.check(self.backbone, self.weights, self.image_size, self.preprocessing)
         if self.classifier is not None:
             catalog.check_file(Path(self.classifier))
@@ -70,12 +68,12 @@ class Candidate:
     @property
     def is_of_hub(self) -> bool:
         """Whether it is a preset of KerasHub."""
-        return self.backbone.startswith(HUB)
+        return self.backbone.startswith(catalog.HUB)
 
     @property
     def preset(self) -> str:
         """Name or folder of the preset of KerasHub."""
-        return self.backbone.removeprefix(HUB)
+        return self.backbone.removeprefix(catalog.HUB)
 
     @property
     def name(self) -> str:
@@ -144,8 +142,8 @@ def named(name: str, image_size: int | None = None, **options) -> Candidate:
     Raises:
         InputError: An unknown name, or options that do not go together.
     """
-    if name.startswith(HUB):
-        side = hub_backbones.size_of(name.removeprefix(HUB), image_size)
+    if name.startswith(catalog.HUB):
+        side = hub_backbones.size_of(name.removeprefix(catalog.HUB), image_size)
         return Candidate(name, image_size=side, **options)
     backbone = catalog.find(name)
     size = image_size or max(IMAGE_SIZE, backbone.roomy_size)
@@ -162,8 +160,6 @@ def load(candidate: Candidate) -> keras.Model:
     Raises:
         InputError: Weights that cannot be had or do not fit.
     """
-    if candidate.is_of_hub:
-        return hub_backbones.load(candidate.preset, image_size=candidate.image_size)
     return backbones.load(
         candidate.backbone,
         weights=candidate.weights,

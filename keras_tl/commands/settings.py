@@ -92,7 +92,7 @@ class Rank(CacheSettings, OwnDataSettings):
         >>> Rank.width("mobilenet:0.25"), Rank.width("hub:folder")
         (('mobilenet', 0.25), ('hub:folder', None))
         """
-        if name.startswith("hub:"):
+        if name.startswith(catalog.HUB):
             return name, None
         base, colon, width = name.partition(":")
         backbone = catalog.find(base)

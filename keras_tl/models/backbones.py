@@ -33,10 +33,10 @@ def load(
 
     Args:
         name: A key of `catalog.BACKBONES`: all of `keras.applications`, and the
-            embedded one.
+            embedded one; or "hub:" and a preset of KerasHub, see `hub_backbones`.
         weights: "imagenet", `None` for random weights, or a file that the same
             architecture's `save_weights` wrote (`.weights.h5` or `.h5`).
-        image_size: Side of the square images, in pixels.
+        image_size: Side of the square images, in pixels; one that a preset takes.
         preprocessing: A key of `catalog.PREPROCESSING`, when the weights in a file were
             trained under another contract than the backbone's own: torchvision's
             VGG16, for instance, under "torch".
@@ -53,9 +53,11 @@ def load(
     >>> load("efficientnet_lite0", image_size=96).output.shape
     (None, 3, 3, 1280)
     """
-    backbone = catalog.find(name)
     image_size = errors.side("image_size", image_size)
     catalog.check(name, weights, image_size, preprocessing)
+    if name.startswith(catalog.HUB):
+        return _of_hub(name, weights, image_size, preprocessing, alpha)
+    backbone = catalog.find(name)
     contract = preprocessing or backbone.preprocessing
     if alpha is not None and not backbone.alphas:
         raise errors.expected("alpha", f"be left out: {name} has one width", alpha)
@@ -86,6 +88,24 @@ def load(
         load_weights(model, weights)
     _warn_of_few_cells(model, backbone, image_size)
     return model
+
+
+def _of_hub(name, weights, image_size, preprocessing, alpha):
+    """Load a preset of KerasHub, at a size that it takes."""
+    from keras_tl.models import hub_backbones
+
+    preset = name.removeprefix(catalog.HUB)
+    if alpha is not None:
+        raise errors.expected("alpha", f"be left out: {name} has one width", alpha)
+    side = hub_backbones.size_of(preset, image_size)
+    if side != image_size:
+        raise errors.expected("image_size", f"be {side} with {name}", image_size)
+    return hub_backbones.load(
+        preset,
+        image_size=side,
+        weights=weights is not None,
+        preprocessing=preprocessing,
+    )
 
 
 def from_settings(settings: BackboneSettings) -> keras.Model:

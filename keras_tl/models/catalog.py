@@ -310,6 +310,8 @@ _FAMILIES = [
 ]
 BACKBONES = {backbone.name: backbone for family in _FAMILIES for backbone in family}
 
+# Prefix of the names of KerasHub's presets, see `hub_backbones`.
+HUB = "hub:"
 # Blocks of the encoders that `models.text_backbones` and `models.hub_backbones` load.
 ENCODER_BLOCKS = (
     r"(transformer_layer_\d+)",
@@ -326,6 +328,13 @@ def find(name: str) -> Backbone:
     Raises:
         InputError: There is none of that name; the nearest are named.
     """
+    if name.startswith(HUB):
+        raise errors.expected(
+            "backbone",
+            "be one of `keras.applications` here",
+            name,
+            "KerasHub's differ.",
+        )
     if name not in BACKBONES:
         raise errors.unknown("backbone", name, BACKBONES)
     return BACKBONES[name]
@@ -338,15 +347,22 @@ def check(
     preprocessing: str | None = None,
 ) -> None:
     """Raise `InputError` for arguments that `load` would refuse, before loading."""
-    backbone = find(name)
+    if name.startswith(HUB):
+        errors.check_installed("keras_hub", extra="hub")
+        if weights not in ("imagenet", None):
+            raise errors.expected(
+                "weights", f"be left out with {name}, a preset with weights", weights
+            )
+    backbone = None if name.startswith(HUB) else find(name)
     if preprocessing is not None and preprocessing not in PREPROCESSING:
         raise errors.unknown("preprocessing", preprocessing, PREPROCESSING)
     if weights not in ("imagenet", None):
         check_file(Path(weights))
-    if image_size < backbone.smallest_size:
+    smallest = 32 if backbone is None else backbone.smallest_size
+    if image_size < smallest:
         raise errors.expected(
             "image_size",
-            f"be at least {backbone.smallest_size}, the smallest {name} takes",
+            f"be at least {smallest}, the smallest {name} takes",
             image_size,
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
-from keras_tl.models import freezing, heads, hub_backbones, splitting
+from keras_tl.models import backbones, freezing, heads, hub_backbones, splitting
 
 ROOT = Path(__file__).parents[2]
 SIZE = 32
@@ -254,3 +254,16 @@ def test_a_text_model_is_no_encoder_of_images(tmp_path):
     keras_hub.models.BertBackbone(30, 1, 2, 16, 32).save_to_preset(tmp_path / "bert")
     with pytest.raises(errors.InputError, match="no encoder of RGB images"):
         hub_backbones.load(tmp_path / "bert")
+
+
+def test_a_preset_is_loaded_by_its_name_as_any_backbone(made, pixels):
+    name = f"hub:{made(vit)[0]}"
+    model = backbones.load(name, image_size=SIZE)
+    wanted = hub_backbones.load(made(vit)[0])
+    np.testing.assert_array_equal(model(pixels), wanted(pixels))
+    with pytest.raises(errors.InputError, match="`image_size` must be 32 with"):
+        backbones.load(name, image_size=64)
+    with pytest.raises(errors.InputError, match="left out"):
+        backbones.load(name, image_size=SIZE, alpha=0.5)
+    with pytest.raises(errors.InputError, match="a preset with weights"):
+        backbones.load(name, image_size=SIZE, weights="other.weights.h5")
