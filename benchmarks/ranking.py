@@ -15,6 +15,7 @@ study that was stopped goes on where it was: finished trials are in `--state FOL
 """
 
 import argparse
+import datetime
 import sys
 import tempfile
 from dataclasses import replace
@@ -206,7 +207,8 @@ def main() -> None:
     if arguments.keep:
         (pages.RESULTS / "ranking").mkdir(parents=True, exist_ok=True)
         about = {"size": SIZE, "limits": LIMITS, "seed": SEED, "trials": rows}
-        about |= {"summary": summary(rows), **harness.machine()}
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        about |= {"summary": summary(rows), "date": today, **harness.machine()}
         files.write_json(pages.RESULTS / "ranking" / "ranking.json", about)
         pages.write()
 
