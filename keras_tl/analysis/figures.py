@@ -358,14 +358,18 @@ def size_and_accuracy(
     highest = itertools.accumulate((point[2] for point in by_size), max)
     sizes = [point[1] for point in by_size]
     axes.step(sizes, list(highest), where="post", color=ORANGE, linestyle="--")
+    middle = (sizes[0] * sizes[-1]) ** 0.5
     for name, size, value, (low, high) in points:
+        # Names of large ones are on the left, where there is room.
+        right = size <= middle
         axes.vlines(size, low, high, color=BLUE, linewidth=1.5)
         axes.plot(size, value, "o", color=BLUE, markersize=6)
         axes.annotate(
             _short(name),
             (size, value),
-            xytext=(6, 4),
+            xytext=(6 if right else -6, 4),
             textcoords="offset points",
+            ha="left" if right else "right",
             fontsize=8.5,
             color=INK,
             parse_math=False,

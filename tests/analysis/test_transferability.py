@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.covariance import LedoitWolf
+from sklearn.linear_model import BayesianRidge
 
 from keras_tl import errors
 from keras_tl.analysis import transferability
@@ -32,11 +34,30 @@ def test_log_me_is_the_highest_evidence_on_a_grid(shape):
     wanted = []
     for label in range(2):
         column = (labels == label).astype(float)
-        grid = itertools.product(np.logspace(-3, 5, 80), np.logspace(-2, 4, 80))
+        grid = itertools.product(np.logspace(-3, 5, 50), np.logspace(-2, 4, 50))
         wanted.append(max(evidence(features, column, *pair) for pair in grid))
     score = transferability.log_me(features, labels)
-    assert score == pytest.approx(np.mean(wanted), abs=3e-3)
+    assert score == pytest.approx(np.mean(wanted), abs=5e-3)
     assert score >= np.mean(wanted) - 1e-6
+
+
+@pytest.mark.parametrize("shape", [(80, 6), (30, 50)])
+def test_log_me_is_the_evidence_of_scikit_learns_bayesian_ridge(shape):
+    features, labels = clouds(shape[0], 3, shape[1], distance=1.0)
+    wanted = []
+    for label in range(3):
+        # Without its priors on the variances, which LogME does not have.
+        ridge = BayesianRidge(
+            max_iter=5000,
+            tol=1e-10,
+            compute_score=True,
+            fit_intercept=False,
+            **dict.fromkeys(("alpha_1", "alpha_2", "lambda_1", "lambda_2"), 0.0),
+        )
+        ridge.fit(features, (labels == label).astype(float))
+        wanted.append(ridge.scores_[-1] / len(labels))
+    score = transferability.log_me(features, labels)
+    assert score == pytest.approx(np.mean(wanted), abs=1e-4)
 
 
 def test_log_me_of_one_feature_by_hand():
@@ -75,6 +96,16 @@ def test_h_score_is_its_definition():
     wanted = 0.7 * np.trace(np.linalg.inv(shrunk) @ between)
     score = transferability.h_score(features, labels, shrinkage=0.3)
     assert score == pytest.approx(wanted)
+
+
+def test_the_h_score_is_shrunk_as_ledoit_and_wolf_do():
+    features, labels = clouds(50, 3, 4)
+    fitted = LedoitWolf().fit(features)
+    means = np.stack([features[labels == label].mean(0) for label in labels])
+    between = np.cov(means, rowvar=False, bias=True)
+    wanted = np.trace(np.linalg.inv(fitted.covariance_) @ between)
+    score = transferability.h_score(features, labels)
+    assert score == pytest.approx((1 - fitted.shrinkage_) * wanted)
 
 
 def test_h_score_has_its_bounds():
