@@ -17,7 +17,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from keras_tl import errors
+from keras_tl import errors, progress
 from keras_tl.analysis import probe as probes
 from keras_tl.analysis.evaluation import softmax
 from keras_tl.data.splits import Split
@@ -252,7 +252,7 @@ def logistic(train: Split, held_out: Split, *, seed: int = 0) -> np.ndarray:
         seed: Seed of the drawing of that fifth.
 
     Returns:
-        Logits of each class, float32 `(count, classes of train)`.
+        Whether each held-out example is classified correctly, bool `(count,)`.
     """
     kind, setting = "logistic regression", INVERSE_PENALTIES[0]
     features = Split(_array(train), train.labels)
@@ -265,7 +265,8 @@ def logistic(train: Split, held_out: Split, *, seed: int = 0) -> np.ndarray:
         inputs = chosen.inputs.values
         right = [fit.pipeline.score(inputs, chosen.labels) for fit in fits]
         setting = fits[int(np.argmax(right))].setting
-    return probes.fit_with(kind, setting, features).logits(_array(held_out))
+    logits = probes.fit_with(kind, setting, features).logits(_array(held_out))
+    return _right(logits, held_out.labels, train.labels)
 
 
 def ridge(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -354,25 +355,31 @@ def measure(
     """
     features, labels = _checked(_array(train), train.labels)
     every = np.concatenate([features, _array(validation)])
-    every_label = np.concatenate([labels, validation.labels])
-    with threadpool_limits(1):
-        correct = {
-            "logistic": _right(logistic(train, validation, seed=seed), validation),
-            "ridge": ridge(every, every_label).argmax(axis=1)
-            == np.unique(every_label, return_inverse=True)[1],
-            "neighbours": k_nearest(train, validation),
-        }
-        scores = {name: float(values.mean()) for name, values in correct.items()}
-        scores["LogME"] = log_me(features, labels)
-        scores["H-score"] = h_score(features, labels)
+    every_label = np.concatenate([train.labels, validation.labels])
+    deciding = {
+        "logistic": lambda: logistic(train, validation, seed=seed),
+        "ridge": lambda: _right(ridge(every, every_label), every_label, every_label),
+        "neighbours": lambda: k_nearest(train, validation),
+    }
+    others = {
+        "LogME": lambda: log_me(features, labels),
+        "H-score": lambda: h_score(features, labels),
+    }
     if source_probabilities is not None:
-        scores["LEEP"] = leep(source_probabilities, labels)
-        scores["NCE"] = nce(source_probabilities.argmax(axis=1), labels)
-    return scores, correct
+        others["LEEP"] = lambda: leep(source_probabilities, labels)
+        others["NCE"] = lambda: nce(source_probabilities.argmax(axis=1), labels)
+    functions = deciding | others
+    values = {}
+    with threadpool_limits(1):
+        for name in progress.track(functions, "scores", len(functions)):
+            values[name] = functions[name]()
+    scores = {name: float(np.mean(value)) for name, value in values.items()}
+    return scores, {name: values[name] for name in deciding}
 
 
-def _right(logits, split):
-    return logits.argmax(axis=1) == split.labels
+def _right(scores, labels, fitted):
+    """Return whether the class with the highest score is the label of each example."""
+    return np.unique(fitted)[scores.argmax(axis=1)] == labels
 
 
 def source_probabilities(

@@ -36,6 +36,7 @@ def main(settings: Rank) -> ranking.Ranking:
     progress.console().print(table(rows, settings.score))
     print(ranked.sentence())
     print(baseline(rows))
+    print(next_step(ranked.best.candidate, settings.data))
     if folder is not None:
         save(folder, ranked, settings, data)
         print(f"Written to {files.quoted(folder)}.")
@@ -128,6 +129,27 @@ def baseline(rows: list[dict]) -> str:
         f"The order of ImageNet accuracies would have chosen {best['name']}: "
         f"{100 * lost:.1f} points less{chance}."
     )
+
+
+def next_step(candidate: ranking.Candidate, data: str) -> str:
+    """Return the command that trains a candidate, where a recipe can."""
+    if candidate.alpha is not None:
+        return (
+            "To train it in Python: backbones.load("
+            f"{candidate.backbone!r}, alpha={candidate.alpha:g})."
+        )
+    kind = "--data" if Path(data).exists() else "--dataset"
+    flags = {
+        kind: files.quoted(data),
+        "--backbone": files.quoted(candidate.backbone),
+        "--weights": None,
+        "--preprocessing": candidate.preprocessing,
+        "--image-size": candidate.image_size,
+    }
+    if candidate.weights != "imagenet":
+        flags["--weights"] = files.quoted(candidate.weights)
+    given = " ".join(f"{k} {v}" for k, v in flags.items() if v is not None)
+    return f"To train it: keras-tl run quickstart {given}"
 
 
 def save(

@@ -229,6 +229,20 @@ def test_every_score_sees_that_features_are_better_than_noise():
     assert len(correct["ridge"]) == 150
 
 
+def test_a_class_without_training_examples_shifts_no_other():
+    train, validation = splits_of(8.0)
+    labels = {0: 1, 1: 3, 2: 4}
+
+    def renamed(split):
+        numbers = np.array([labels[label] for label in split.labels])
+        return Split(split.inputs, numbers)
+
+    plain, _ = transferability.measure(train, validation)
+    moved, _ = transferability.measure(renamed(train), renamed(validation))
+    assert moved == pytest.approx(plain)
+    assert min(moved[name] for name in transferability.DECISIONS) > 0.9
+
+
 def test_a_better_one_is_first_and_equal_ones_are_tied():
     rng = np.random.default_rng(0)
     good, bad = rng.random(300) < 0.9, rng.random(300) < 0.5
