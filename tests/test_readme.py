@@ -39,7 +39,8 @@ def test_every_command_that_is_shown_exists():
             if command in ("run", "show", "copy"):
                 assert name in cli.recipe_names(), f"{path}: keras-tl {command} {name}"
             else:
-                assert command in ("list", "predict", "cache"), f"{path}: {command}"
+                known = ("list", "predict", "cache", *cli.COMMANDS)
+                assert command in known, f"{path}: {command}"
     assert found >= 6
 
 
