@@ -28,7 +28,7 @@ from keras_tl import files
 
 SIZE, SEED, LIMITS = 96, 0, {"train": 400, "validation": 200, "test": 600}
 HEAD_EPOCHS, EPOCHS, QUARTER = 30, 4, 4
-TARGETS = ("pacs_photo", "pacs_sketch", "cifar10_sample", "digits", "hymenoptera")
+TARGETS = ("pacs_photo", "pacs_sketch", "cifar10_sample", "hymenoptera", "digits")
 SCORES = ("logistic", "ridge", "neighbours", "LogME", "H-score", "LEEP", "NCE")
 BASELINE = "imagenet_accuracy"
 
@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--state", type=Path)
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
     from keras_tl.analysis import study
@@ -189,7 +190,7 @@ def main() -> None:
     folder = arguments.state or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for name in TARGETS:
+    for name in arguments.targets:
         data = target(name, arguments.data)
         print(data, flush=True)
         for candidate in candidates(arguments.data, arguments.weights):
