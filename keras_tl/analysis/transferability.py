@@ -57,6 +57,8 @@ def log_me(features: np.ndarray, labels: np.ndarray) -> float:
     """
     features, labels = _checked(features, labels)
     directions, squares = _directions(features)
+    # The unit of the features changes nothing but the variance of their weights.
+    squares = squares / (squares.mean() if len(squares) else 1)
     columns = _one_hot(labels)
     projected = (directions.T @ columns) ** 2
     # What no linear model explains.
@@ -294,7 +296,8 @@ def ridge(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     features, labels = _checked(features, labels)
     columns, count = _one_hot(labels), len(labels)
     spread = features.std(axis=0)
-    scale = np.where(spread > 1e-8, spread, np.inf)
+    # Features of random weights may be tiny, and say something all the same.
+    scale = np.where(spread > 1e-6 * spread.max(), spread, np.inf)
     directions, values = _directions((features - features.mean(axis=0)) / scale)
     centred = columns - columns.mean(axis=0)
     rotated = directions.T @ centred
@@ -302,8 +305,9 @@ def ridge(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for strength in STRENGTHS:
         kept = values / (values + strength * max(values.sum() / count, 1e-12))
         residual = centred - directions @ (kept[:, None] * rotated)
-        # The mean is fitted as well: 1 / count is its share of each prediction.
-        influence = (directions**2) @ kept + 1 / count
+        # The shares of the classes are those of all: without its own label, an example
+        # would look less likely of its class than it is.
+        influence = (directions**2) @ kept
         left_out = residual / np.maximum(1 - influence, 1e-6)[:, None]
         error = (left_out**2).mean()
         if error < least:
@@ -318,7 +322,7 @@ def _directions(features):
     with threadpool_limits(1):
         gram = features.T @ features if width < count else features @ features.T
         values, vectors = linalg.eigh(gram, driver="evd")
-    kept = values > max(values[-1], 1e-12) * 1e-10
+    kept = values > max(values[-1], 0) * 1e-10
     values, vectors = values[kept], vectors[:, kept]
     if width < count:
         vectors = features @ (vectors / np.sqrt(values))

@@ -187,6 +187,14 @@ def test_the_h_score_does_not_depend_on_an_invertible_linear_map(seed):
     assert changed == pytest.approx(score, rel=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e6])
+def test_no_score_depends_on_the_unit_of_the_features(scale):
+    features, labels = clouds(60, 3, 6)
+    for score in (transferability.log_me, transferability.h_score):
+        wanted = score(features, labels)
+        assert score(scale * features, labels) == pytest.approx(wanted, rel=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(24, 5), (24, 60)])
 def test_each_example_of_the_ridge_is_predicted_without_it(shape):
     features, labels = clouds(shape[0], 2, shape[1], distance=1.0)
@@ -196,11 +204,9 @@ def test_each_example_of_the_ridge_is_predicted_without_it(shape):
 
     def left_out(row, strength):
         rows = np.delete(np.arange(24), row)
-        mean, centre = columns[rows].mean(0), scaled[rows].mean(0)
-        x = scaled[rows] - centre
+        x, mean = scaled[rows], columns.mean(0)
         inverse = np.linalg.inv(x.T @ x + strength * width * np.eye(width))
-        weights = inverse @ x.T @ (columns[rows] - mean)
-        return (scaled[row] - centre) @ weights + mean
+        return scaled[row] @ inverse @ x.T @ (columns[rows] - mean) + mean
 
     # The slow way: a fit without each example, for each strength.
     predicted = {
@@ -210,6 +216,16 @@ def test_each_example_of_the_ridge_is_predicted_without_it(shape):
     best = min(predicted, key=lambda s: ((predicted[s] - columns) ** 2).mean())
     scores = transferability.ridge(features, labels)
     np.testing.assert_allclose(scores, predicted[best], atol=1e-6)
+
+
+def test_a_ridge_on_noise_is_as_good_as_chance_also_where_it_is_tiny():
+    noise, labels = clouds(300, 3, 5, distance=0)
+    right = transferability.ridge(noise, labels).argmax(1) == labels
+    assert 0.25 < right.mean() < 0.42
+    good, labels = clouds(300, 3, 5, distance=3.0)
+    for scale in (1.0, 1e-12):
+        scores = transferability.ridge(scale * good, labels)
+        assert (scores.argmax(1) == labels).mean() > 0.9
 
 
 def splits_of(distance, seed=0):
