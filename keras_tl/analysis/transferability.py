@@ -276,7 +276,9 @@ def ridge(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Leaving one out needs no new fit: one eigenvalue decomposition gives all of these
     predictions, for every strength; the strength with the least squared error of them
-    is taken. Copies of an example that are among the others make it look easier.
+    is taken. Copies of an example that are among the others make it look easier;
+    features that say nothing come out below chance, since the class of the example that
+    is left out is the rarer one then.
 
     Args:
         features: `(count, width)`.
@@ -305,9 +307,9 @@ def ridge(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for strength in STRENGTHS:
         kept = values / (values + strength * max(values.sum() / count, 1e-12))
         residual = centred - directions @ (kept[:, None] * rotated)
-        # The shares of the classes are those of all: without its own label, an example
-        # would look less likely of its class than it is.
-        influence = (directions**2) @ kept
+        # The mean is fitted as well, 1 / count is its share of each prediction: that of
+        # all examples would tell the label that is left out.
+        influence = (directions**2) @ kept + 1 / count
         left_out = residual / np.maximum(1 - influence, 1e-6)[:, None]
         error = (left_out**2).mean()
         if error < least:
