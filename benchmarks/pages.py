@@ -118,7 +118,9 @@ def page() -> str:
                 ]
             )
         )
-    parts = [part.rstrip() + "\n" for part in (*parts, copies(), growth()) if part]
+    parts = [
+        part.rstrip() + "\n" for part in (*parts, copies(), growth(), ranking()) if part
+    ]
     return "\n".join(parts)
 
 
@@ -204,6 +206,65 @@ def growth() -> str:
             f"Medians of {len(rounds)} rounds on {_processor(about)}, with a load of "
             f"{found['load']:.1f}; Keras "
             f"{versions['keras']}, TensorFlow {versions['tensorflow']}.",
+            "",
+        ]
+    )
+
+
+def ranking() -> str:
+    """Make the section on ranking backbones, empty where nothing was measured."""
+    path = RESULTS / "ranking" / "ranking.json"
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    trials, summary = found["trials"], found["summary"]
+    targets = list(dict.fromkeys(one["target"] for one in trials))
+    lines = []
+    for score in dict.fromkeys(one["score"] for one in summary):
+        of_score = {one["target"]: one for one in summary if one["score"] == score}
+        tau = statistics.mean(one["tau"] for one in of_score.values())
+        regret = [one["regret"] for one in of_score.values()]
+        cells = [f"{of_score[t]['tau']:.2f}" if t in of_score else "" for t in targets]
+        backbones = max(one["backbones"] for one in of_score.values())
+        lines.append(
+            f"| {score.replace('imagenet_accuracy', 'ImageNet accuracy')} | "
+            f"{backbones} | {tau:.2f} | {' | '.join(cells)} | "
+            f"{100 * statistics.mean(regret):.1f} ({100 * max(regret):.1f}) |"
+        )
+    accuracies = []
+    for name in dict.fromkeys(one["name"] for one in trials):
+        by_target = {o["target"]: o["accuracy"] for o in trials if o["name"] == name}
+        cells = [f"{by_target[t]:.3f}" if t in by_target else "" for t in targets]
+        accuracies.append(f"| {name} | {' | '.join(cells)} |")
+    about, versions = found["machine"], found["versions"]
+    return "\n".join(
+        [
+            "## ranking",
+            "",
+            "Whether scores of frozen features predict which backbone is best when "
+            "fine-tuned: weighted tau between score and test accuracy (1 is the same "
+            "order, 0 is none), and regret in points: by how much the backbone with "
+            "the highest score stays below the best, the mean over targets and the "
+            f"largest. At most {found['limits']['train']} training, "
+            f"{found['limits']['validation']} validation and {found['limits']['test']} "
+            f"test images of {found['size']} px; a head, then the last quarter of the "
+            "blocks, one seed; two backbones are random. LEEP and NCE need the "
+            "ImageNet classifier, which some files have not. "
+            "`python -m benchmarks.ranking DATA WEIGHTS --keep`.",
+            "",
+            f"| score | backbones | mean tau | {' | '.join(targets)} | regret |",
+            "| --- " * (len(targets) + 4) + "|",
+            *lines,
+            "",
+            "Test accuracy after fine-tuning:",
+            "",
+            f"| backbone | {' | '.join(targets)} |",
+            "| --- " * (len(targets) + 1) + "|",
+            *accuracies,
+            "",
+            f"{found.get('date', '')}, {_processor(about)}, with a load of "
+            f"{found['load']:.1f}; Keras {versions['keras']}, TensorFlow "
+            f"{versions['tensorflow']}; seed {found['seed']}.",
             "",
         ]
     )

@@ -29,6 +29,7 @@ Transfer-learning recipes for Keras 3 and TensorFlow.
 commands:
   train DATA             train the best model for your images in a given time
   plan DATA              decide how to train, and say why, without training
+  rank DATA              rank backbones for your images without training them
   list                   list every recipe with what it does
   show NAME              print a recipe
   copy NAME FOLDER       copy a recipe to change it; with --vendor also what it

@@ -84,3 +84,27 @@ def test_a_case_that_cannot_run_is_skipped_with_its_reason(monkeypatch):
     assert found["missing"] == {"theirs": "needs another library"}
     assert found["ratios"]["guide"]["wall"]["median"] == 1
     assert pages.table(found)[1][-1][:2] == ["theirs", "skipped"]
+
+
+def test_a_perfect_score_has_tau_one_and_no_regret():
+    from benchmarks import ranking
+
+    accuracies = {"a": 0.9, "b": 0.8, "c": 0.5}
+    rows = [
+        {
+            "target": "photos",
+            "name": name,
+            "accuracy": accuracy,
+            "LogME": 2 * accuracy,
+            "H-score": -accuracy,
+            "LEEP": None,
+        }
+        for name, accuracy in accuracies.items()
+    ]
+    by_score = {row["score"]: row for row in ranking.summary(rows)}
+    assert set(by_score) == {"LogME", "H-score"}
+    assert by_score["LogME"]["tau"] == pytest.approx(1)
+    assert by_score["LogME"]["regret"] == 0
+    assert by_score["H-score"]["tau"] == pytest.approx(-1)
+    assert by_score["H-score"]["choice"] == "c"
+    assert by_score["H-score"]["regret"] == pytest.approx(0.4)

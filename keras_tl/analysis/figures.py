@@ -334,6 +334,49 @@ def comparison(
     return figure
 
 
+def size_and_accuracy(
+    points: Sequence[tuple[str, float, float, tuple[float, float]]],
+) -> Figure:
+    """Draw the expected accuracy of backbones against their size.
+
+    A step joins those that no smaller one reaches.
+
+    Args:
+        points: Name, size in MB, accuracy in [0, 1] and its interval.
+    """
+    errors.check_at_least("len(points)", len(points), 1)
+    figure = _figure(7, 4)
+    axes = figure.subplots()
+    _tidy(axes, "Size of the weights, MB", "Expected accuracy")
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
+    axes.set_xscale("log")
+    axes.margins(x=0.25)
+    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    by_size = sorted(points, key=lambda point: (point[1], -point[2]))
+    highest = itertools.accumulate((point[2] for point in by_size), max)
+    sizes = [point[1] for point in by_size]
+    axes.step(sizes, list(highest), where="post", color=ORANGE, linestyle="--")
+    middle = (sizes[0] * sizes[-1]) ** 0.5
+    for name, size, value, (low, high) in points:
+        # Names of large ones are on the left, where there is room.
+        right = size <= middle
+        axes.vlines(size, low, high, color=BLUE, linewidth=1.5)
+        axes.plot(size, value, "o", color=BLUE, markersize=6)
+        axes.annotate(
+            _short(name),
+            (size, value),
+            xytext=(6 if right else -6, 4),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            fontsize=8.5,
+            color=INK,
+            parse_math=False,
+        )
+    return figure
+
+
 def lines(
     series: Mapping[str, Sequence[tuple[int, float, float, float]]],
     names: Sequence[str],

@@ -2,5 +2,6 @@
 
 - `plan`: Decide how to train, as `train` does, and write the decisions to a file.
 - `train`: Train a classifier for images of one's own in a given time.
+- `rank`: Rank backbones for data of one's own, without training them.
 - `settings`: Settings that the commands have in common; nothing heavy is imported here.
 """

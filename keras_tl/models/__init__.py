@@ -11,6 +11,8 @@
 - `resizing`: The same model for images of another size.
 - `text_backbones`: Load pretrained encoders of text, of the BERT family, through
   KerasHub.
+- `hub_backbones`: Load pretrained image encoders of KerasHub: ViT, DINOv2, DINOv3,
+  SigLIP and others.
 - `efficientnet_lite`: EfficientNet-Lite0, the backbone whose ImageNet weights travel
   with the package.
 - `small_cnn`: A small convolutional network to train from scratch: the baseline of

@@ -3,14 +3,19 @@
 import functools
 import hashlib
 import inspect
+import math
 import os
 from pathlib import Path
 
+import h5py
 import keras
+import numpy as np
 
 from keras_tl import environment, errors
 from keras_tl.models import catalog, efficientnet_lite
 from keras_tl.models.settings import BackboneSettings
+
+CLASSES = 1000  # Of ImageNet.
 
 
 def load(
@@ -28,10 +33,10 @@ def load(
 
     Args:
         name: A key of `catalog.BACKBONES`: all of `keras.applications`, and the
-            embedded one.
+            embedded one; or "hub:" and a preset of KerasHub, see `hub_backbones`.
         weights: "imagenet", `None` for random weights, or a file that the same
             architecture's `save_weights` wrote (`.weights.h5` or `.h5`).
-        image_size: Side of the square images, in pixels.
+        image_size: Side of the square images, in pixels; one that a preset takes.
         preprocessing: A key of `catalog.PREPROCESSING`, when the weights in a file were
             trained under another contract than the backbone's own: torchvision's
             VGG16, for instance, under "torch".
@@ -48,9 +53,11 @@ def load(
     >>> load("efficientnet_lite0", image_size=96).output.shape
     (None, 3, 3, 1280)
     """
-    backbone = catalog.find(name)
     image_size = errors.side("image_size", image_size)
     catalog.check(name, weights, image_size, preprocessing)
+    if name.startswith(catalog.HUB):
+        return _of_hub(name, weights, image_size, preprocessing, alpha)
+    backbone = catalog.find(name)
     contract = preprocessing or backbone.preprocessing
     if alpha is not None and not backbone.alphas:
         raise errors.expected("alpha", f"be left out: {name} has one width", alpha)
@@ -81,6 +88,24 @@ def load(
         load_weights(model, weights)
     _warn_of_few_cells(model, backbone, image_size)
     return model
+
+
+def _of_hub(name, weights, image_size, preprocessing, alpha):
+    """Load a preset of KerasHub, at a size that it takes."""
+    from keras_tl.models import hub_backbones
+
+    preset = name.removeprefix(catalog.HUB)
+    if alpha is not None:
+        raise errors.expected("alpha", f"be left out: {name} has one width", alpha)
+    side = hub_backbones.size_of(preset, image_size)
+    if side != image_size:
+        raise errors.expected("image_size", f"be {side} with {name}", image_size)
+    return hub_backbones.load(
+        preset,
+        image_size=side,
+        weights=weights is not None,
+        preprocessing=preprocessing,
+    )
 
 
 def from_settings(settings: BackboneSettings) -> keras.Model:
@@ -192,3 +217,43 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
             f"`weights` must fit {model.name} without its classifier. {path} does "
             f"not: {errors.reason(error)}."
         ) from error
+
+
+def classifier(path: str | Path, width: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read the ImageNet classifier of a file of weights, where it is linear.
+
+    Args:
+        path: What `save_weights` wrote, with the classifier; `.weights.h5` or `.h5`.
+        width: Number of pooled features of the backbone.
+
+    Returns:
+        Kernel `(width, 1000)` and bias `(1000,)`; `None` where the file has no layer
+        from so many features to so many classes.
+
+    Raises:
+        InputError: There is no such file, or it cannot be read.
+    """
+    catalog.check_file(Path(path))
+    try:
+        with h5py.File(path) as file:
+            groups = [file]
+            for group in groups:
+                groups += [one for one in group.values() if isinstance(one, h5py.Group)]
+                arrays = [
+                    one for one in group.values() if isinstance(one, h5py.Dataset)
+                ]
+                kernels = [one for one in arrays if _ends_in(one, (width, CLASSES))]
+                biases = [one for one in arrays if one.shape == (CLASSES,)]
+                if kernels and biases:
+                    kernel = np.asarray(kernels[0]).reshape(width, CLASSES)
+                    return kernel, np.asarray(biases[0])
+    except OSError as error:
+        raise errors.InputError(
+            f"{path} cannot be read as weights: {errors.reason(error)}."
+        ) from error
+    return None
+
+
+def _ends_in(array, shape):
+    # A convolution of one pixel is a layer on features as well.
+    return array.shape[-2:] == shape and math.prod(array.shape) == math.prod(shape)

@@ -44,6 +44,10 @@ class Backbone:
         block: Regular expression; its first group names the block of a layer.
         licence: Licence of the weights, where one is stated.
         source: Where the weights come from.
+        file: Name of the file of its ImageNet weights without the classifier in Keras's
+            folder `models`; `{alpha}` stands for the width.
+        accuracy: Top-1 accuracy of the ImageNet weights, in [0, 1], of the full width,
+            as the source states it; `None` where it states none.
         alphas: Widths with ImageNet weights; `()` where the width is fixed.
     """
 
@@ -56,16 +60,40 @@ class Backbone:
     block: str
     licence: str
     source: str
+    file: str | None = None
+    accuracy: float | None = None
     alphas: tuple[float, ...] = ()
+
+    def file_name(self, alpha: float | None = None, *, classifier: bool = False) -> str:
+        """Return the name of the file of ImageNet weights that Keras looks for.
+
+        Args:
+            alpha: Width multiplier; `None` means 1.
+            classifier: Whether the weights of the classifier are wanted as well.
+
+        >>> find("mobilenet").file_name(0.25)
+        'mobilenet_2_5_224_tf_no_top.h5'
+        >>> find("vgg16").file_name(classifier=True)
+        'vgg16_weights_tf_dim_ordering_tf_kernels.h5'
+        """
+        width = f"{float(alpha or 1)}"
+        if self.constructor == "MobileNet":
+            width = {"0.25": "2_5", "0.5": "5_0", "0.75": "7_5", "1.0": "1_0"}[width]
+        name = (self.file or "").replace("{alpha}", width)
+        if classifier:
+            name = re.sub("_no_?top(_v2)?", "", name)
+        return name
 
 
 _KERAS = "https://keras.io/api/applications/"
+_KERNELS = "{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
 def _family(
     page: str,
-    members: dict[str, tuple[str, int]],
+    members: dict[str, tuple[str, int, float | None]],
     *,
+    file: str,
     preprocessing: str,
     block: str,
     licence: str,
@@ -73,7 +101,11 @@ def _family(
     roomy_size: int = 96,
     alphas: tuple[float, ...] = (),
 ) -> list[Backbone]:
-    """Describe the members of a family: name -> constructor and native size."""
+    """Describe the members of a family: name -> constructor, native size, accuracy.
+
+    Accuracies are those of https://keras.io/api/applications/. In `file`, `{name}`
+    stands for the name that Keras has in its files, `{kind}` for the last word of ours.
+    """
     return [
         Backbone(
             name=name,
@@ -85,10 +117,22 @@ def _family(
             block=block,
             licence=licence,
             source=f"{_KERAS}{page}/",
+            file=_with_name(file, name, constructor),
+            accuracy=accuracy,
             alphas=alphas,
         )
-        for name, (constructor, native_size) in members.items()
+        for name, (constructor, native_size, accuracy) in members.items()
     ]
+
+
+def _with_name(file: str, name: str, constructor: str) -> str:
+    """Fill in the name of a backbone, or its last word, in that of its file.
+
+    >>> _with_name("{name}_notop.h5", "efficientnet_v2_b0", "EfficientNetV2B0")
+    'efficientnetv2-b0_notop.h5'
+    """
+    own = constructor.lower().replace("efficientnetv2", "efficientnetv2-")
+    return file.replace("{name}", own).replace("{kind}", name.rpartition("_")[2])
 
 
 _FAMILIES = [
@@ -103,32 +147,44 @@ _FAMILIES = [
             block=r"(block\d[a-d])_",
             licence="Apache-2.0",
             source="travels with keras-tl, see keras_tl/assets/efficientnet_lite0",
+            # https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
+            accuracy=0.751,
         )
     ],
     _family(
         "vgg",
-        {"vgg16": ("VGG16", 224), "vgg19": ("VGG19", 224)},
+        {"vgg16": ("VGG16", 224, 0.713), "vgg19": ("VGG19", 224, 0.713)},
+        file=_KERNELS,
         preprocessing="caffe",
         block=r"(block\d)_",
         licence="CC BY 4.0",
     ),
     _family(
         "resnet",
-        {f"resnet{depth}": (f"ResNet{depth}", 224) for depth in (50, 101, 152)},
+        {
+            f"resnet{depth}": (f"ResNet{depth}", 224, accuracy)
+            for depth, accuracy in {50: 0.749, 101: 0.764, 152: 0.766}.items()
+        },
+        file=_KERNELS,
         preprocessing="caffe",
         block=r"(conv\d_block\d+)_",
         licence="MIT",
     ),
     _family(
         "resnet",
-        {f"resnet{depth}_v2": (f"ResNet{depth}V2", 224) for depth in (50, 101, 152)},
+        {
+            f"resnet{depth}_v2": (f"ResNet{depth}V2", 224, accuracy)
+            for depth, accuracy in {50: 0.760, 101: 0.772, 152: 0.780}.items()
+        },
+        file=_KERNELS,
         preprocessing="tf",
         block=r"(conv\d_block\d+)_",
         licence="MIT",
     ),
     _family(
         "mobilenet",
-        {"mobilenet": ("MobileNet", 224)},
+        {"mobilenet": ("MobileNet", 224, 0.704)},
+        file="mobilenet_{alpha}_224_tf_no_top.h5",
         preprocessing="tf",
         block=r"conv_(?:dw|pad|pw)_(\d+)(?:_|$)",
         licence="Apache-2.0",
@@ -136,7 +192,8 @@ _FAMILIES = [
     ),
     _family(
         "mobilenet",
-        {"mobilenet_v2": ("MobileNetV2", 224)},
+        {"mobilenet_v2": ("MobileNetV2", 224, 0.713)},
+        file="mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_224_no_top.h5",
         preprocessing="tf",
         block=r"(block_\d+)_",
         licence="Apache-2.0",
@@ -145,9 +202,10 @@ _FAMILIES = [
     _family(
         "mobilenet",
         {
-            "mobilenet_v3_small": ("MobileNetV3Small", 224),
-            "mobilenet_v3_large": ("MobileNetV3Large", 224),
+            f"mobilenet_v3_{kind}": (f"MobileNetV3{kind.title()}", 224, None)
+            for kind in ("small", "large")
         },
+        file="weights_mobilenet_v3_{kind}_224_{alpha}_float_no_top_v2.h5",
         preprocessing="none",
         block=r"(expanded_conv(?:_\d+)?)_[a-z]",
         licence="Apache-2.0",
@@ -155,7 +213,11 @@ _FAMILIES = [
     ),
     _family(
         "densenet",
-        {f"densenet{depth}": (f"DenseNet{depth}", 224) for depth in (121, 169, 201)},
+        {
+            f"densenet{depth}": (f"DenseNet{depth}", 224, accuracy)
+            for depth, accuracy in {121: 0.750, 169: 0.762, 201: 0.773}.items()
+        },
+        file=_KERNELS,
         preprocessing="torch",
         block=r"(conv\d_block\d+)_",
         licence="BSD-3-Clause",
@@ -163,9 +225,15 @@ _FAMILIES = [
     _family(
         "efficientnet",
         {
-            f"efficientnet_b{number}": (f"EfficientNetB{number}", size)
-            for number, size in enumerate((224, 240, 260, 300, 380, 456, 528, 600))
+            f"efficientnet_b{number}": (f"EfficientNetB{number}", size, accuracy)
+            for number, (size, accuracy) in enumerate(
+                [
+                    *((224, 0.771), (240, 0.791), (260, 0.801), (300, 0.816)),
+                    *((380, 0.829), (456, 0.836), (528, 0.840), (600, 0.843)),
+                ]
+            )
         },
+        file="{name}_notop.h5",
         preprocessing="none",
         block=r"(block\d[a-z])_",
         licence="Apache-2.0",
@@ -173,12 +241,14 @@ _FAMILIES = [
     _family(
         "efficientnet_v2",
         {
-            f"efficientnet_v2_{kind.lower()}": (f"EfficientNetV2{kind}", size)
-            for kind, size in {
-                **{"B0": 224, "B1": 240, "B2": 260, "B3": 300},
-                **{"S": 384, "M": 480, "L": 480},
-            }.items()
+            f"efficientnet_v2_{kind.lower()}": (f"EfficientNetV2{kind}", size, accuracy)
+            for kind, size, accuracy in [
+                *(("B0", 224, 0.787), ("B1", 240, 0.798), ("B2", 260, 0.805)),
+                *(("B3", 300, 0.820), ("S", 384, 0.839), ("M", 480, 0.853)),
+                ("L", 480, 0.857),
+            ]
         },
+        file="{name}_notop.h5",
         preprocessing="none",
         block=r"(block\d[a-z]+)_",
         licence="Apache-2.0",
@@ -186,23 +256,32 @@ _FAMILIES = [
     _family(
         "convnext",
         {
-            f"convnext_{kind.lower()}": (f"ConvNeXt{kind}", 224)
-            for kind in ("Tiny", "Small", "Base", "Large", "XLarge")
+            f"convnext_{kind.lower()}": (f"ConvNeXt{kind}", 224, accuracy)
+            for kind, accuracy in {
+                **{"Tiny": 0.813, "Small": 0.823, "Base": 0.853},
+                **{"Large": 0.863, "XLarge": 0.867},
+            }.items()
         },
+        file="convnext_{kind}_notop.h5",
         preprocessing="none",
         block=r".*?(stage_\d_block_\d+)_",
         licence="not stated by Keras",
     ),
     _family(
         "nasnet",
-        {"nasnet_mobile": ("NASNetMobile", 224), "nasnet_large": ("NASNetLarge", 331)},
+        {
+            "nasnet_mobile": ("NASNetMobile", 224, 0.744),
+            "nasnet_large": ("NASNetLarge", 331, 0.825),
+        },
+        file="nasnet_{kind}_no_top.h5",
         preprocessing="tf",
         block=r"(?:normal|reduction)_concat_(\w+)$",
         licence="Apache-2.0",
     ),
     _family(
         "inceptionv3",
-        {"inception_v3": ("InceptionV3", 299)},
+        {"inception_v3": ("InceptionV3", 299, 0.779)},
+        file="inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
         preprocessing="tf",
         block=r"(mixed\d+)$",
         licence="Apache-2.0",
@@ -211,7 +290,8 @@ _FAMILIES = [
     ),
     _family(
         "inceptionresnetv2",
-        {"inception_resnet_v2": ("InceptionResNetV2", 299)},
+        {"inception_resnet_v2": ("InceptionResNetV2", 299, 0.803)},
+        file="inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
         preprocessing="tf",
         block=r"(mixed_\d\w|block\d+_\d+)",
         licence="Apache-2.0",
@@ -220,7 +300,8 @@ _FAMILIES = [
     ),
     _family(
         "xception",
-        {"xception": ("Xception", 299)},
+        {"xception": ("Xception", 299, 0.790)},
+        file=_KERNELS,
         preprocessing="tf",
         block=r"(block\d+)_",
         licence="not stated by Keras",
@@ -229,8 +310,16 @@ _FAMILIES = [
 ]
 BACKBONES = {backbone.name: backbone for family in _FAMILIES for backbone in family}
 
-# Blocks of the encoders that `models.text_backbones` loads.
-TRANSFORMER_BLOCK = r"(transformer_layer_\d+)"
+# Prefix of the names of KerasHub's presets, see `hub_backbones`.
+HUB = "hub:"
+# Blocks of the encoders that `models.text_backbones` and `models.hub_backbones` load.
+ENCODER_BLOCKS = (
+    r"(transformer_layer_\d+)",
+    r"(?:\w+_)?((?:transformer|encoder)_block_\d+)$",
+    r"(layers_\d+)$",
+    r"(block_\d+_\d+)$",
+    r"(stack\d+_block\d+)_",
+)
 
 
 def find(name: str) -> Backbone:
@@ -239,6 +328,13 @@ def find(name: str) -> Backbone:
     Raises:
         InputError: There is none of that name; the nearest are named.
     """
+    if name.startswith(HUB):
+        raise errors.expected(
+            "backbone",
+            "be one of `keras.applications` here",
+            name,
+            "KerasHub's differ.",
+        )
     if name not in BACKBONES:
         raise errors.unknown("backbone", name, BACKBONES)
     return BACKBONES[name]
@@ -251,15 +347,22 @@ def check(
     preprocessing: str | None = None,
 ) -> None:
     """Raise `InputError` for arguments that `load` would refuse, before loading."""
-    backbone = find(name)
+    if name.startswith(HUB):
+        errors.check_installed("keras_hub", extra="hub")
+        if weights not in ("imagenet", None):
+            raise errors.expected(
+                "weights", f"be left out with {name}, a preset with weights", weights
+            )
+    backbone = None if name.startswith(HUB) else find(name)
     if preprocessing is not None and preprocessing not in PREPROCESSING:
         raise errors.unknown("preprocessing", preprocessing, PREPROCESSING)
     if weights not in ("imagenet", None):
         check_file(Path(weights))
-    if image_size < backbone.smallest_size:
+    smallest = 32 if backbone is None else backbone.smallest_size
+    if image_size < smallest:
         raise errors.expected(
             "image_size",
-            f"be at least {backbone.smallest_size}, the smallest {name} takes",
+            f"be at least {smallest}, the smallest {name} takes",
             image_size,
         )
 
@@ -297,7 +400,7 @@ def block_pattern(model_name: str, layer_names: Sequence[str]) -> str | None:
     patterns = dict.fromkeys(backbone.block for backbone in BACKBONES.values())
     matches = {
         pattern: sum(bool(re.match(pattern, layer)) for layer in layer_names)
-        for pattern in [*patterns, TRANSFORMER_BLOCK]
+        for pattern in [*patterns, *ENCODER_BLOCKS]
     }
     best = max(matches, key=matches.get)
     return best if matches[best] else None

@@ -175,3 +175,13 @@ def test_the_picture_of_layers_tells_what_trains_from_what_is_frozen():
     shown = texts(figures.layers(rows))
     assert "frozen: 1 layer, 300 parameters" in shown
     assert "trains: 1 layer, 20 parameters" in shown
+
+
+def test_size_and_accuracy_has_a_point_and_a_name_for_each_backbone():
+    points = [("small", 1.0, 0.6, (0.5, 0.7)), ("large", 90.0, 0.8, (0.75, 0.85))]
+    figure = figures.size_and_accuracy(points)
+    (axes,) = figure.axes
+    assert {text.get_text() for text in axes.texts} == {"small", "large"}
+    assert axes.get_xscale() == "log"
+    with pytest.raises(errors.InputError):
+        figures.size_and_accuracy([])

@@ -340,3 +340,26 @@ def test_embedded_weights_are_the_checkpoint_rounded(real_data):
         assert set(ours.files) == set(wanted)
         for name in ours.files:
             np.testing.assert_array_equal(ours[name], wanted[name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=_mark(name)) for name in KERAS_NAMES],
+)
+def test_the_table_has_the_names_of_the_files_that_keras_looks_for(name, monkeypatch):
+    backbone = catalog.find(name)
+    constructor = getattr(keras.applications, backbone.constructor)
+    asked = []
+
+    def get_file(file_name, *arguments, **options):
+        asked.append(file_name)
+        raise LookupError
+
+    monkeypatch.setattr(inspect.getmodule(keras.utils.get_file), "get_file", get_file)
+    side = backbone.native_size
+    width = {"alpha": backbone.alphas[0]} if backbone.alphas else {}
+    for top in (False, True):
+        with pytest.raises(LookupError):
+            constructor(include_top=top, input_shape=(side, side, 3), **width)
+        wanted = backbone.file_name(width.get("alpha"), classifier=top)
+        assert asked.pop() == wanted

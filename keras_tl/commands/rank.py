@@ -1,0 +1,183 @@
+"""`keras-tl rank DATA`: rank backbones for data of one's own, without training them."""
+
+import shutil
+from pathlib import Path
+
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
+from rich.table import Table
+
+from keras_tl import config, environment, files, progress
+from keras_tl.analysis import figures, ranking
+from keras_tl.commands.settings import Rank
+from keras_tl.data import datasets, splits
+from keras_tl.training import store
+
+
+def main(settings: Rank) -> ranking.Ranking:
+    """Load the data, rank the candidates, print the table and write the results."""
+    data = datasets.load(
+        settings.data, count=settings.limit, **datasets.options_of(settings)
+    )
+    print(data)
+    candidates = chosen(settings)
+    cache = store.Cache() if settings.cache else None
+    folder = None if settings.out is None else files.new_folder(settings.out)
+    try:
+        ranked = ranking.rank(
+            candidates, data, cache=cache, decision=settings.score, seed=settings.seed
+        )
+    except BaseException:
+        # Nothing is left behind of a ranking that was not made.
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    rows = ranked.rows()
+    progress.console().print(table(rows, settings.score))
+    print(ranked.sentence())
+    print(baseline(rows))
+    print(next_step(ranked.best.candidate, settings.data))
+    if folder is not None:
+        save(folder, ranked, settings, data)
+        print(f"Written to {files.quoted(folder)}.")
+    return ranked
+
+
+def chosen(settings: Rank) -> list[ranking.Candidate]:
+    """List the candidates that the settings name, else those at hand, and the files.
+
+    Raises:
+        InputError: A backbone that does not exist, or weights that do not go with it.
+    """
+    given = [
+        ranking.named(name, settings.image_size, weights=file, preprocessing=contract)
+        for name, contract, file in map(Rank.split, settings.weights)
+    ]
+    named = [
+        ranking.named(name, settings.image_size, alpha=None if alpha == 1 else alpha)
+        for name, alpha in map(Rank.width, settings.backbones)
+    ]
+    return [*(named or ranking.at_hand(settings.image_size)), *given]
+
+
+def table(rows: list[dict], score: str) -> Table:
+    """Make the table of a ranking: a row for each candidate, the best first."""
+    made = Table(title="Backbones, the best first", title_style="bold")
+    shown = [name for name in SCORES if any(name in row for row in rows)]
+    heads = ["backbone", "px", "rank", "expected accuracy"]
+    heads += [name for name in shown if name != score]
+    heads += ["ImageNet", "MB", "memory", "ms per image", "seconds"]
+    for head in heads:
+        made.add_column(head)
+    for row in rows:
+        made.add_row(
+            row["name"],
+            str(row["image_size"]),
+            _rank(row),
+            f"{100 * row['expected_accuracy']:.1f} % "
+            f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]",
+            *(_number(row.get(name)) for name in shown if name != score),
+            _imagenet(row),
+            f"{row['megabytes']:,.1f}",
+            f"{row['memory_megabytes']:,.0f}",
+            f"{row['milliseconds_per_image']:.1f}",
+            f"{row['seconds']:.1f}",
+        )
+    made.caption = (
+        f"Expected accuracy on frozen features: {NAMES[score]}. In brackets: "
+        "95 % bootstrap intervals; =, tied with the first."
+    )
+    return made
+
+
+# Scores as columns, from left to right; and what those that can decide are.
+SCORES = ("logistic", "ridge", "neighbours", "LogME", "H-score", "LEEP", "NCE")
+NAMES = {
+    "logistic": "logistic regression, on validation",
+    "ridge": "ridge classifier, each image left out in turn",
+    "neighbours": "vote of nearest neighbours, on validation",
+}
+
+
+def _rank(row) -> str:
+    low, high = row["rank_low"], row["rank_high"]
+    text = f"{row['rank']}{' =' if row['tied_with_first'] else ''}"
+    return text if low == high else f"{text} [{low}, {high}]"
+
+
+def _number(value) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _imagenet(row) -> str:
+    if row["imagenet_accuracy"] is None:
+        return "not stated"
+    return f"{100 * row['imagenet_accuracy']:.1f} % ({row['imagenet_rank']})"
+
+
+def baseline(rows: list[dict]) -> str:
+    """Say whether the order of ImageNet accuracies would have chosen the same."""
+    known = [row for row in rows if row["imagenet_rank"]]
+    if len(known) < 2:
+        return "Too few ImageNet accuracies are stated to compare with their order."
+    best = min(known, key=lambda row: row["imagenet_rank"])
+    if best["rank"] == 1:
+        return f"The order of ImageNet accuracies begins with {best['name']} as well."
+    lost = rows[0]["expected_accuracy"] - best["expected_accuracy"]
+    chance = ", within chance" if best["tied_with_first"] else ""
+    return (
+        f"The order of ImageNet accuracies would have chosen {best['name']}: "
+        f"{100 * lost:.1f} points less{chance}."
+    )
+
+
+def next_step(candidate: ranking.Candidate, data: str) -> str:
+    """Return the command that trains a candidate, where a recipe can."""
+    if candidate.alpha is not None:
+        return (
+            "To train it in Python: backbones.load("
+            f"{candidate.backbone!r}, alpha={candidate.alpha:g})."
+        )
+    kind = "--data" if Path(data).exists() else "--dataset"
+    flags = {
+        kind: files.quoted(data),
+        "--backbone": files.quoted(candidate.backbone),
+        "--weights": None,
+        "--preprocessing": candidate.preprocessing,
+        "--image-size": candidate.image_size,
+    }
+    if candidate.weights != "imagenet":
+        flags["--weights"] = files.quoted(candidate.weights)
+    given = " ".join(f"{k} {v}" for k, v in flags.items() if v is not None)
+    return f"To train it: keras-tl run quickstart {given}"
+
+
+def save(
+    folder: Path, ranked: ranking.Ranking, settings: Rank, data: splits.Splits
+) -> None:
+    """Write `ranking.csv`, `ranking.png` and, last, `ranking.json`."""
+    rows = ranked.rows()
+    files.write_csv(folder / "ranking.csv", rows)
+    points = [
+        (
+            row["name"],
+            row["megabytes"],
+            row["expected_accuracy"],
+            (row["low"], row["high"]),
+        )
+        for row in rows
+    ]
+    figures.save(figures.size_and_accuracy(points), folder / "ranking.png")
+    seconds = sum(row["seconds"] for row in rows)
+    about = environment.provenance("rank", settings, seconds)
+    result = {
+        **about,
+        "settings": config.to_json(settings),
+        "data": splits.describe(data),
+        "decision": ranked.decision,
+        "choice": ranked.best.name,
+        "tied": ranked.order.tied,
+        "sentence": ranked.sentence(),
+        "candidates": rows,
+    }
+    files.write_json(folder / "ranking.json", result)
