@@ -11,6 +11,7 @@ from keras_tl import config, environment, files, progress
 from keras_tl.analysis import figures, ranking
 from keras_tl.commands.settings import Rank
 from keras_tl.data import datasets, splits
+from keras_tl.models import catalog
 from keras_tl.training import store
 
 
@@ -55,7 +56,7 @@ def chosen(settings: Rank) -> list[ranking.Candidate]:
     ]
     named = [
         ranking.named(name, settings.image_size, alpha=None if alpha == 1 else alpha)
-        for name, alpha in map(Rank.width, settings.backbones)
+        for name, alpha in map(catalog.width, settings.backbones)
     ]
     return [*(named or ranking.at_hand(settings.image_size)), *given]
 

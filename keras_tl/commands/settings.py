@@ -67,7 +67,8 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
     """
 
     minutes: float = 10.0  # Time for all of it, on this machine.
-    backbone: str | None = None  # Name of the pretrained backbone.
+    # Name of the pretrained backbone, as `mobilenet_v2`; with a width, `mobilenet:0.25`.
+    backbone: str | None = None
     weights: Path | None = None  # File with its weights, instead of those of ImageNet.
     preprocessing: str | None = None  # Scale of the pixels that such a file needs.
     image_size: int | None = None  # Side of the square images, in pixels.
@@ -93,9 +94,10 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
         if self.image_size is not None:
             errors.side("image_size", self.image_size)
         if self.backbone is not None:
-            size = self.image_size or catalog.find(self.backbone).native_size
+            name, _ = catalog.width(self.backbone)
+            size = self.image_size or catalog.find(name).native_size
             weights = "imagenet" if self.weights is None else self.weights
-            catalog.check(self.backbone, weights, size, self.preprocessing)
+            catalog.check(name, weights, size, self.preprocessing)
         elif self.weights is not None or self.preprocessing is not None:
             raise errors.expected(
                 "backbone", "be given together with weights or preprocessing", None
@@ -140,32 +142,13 @@ class Rank(CacheSettings, OwnDataSettings):
         if self.image_size is not None:
             errors.check_at_least("image_size", self.image_size, 32)
         for one in self.backbones:
-            self.width(one)
+            catalog.width(one)
         for one in self.weights:
             name, contract, file = self.split(one)
             smallest = catalog.find(name).smallest_size
             catalog.check(name, file, self.image_size or smallest, contract)
         if self.out is not None:
             files.check_new(self.out)
-
-    @staticmethod
-    def width(name: str) -> tuple[str, float | None]:
-        """Take the width from the name of a backbone, where it has one.
-
-        >>> Rank.width("mobilenet:0.25"), Rank.width("hub:folder")
-        (('mobilenet', 0.25), ('hub:folder', None))
-        """
-        if name.startswith(catalog.HUB):
-            return name, None
-        base, colon, width = name.partition(":")
-        backbone = catalog.find(base)
-        if not colon:
-            return base, None
-        if width not in map(str, backbone.alphas):
-            hint = f"{base} has one width." if not backbone.alphas else ""
-            known = " or ".join(f"{base}:{one}" for one in backbone.alphas) or base
-            raise errors.expected("backbones", f"be {known}", name, hint)
-        return base, float(width)
 
     @staticmethod
     def split(text: str) -> tuple[str, str | None, str]:

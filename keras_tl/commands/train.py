@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_tl import config, errors, files
-from keras_tl.analysis import evaluation, planner, probe, summary
+from keras_tl.analysis import evaluation, planner, probe, ranking, summary
 from keras_tl.analysis.planner import Decision
 from keras_tl.commands.settings import Train
 from keras_tl.data import augment, datasets, splits
@@ -28,6 +28,10 @@ from keras_tl.training import objectives, phases, placement, speed, store
 RESERVE = 12.0
 # Part of the time that is planned for: machines are not as steady as a clock.
 PLANNED = 0.95
+# The backbone that travels with the package.
+EMBEDDED = "efficientnet_lite0"
+# Minutes from which on the backbones at hand are ranked, on how many images.
+RANKED, MOST_RANKED = 5.0, 400
 PROBE, FROZEN, TUNED = "linear probe", "frozen", "fine-tuned"
 
 
@@ -138,11 +142,9 @@ class Decisions:
 def prepare_data(
     settings: Train, data: object, end: float, decisions: Decisions
 ) -> tuple[Train, Splits]:
-    """Load the data, and choose backbone and image size on the way."""
-    if settings.backbone is None:
-        settings = replace(settings, backbone="efficientnet_lite0")
-        decisions.add("backbone", settings.backbone, "it needs no download")
-    facts = catalog.find(settings.backbone)
+    """Load the data, and choose image size and backbone on the way."""
+    name, alpha = catalog.width(settings.backbone or EMBEDDED)
+    facts = catalog.find(name)
     forward = None
 
     def choose(count: int, side: float) -> int:
@@ -150,7 +152,7 @@ def prepare_data(
         if settings.image_size is not None:
             return settings.image_size
         backbone = backbones.load(
-            settings.backbone, weights=None, image_size=facts.native_size
+            name, weights=None, image_size=facts.native_size, alpha=alpha
         )
         forward = speed.forward(backbone) * (224 / facts.native_size) ** 2
         left = end - time.perf_counter() - RESERVE
@@ -171,16 +173,42 @@ def prepare_data(
     if rare is not None and not settings.class_weights:
         print(rare)
     sized = loaded.at_size(settings.image_size, settings.resize)
-    return settings, sized.map(splits.read_once)
+    sized = sized.map(splits.read_once)
+    if settings.backbone is None:
+        settings = choose_backbone(settings, sized, decisions)
+    return settings, sized
+
+
+def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Train:
+    """Rank the backbones whose weights are on this machine, and choose the best."""
+    candidates = ranking.at_hand(settings.image_size)
+    chosen, reason = EMBEDDED, "it is the only one on this machine"
+    if len(candidates) > 1 and data.task != "single-label":
+        reason = "it travels with the package, and others are ranked for classes alone"
+    elif len(candidates) > 1 and settings.minutes < RANKED:
+        reason = f"the others at hand are ranked from {RANKED:g} minutes on"
+    elif len(candidates) > 1:
+        some = splits.limit(data, MOST_RANKED, seed=settings.seed)
+        cache = store.Cache() if settings.cache else None
+        ranked = ranking.rank(candidates, some, cache=cache, seed=settings.seed)
+        best = ranked.best.candidate
+        chosen = (
+            best.backbone if best.alpha is None else f"{best.backbone}:{best.alpha}"
+        )
+        reason = ranked.sentence()
+    decisions.add("backbone", chosen, reason)
+    return replace(settings, backbone=chosen)
 
 
 def build_model(settings: Train, outputs: int) -> keras.Model:
     """Put a new head on the pretrained backbone."""
+    name, alpha = catalog.width(settings.backbone)
     backbone = backbones.load(
-        settings.backbone,
+        name,
         weights=settings.weights or "imagenet",
         image_size=settings.image_size,
         preprocessing=settings.preprocessing,
+        alpha=alpha,
     )
     model = heads.attach(backbone, outputs)
     unfreeze(model, settings.freeze or "none")  # Raises now for an unknown block.

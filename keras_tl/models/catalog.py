@@ -340,6 +340,25 @@ def find(name: str) -> Backbone:
     return BACKBONES[name]
 
 
+def width(name: str) -> tuple[str, float | None]:
+    """Take the width from the name of a backbone, where it has one.
+
+    >>> width("mobilenet:0.25"), width("hub:folder")
+    (('mobilenet', 0.25), ('hub:folder', None))
+    """
+    if name.startswith(HUB):
+        return name, None
+    base, colon, width = name.partition(":")
+    backbone = find(base)
+    if not colon:
+        return base, None
+    if width not in map(str, backbone.alphas):
+        hint = f"{base} has one width." if not backbone.alphas else ""
+        known = " or ".join(f"{base}:{one}" for one in backbone.alphas) or base
+        raise errors.expected("backbone", f"be {known}", name, hint)
+    return base, float(width)
+
+
 def check(
     name: str,
     weights: str | Path | None,
