@@ -234,7 +234,10 @@ def _time(taken):
 
 # What numbers the members of a group, at the end of a name: `_12`, `-003`, ` (2)`,
 # `_BURST004`, `_frame17`; and what names the group.
-GROUP = r"([^/]+?)[-_. ]?(?:burst|frame|img|image|copy|crop|view)?[-_. ]?\(?\d{1,6}\)?\.\w+$"
+GROUP = (
+    r"([^/]+?)[-_. ]?(?:burst|frame|img|image|copy|crop|view)?"
+    r"[-_. ]?\(?\d{1,6}\)?\.\w+$"
+)
 
 
 def names(records: Records) -> list[Finding]:

@@ -1,7 +1,7 @@
 """What the checks of data need to know of each example, wherever it comes from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ from keras_tl.data.splits import Split, Splits, Task
 
 NAMES = ("train", "validation", "test")
 # Side of the pictures of examples in memory, and pixels from which on the likeness of
-# images means something: handwritten digits of 8 pixels are alike without being copies.
-_SIDE, _SMALLEST = 256, 24
+# images means something: handwritten digits are alike without being copies.
+_SIDE, _SMALLEST = 256, 32
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,18 @@ def of_content(content: assembly.Content) -> Records:
     files = content.files
     squares = [file.image.square for file in files]
     known = bool(files) and all(square is not None for square in squares)
+    near = [
+        pair
+        for pair in content.near
+        if min(side for index in pair for side in files[index].image.size) >= _SMALLEST
+    ]
     return Records(
         tuple(assembly.short(file.path, content.folder) for file in files),
         np.array([file.split for file in files], "U10"),
         tuple(file.label for file in files),
         content.task,
         tuple(file.image.pixels for file in files),
-        content.near,
+        np.array(near, "int64").reshape(-1, 2),
         tuple(file.path for file in files),
         np.array([file.image.size for file in files], "int64").reshape(-1, 2),
         np.stack([file.image.thumbnail for file in files]) if files else None,
@@ -161,3 +166,26 @@ def _squares(splits) -> np.ndarray | None:
 def _in_memory(split: Split) -> np.ndarray | None:
     values = split.inputs.in_memory() if split.inputs.kind == "image" else None
     return values if values is not None and values.ndim == 4 else None
+
+
+def take(records: Records, indices: Sequence[int]) -> Records:
+    """Keep some examples, in the order of `indices`; pairs of copies are left out."""
+    indices = np.asarray(indices, "int64")
+    if len(indices) == len(records) and (indices == np.arange(len(records))).all():
+        return records
+
+    def rows(values):
+        return None if values is None else values[indices]
+
+    return replace(
+        records,
+        names=records.named(indices),
+        splits=records.splits[indices],
+        labels=tuple(records.labels[index] for index in indices),
+        pixels=tuple(records.pixels[index] for index in indices),
+        near=np.empty((0, 2), "int64"),
+        paths=records.files(indices),
+        sizes=rows(records.sizes) if len(records.sizes) else records.sizes,
+        thumbnails=rows(records.thumbnails),
+        squares=rows(records.squares),
+    )

@@ -72,8 +72,8 @@ def properties(records: Records) -> list[Finding]:
     answers = cross_val_predict(tree, table, labels, cv=4)
     _, counts = np.unique(labels, return_counts=True)
     chance = counts.max() / counts.sum()
-    skill = ((answers == labels).mean() - chance) / (1 - chance)
-    if skill < _SKILL:
+    right = (answers == labels).mean()
+    if (right - chance) / (1 - chance) < _SKILL:
         return []
     listed = tuple(
         f"{name}: {_usual(table[labels == name], sorted(set(suffixes)))}"
@@ -83,8 +83,8 @@ def properties(records: Records) -> list[Finding]:
         Finding(
             "label-in-file-properties",
             "warning",
-            f"Size and format of the files alone predict {(answers == labels).mean():.0%}"
-            f" of the labels ({chance:.0%} by chance): {named(listed)}. The classes "
+            f"Size and format of the files alone predict {right:.0%} of the labels "
+            f"({chance:.0%} by chance): {named(listed)}. The classes "
             "were collected in different ways, and blur or compression can give them "
             "away.",
             "Collect all classes in the same way, or scale all images down to one size "

@@ -2,8 +2,6 @@
 
 from collections import Counter, defaultdict
 
-import numpy as np
-
 from keras_tl.analysis.findings import Finding, counted, named
 from keras_tl.analysis.records import NAMES, Records
 from keras_tl.data import duplicates
@@ -257,19 +255,3 @@ def _imbalanced(counts) -> list[Finding]:
             (f"{largest} ({most:,})", f"{smallest} ({fewest:,})"),
         )
     ]
-
-
-def usual_label(records: Records, index: int) -> str:
-    """Return the label of an example, for people."""
-    return _label(records.labels[index])
-
-
-def contradicted(records: Records) -> np.ndarray:
-    """Return the indices of exact copies that stand under another label as well."""
-    by_pixels = defaultdict(set)
-    for pixels, label in zip(records.pixels, records.labels, strict=True):
-        by_pixels[pixels].add(label)
-    return np.array(
-        [i for i, pixels in enumerate(records.pixels) if len(by_pixels[pixels]) > 1],
-        "int64",
-    )
