@@ -20,10 +20,10 @@ _BLANK = 2
 _NARROW = 4
 # Seconds between two photos of a burst.
 _BURST = 2
-# Names show groups where so much of the images is in a group of two or more, and the
-# members of a group are more alike than those of a class: by so many standard
-# deviations of what groups drawn at random would give.
-_SHARE_IN_GROUPS, _ALIKE = 0.5, 5.0
+# Names show groups where so much of the images is in groups of two or more, of which
+# there are so many, and where the members of a group are more alike than those of a
+# class: by so many standard deviations of what groups drawn at random would give.
+_SHARE_IN_GROUPS, _FEWEST_GROUPS, _ALIKE = 0.2, 5, 5.0
 _DRAWS = 50
 
 
@@ -256,7 +256,7 @@ def names(records: Records) -> list[Finding]:
     blocks = [block for block in folders.values() if len(block) > 1]
     of_label = Counter(label for label, _ in folders)
     inside = sum(map(len, blocks))
-    if inside < _SHARE_IN_GROUPS * len(records) or not blocks:
+    if inside < _SHARE_IN_GROUPS * len(records) or len(blocks) < _FEWEST_GROUPS:
         return []
     # A name that all images of a class have in common is that of the class.
     if np.median([of_label[label] for label in records.labels]) < 3:

@@ -6,6 +6,7 @@ model is as it was afterwards, also where a step was tried.
 
 import contextlib
 import re
+import warnings
 from collections.abc import Iterator
 
 import keras
@@ -425,7 +426,8 @@ def learning_rate(model: keras.Model) -> list[Finding]:
             "high-learning-rate",
             "warning",
             f"{type(model.optimizer).__name__} trains {len(training)} pretrained "
-            f"layers at a learning rate of {rate:g}: they are overwritten, not adapted.",
+            f"layers at a learning rate of {rate:g}: they are overwritten, not "
+            "adapted.",
             "Use 1e-5 to 1e-4 for pretrained layers, and 1e-3 for a new head.",
             tuple(layer.name for layer in training),
         )
@@ -525,7 +527,7 @@ def _backbones(model) -> Iterator[tuple]:
 def _run(graph, tensor, values):
     if any(tensor is own for own in graph.inputs):
         return values
-    part = keras.Model(graph.inputs, tensor)
+    part = keras.Model(splitting.inputs(graph), tensor)
     return keras.ops.convert_to_numpy(part(values, training=False))
 
 
@@ -606,7 +608,10 @@ def moves(model: keras.Model, inputs: np.ndarray, labels: np.ndarray) -> list[Fi
     owned = [(layer, weights) for layer, weights in owned if weights]
     with _put_back(model):
         before = [[_value(weight) for weight in weights] for _, weights in owned]
-        model.train_on_batch(inputs, labels)
+        with warnings.catch_warnings():
+            # Keras names variables without gradients, and so do the findings.
+            warnings.simplefilter("ignore")
+            model.train_on_batch(inputs, labels)
         after = [[_value(weight) for weight in weights] for _, weights in owned]
     moved = [
         [not np.array_equal(*pair) for pair in zip(old, new, strict=True)]
