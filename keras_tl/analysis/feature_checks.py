@@ -31,6 +31,8 @@ _COMPONENTS, _NEIGHBOURS = 128, 10
 # Posterior probability from which on a label is suspected, and twice the logarithm of
 # the likelihood ratio from which on there is noise for certain.
 _SUSPECTED, _CERTAIN = 0.8, 10.0
+# Probabilities of another class, and of its own, by which a label is doubtful.
+_SURE, _UNSURE = 0.8, 0.1
 # Distance from the others, in interquartile ranges above the upper quartile: from which
 # on an image is shown, and warned of.
 _UNLIKE, _FAR = 2.8, 6.0
@@ -86,27 +88,48 @@ def labels(features: np.ndarray, records: Records) -> list[Finding]:
     noise = suspected_noise(probabilities, numbers)
     answers = probabilities.argmax(axis=1)
     suspects = np.flatnonzero((noise.posterior > _SUSPECTED) & (answers != numbers))
-    if not len(suspects):
-        return []
     suspects = suspects[np.argsort(-noise.posterior[suspects], kind="stable")]
-    indices = known[suspects]
-    listed = tuple(
-        f"{records.names[index]}: {names[numbers[one]]}, looks like "
-        f"{names[answers[one]]}"
-        for one, index in zip(suspects, indices, strict=True)
-    )
-    return [
-        Finding(
+    own = probabilities[np.arange(len(numbers)), numbers]
+    contradicted = (probabilities.max(axis=1) >= _SURE) & (own <= _UNSURE)
+    doubtful = np.setdiff1d(np.flatnonzero(contradicted), suspects)
+    doubtful = doubtful[np.argsort(own[doubtful], kind="stable")]
+    findings = []
+    for code, severity, message, chosen in (
+        (
             "probable-label-error",
             "warning" if noise.evidence >= _CERTAIN else "note",
             f"{counted(len(suspects), 'label')} of {len(known):,} are probably wrong "
-            f"({noise.share:.1%} of all labels by estimate): {named(listed)}.",
-            "Look at each, and move it to its class; the fix list leaves them out.",
-            listed,
-            records.files(indices),
-            tuple(indices.tolist()),
+            f"({noise.share:.1%} of all labels by estimate)",
+            suspects,
+        ),
+        (
+            "doubtful-label",
+            "note",
+            f"{counted(len(doubtful), 'label')} of {len(known):,} contradict a "
+            "classifier that is sure of itself, which may be its error",
+            doubtful,
+        ),
+    ):
+        if not len(chosen):
+            continue
+        indices = known[chosen]
+        listed = tuple(
+            f"{records.names[index]}: {names[numbers[one]]}, looks like "
+            f"{names[answers[one]]}"
+            for one, index in zip(chosen, indices, strict=True)
         )
-    ]
+        findings.append(
+            Finding(
+                code,
+                severity,
+                f"{message}: {named(listed)}.",
+                "Look at each, and move it to its class, or leave it out.",
+                listed,
+                records.files(indices),
+                tuple(indices.tolist()),
+            )
+        )
+    return findings
 
 
 def out_of_fold(features: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 from datetime import datetime, timedelta
@@ -444,3 +445,15 @@ def test_several_labels_numbers_and_features_are_checked_too():
 def test_a_finding_of_another_severity_is_refused():
     with pytest.raises(errors.InputError, match="severity"):
         Finding("code", "serious", "", "")
+
+
+def test_each_code_has_a_section_in_the_documentation():
+    page = (DOCS / "how_to/check_data.md").read_text()
+    sections = set(re.findall(r"^### (.+)$", page, re.MULTILINE))
+    source = Path(doctor.__file__).parent
+    names = ["file", "split", "shortcut", "feature", "model", "pipeline", "script"]
+    text = "".join((source / f"{name}_checks.py").read_text() for name in names)
+    written = set(re.findall(r'"([a-z0-9]+(?:-[a-z0-9]+)+)"', text))
+    assert set(PLANTED) <= sections
+    # Suffixes and prefixes of codes, and what is no code.
+    assert written - sections <= {"-across-splits", "single-label", "utf-8"}

@@ -254,6 +254,7 @@ def test_the_contract_of_a_model_of_keras_is_known(constructor, options, contrac
     assert model_checks.contract_of(model) == contract
 
 
+@pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
 def test_a_saved_model_is_checked_by_the_command(tmp_path, monkeypatch, capsys):
     body = backbones.load("efficientnet_lite0", weights=None, image_size=32)
     freezing.freeze(body)
