@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from keras_tl import progress
 from keras_tl.analysis.findings import Finding, counted, named
 from keras_tl.analysis.records import NAMES, Records
 
@@ -53,10 +54,11 @@ def check(features: np.ndarray, records: Records) -> list[Finding]:
     if len(records) < _FEWEST:
         return []
     features = np.asarray(features, "float32")
+    checks = (labels, outliers, shift)
     return [
-        *labels(features, records),
-        *outliers(features, records),
-        *shift(features, records),
+        finding
+        for check in progress.track(checks, "checking images", len(checks))
+        for finding in check(features, records)
     ]
 
 

@@ -10,11 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from keras_tl import cli, errors
-from keras_tl.analysis import doctor, doctor_page, feature_checks, findings
+from keras_tl.analysis import (
+    doctor,
+    doctor_page,
+    feature_checks,
+    findings,
+    split_checks,
+)
 from keras_tl.analysis.findings import Finding
+from keras_tl.analysis.records import NAMES, Records
 from keras_tl.data import assembly, datasets, folders
 from keras_tl.data.splits import Split
 from keras_tl.models import backbones, freezing, heads
@@ -266,8 +275,8 @@ def test_clean_photos_and_drawings_raise_no_error_and_no_warning(name, real_data
     assert not codes(diagnosis.findings, "error", "warning")
     if name == "hymenoptera":
         # Its picture that says that there is none is a note.
-        shown = [name for one in diagnosis.findings for name in one.examples]
-        assert shown == ["train/ants/imageNotFound.gif"]
+        (odd,) = [f for f in diagnosis.findings if f.code == "unlike-all-others"]
+        assert odd.examples == ("train/ants/imageNotFound.gif",)
 
 
 def test_wrong_labels_are_found_and_right_ones_are_left(photos):
@@ -370,6 +379,36 @@ def test_features_of_the_check_are_found_by_training(folder, cache):
     phases.precompute_frozen(heads.attach(body, 2), splits, setup)
     assert kept.made == 0
     assert kept.found == 100
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from("ab"), st.sampled_from(NAMES)),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_without_the_fix_list_each_image_is_left_once_per_split_and_label(rows):
+    def records(rows):
+        return Records(
+            tuple(name for name, _ in rows),
+            np.array([split for _, (_, _, split) in rows], "U10"),
+            tuple(label for _, (_, label, _) in rows),
+            "single-label",
+            tuple(bytes([pixels]) for _, (pixels, _, _) in rows),
+            paths=tuple(Path(name) for name, _ in rows),
+        )
+
+    rows = [(f"{index}.png", row) for index, row in enumerate(rows)]
+    found = split_checks.copies(records(rows))
+    # Notes too: copies within a split are left out as well.
+    unwanted = {path.name for one in found for path in one.leave_out}
+    rest = [row for row in rows if row[0] not in unwanted]
+    assert not rest or not codes(split_checks.copies(records(rest)))
+    for pixels in {row[0] for _, row in rows}:
+        labels = {label for _, (p, label, _) in rows if p == pixels}
+        left = sum(p == pixels for _, (p, _, _) in rest)
+        assert left == (1 if len(labels) == 1 else 0)
 
 
 def test_groups_that_are_named_are_no_leak(folder):
