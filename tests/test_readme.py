@@ -39,7 +39,9 @@ def test_every_command_that_is_shown_exists():
             if command in ("run", "show", "copy"):
                 assert name in cli.recipe_names(), f"{path}: keras-tl {command} {name}"
             else:
-                assert command in ("list", "predict", "cache"), f"{path}: {command}"
+                assert command in ("list", "predict", "cache", *cli.COMMANDS), (
+                    f"{path}: {command}"
+                )
     assert found >= 6
 
 

@@ -201,7 +201,7 @@ def suspected_noise(probabilities: np.ndarray, numbers: np.ndarray) -> Noise:
 
     >>> sure = np.repeat([[0.9, 0.1], [0.1, 0.9]], 50, axis=0)
     >>> right = np.repeat([0, 1], 50)
-    >>> suspected_noise(sure, right).posterior.max() < 0.5
+    >>> bool(suspected_noise(sure, right).posterior.max() < 0.5)
     True
     """
     from scipy.optimize import minimize

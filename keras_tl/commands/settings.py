@@ -50,10 +50,7 @@ class OwnDataSettings(Settings):
 
 @dataclass(frozen=True)
 class Check(OwnDataSettings):
-    """Check data, and a model for them, before training.
-
-    Ends with status 1 where something is wrong. Nothing of the data is changed.
-    """
+    """Check data before training; ends with status 1 where something is wrong."""
 
     seed: int = 0  # Seed with which splits that are missing are drawn.
     # Whether to look for wrong labels, odd images and splits that differ, by the
