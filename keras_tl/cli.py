@@ -35,6 +35,7 @@ commands:
   copy NAME FOLDER       copy a recipe to change it; with --vendor also what it
                          needs of keras_tl
   run NAME [OPTIONS]     run a recipe; its results go to a new folder, the RUN
+  check DATA             look for what is wrong with data, before training
   predict RUN INPUT...   classify images, folders of images, or texts
   cache list             list the features that runs have kept for later ones
   cache clear            remove these features

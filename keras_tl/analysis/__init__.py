@@ -21,4 +21,23 @@
 - `study`: Studies: many small trainings, each of which is kept as soon as it ends.
 - `search`: Hyper-parameter search: each trial is suggested from the results of earlier
   ones.
+- `doctor`: The data and the transfer, checked before training.
+- `findings`: Findings of the checks before training: what is wrong, how bad, and what
+  to do.
+- `records`: What the checks of data need to know of each example, wherever it comes
+  from.
+- `file_checks`: Checks of image files: what cannot be used, and what stands in names
+  and headers.
+- `split_checks`: Checks of examples of any kind: copies, leaks between splits, sizes of
+  classes.
+- `shortcut_checks`: Checks for shortcuts: what gives a label away without being what
+  the image shows.
+- `feature_checks`: Checks on frozen features: wrong labels, odd images, splits that
+  differ.
+- `model_checks`: Checks of a Keras model before training: its input, its head, its
+  loss, its flags.
+- `pipeline_checks`: Checks of input pipelines: order, shuffling, augmentation, and what
+  `fit` is given.
+- `script_checks`: Checks of a training script by its source, without running it.
+- `doctor_page`: The findings on one page, with the images that show them.
 """

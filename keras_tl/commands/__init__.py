@@ -4,4 +4,5 @@
 - `train`: Train a classifier for images of one's own in a given time.
 - `rank`: Rank backbones for data of one's own, without training them.
 - `settings`: Settings that the commands have in common; nothing heavy is imported here.
+- `check`: Check data, and a model for them, before training.
 """

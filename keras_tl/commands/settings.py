@@ -67,7 +67,7 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
     """
 
     minutes: float = 10.0  # Time for all of it, on this machine.
-    # Name of the pretrained backbone, as `mobilenet_v2`; with a width, `mobilenet:0.25`.
+    # Name of the pretrained backbone, such as `mobilenet_v2`, or `mobilenet:0.25`.
     backbone: str | None = None
     weights: Path | None = None  # File with its weights, instead of those of ImageNet.
     preprocessing: str | None = None  # Scale of the pixels that such a file needs.
@@ -164,8 +164,43 @@ class Rank(CacheSettings, OwnDataSettings):
         return name, contract or None, file
 
 
+@dataclass(frozen=True)
+class Check(OwnDataSettings):
+    """Check data before training; ends with status 1 where something is wrong."""
+
+    seed: int = 0  # Seed with which splits that are missing are drawn.
+    # Whether to look for wrong labels, odd images and splits that differ, by the
+    # features of a pretrained backbone.
+    features: bool = True
+    cache: bool = True  # Keep the features for training.
+    model: Path | None = None  # File of a Keras model to check with the data.
+    script: Path | None = None  # Python file whose calls of Keras are checked.
+    page: Path | None = None  # New HTML file with the findings and their pictures.
+    # New file for the paths of the images to leave out, for --leave-out.
+    fix_list: Path | None = None
+    json: bool = False  # Print the findings as JSON, and nothing else.
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("model", "script"):
+            path = getattr(self, name)
+            if path is not None and not Path(path).is_file():
+                raise errors.expected(name, "be a file that exists", str(path))
+        for name in ("page", "fix_list"):
+            path = getattr(self, name)
+            if path is not None and Path(path).exists():
+                raise errors.expected(
+                    name,
+                    "name a file that does not exist yet",
+                    str(path),
+                    "Nothing is overwritten: choose another name, or move that one "
+                    "away.",
+                )
+
+
 # Name of a command -> its settings.
 COMMANDS: dict[str, type[OwnDataSettings]] = {
+    "check": Check,
     "train": Train,
     "plan": Plan,
     "rank": Rank,

@@ -301,8 +301,7 @@ def check(
         hash_pixels(np.asarray(image)),
         size[::-1] if turned else size,
         highest,
-        int(str(imagehash.phash(image)), 16),
-        np.array(image.resize((16, 16), Image.Resampling.BILINEAR, reducing_gap=2)),
+        *_look(image),
         square,
     )
 
@@ -323,6 +322,61 @@ def size(path: Path | str | bytes | np.ndarray) -> tuple[int, int]:
         name = "an image" if isinstance(path, bytes) else path
         raise errors.InputError(f"Cannot use {name}: it {_reason(error)}.") from error
     return image.size[::-1] if turned else image.size
+
+
+def look(pixels: np.ndarray) -> tuple[int, np.ndarray]:
+    """Return `look` and `thumbnail` of an image in memory, as `Checked` has them.
+
+    Args:
+        pixels: uint8 RGB `(height, width, 3)`.
+    """
+    return _look(Image.fromarray(pixels))
+
+
+def _look(image: Image.Image) -> tuple[int, np.ndarray]:
+    small = image.resize((16, 16), Image.Resampling.BILINEAR, reducing_gap=2)
+    return int(str(imagehash.phash(image)), 16), np.array(small)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands in an image file besides its pixels.
+
+    Attributes:
+        format: Format that its content has, such as "JPEG"; empty where it has none.
+        camera: Maker and model of the camera; empty where they are not noted.
+        taken: Date and time at which the photo was taken, as EXIF has it
+            ("2024:05:01 12:00:00"); empty where it is not noted.
+    """
+
+    format: str = ""
+    camera: str = ""
+    taken: str = ""
+
+
+# EXIF: maker, model, the directory of the camera's settings, and the time in it.
+_MAKE, _MODEL, _SETTINGS, _TAKEN = 0x010F, 0x0110, 0x8769, 0x9003
+
+
+def header(path: Path | str) -> Header:
+    """Read the header of an image file; nothing is decoded."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            exif = image.getexif()
+            names = (str(exif.get(tag, "")).strip("\0 ") for tag in (_MAKE, _MODEL))
+            taken = str(exif.get_ifd(_SETTINGS).get(_TAKEN, "")).strip("\0 ")
+            return Header(image.format or "", " ".join(filter(None, names)), taken)
+    except Exception:  # Pillow's readers raise nearly any type of error.
+        return Header()
+
+
+def format_of(suffix: str) -> str | None:
+    """Return the format that a suffix stands for; `None` for an unknown one.
+
+    >>> format_of(".jpg"), format_of(".JFIF"), format_of(".xyz")
+    ('JPEG', 'JPEG', None)
+    """
+    return Image.registered_extensions().get(suffix.lower())
 
 
 def hash_pixels(pixels: np.ndarray) -> bytes:

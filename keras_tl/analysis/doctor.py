@@ -1,0 +1,172 @@
+"""The data and the transfer, checked before training.
+
+`check` reads data of any kind once and runs every check of data over it; `check_model`
+and `check_pipeline` check Keras code of one's own. Each returns findings, worst first;
+docs/how_to/check_data.md has a section for each of their codes.
+"""
+
+import warnings
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from keras_tl import errors
+from keras_tl.analysis import (
+    feature_checks,
+    file_checks,
+    findings,
+    model_checks,
+    pipeline_checks,
+    records,
+    shortcut_checks,
+    split_checks,
+)
+from keras_tl.analysis.findings import Finding
+from keras_tl.analysis.records import Records
+from keras_tl.data import assembly, datasets, splits, tables
+from keras_tl.data.splits import Splits
+
+# The backbone whose features are looked at, and the side of the images for it. Those
+# are the defaults of recipes, which find the features in the store.
+BACKBONE, IMAGE_SIZE = "efficientnet_lite0", 96
+# Most examples whose features are computed: about a minute on two cores.
+MOST = 8_000
+
+check_model = model_checks.check
+check_pipeline = pipeline_checks.check
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found, and of what.
+
+    Attributes:
+        findings: The findings, worst first.
+        records: The examples, to which `Finding.pictures` refer.
+        splits: The data as training will get them, without what cannot be used; `None`
+            where that leaves too little.
+    """
+
+    findings: tuple[Finding, ...]
+    records: Records = field(repr=False)
+    splits: Splits | None = field(default=None, repr=False)
+
+
+def check(
+    data: object,
+    *,
+    columns: tables.Columns | None = None,
+    count: int | None = None,
+    features: bool = True,
+    backbone: str = BACKBONE,
+    cache: object = None,
+    **options,
+) -> Diagnosis:
+    """Check data of any kind; nothing is changed, and all that is wrong is listed.
+
+    Args:
+        data: See `datasets.load`.
+        columns: See `datasets.load`.
+        count: Check at most this many examples of each split of data that are not in
+            files, and compute the features of at most as many of all.
+        features: Whether to compute features, for the checks in `feature_checks`.
+        backbone: Name of the backbone whose features they are.
+        cache: A `store.Cache`, where features are kept for training; `None` keeps none.
+        **options: See `assembly.Options`; `bad_images` does not matter.
+
+    Raises:
+        InputError: Data that cannot be read at all.
+
+    >>> diagnosis = check("digits", features=False)
+    >>> [finding.code for finding in diagnosis.findings]
+    []
+    """
+    chosen = assembly.Options(**{"image_size": IMAGE_SIZE, **options})
+    chosen = replace(chosen, bad_images="skip")
+    content = datasets.read(data, columns, chosen)
+    if content is None:
+        loaded = datasets.load(data, columns=columns, count=count, **options)
+        seen, found = records.of_splits(loaded), []
+    else:
+        seen = records.of_content(content)
+        found = file_checks.check(content, seen)
+        loaded, problems = _assembled(content, chosen)
+        found += problems
+    found += [*split_checks.check(seen), *shortcut_checks.check(seen)]
+    if features and loaded is not None and loaded.train.inputs.kind == "image":
+        found += _check_features(seen, loaded, backbone, cache, count)
+    return Diagnosis(tuple(findings.ordered(found)), seen, loaded)
+
+
+def check_splits(data: Splits, *, features: bool = False, **options) -> list[Finding]:
+    """Check three splits in memory. See `check`."""
+    return list(check(data, features=features, **options).findings)
+
+
+def _assembled(content, options) -> tuple[Splits | None, list[Finding]]:
+    """Make splits of what can be used; or report why there are none."""
+    try:
+        with warnings.catch_warnings():
+            # Each of them is a finding.
+            warnings.simplefilter("ignore", errors.InputWarning)
+            return assembly.assemble(content, options), []
+    except errors.InputError as error:
+        return None, [
+            Finding(
+                "no-splits",
+                "error",
+                f"Without what cannot be used, there are no three splits: {error}",
+                "Repair the files, or give more images of each class.",
+            )
+        ]
+
+
+def _check_features(seen, loaded, backbone, cache, count) -> list[Finding]:
+    """Compute the features of the images, and check them."""
+    most = min(count or MOST, MOST)
+    chosen = np.arange(len(seen))
+    notes = []
+    if len(seen) > most:
+        labels = np.unique([str(label) for label in seen.labels], return_inverse=True)[
+            1
+        ]
+        chosen = splits.balanced(labels, most, 0)
+        notes.append(
+            Finding(
+                "features-of-a-part",
+                "note",
+                f"Wrong labels, images unlike the others and splits that differ were "
+                f"looked for in {most:,} of {len(seen):,} images.",
+                "Give `--limit` to look at more or fewer.",
+            )
+        )
+    part = records.take(seen, chosen)
+    values = _features(part, loaded, chosen, backbone, cache)
+    found = feature_checks.check(values, part)
+    return notes + [
+        replace(one, pictures=tuple(int(chosen[index]) for index in one.pictures))
+        for one in found
+    ]
+
+
+def _features(part, loaded, chosen, backbone, cache) -> np.ndarray:
+    """Return the pooled features of some images, in their order."""
+    from keras_tl.models import backbones, freezing, heads, splitting
+    from keras_tl.training import features
+
+    if part.squares is not None:
+        source = part.squares
+    elif part.paths:
+        source = part.paths
+    else:
+        every = splits.join(splits.join(loaded.train, loaded.validation), loaded.test)
+        source = every.take(chosen).inputs
+    split = splits.Split(source, np.zeros(len(part), "int32")).at_size(IMAGE_SIZE)
+    body = backbones.load(backbone, image_size=IMAGE_SIZE)
+    freezing.freeze(body)
+    # The head decides where training cuts, and so what its store holds.
+    model = heads.attach(body, 2)
+    _, tensor = splitting.frozen_cut(model)
+    stem, _ = splitting.split_at(model, tensor)
+    extracted = features.extract(stem, split, cache=cache, title="features")
+    return extracted.inputs.read(np.arange(len(part)))

@@ -1,0 +1,213 @@
+"""Checks for shortcuts: what gives a label away without being what the image shows.
+
+A network takes the easiest way to the label. Where a border, a stamp or the size of the
+files leads there, a high accuracy says nothing about the objects.
+
+Reference:
+    Geirhos et al., "Shortcut learning in deep neural networks", 2020,
+    https://arxiv.org/abs/2004.07780
+"""
+
+import numpy as np
+
+from keras_tl.analysis.findings import Finding, counted, named
+from keras_tl.analysis.records import Records
+
+# Fewest images of a class, and most of it that are looked at.
+_FEWEST, _MOST = 12, 200
+# Share of what chance leaves that properties of files have to explain.
+_SKILL = 0.8
+# Levels within which a border is of one colour; width of a border in parts of the side;
+# share of the first line inside that differs from it.
+_LEVELS, _WIDTH, _EDGE = 6, 0.03, 0.5
+# Difference between classes in the share of images with a border.
+_DIFFERENCE = 0.5
+# A mark has the same edges wherever it is: at each of its pixels, the gradients of so
+# many images are within so much of their median, which is that large. So many pixels
+# of a class are none of a mark, but may be aligned objects.
+_AGREEING, _WITHIN, _GRADIENT, _PIXELS = 0.6, 0.3, 12.0, 12
+
+
+def check(records: Records) -> list[Finding]:
+    """Look for what gives the label away, in images of single labels."""
+    if records.task != "single-label" or not len(records.sizes):
+        return []
+    # A border has edges in one place as well: it is named once.
+    return [*properties(records), *(borders(records) or marks(records))]
+
+
+def _members(records) -> dict[str, np.ndarray]:
+    """Return the indices of the images of each class that has enough of them."""
+    labels = np.array([label or "" for label in records.labels])
+    members = {label: np.flatnonzero(labels == label) for label in sorted({*labels})}
+    rng = np.random.default_rng(0)
+    return {
+        label: np.sort(rng.permutation(indices)[:_MOST])
+        for label, indices in members.items()
+        if label and len(indices) >= _FEWEST
+    }
+
+
+def properties(records: Records) -> list[Finding]:
+    """Predict the label from what is known of a file without looking at the image.
+
+    The properties are width, height and format; a decision tree that predicts held-out
+    images from them alone has to be much better than the commonest class.
+    """
+    if not records.paths:
+        return []
+    members = _members(records)
+    if len(members) < 2:
+        return []
+    indices = np.concatenate(list(members.values()))
+    labels = np.concatenate([[name] * len(m) for name, m in members.items()])
+    suffixes = [records.paths[index].suffix.lower() for index in indices]
+    formats = np.unique(suffixes, return_inverse=True)[1]
+    table = np.column_stack([records.sizes[indices], formats])
+    if len(np.unique(table, axis=0)) < 2:
+        return []
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.tree import DecisionTreeClassifier
+
+    tree = DecisionTreeClassifier(max_depth=6, min_samples_leaf=3, random_state=0)
+    answers = cross_val_predict(tree, table, labels, cv=4)
+    _, counts = np.unique(labels, return_counts=True)
+    chance = counts.max() / counts.sum()
+    right = (answers == labels).mean()
+    if (right - chance) / (1 - chance) < _SKILL:
+        return []
+    listed = tuple(
+        f"{name}: {_usual(table[labels == name], sorted(set(suffixes)))}"
+        for name in members
+    )
+    return [
+        Finding(
+            "label-in-file-properties",
+            "warning",
+            f"Size and format of the files alone predict {right:.0%} of the labels "
+            f"({chance:.0%} by chance): {named(listed)}. The classes "
+            "were collected in different ways, and blur or compression can give them "
+            "away.",
+            "Collect all classes in the same way, or scale all images down to one size "
+            "and format.",
+            listed,
+        )
+    ]
+
+
+def _usual(rows, suffixes) -> str:
+    kinds, counts = np.unique(rows, axis=0, return_counts=True)
+    width, height, suffix = kinds[counts.argmax()]
+    return f"mostly {width} x {height}, {suffixes[suffix]}"
+
+
+def borders(records: Records) -> list[Finding]:
+    """Find classes of which far more images have a border of one colour.
+
+    A border is as wide as the image, of one colour, and ends in a straight edge.
+    """
+    members = _members(records)
+    if records.squares is None or len(members) < 2:
+        return []
+    has = {name: _have_borders(records.squares[m]) for name, m in members.items()}
+    shares = {name: flags.mean() for name, flags in has.items()}
+    high, low = max(shares, key=shares.get), min(shares, key=shares.get)
+    if shares[high] - shares[low] < _DIFFERENCE:
+        return []
+    shown = members[high][has[high]]
+    return [
+        Finding(
+            "label-in-border",
+            "warning",
+            f"{shares[high]:.0%} of the images of {high} have a border of one colour, "
+            f"{shares[low]:.0%} of {low}: a network can answer by the border.",
+            "Crop the borders, of all classes.",
+            records.named(shown),
+            pictures=tuple(shown.tolist()),
+        )
+    ]
+
+
+def _have_borders(squares) -> np.ndarray:
+    """Return whether each square has a border of one colour on two opposite sides."""
+    side = squares.shape[1]
+    width = max(2, round(_WIDTH * side))
+    values = squares.astype("int16")
+
+    def ends(rows):
+        """Return whether the first lines of each image are a border."""
+        first = np.median(rows[:, :width].reshape(len(rows), -1, 3), axis=1)
+        apart = np.abs(rows - first[:, None, None]).max(axis=3) > _LEVELS
+        plain = apart[:, :width].mean(axis=(1, 2)) < 0.01
+        # The line at which the border ends differs from it over most of its length.
+        lines = apart[:, width : side // 2].mean(axis=2)
+        inner = np.argmax(lines > 0.02, axis=1)
+        # Antialiasing mixes the border with what is inside.
+        after = np.minimum(inner + 1, lines.shape[1] - 1)
+        edge = lines[np.arange(len(lines)), after] > _EDGE
+        return plain & edge & (lines.max(axis=1) > 0.02)
+
+    turned = values.swapaxes(1, 2)
+    vertical = ends(values) & ends(values[:, ::-1])
+    horizontal = ends(turned) & ends(turned[:, ::-1])
+    return vertical | horizontal
+
+
+def marks(records: Records) -> list[Finding]:
+    """Find a mark, such as a stamp or a text, in one place of the images of a class.
+
+    A mark has the same edges in all images that have it; the edges of objects differ in
+    strength and place, also where objects are aligned.
+    """
+    members = _members(records)
+    if records.squares is None or records.squares.shape[1] < 32 or len(members) < 2:
+        return []
+    edges = {name: _common_edges(records.squares[m]) for name, m in members.items()}
+    findings = []
+    for name, common in edges.items():
+        others = [one for other, one in edges.items() if other != name]
+        rows, columns = np.nonzero(common & ~_wider(np.any(others, axis=0)))
+        if len(rows) < _PIXELS:
+            continue
+        shown = members[name]
+        findings.append(
+            Finding(
+                "label-in-mark",
+                "warning",
+                f"Most of {counted(len(shown), 'image')} of {name} have the same mark "
+                f"{_place(rows, columns, len(common))}, and other classes do not: a "
+                "network can answer by the mark.",
+                "Crop or paint over the mark, in all images that have it.",
+                records.named(shown),
+                pictures=tuple(shown[:12].tolist()),
+            )
+        )
+    return findings
+
+
+def _common_edges(squares) -> np.ndarray:
+    """Return the pixels at which most images have the same gradient."""
+    grey = squares.astype("float32").mean(axis=3)
+    gradients = np.stack(np.gradient(grey, axis=(1, 2)))
+    median = np.median(gradients, axis=1)
+    size = np.hypot(*median)
+    apart = np.hypot(*(gradients - median[:, None]))
+    agreeing = (apart <= _WITHIN * size).mean(axis=0)
+    return (agreeing >= _AGREEING) & (size >= _GRADIENT)
+
+
+def _wider(mask) -> np.ndarray:
+    """Return a mask with all pixels beside those of `mask` added."""
+    padded = np.pad(mask, 1)
+    size = len(mask)
+    shifts = [(row, column) for row in range(3) for column in range(3)]
+    return np.any([padded[r : r + size, c : c + size] for r, c in shifts], axis=0)
+
+
+def _place(rows, columns, side) -> str:
+    row, column = np.median(rows) / side, np.median(columns) / side
+    vertical = "top" if row < 1 / 3 else "bottom" if row > 2 / 3 else "middle"
+    horizontal = "left" if column < 1 / 3 else "right" if column > 2 / 3 else "middle"
+    return (
+        f"at the {vertical} {horizontal}" if vertical != horizontal else "in the middle"
+    )

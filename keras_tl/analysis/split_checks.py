@@ -1,0 +1,257 @@
+"""Checks of examples of any kind: copies, leaks between splits, sizes of classes."""
+
+from collections import Counter, defaultdict
+
+from keras_tl.analysis.findings import Finding, counted, named
+from keras_tl.analysis.records import NAMES, Records
+from keras_tl.data import duplicates
+
+# From so many copies of an image on, and so many of all images, it is no accident.
+_BLOCK, _SHARE = 5, 0.1
+# Largest class over smallest, from which numbers and training suffer.
+_IMBALANCE = 10
+# Training examples below which a class is learned, and measured, badly.
+_SMALL = 10
+
+
+def check(records: Records) -> list[Finding]:
+    """Check the examples of a dataset by their content and labels alone."""
+    return [*copies(records), *classes(records)]
+
+
+def copies(records: Records) -> list[Finding]:
+    """List copies: across splits, under two labels, and blocks of them.
+
+    Exact copies have the same pixels, in whatever format; near ones were resized or
+    compressed again, see `duplicates.near`.
+    """
+    exact = _blocks(duplicates.blocks(records.pixels)) if len(records) else []
+    pairs = [
+        (first, second)
+        for first, second in records.near.tolist()
+        if records.pixels[first] != records.pixels[second]
+    ]
+    numbers = duplicates.blocks([None] * len(records), pairs=pairs) if pairs else []
+    near = _blocks(numbers)
+    return [
+        *_two_labels(records, exact, "exact"),
+        *_two_labels(records, near, "near"),
+        *_across(records, exact, "exact"),
+        *_across(records, near, "near"),
+        *_within(records, exact, "exact"),
+        *_within(records, near, "near"),
+    ]
+
+
+def _blocks(numbers) -> list[list[int]]:
+    members = defaultdict(list)
+    for index, number in enumerate(numbers):
+        members[number].append(index)
+    return [block for block in members.values() if len(block) > 1]
+
+
+_KINDS = {
+    "exact": "the same in every pixel",
+    "near": "nearly the same (resized, compressed again or converted)",
+}
+
+
+def _two_labels(records, blocks, kind) -> list[Finding]:
+    blocks = [b for b in blocks if len({records.labels[i] for i in b} - {None}) > 1]
+    if not blocks or records.task == "regression":
+        return []
+    members = [index for block in blocks for index in block]
+    first = [
+        f"{records.names[index]} ({_label(records.labels[index])})"
+        for index in blocks[0]
+    ]
+    return [
+        Finding(
+            f"{kind}-copies-two-labels",
+            "error",
+            f"{counted(len(blocks), 'image')} under two labels, {_KINDS[kind]}: "
+            f"{named(first)}.",
+            "Keep each under its right label, or leave out all of them.",
+            records.named(members),
+            records.files(members),
+            tuple(members),
+        )
+    ]
+
+
+def _label(label) -> str:
+    return label if isinstance(label, str) else ", ".join(map(str, label or ("?",)))
+
+
+def _across(records, blocks, kind) -> list[Finding]:
+    """Report copies in several splits; the copy of the last split is kept."""
+    labelled = [b for b in blocks if len({records.labels[i] for i in b} - {None}) < 2]
+    if records.task == "regression":
+        labelled = blocks
+    leaking = [b for b in labelled if len(set(records.splits[b])) > 1]
+    if not leaking:
+        return []
+    members, surplus = [], []
+    for block in leaking:
+        rank = {index: NAMES.index(records.splits[index]) for index in block}
+        last = max(rank.values())
+        members += sorted(block, key=rank.get)
+        surplus += [index for index in block if rank[index] < last]
+    example = named(records.named(sorted(leaking[0])))
+    return [
+        Finding(
+            f"{kind}-copies-across-splits",
+            "error",
+            f"{counted(len(leaking), 'example')} in several splits, {_KINDS[kind]}: "
+            f"{example}. What was trained on is measured.",
+            "Leave out the copies in the earlier split; the fix list has them.",
+            records.named(members),
+            records.files(surplus),
+            tuple(members),
+        )
+    ]
+
+
+def _within(records, blocks, kind) -> list[Finding]:
+    """Report copies in one split: a note, or a warning where there are many."""
+    inside = []
+    for block in blocks:
+        for split in NAMES:
+            same = [index for index in block if records.splits[index] == split]
+            if len(same) > 1:
+                inside.append(same)
+    findings = []
+    large = [block for block in inside if len(block) >= _BLOCK]
+    if large:
+        members = [index for block in large for index in block]
+        findings.append(
+            Finding(
+                f"block-of-{kind}-copies",
+                "warning",
+                f"{counted(len(large), 'image')} with {_BLOCK} copies or more, "
+                f"{_KINDS[kind]}, {len(members):,} in all: "
+                f"{named(records.named(large[0]))}. Such blocks are often pictures "
+                "that say that there is none, or a film that stands still.",
+                "Keep one of each block, or none; the fix list keeps one.",
+                records.named(members),
+                records.files([i for block in large for i in block[1:]]),
+                tuple(members),
+            )
+        )
+    small = [block for block in inside if len(block) < _BLOCK]
+    if small:
+        surplus = [index for block in small for index in block[1:]]
+        many = len(surplus) > _SHARE * len(records)
+        members = [index for block in small for index in block]
+        findings.append(
+            Finding(
+                f"{kind}-copies",
+                "warning" if many else "note",
+                f"{counted(len(surplus), 'copy', 'copies')} within a split, "
+                f"{_KINDS[kind]}: {named(records.named(small[0]))}. They count twice, "
+                "in training and in results.",
+                "Leave out all but one of each.",
+                records.named(members),
+                records.files(surplus),
+                tuple(members),
+            )
+        )
+    return findings
+
+
+def classes(records: Records) -> list[Finding]:
+    """Check the sizes of classes, and whether each split has examples of all."""
+    if records.task == "regression" or not len(records):
+        return []
+    counts = {
+        split: Counter(
+            name
+            for label, own in zip(records.labels, records.splits, strict=True)
+            if own == split and label is not None
+            for name in ((label,) if isinstance(label, str) else label)
+        )
+        for split in NAMES
+    }
+    every = sorted(set().union(*counts.values()))
+    findings = [
+        *_missing(records, counts, every),
+        *_small(counts["train"], every),
+        *_imbalanced(counts["train"]),
+    ]
+    if len(every) < 2 and records.task == "single-label":
+        findings.append(
+            Finding(
+                "one-class",
+                "error",
+                f"All examples are of one class, {named(every)}: there is nothing to "
+                "learn.",
+                "Give one folder, or one label, for each class.",
+                tuple(every),
+            )
+        )
+    return findings
+
+
+def _missing(records, counts, every) -> list[Finding]:
+    findings = []
+    for split in NAMES:
+        present = counts[split]
+        if split not in set(records.splits) or len(present) == len(every):
+            continue
+        missing = tuple(name for name in every if not present[name])
+        consequence = {
+            "train": "they cannot be learned",
+            "validation": "the epoch is chosen without them",
+            "test": "nothing is measured of them",
+        }[split]
+        findings.append(
+            Finding(
+                f"class-missing-in-{split}",
+                "error" if split == "train" else "warning",
+                f"The {split} split has no examples of {len(missing)} of "
+                f"{len(every)} classes ({named(missing)}): {consequence}.",
+                f"Add examples of these classes to {split}, or remove the classes.",
+                missing,
+            )
+        )
+    return findings
+
+
+def _small(counts, every) -> list[Finding]:
+    small = tuple(name for name in every if 0 < counts[name] < _SMALL)
+    if not small:
+        return []
+    listed = tuple(f"{name} ({counts[name]})" for name in small)
+    return [
+        Finding(
+            "small-class",
+            "warning",
+            f"Of {counted(len(small), 'class', 'classes')} there are fewer than "
+            f"{_SMALL} training examples: {named(listed)}.",
+            "Collect more of them, merge classes, or see the recipe few_labels.",
+            listed,
+        )
+    ]
+
+
+def _imbalanced(counts) -> list[Finding]:
+    if len(counts) < 2:
+        return []
+    (largest, most), (smallest, fewest) = (
+        counts.most_common()[0],
+        counts.most_common()[-1],
+    )
+    ratio = most / fewest
+    if ratio < _IMBALANCE / 2:
+        return []
+    return [
+        Finding(
+            "class-imbalance",
+            "warning" if ratio >= _IMBALANCE else "note",
+            f"{largest} has {ratio:.0f} times as many training examples as {smallest} "
+            f"({most:,} and {fewest:,}). A high accuracy says little: "
+            f"{most / counts.total():.0%} is what answering {largest} always gives.",
+            "Use `--class-weights`, and read recall and F1 of each class.",
+            (f"{largest} ({most:,})", f"{smallest} ({fewest:,})"),
+        )
+    ]
