@@ -45,11 +45,18 @@ class Diagnosis:
         records: The examples, to which `Finding.pictures` refer.
         splits: The data as training will get them, without what cannot be used; `None`
             where that leaves too little.
+        content: The files, all of which were read; `None` of data that are not in
+            files.
     """
 
     findings: tuple[Finding, ...]
     records: Records = field(repr=False)
     splits: Splits | None = field(default=None, repr=False)
+    content: assembly.Content | None = field(default=None, repr=False)
+
+    def named(self, severity: findings.Severity) -> list[Finding]:
+        """Return the findings of one severity."""
+        return [one for one in self.findings if one.severity == severity]
 
 
 def check(
@@ -95,7 +102,7 @@ def check(
     found += [*split_checks.check(seen), *shortcut_checks.check(seen)]
     if features and loaded is not None and loaded.train.inputs.kind == "image":
         found += _check_features(seen, loaded, backbone, cache, count)
-    return Diagnosis(tuple(findings.ordered(found)), seen, loaded)
+    return Diagnosis(tuple(findings.ordered(found)), seen, loaded, content)
 
 
 def check_splits(data: Splits, *, features: bool = False, **options) -> list[Finding]:

@@ -101,7 +101,7 @@ def _print(settings, found, count, listed) -> None:
     }
     if found:
         table = Table(show_lines=True)
-        table.add_column("finding", overflow="fold", min_width=16)
+        table.add_column("finding", no_wrap=True)
         table.add_column("evidence", overflow="fold", ratio=3)
         table.add_column("remedy", overflow="fold", ratio=2)
         for one in found:

@@ -14,10 +14,18 @@ import keras
 import numpy as np
 
 from keras_tl import config, errors, files
-from keras_tl.analysis import evaluation, planner, probe, ranking, summary
+from keras_tl.analysis import (
+    doctor,
+    evaluation,
+    findings,
+    planner,
+    probe,
+    ranking,
+    summary,
+)
 from keras_tl.analysis.planner import Decision
 from keras_tl.commands.settings import Train
-from keras_tl.data import augment, datasets, splits
+from keras_tl.data import assembly, augment, datasets, splits
 from keras_tl.data.settings import AugmentSettings
 from keras_tl.data.splits import Splits
 from keras_tl.deploy import run_folder
@@ -65,6 +73,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     decisions.keep(run)
     setup = setup_of(settings, loaded, place, run)
     plain = replace(setup, augment=None, mix=None)
+    keras.utils.set_random_seed(settings.seed)
 
     freezing.unfreeze_head(model)
     tail, features = phases.precompute_frozen(model, loaded, plain)
@@ -126,9 +135,9 @@ class Decisions:
         """Write the decisions to the folder of a run, after those that it has."""
         path = run.folder / "decisions.json"
         if run.settings.resume is not None and path.exists():
-            made = {decision.name for decision in self._made}
             before = [Decision(**one) for one in files.read_json(path)]
-            self._made = [d for d in before if d.name not in made] + self._made
+            # Those that are made again take the place of the earlier ones.
+            self._made = list({d.name: d for d in (*before, *self._made)}.values())
         files.write_json(path, self.as_list())
 
     def as_list(self) -> list[dict]:
@@ -160,8 +169,7 @@ def prepare_data(
         decisions.add(size.name, size.value, size.reason)
         return size.value
 
-    options = datasets.options_of(settings, image_size=choose, count=settings.limit)
-    loaded = datasets.load(settings.data if data is None else data, **options)
+    loaded = load(settings, data, choose, decisions)
     print(loaded)
     size = loaded.train.inputs.input_spec()["shape"][0]
     if settings.image_size is None and forward is None:
@@ -177,6 +185,45 @@ def prepare_data(
     if settings.backbone is None:
         settings = choose_backbone(settings, sized, decisions)
     return settings, sized
+
+
+def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
+    """Check the data and load them; what is wrong is refused, or left out.
+
+    Raises:
+        InputError: The check has noticed an error, unless bad images are skipped.
+    """
+    options = datasets.options_of(settings, image_size=choose)
+    source = settings.data if data is None else data
+    diagnosis = doctor.check(source, features=False, **options)
+    for warning in diagnosis.named("warning"):
+        errors.warn(f"{warning.message} {warning.remedy}")
+    wrong = diagnosis.named("error")
+    loaded = diagnosis.splits
+    if wrong and (settings.bad_images == "error" or diagnosis.content is None):
+        lines = [f"  {one.code}: {one.message}" for one in wrong]
+        raise errors.InputError(
+            "\n".join(
+                [
+                    f"The check of {settings.data} has noticed:",
+                    *lines,
+                    f"`keras-tl check {files.quoted(settings.data)} --page check.html` "
+                    "shows more. --bad-images skip leaves these files out.",
+                ]
+            )
+        )
+    if wrong:
+        unwanted = findings.files_to_leave_out(wrong)
+        content = assembly.without(diagnosis.content, unwanted)
+        loaded = assembly.assemble(content, assembly.Options(**_only(options)))
+    texts = [findings.counted(len(diagnosis.named(s)), s) for s in findings.SEVERITIES]
+    decisions.add("data", ", ".join(texts), "see keras-tl check")
+    return splits.limit(loaded, settings.limit, seed=settings.seed)
+
+
+def _only(options: dict) -> dict:
+    """Return what `assembly.Options` takes of the arguments of `datasets.load`."""
+    return {name: value for name, value in options.items() if name != "columns"}
 
 
 def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Train:
@@ -202,6 +249,8 @@ def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Trai
 
 def build_model(settings: Train, outputs: int) -> keras.Model:
     """Put a new head on the pretrained backbone."""
+    # Whatever was measured before, also where it was given instead.
+    keras.utils.set_random_seed(settings.seed)
     name, alpha = catalog.width(settings.backbone)
     backbone = backbones.load(
         name,

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -234,6 +234,27 @@ def read(
         tuple(columns),
         size,
         near,
+    )
+
+
+def without(content: Content, paths: Iterable[Path]) -> Content:
+    """Return the same content without some files, such as a check has named."""
+    unwanted = set(paths)
+    kept = [n for n, file in enumerate(content.files) if file.path not in unwanted]
+    place = {n: position for position, n in enumerate(kept)}
+    pairs = [(place[a], place[b]) for a, b in content.near if {a, b} <= set(place)]
+    return replace(
+        content,
+        files=tuple(content.files[n] for n in kept),
+        left_out=(
+            *content.left_out,
+            *(
+                (f.path, "found by the check")
+                for f in content.files
+                if f.path in unwanted
+            ),
+        ),
+        near=np.array(pairs, "int64").reshape(-1, 2),
     )
 
 

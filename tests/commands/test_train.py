@@ -53,7 +53,7 @@ def test_a_folder_becomes_a_model_with_its_reasons_and_is_repeated_exactly(
     assert loaded.class_names == ("green", "red")
     manifest = loaded.manifest
     decided = {one["name"]: one for one in manifest["decisions"]}
-    assert set(decided) == {"backbone", "learning_rate", "model"}
+    assert set(decided) == {"data", "backbone", "learning_rate", "model"}
     for one in decided.values():
         assert f"{one['value']}: {one['reason']}" in shown
     page = (out / "report.html").read_text()
@@ -120,7 +120,21 @@ def test_a_killed_run_goes_on_to_the_same_result(photos, tmp_path, monkeypatch):
         resumed = (tmp_path / "killed" / name).read_text()
         assert resumed == (whole / name).read_text()
     decisions = json.loads((tmp_path / "killed" / "decisions.json").read_text())
-    assert [one["name"] for one in decisions] == ["backbone", "learning_rate", "model"]
+    names = [one["name"] for one in decisions]
+    assert names == ["data", "backbone", "learning_rate", "model"]
+
+
+def test_what_the_check_notices_is_refused_by_name(photos, monkeypatch, capsys):
+    monkeypatch.chdir(photos.parent)
+    first = photos / "red" / "2.png"
+    (photos / "green" / "copy.png").write_bytes(first.read_bytes())
+    (photos / "red" / "broken.png").write_bytes(first.read_bytes()[:50])
+    assert command(monkeypatch, "photos", "--image-size", "96") == 2
+    shown = capsys.readouterr().err
+    assert "exact-copies-two-labels" in shown
+    assert "broken.png" in shown
+    assert "keras-tl check photos" in shown
+    assert not (photos.parent / "runs").exists()
 
 
 @pytest.mark.slow
