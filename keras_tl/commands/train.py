@@ -380,31 +380,38 @@ def predict(model: keras.Model, data: Splits) -> dict[str, np.ndarray]:
 
 
 def best(outputs: dict, data: Splits, setup: phases.Setup) -> str:
-    """Return the model with the best validation images; of equal ones the simplest."""
+    """Return the model that validation chooses; of equal ones the simplest."""
     scores = validation_scores(outputs, data, setup)
     return max(scores, key=scores.get)
 
 
 def validation_scores(outputs: dict, data: Splits, setup: phases.Setup) -> dict:
-    """Return what validation chooses by, for each model: the higher, the better."""
-    labels = data.validation.labels
-    if data.task == "single-label":
-        return {
-            name: float((logits["validation"].argmax(1) == labels).mean())
-            for name, logits in outputs.items()
-        }
-    loss = setup.objective.loss()
-    return {
-        name: -float(loss(labels, logits["validation"]))
-        for name, logits in outputs.items()
-    }
+    """Return what validation chooses by, for each model: the higher, the better.
+
+    Returns:
+        Name -> accuracy and negative loss, which decides between equal accuracies; of
+        data without classes, the negative loss alone.
+    """
+    labels, loss = data.validation.labels, setup.objective.loss()
+    classes = data.task == "single-label"
+    truth = np.eye(len(data.class_names))[labels] if classes else labels
+    scores = {}
+    for name, logits in outputs.items():
+        scores[name] = (-float(loss(truth, logits["validation"])),)
+        if classes:
+            right = float((logits["validation"].argmax(1) == labels).mean())
+            scores[name] = (right, *scores[name])
+    return scores
 
 
 def reason_of(outputs: dict, data: Splits, setup: phases.Setup) -> str:
     """Describe the scores of all models on validation."""
     scores = validation_scores(outputs, data, setup)
-    texts = [f"{name} {abs(score):.3f}" for name, score in scores.items()]
-    metric = "accuracy" if data.task == "single-label" else "loss"
+    metric = "accuracy (loss)" if data.task == "single-label" else "loss"
+    texts = []
+    for name, (*accuracy, loss) in scores.items():
+        shown = f"{accuracy[0]:.3f} ({-loss:.3f})" if accuracy else f"{-loss:.3f}"
+        texts.append(f"{name} {shown}")
     return f"validation {metric} of {', '.join(texts)}"
 
 

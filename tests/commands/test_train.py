@@ -246,3 +246,18 @@ def test_a_plan_is_what_train_would_do(photos, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.main()
     assert "does not exist yet" in capsys.readouterr().err
+
+
+def test_validation_chooses_by_accuracy_then_by_loss(colours, here):
+    labels = colours.validation.labels
+    right = 5 * np.eye(3)[labels]
+    wrong = right.copy()
+    wrong[0] = right[0][::-1] if labels[0] != 1 else 5 * np.eye(3)[0]
+    outputs = {"sure": right, "wrong": 9 * wrong, "surer": 2 * right}
+    outputs = {name: {"validation": logits} for name, logits in outputs.items()}
+    assert train.best(outputs, colours, here) == "surer"
+    del outputs["surer"]
+    assert train.best(outputs, colours, here) == "sure"
+    outputs["the same"] = outputs["sure"]
+    assert train.best(outputs, colours, here) == "sure"
+    assert "sure 1.000 (0.0" in train.reason_of(outputs, colours, here)
