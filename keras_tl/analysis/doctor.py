@@ -93,16 +93,16 @@ def check(
     content = datasets.read(data, columns, chosen)
     if content is None:
         loaded = datasets.load(data, columns=columns, count=count, **options)
-        seen, found = records.of_splits(loaded), []
+        seen, noticed = records.of_splits(loaded), []
     else:
         seen = records.of_content(content)
-        found = file_checks.check(content, seen)
+        noticed = file_checks.check(content, seen)
         loaded, problems = _assembled(content, chosen)
-        found += problems
-    found += [*split_checks.check(seen), *shortcut_checks.check(seen)]
+        noticed += problems
+    noticed += [*split_checks.check(seen), *shortcut_checks.check(seen)]
     if features and loaded is not None and loaded.train.inputs.kind == "image":
-        found += _check_features(seen, loaded, backbone, cache, count)
-    return Diagnosis(tuple(findings.ordered(found)), seen, loaded, content)
+        noticed += _check_features(seen, loaded, backbone, cache, count)
+    return Diagnosis(tuple(findings.ordered(noticed)), seen, loaded, content)
 
 
 def check_splits(data: Splits, *, features: bool = False, **options) -> list[Finding]:
@@ -149,10 +149,10 @@ def _check_features(seen, loaded, backbone, cache, count) -> list[Finding]:
         )
     part = records.take(seen, chosen)
     values = _features(part, loaded, chosen, backbone, cache)
-    found = feature_checks.check(values, part)
+    noticed = feature_checks.check(values, part)
     return notes + [
         replace(one, pictures=tuple(int(chosen[index]) for index in one.pictures))
-        for one in found
+        for one in noticed
     ]
 
 

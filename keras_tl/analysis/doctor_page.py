@@ -20,7 +20,7 @@ _MOST, _SIDE = 24, 128
 
 
 def write(
-    path: Path | str, found: Sequence[Finding], records: Records, name: str
+    path: Path | str, noticed: Sequence[Finding], records: Records, name: str
 ) -> None:
     """Write findings as a page, in one step; it needs nothing besides the file.
 
@@ -44,7 +44,7 @@ def write(
     groups = {
         severity: [
             (finding, _pictures(finding, records))
-            for finding in found
+            for finding in noticed
             if finding.severity == severity
         ]
         for severity in findings.SEVERITIES
@@ -54,7 +54,7 @@ def write(
         count=len(records),
         groups=groups,
         most=_MOST,
-        leave_out=findings.files_to_leave_out(found),
+        leave_out=findings.files_to_leave_out(noticed),
     )
     files.write_text(path, text)
 

@@ -321,13 +321,13 @@ def _groups(records, blocks, code, description, remedy) -> list[Finding]:
     ]
     across = [b for b in blocks if len(set(records.splits[b])) > 1]
     findings = []
-    for suffix, found, consequence in (
+    for suffix, noticed, consequence in (
         ("-across-splits", across, "have members in several splits, which leaks"),
         ("", [] if across or not records.drawn else apart, "may come apart"),
     ):
-        if not found:
+        if not noticed:
             continue
-        members = [index for block in found for index in block]
+        members = [index for block in noticed for index in block]
         findings.append(
             Finding(
                 f"{code}{suffix}",

@@ -37,22 +37,22 @@ def main(settings: Check) -> bool:
             cache=store.Cache() if settings.cache else None,
             **datasets.options_of(settings, bad_images="skip"),
         )
-        found = list(diagnosis.findings)
+        noticed = list(diagnosis.findings)
         if settings.script is not None:
-            found += script_checks.check(Path(settings.script))
+            noticed += script_checks.check(Path(settings.script))
         if settings.model is not None:
-            found += check_model(settings.model, diagnosis.splits)
-        found = findings.ordered(found)
+            noticed += check_model(settings.model, diagnosis.splits)
+        noticed = findings.ordered(noticed)
     if settings.page is not None:
-        doctor_page.write(settings.page, found, diagnosis.records, settings.data)
+        doctor_page.write(settings.page, noticed, diagnosis.records, settings.data)
     listed = 0
     if settings.fix_list is not None:
-        listed = findings.write_fix_list(settings.fix_list, found)
+        listed = findings.write_fix_list(settings.fix_list, noticed)
     if settings.json:
-        print(json.dumps([finding.to_json() for finding in found], indent=2))
+        print(json.dumps([finding.to_json() for finding in noticed], indent=2))
     else:
-        _print(settings, found, len(diagnosis.records), listed)
-    return not findings.are_wrong(found)
+        _print(settings, noticed, len(diagnosis.records), listed)
+    return not findings.are_wrong(noticed)
 
 
 def check_model(path: Path, splits) -> list[Finding]:
@@ -91,20 +91,20 @@ def check_model(path: Path, splits) -> list[Finding]:
     )
 
 
-def _print(settings, found, count, listed) -> None:
+def _print(settings, noticed, count, listed) -> None:
     """Print the findings as a table, and what to do next."""
     from rich.table import Table
 
     number = {
-        severity: sum(finding.severity == severity for finding in found)
+        severity: sum(finding.severity == severity for finding in noticed)
         for severity in findings.SEVERITIES
     }
-    if found:
+    if noticed:
         table = Table(show_lines=True)
         table.add_column("finding", no_wrap=True)
         table.add_column("evidence", overflow="fold", ratio=3)
         table.add_column("remedy", overflow="fold", ratio=2)
-        for one in found:
+        for one in noticed:
             shown = findings.named(one.examples, _NAMED)
             evidence = (
                 f"{one.message}\n{shown}" if len(one.examples) > 3 else one.message
@@ -115,11 +115,11 @@ def _print(settings, found, count, listed) -> None:
         findings.counted(number[severity], severity) for severity in findings.SEVERITIES
     )
     print(f"{findings.counted(count, 'example')} checked: {counts}.")
-    if found:
+    if noticed:
         print(f"{findings.PAGE} explains each finding, by its name.")
     if settings.page is not None:
         print(f"Pictures: {settings.page}")
-    elif any(finding.pictures for finding in found):
+    elif any(finding.pictures for finding in noticed):
         print("--page check.html shows the images.")
     if settings.fix_list is not None:
         print(
