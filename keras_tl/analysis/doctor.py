@@ -38,7 +38,7 @@ check_pipeline = pipeline_checks.check
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found, and of what.
+    """The findings of a check, and the data they are of.
 
     Attributes:
         findings: The findings, worst first.

@@ -332,10 +332,10 @@ def _groups(records, blocks, code, description, remedy) -> list[Finding]:
             Finding(
                 f"{code}{suffix}",
                 "warning",
-                f"{counted(len(found), 'group')} of images ({len(members):,} in all) "
+                f"{counted(len(noticed), 'group')} of images ({len(members):,} in all) "
                 f"{description}, {consequence}"
                 f"{'' if suffix else ' when splits are drawn'}: "
-                f"{named(records.named(found[0]))}.",
+                f"{named(records.named(noticed[0]))}.",
                 remedy,
                 records.named(members),
                 pictures=tuple(members),

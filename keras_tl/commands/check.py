@@ -20,7 +20,7 @@ _BATCH, _NAMED = 32, 5
 
 
 def main(settings: Check) -> bool:
-    """Check data, print what was found, and write what was asked for.
+    """Check data, print the findings, and write the files that were asked for.
 
     Returns:
         Whether nothing is wrong.
