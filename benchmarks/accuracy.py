@@ -180,7 +180,10 @@ def main() -> None:
     show(rows)
     if options.keep:
         record = {"date": datetime.date.today().isoformat(), "rows": rows}
-        files.write_json(pages.RESULTS / f"{NAME}.json", record | harness.machine())
+        place = pages.RESULTS / NAME
+        place.mkdir(parents=True, exist_ok=True)
+        files.write_json(place / f"{NAME}.json", record | harness.machine())
+        pages.write()
 
 
 def trial(state, target, folder, name, minutes, seed) -> dict:

@@ -119,7 +119,9 @@ def page() -> str:
             )
         )
     parts = [
-        part.rstrip() + "\n" for part in (*parts, copies(), growth(), ranking()) if part
+        part.rstrip() + "\n"
+        for part in (*parts, copies(), growth(), ranking(), accuracy())
+        if part
     ]
     return "\n".join(parts)
 
@@ -265,6 +267,63 @@ def ranking() -> str:
             f"{found.get('date', '')}, {_processor(about)}, with a load of "
             f"{found['load']:.1f}; Keras {versions['keras']}, TensorFlow "
             f"{versions['tensorflow']}; seed {found['seed']}.",
+            "",
+        ]
+    )
+
+
+def accuracy() -> str:
+    """Make the section on accuracy in a given time, empty where nothing was measured."""
+    path = RESULTS / "accuracy" / "accuracy.json"
+    if not path.exists():
+        return ""
+    from keras_tl.analysis.evaluation import wilson_interval
+
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows = record["rows"]
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    lines = []
+    for key in dict.fromkeys((row["minutes"], row["target"]) for row in rows):
+        cells, seconds = [], []
+        for name in names:
+            of_name = [
+                row
+                for row in rows
+                if (row["minutes"], row["target"], row["name"]) == (*key, name)
+            ]
+            values = [row["accuracy"] for row in of_name]
+            if not values:
+                cells.append("")
+                continue
+            low, high = wilson_interval(
+                round(statistics.mean(values) * of_name[0]["test"]), of_name[0]["test"]
+            )
+            text = f"{statistics.mean(values):.3f} ({low:.3f} to {high:.3f})"
+            cells.append(text)
+            seconds.append(f"{max(row['seconds'] for row in of_name):.0f}")
+        lines.append(
+            f"| {key[1]} | {key[0]:g} | {' | '.join(cells)} | {', '.join(seconds)} |"
+        )
+    versions = record["versions"]
+    seeds = len({row["seed"] for row in rows})
+    return "\n".join(
+        [
+            "## accuracy",
+            "",
+            "Test accuracy in a given time, with its 95 % Wilson interval over test "
+            f"images ({seeds} seed{'s' if seeds > 1 else ''}): the same images in the "
+            "same splits, the same backbone and weights, the same minutes; seconds from "
+            "the start of each process to its exit. The guide's code has no time of its "
+            "own; it gets half of the minutes for the head and half for fine-tuning. "
+            "`python -m benchmarks.accuracy DATA --keep`.",
+            "",
+            f"| images | minutes | {' | '.join(names)} | seconds |",
+            "| --- " * (len(names) + 3) + "|",
+            *lines,
+            "",
+            f"{record['date']}, {_processor(record['machine'])}, with a load of "
+            f"{record['load']:.1f}; Keras {versions['keras']}, TensorFlow "
+            f"{versions['tensorflow']}.",
             "",
         ]
     )
