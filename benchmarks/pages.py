@@ -273,7 +273,7 @@ def ranking() -> str:
 
 
 def accuracy() -> str:
-    """Make the section on accuracy in a given time, empty where nothing was measured."""
+    """Make the section on accuracy in a given time, empty without results."""
     path = RESULTS / "accuracy" / "accuracy.json"
     if not path.exists():
         return ""
@@ -312,9 +312,9 @@ def accuracy() -> str:
             "",
             "Test accuracy in a given time, with its 95 % Wilson interval over test "
             f"images ({seeds} seed{'s' if seeds > 1 else ''}): the same images in the "
-            "same splits, the same backbone and weights, the same minutes; seconds from "
-            "the start of each process to its exit. The guide's code has no time of its "
-            "own; it gets half of the minutes for the head and half for fine-tuning. "
+            "same splits, the same backbone and weights, the same minutes; seconds are "
+            "from the start of each process to its exit. The guide's code has no time "
+            "of its own; it gets half of the minutes for the head and half for fine-tuning. "
             "`python -m benchmarks.accuracy DATA --keep`.",
             "",
             f"| images | minutes | {' | '.join(names)} | seconds |",
