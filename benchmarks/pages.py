@@ -314,7 +314,8 @@ def accuracy() -> str:
             f"images ({seeds} seed{'s' if seeds > 1 else ''}): the same images in the "
             "same splits, the same backbone and weights, the same minutes; seconds are "
             "from the start of each process to its exit. The guide's code has no time "
-            "of its own; it gets half of the minutes for the head and half for fine-tuning. "
+            "of its own; it gets half of the minutes for the head and half for "
+            "fine-tuning. "
             "`python -m benchmarks.accuracy DATA --keep`.",
             "",
             f"| images | minutes | {' | '.join(names)} | seconds |",
