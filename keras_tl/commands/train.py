@@ -79,7 +79,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     tail, features = phases.precompute_frozen(model, loaded, plain)
     trained = {PROBE: fit_probe(model, features)}
     outputs = {PROBE: predict(tail, features)}
-    reset_head(model, settings.seed)
+    reset_head(model, loaded, settings.seed)
     head = phases.fit(tail, features, plain, phases.Phase(30, 1e-3))
     trained[FROZEN], outputs[FROZEN] = model.get_weights(), predict(tail, features)
 
@@ -347,6 +347,8 @@ def setup_of(
         settings.seed,
         objective,
         class_weights=weights,
+        # As the models are chosen in the end.
+        choose_by="accuracy" if data.task == "single-label" else "loss",
         cache=store.Cache() if settings.cache else None,
         state=run.state if run else None,
         **changes,
@@ -363,12 +365,15 @@ def fit_probe(model: keras.Model, features: Splits) -> list[np.ndarray]:
     return model.get_weights()
 
 
-def reset_head(model: keras.Model, seed: int) -> None:
-    """Give the head of a model new random weights."""
+def reset_head(model: keras.Model, data: Splits, seed: int) -> None:
+    """Give the head of a model new random weights; numbers start at their mean."""
     layer = model.get_layer("logits")
     kernel, bias = (weight.shape for weight in layer.weights)
     random = keras.initializers.GlorotUniform(seed)(kernel)
-    layer.set_weights([keras.ops.convert_to_numpy(random), np.zeros(bias)])
+    start = np.zeros(bias)
+    if data.task == "regression":
+        start = data.train.labels.mean(axis=0)
+    layer.set_weights([keras.ops.convert_to_numpy(random), start])
 
 
 def predict(model: keras.Model, data: Splits) -> dict[str, np.ndarray]:
