@@ -62,9 +62,9 @@ def write_folder(target: str, real: Path, folder: Path) -> None:
 
 def ours(folder: Path, minutes: float, seed: int, out: Path) -> float:
     """Train with `keras-tl train`; return the test accuracy."""
-    command = [sys.executable, "-m", "keras_tl", "train", folder, "--no-cache"]
+    command = [sys.executable, "-m", "keras_tl", "train", folder]
     command += ["--minutes", minutes, "--seed", seed, "--out", out / "run"]
-    _run(command)
+    _run(command, KERAS_TL_CACHE=str(out / "cache"))
     models = json.loads((out / "run" / "metrics.json").read_text())["models"]
     return list(models.values())[-1]["accuracy"]
 
@@ -80,13 +80,13 @@ def keras_guide(folder: Path, minutes: float, seed: int, out: Path) -> float:
 CONTENDERS = {"keras-tl train": ours, "Keras guide": keras_guide}
 
 
-def _run(command):
+def _run(command, **variables):
     process = subprocess.run(
         list(map(str, command)),
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
     )
     if process.returncode:
         sys.exit(f"{process.stdout[-2000:]}\n{process.stderr[-2000:]}")
