@@ -38,7 +38,7 @@ import keras
 from keras_tl import config, errors
 from keras_tl.analysis import summary
 from keras_tl.config import RunSettings
-from keras_tl.data import augment, folders, splits
+from keras_tl.data import augment, datasets, splits
 from keras_tl.data.settings import Augment, AugmentSettings, FolderSettings
 from keras_tl.deploy import run_folder
 from keras_tl.models import backbones, freezing, heads
@@ -86,7 +86,7 @@ class Config(
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    data = folders.from_folder(
+    data = datasets.load(
         settings.data, seed=settings.seed, bad_images=settings.bad_images
     )
     if settings.report_on == "validation":

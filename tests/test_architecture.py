@@ -31,7 +31,7 @@ MAY_IMPORT = {
         "commands",
     },
     "__main__": {"cli"},
-    "__init__": {"commands", "deploy"},
+    "__init__": {"deploy"},
     **{name: set() for name in BASE},
 }
 MAY_USE_TENSORFLOW = ("data/", "training/placement.py", "deploy/")

@@ -626,7 +626,11 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(
         ("multi_task", {"data": Path("."), "learning_rate": 0.0}, "learning_rate=0"),
         ("multi_task", {"data": Path("."), "backbone_rate": -1.0}, "backbone_rate=-1"),
         ("resnet50_ants_bees", {"data": None}, "hymenoptera_data"),
-        ("resnet50_ants_bees", {"data": Path("absent")}, "a folder that exists"),
+        (
+            "resnet50_ants_bees",
+            {"data": Path("absent")},
+            "a folder or a table that exists",
+        ),
         ("feature_extraction", {"layers": ("block1",)}, "names"),
         ("cross_validation", {"folds": 1}, "folds=1"),
         ("cross_validation", {"leave_one_out": 1}, "`leave_one_out`.*at least 20"),

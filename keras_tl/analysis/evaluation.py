@@ -395,8 +395,9 @@ def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> Comparison:
     one gets right is a coin flip. Its fitness for classifiers, and that it ignores the
     spread between training runs: T. G. Dietterich, Approximate Statistical Tests for
     Comparing Supervised Classification Learning Algorithms, 1998,
-    https://doi.org/10.1162/089976698300017197. For scores that are numbers the same is
-    the sign test.
+    https://doi.org/10.1162/089976698300017197. For scores that are numbers it is the
+    signed-rank test of F. Wilcoxon, Individual Comparisons by Ranking Methods, 1945,
+    https://doi.org/10.2307/3001968, which weighs how large each difference is.
     """
     if not np.array_equal(a.labels, b.labels):
         raise errors.InputError(
@@ -407,7 +408,12 @@ def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> Comparison:
     only_a, only_b = int((gain < 0).sum()), int((gain > 0).sum())
     # Two that are never right alone: nothing speaks against their being equal.
     both = only_a + only_b
-    p_value = float(stats.binomtest(only_b, both).pvalue) if both else 1.0
+    if not both:
+        p_value = 1.0
+    elif np.isin(gain, (-1, 0, 1)).all():
+        p_value = float(stats.binomtest(only_b, both).pvalue)
+    else:
+        p_value = float(stats.wilcoxon(gain).pvalue)
     interval = bootstrap_interval(gain, seed=seed)
     return Comparison(float(gain.mean()), interval, only_a, only_b, p_value)
 

@@ -211,22 +211,26 @@ def fine_tuning(
     names = list(blocks)
     each = len(splits.train) // max(1, len(splits.class_names))
     similar = measured is None or measured.is_similar
-    like = "unknown"
+    like = "how similar they are to those of ImageNet is not measured"
     if measured is not None:
         highest = max(measured.curve, key=measured.curve.get)
-        like = (
-            f"like ImageNet (probes: last block {measured.last:.2f}, best is {highest} "
-            f"with {measured.curve[highest]:.2f})"
-        )
-        like = like if similar else f"un{like}"
+        like = "similar to those of ImageNet: the last block tells them apart best"
+        if not similar:
+            like = f"unlike those of ImageNet: {highest} tells them apart better"
+        like += f" ({measured.last:.2f}"
+        like += ")" if similar else f", {highest} {measured.curve[highest]:.2f})"
     size = f"{each} training images a class"
+    if splits.task != "single-label":
+        size = f"{len(splits.train)} training images"
     if similar and each < FEW_EACH:
         frozen, why = names[-3], f"{size} are few, and {like}"
     elif similar and each < MANY_EACH:
         frozen, why = names[len(names) // 2 - 1], f"{size}, {like}"
     elif full_epochs < ENOUGH_EPOCHS:
         frozen = names[len(names) // 2 - 1]
-        why = f"{size}, {like}; without it there is time for {full_epochs:.1f} epochs"
+        why = (
+            f"{size}, {like}; the whole backbone has time for {full_epochs:.0f} epochs"
+        )
     else:
         frozen, why = "none", f"{size}, {like}"
     flips = measured is not None and measured.survives_flips

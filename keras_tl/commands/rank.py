@@ -134,15 +134,9 @@ def baseline(rows: list[dict]) -> str:
 
 def next_step(candidate: ranking.Candidate, data: str) -> str:
     """Return the command that trains a candidate, where a recipe can."""
-    if candidate.alpha is not None:
-        return (
-            "To train it in Python: backbones.load("
-            f"{candidate.backbone!r}, alpha={candidate.alpha:g})."
-        )
-    kind = "--data" if Path(data).exists() else "--dataset"
+    width = "" if candidate.alpha is None else f":{candidate.alpha:g}"
     flags = {
-        kind: files.quoted(data),
-        "--backbone": files.quoted(candidate.backbone),
+        "--backbone": files.quoted(f"{candidate.backbone}{width}"),
         "--weights": None,
         "--preprocessing": candidate.preprocessing,
         "--image-size": candidate.image_size,
@@ -150,7 +144,7 @@ def next_step(candidate: ranking.Candidate, data: str) -> str:
     if candidate.weights != "imagenet":
         flags["--weights"] = files.quoted(candidate.weights)
     given = " ".join(f"{k} {v}" for k, v in flags.items() if v is not None)
-    return f"To train it: keras-tl run quickstart {given}"
+    return f"To train it: keras-tl train {files.quoted(data)} {given}"
 
 
 def save(

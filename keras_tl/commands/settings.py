@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from keras_tl import environment, errors, files
@@ -82,6 +83,8 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
     precision: Precision = "float32"  # Numbers that layers compute with.
 
     COMMAND = "keras-tl train"
+    # Setting of the length of each phase; that of the head is not one.
+    LENGTHS = MappingProxyType({"fine-tuning": "epochs"})
 
     def __post_init__(self):
         super().__post_init__()
@@ -111,6 +114,8 @@ class Plan(Train):
     The decisions are printed with their reasons, and written to the new file of --out,
     by default plan.json, which `keras-tl train --config` takes.
     """
+
+    out: Path | None = None  # New file for the decisions; plan.json if None.
 
     COMMAND = "keras-tl plan"
 

@@ -4,6 +4,7 @@ The steps are those of the recipes: look at the data, put a head on a frozen bac
 fine-tune its last blocks, let validation choose, and read the test images once.
 """
 
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from keras_tl.commands.settings import Train
 from keras_tl.data import assembly, augment, datasets, splits
 from keras_tl.data.settings import AugmentSettings
 from keras_tl.data.splits import Splits
-from keras_tl.deploy import run_folder
+from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import backbones, catalog, freezing, heads
 from keras_tl.training import objectives, phases, placement, speed, store
 
@@ -48,6 +49,14 @@ def main(settings: Train) -> None:
     train(settings, started=quiet.STARTED)
 
 
+def in_python(data: object, **options: object) -> artifact.Artifact:
+    """Train on data of any kind, and load the model; see `keras_tl.train`."""
+    named = isinstance(data, str | Path)
+    name = str(data) if named else f"{type(data).__name__} in memory"
+    folder = train(Train(name, **options), None if named else data)
+    return artifact.load(folder)
+
+
 def train(settings: Train, data: object = None, started: float | None = None) -> Path:
     """Train as the settings ask, and decide what they leave open.
 
@@ -61,6 +70,8 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
         Folder of the run.
     """
     started = time.perf_counter() if started is None else started
+    # Several models are traced; TensorFlow warns that this is slow.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     end = end_of(settings, started)
     place, settings = placement.from_settings(settings)
     decisions = Decisions()
@@ -94,8 +105,11 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     decisions.add("model", chosen, reason_of(outputs, loaded, setup))
     decisions.keep(run)
     model.set_weights(trained[chosen])
+    # The report says what the saved model was trained in.
+    unfreeze(model, settings.freeze if chosen == TUNED else "all")
     results = evaluate(outputs, chosen, loaded, setup)
     summary.show(results)
+    warn_of_chance(results[chosen])
     run_folder.save(
         run,
         model,
@@ -107,16 +121,24 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
         decisions=decisions.as_list(),
     )
     minutes = (time.perf_counter() - started) / 60
-    print(
-        f"{minutes:.1f} of {settings.minutes:g} minutes. To change more than settings:"
-    )
-    print("  keras-tl copy quickstart my_recipe")
+    print(f"{minutes:.1f} of {settings.minutes:g} minutes.")
+    print("The same steps in a file to change: keras-tl copy quickstart my_recipe")
     return run.folder
 
 
 def end_of(settings: Train, started: float) -> float:
     """Return the time of `time.perf_counter` that is planned for the end."""
     return started + PLANNED * 60 * settings.minutes
+
+
+def warn_of_chance(result: summary.Result) -> None:
+    """Warn of a model that is no better than one that looks at nothing."""
+    low, high = result.interval
+    if result.baseline is not None and low <= result.baseline <= high:
+        errors.warn(
+            f"The model is not clearly better than the {result.baseline_name}: "
+            f"{result.baseline:.3f} lies in its interval, {low:.3f} to {high:.3f}."
+        )
 
 
 class Decisions:
@@ -318,6 +340,8 @@ def plan(
     needed = others + decision.value * measured.epoch(data)
     total = (time.perf_counter() + needed - end) / 60 + PLANNED * settings.minutes
     print(f"About {total:.1f} of {settings.minutes:g} minutes in all.", flush=True)
+    if total > 1.1 * settings.minutes:
+        errors.warn("The minutes do not suffice for the least that can be done.")
     return replace(settings, epochs=decision.value)
 
 

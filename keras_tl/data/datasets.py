@@ -68,7 +68,7 @@ def load(
             splits = from_tfds(str(data), seed=chosen.seed)
         except errors.InputError as error:
             raise errors.InputError(
-                f"{error} No folder or table of that name exists, either."
+                f"No folder or table is called {str(data)!r}, and as a dataset: {error}"
             ) from error
     return limit(splits, count, seed=chosen.seed)
 

@@ -528,7 +528,8 @@ def of_images(
         inputs: One image or several, as any iterable. An image is the path of a file,
             the content of one, or an array uint8 in [0, 255]: RGB `(height, width, 3)`
             or grey `(height, width)` or `(height, width, 1)`. Several of one size can
-            be one array `(count, height, width, 3)` or `(count, height, width, 1)`.
+            be one array `(count, height, width, 3)`, or grey `(count, height, width)`
+            or `(count, height, width, 1)`.
         image_size: Side in pixels of the squares that are read; `None` reads images at
             their own size.
         resize: How an image becomes a square, see `images.decode`.
@@ -544,7 +545,8 @@ def of_images(
         array = np.asarray(inputs)
         if array.dtype.kind in "OSU" or (array.ndim and not len(array)):
             inputs = array.reshape(-1).tolist()
-        elif array.ndim > 3:
+        elif array.ndim > 3 or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
+            # Three axes whose last is none of channels: several grey images.
             return ImageArray(images.to_rgb(array, "inputs"), image_size, resize)
         else:
             inputs = [array]

@@ -4,6 +4,7 @@ CSV, TSV, Parquet and JSON-lines files, and DataFrames, are read by pandas.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,7 +121,14 @@ def load(path: Path | str) -> "pd.DataFrame":
             keep_default_na=False,
             encoding="utf-8-sig",
         )
+    except UnicodeDecodeError as error:
+        raise errors.InputError(
+            f"The table {path} must be UTF-8 text, and is not, from byte {error.start} "
+            "on. Save it as UTF-8; Excel calls that CSV UTF-8."
+        ) from error
     except Exception as error:  # pandas raises nearly any type.
+        if not path.stat().st_size:
+            raise errors.InputError(f"The table {path} is empty.") from error
         raise errors.InputError(
             f"The table {path} cannot be read: {errors.reason(error)}."
         ) from error
@@ -164,11 +172,14 @@ def read(
     name = "The table" if path is None else f"Table {path.name}"
     if not len(rows):
         raise errors.InputError(f"{name} has no rows.")
-    root = columns.images or (path.parent if path else Path())
+    root = Path(columns.images or (path.parent if path else ""))
     rows = rows.rename(columns=str)
+    _check_names(rows, root, name)
     image = _image_column(rows, columns.image, root, name)
     split = _named(rows, "split", columns.split, name)
     groups = options.groups if options.groups in rows else None
+    if groups is None and re.fullmatch(r"[\w ]+", options.groups or "("):
+        _column(rows, "groups", options.groups, name)  # It means a column: raises.
     others = {image, split, groups}
     labels = _label_columns(rows, columns.label, others, name)
     if not isinstance(rows[image].iloc[0], str):
@@ -194,9 +205,11 @@ def read(
     repeated = _repeated(paths, values)
     bad += [(path, "stands in the table with two labels") for path in repeated]
     unusable = {*missing, *repeated}
-    entries, seen = [], set()
+    entries, seen, again = [], set(), []
     for path, label, part, group in zip(paths, values, splits, together, strict=True):
-        if path not in unusable and path not in seen:
+        if path in seen:
+            again.append((path, "rows that repeat an image"))
+        elif path not in unusable:
             seen.add(path)
             entries.append(Entry(path, part, label, group))
     return assembly.read(
@@ -206,8 +219,22 @@ def read(
         options,
         task=task,
         bad=bad,
+        left_out=again,
         columns=labels if task == "regression" else (),
     )
+
+
+def _check_names(rows, root, name):
+    """Refuse a first row of images in place of the names of columns."""
+    for column in rows.columns:
+        if (
+            Path(column).suffix.lower() in images.EXTENSIONS
+            or (root / column).is_file()
+        ):
+            raise errors.InputError(
+                f"The first row of {name} must name its columns, such as image,label. "
+                f"Received: {', '.join(rows.columns)}."
+            )
 
 
 def _column(rows, argument, column, name):
@@ -331,7 +358,7 @@ def _is_empty(cell) -> bool:
 def _is_measured(cells) -> bool:
     """Return whether cells are numbers that are measured, rather than classes."""
     try:
-        numbers = np.array(cells, "float64")
+        numbers = np.array([_point(cell) for cell in cells], "float64")
     except (TypeError, ValueError):
         return False
     if np.isnan(numbers).any() or isinstance(cells[0], bool):
@@ -344,11 +371,18 @@ def _is_measured(cells) -> bool:
     )
 
 
+def _point(cell):
+    """Return a number with a decimal comma as one with a point."""
+    if isinstance(cell, str) and re.fullmatch(r"\s*-?\d+,\d+\s*", cell):
+        return cell.replace(",", ".")
+    return cell
+
+
 def _numbers(cells, column, name) -> list[float]:
     values = []
     for row, cell in enumerate(cells, start=1):
         try:
-            values.append(float(cell))
+            values.append(float(_point(cell)))
         except (TypeError, ValueError):
             values.append(float("nan"))
         if not np.isfinite(values[-1]):
@@ -393,6 +427,9 @@ def _label_names(cell, separator) -> tuple[str, ...]:
 def _paths(cells: Sequence[str], root: Path) -> list[Path]:
     """Return the file of each row; a suffix that is left out is looked for."""
     paths = [root / str(cell).strip() for cell in cells]
+    if paths and "\\" in str(cells.iloc[0]) and not paths[0].exists():
+        # As Windows writes them.
+        paths = [root / str(cell).strip().replace("\\", "/") for cell in cells]
     if paths and not paths[0].suffix and not paths[0].exists():
         for suffix in images.EXTENSIONS:
             if paths[0].with_name(paths[0].name + suffix).exists():

@@ -232,7 +232,7 @@ def load(folder: Path | str) -> Artifact:
             "run",
             "name a finished run",
             str(folder),
-            f"This one was interrupted: go on with keras-tl run NAME --resume {folder}",
+            f"This one was interrupted: continue its command with --resume {folder}",
         )
     if not manifest_path.exists():
         raise errors.expected(

@@ -109,6 +109,7 @@ def save(
     files.write_json(folder / "manifest.json", manifest)
     shutil.rmtree(run.state, ignore_errors=True)
     rising = [name for name, history in histories.items() if _ends_best(history)]
+    rising = [name for name in rising if _length(run, name)]
     if rising:
         print(
             f"The last epoch of {' and '.join(rising)} was the best: more may do "
@@ -131,12 +132,18 @@ def _longer(run, rising) -> str:
     command = run.command
     if hasattr(run.settings, "start_from"):
         command += f" --start-from {files.quoted(run.folder)}"
-    for name in dict.fromkeys(_EPOCHS.get(phase, "epochs") for phase in rising):
-        name = name if hasattr(run.settings, name) else "epochs"
-        if hasattr(run.settings, name):
-            more = 2 * getattr(run.settings, name)
-            command += f" --{name.replace('_', '-')} {more}"
+    for name in dict.fromkeys(_length(run, phase) for phase in rising):
+        more = 2 * getattr(run.settings, name)
+        command += f" --{name.replace('_', '-')} {more}"
     return command
+
+
+def _length(run, phase) -> str | None:
+    """Return the setting of the length of a phase, where there is one above 0."""
+    own = getattr(run.settings, "LENGTHS", {})
+    names = [own.get(phase)] if own else [_EPOCHS.get(phase, "epochs"), "epochs"]
+    known = [name for name in names if name and getattr(run.settings, name, 0)]
+    return known[0] if known else None
 
 
 def _ends_best(history) -> bool:

@@ -76,7 +76,9 @@ def outcome(stopper, checkpoint, setup, phase) -> str:
     if checkpoint.epoch < phase.epochs:
         after = checkpoint.epoch - stopper.best_epoch - 1
         late = after < stopper.patience
-        text += f"; ended {'in time' if late else 'early'}, {after} epochs after it"
+        text += (
+            f"; ended {'for lack of time' if late else 'early'}, {after} epochs later"
+        )
     elif stopper.best_epoch + 1 == phase.epochs:
         text += "; it was the last: more epochs may do better"
     return f"{text}."

@@ -59,7 +59,7 @@ def test_it_ranks_prints_and_writes(
     assert "efficientnet_lite0 has the highest expected accuracy" in shown
     assert "Too few ImageNet accuracies" in shown
     assert (
-        "To train it: keras-tl run quickstart --dataset cifar10_sample "
+        "To train it: keras-tl train cifar10_sample "
         "--backbone efficientnet_lite0 --image-size 32\n"
     ) in shown
     result = json.loads((out / "ranking.json").read_text())

@@ -151,7 +151,7 @@ def test_arrays_are_trained_on_in_python(colours, tmp_path):
 
 BAD = {
     "absent folder": (["/absent/folder"], "folder or table that exists"),
-    "absent name": (["absent_photos"], "No folder or table of that name"),
+    "absent name": (["absent_photos"], "No folder or table is called"),
     "no data": ([], "data"),
     "no time": (["photos", "--minutes", "0"], "`minutes` must be greater than 0"),
     "backbone": (["photos", "--backbone", "resnet51"], "Did you mean resnet50"),

@@ -276,3 +276,58 @@ def test_a_dataset_of_hugging_face_is_loaded_from_its_folder(photos):
     assert data.class_names == ("a", "b")
     assert sum(len(split) for _, split in data.items()) == 40
     assert data.at_size(8).train.read([0]).shape == (1, 8, 8, 3)
+
+
+def test_a_table_without_names_of_columns_is_refused(photos):
+    folder, frame = photos
+    frame.to_csv(folder / "a.csv", header=False, index=False)
+    with pytest.raises(errors.InputError, match="must name its columns"):
+        tables.from_table(folder / "a.csv")
+
+
+def test_tables_as_spreadsheets_write_them_are_read(photos):
+    folder, frame = photos
+    frame["label"] = [f"{n / 7:.2f}".replace(".", ",") for n in range(40)]
+    frame["image"] = [name.replace("/", "\\") for name in frame["image"]]
+    frame.to_csv(
+        folder / "a.csv",
+        sep=";",
+        index=False,
+        encoding="utf-8-sig",
+        lineterminator="\r\n",
+    )
+    data = tables.from_table(folder / "a.csv")
+    assert data.task == "regression"
+    assert 5 < data.train.labels.max() < 6
+
+
+def test_other_encodings_and_empty_files_are_named(photos):
+    folder, frame = photos
+    frame["label"] = ["Löwe", "Bär"] * 20
+    frame.to_csv(folder / "a.csv", index=False, encoding="latin-1")
+    with pytest.raises(errors.InputError, match="must be UTF-8 text"):
+        tables.from_table(folder / "a.csv")
+    (folder / "b.csv").touch()
+    with pytest.raises(errors.InputError, match="is empty"):
+        tables.from_table(folder / "b.csv")
+
+
+def test_a_column_of_groups_that_does_not_exist_is_named(photos):
+    folder, frame = photos
+    path = write(frame, folder / "a.csv")
+    with pytest.raises(errors.InputError, match="`groups` must be a column.*image, la"):
+        tables.from_table(path, groups="patient")
+
+
+def test_rows_that_repeat_an_image_are_counted(photos):
+    folder, frame = photos
+    frame = pd.concat([frame, frame[:3]])
+    data = tables.from_table(write(frame, folder / "a.csv"))
+    assert sum(len(split) for _, split in data.items()) == 40
+    assert "rows that repeat an image 3" in data.origin
+
+
+def test_the_folder_of_the_images_can_be_a_text(photos):
+    folder, frame = photos
+    data = tables.from_table(frame, Columns(images=str(folder)))
+    assert sum(len(split) for _, split in data.items()) == 40
