@@ -177,6 +177,7 @@ def classes(records: Records) -> list[Finding]:
         *_missing(records, counts, every),
         *_small(counts["train"], every),
         *_imbalanced(counts["train"]),
+        *_spelled_alike(every),
     ]
     if len(every) < 2 and records.task == "single-label":
         findings.append(
@@ -190,6 +191,27 @@ def classes(records: Records) -> list[Finding]:
             )
         )
     return findings
+
+
+def _spelled_alike(every) -> list[Finding]:
+    """Report classes whose names differ by capitals and spaces alone."""
+    by_spelling = defaultdict(list)
+    for name in every:
+        by_spelling["".join(str(name).casefold().split())].append(str(name))
+    alike = [names for names in by_spelling.values() if len(names) > 1]
+    if not alike:
+        return []
+    return [
+        Finding(
+            "classes-spelled-alike",
+            "warning",
+            f"{counted(len(alike), 'class', 'classes')} in several spellings: "
+            f"{named([' and '.join(names) for names in alike])}. Each spelling is a "
+            "class of its own.",
+            "Give each class one spelling, if they are meant to be the same.",
+            tuple(name for names in alike for name in names),
+        )
+    ]
 
 
 def _missing(records, counts, every) -> list[Finding]:

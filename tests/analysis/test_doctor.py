@@ -132,6 +132,14 @@ def nearly_under_two_labels(folder):
     image.save(folder / "train/automobile/again.jpg", quality=80)
 
 
+def spelled(folder):
+    for place in list(folder.glob("*/airplane")):
+        other = place.with_name("Airplane")
+        other.mkdir()
+        for path in sorted(place.iterdir())[::2]:
+            path.rename(other / path.name)
+
+
 def doubled(folder):
     shutil.copy(first(folder, "train/airplane"), folder / "train/airplane/again.png")
 
@@ -227,6 +235,7 @@ PLANTED = {
     "burst-across-splits": (in_a_burst,),
     "named-group-across-splits": (in_named_groups,),
     "class-imbalance": (unbalanced,),
+    "classes-spelled-alike": (spelled,),
     "small-class": (unbalanced,),
     "class-missing-in-test": (without_a_class,),
     "label-in-border": (bordered,),
