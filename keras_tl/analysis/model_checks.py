@@ -661,7 +661,7 @@ def _value(weight):
 
 @contextlib.contextmanager
 def _put_back(model) -> Iterator[None]:
-    """Let a model train with an optimizer of its own, and restore all of it after."""
+    """Restore a model, with its optimizer and weights, after it has trained."""
     values = [(variable, _value(variable)) for variable in model.variables]
     optimizer, function = model.optimizer, model.train_function
     model.optimizer = type(optimizer).from_config(optimizer.get_config())

@@ -383,7 +383,7 @@ class Ranking:
         ]
 
     def sentence(self) -> str:
-        """Say which candidate to train, and why."""
+        """Return which candidate to train, and why, as sentences."""
         first, tied = self.order.first, self.order.tied
         low, high = (f"{100 * end:.1f}" for end in first.interval)
         text = (

@@ -117,7 +117,7 @@ def _imagenet(row) -> str:
 
 
 def baseline(rows: list[dict]) -> str:
-    """Say whether the order of ImageNet accuracies would have chosen the same."""
+    """Return whether the order of ImageNet accuracies would have chosen the same."""
     known = [row for row in rows if row["imagenet_rank"]]
     if len(known) < 2:
         return "Too few ImageNet accuracies are stated to compare with their order."

@@ -176,12 +176,12 @@ def prepare_data(
     """Load the data, and choose image size and backbone on the way."""
     name, alpha = catalog.width(settings.backbone or EMBEDDED)
     facts = catalog.find(name)
-    forward = None
+    chosen = settings.image_size
 
     def choose(count: int, side: float) -> int:
-        nonlocal forward
-        if settings.image_size is not None:
-            return settings.image_size
+        nonlocal chosen
+        if chosen is not None:
+            return chosen
         backbone = backbones.load(
             name, weights=None, image_size=facts.native_size, alpha=alpha
         )
@@ -189,16 +189,16 @@ def prepare_data(
         left = end - time.perf_counter() - RESERVE
         size = planner.image_size(count, side, facts.roomy_size, forward, left)
         decisions.add(size.name, size.value, size.reason)
-        return size.value
+        chosen = size.value
+        return chosen
 
     loaded = load(settings, data, choose, decisions)
     print(loaded)
-    size = loaded.train.inputs.input_spec()["shape"][0]
-    if settings.image_size is None and forward is None:
+    if chosen is None:  # The images were not read from files.
         count = sum(len(split) for _, split in loaded.items())
         some = loaded.train.inputs.sizes(range(0, len(loaded.train), 1 + count // 100))
-        size = choose(count, float(np.median([min(pair) for pair in some])))
-    settings = replace(settings, image_size=settings.image_size or size)
+        choose(count, float(np.median([min(pair) for pair in some])))
+    settings = replace(settings, image_size=chosen)
     rare = planner.describe_balance(loaded)
     if rare is not None and not settings.class_weights:
         print(rare)
@@ -390,7 +390,7 @@ def fit_probe(model: keras.Model, features: Splits) -> list[np.ndarray]:
 
 
 def reset_head(model: keras.Model, data: Splits, seed: int) -> None:
-    """Give the head of a model new random weights; numbers start at their mean."""
+    """Set the head of a model to random weights; numbers start at their mean."""
     layer = model.get_layer("logits")
     kernel, bias = (weight.shape for weight in layer.weights)
     random = keras.initializers.GlorotUniform(seed)(kernel)

@@ -76,11 +76,11 @@ def in_folder(folder: Path) -> "Path | pd.DataFrame | None":
         The file of the only table, or of that with a usual name; the rows of
         `train.csv`, `test.csv` and the like, with a column `split`; or `None`.
     """
-    import pandas as pd
-
     paths = sorted(path for path in folder.iterdir() if is_table(path))
     by_split = {layout.split_of(path.stem): path for path in paths}
     if "train" in by_split and len(by_split) == len(paths) > 1:
+        import pandas as pd
+
         rows = [load(p).assign(split=s) for s, p in by_split.items() if s in _SPLITS]
         rows = pd.concat(rows, ignore_index=True)
         image = _image_column(rows, None, folder, f"The table {paths[0]}")

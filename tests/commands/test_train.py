@@ -1,5 +1,6 @@
 import json
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from keras_tl import cli, errors
 from keras_tl.analysis import planner
 from keras_tl.commands import train
 from keras_tl.commands.settings import Train
+from keras_tl.data import assembly
 from keras_tl.deploy import artifact
 from keras_tl.training import phases
 
@@ -261,3 +263,13 @@ def test_validation_chooses_by_accuracy_then_by_loss(colours, here):
     outputs["the same"] = outputs["sure"]
     assert train.best(outputs, colours, here) == "sure"
     assert "sure 1.000 (0.0" in train.reason_of(outputs, colours, here)
+
+
+def test_images_that_do_not_fit_into_memory_have_a_size(photos, monkeypatch):
+    monkeypatch.setattr(assembly, "_has_room", lambda count, size: False)
+    settings = Train(str(photos), backbone="efficientnet_lite0")
+    end = time.perf_counter() + 600
+    settings, data = train.prepare_data(settings, None, end, train.Decisions())
+    assert settings.image_size in planner.SIZES
+    side = settings.image_size
+    assert data.train.read([0]).shape == (1, side, side, 3)
