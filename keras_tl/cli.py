@@ -3,6 +3,7 @@
 import ast
 import builtins
 import copy as copies
+import functools
 import importlib
 import shutil
 import sys
@@ -55,7 +56,7 @@ def main() -> None:
         "run": run,
         "predict": predict,
         "cache": cache,
-        **dict.fromkeys(COMMANDS),
+        **{name: functools.partial(on_data, name) for name in COMMANDS},
     }
     arguments = sys.argv[1:]
     with config.error_exit("keras-tl"):
@@ -69,13 +70,10 @@ def main() -> None:
             return
         if arguments[0] not in commands:
             raise errors.unknown("command", arguments[0], commands)
-        if arguments[0] in COMMANDS:
-            on_data(*arguments)
-        else:
-            commands[arguments[0]](arguments[1:])
+        commands[arguments[0]](arguments[1:])
 
 
-def on_data(name: str, *arguments: str) -> None:
+def on_data(name: str, arguments: list[str]) -> None:
     """Run a command of `keras_tl.commands`."""
     settings = settings_on_data(name, *arguments)
     if importlib.import_module(f"keras_tl.commands.{name}").main(settings) is False:

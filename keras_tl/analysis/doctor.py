@@ -47,12 +47,14 @@ class Diagnosis:
             where that leaves too little.
         content: The files, all of which were read; `None` of data that are not in
             files.
+        options: How they become splits.
     """
 
     findings: tuple[Finding, ...]
     records: Records = field(repr=False)
     splits: Splits | None = field(default=None, repr=False)
     content: assembly.Content | None = field(default=None, repr=False)
+    options: assembly.Options | None = field(default=None, repr=False)
 
     def named(self, severity: findings.Severity) -> list[Finding]:
         """Return the findings of one severity."""
@@ -102,7 +104,18 @@ def check(
     noticed += [*split_checks.check(seen), *shortcut_checks.check(seen)]
     if features and loaded is not None and loaded.train.inputs.kind == "image":
         noticed += _check_features(seen, loaded, backbone, cache, count)
-    return Diagnosis(tuple(findings.ordered(noticed)), seen, loaded, content)
+    return Diagnosis(tuple(findings.ordered(noticed)), seen, loaded, content, chosen)
+
+
+def without_errors(diagnosis: Diagnosis) -> Splits:
+    """Return the splits of files without those that the errors name.
+
+    Raises:
+        InputError: Too few of some class are left.
+    """
+    unwanted = findings.files_to_leave_out(diagnosis.named("error"))
+    content = assembly.without(diagnosis.content, unwanted)
+    return assembly.assemble(content, diagnosis.options)
 
 
 def check_splits(data: Splits, *, features: bool = False, **options) -> list[Finding]:
@@ -158,7 +171,8 @@ def _check_features(seen, loaded, backbone, cache, count) -> list[Finding]:
 
 def _features(part, loaded, chosen, backbone, cache) -> np.ndarray:
     """Return the pooled features of some images, in their order."""
-    from keras_tl.models import backbones, freezing, heads, splitting
+    from keras_tl.analysis import ranking
+    from keras_tl.models import backbones
     from keras_tl.training import features
 
     if part.squares is not None:
@@ -169,11 +183,7 @@ def _features(part, loaded, chosen, backbone, cache) -> np.ndarray:
         every = splits.join(splits.join(loaded.train, loaded.validation), loaded.test)
         source = every.take(chosen).inputs
     split = splits.Split(source, np.zeros(len(part), "int32")).at_size(IMAGE_SIZE)
-    body = backbones.load(backbone, image_size=IMAGE_SIZE)
-    freezing.freeze(body)
-    # The head decides where training cuts, and so what its store holds.
-    model = heads.attach(body, 2)
-    _, tensor = splitting.frozen_cut(model)
-    stem, _ = splitting.split_at(model, tensor)
+    # What training would run once, so that its store holds the same.
+    stem = ranking.pooled(backbones.load(backbone, image_size=IMAGE_SIZE), 2)
     extracted = features.extract(stem, split, cache=cache, title="features")
     return extracted.inputs.read(np.arange(len(part)))

@@ -23,7 +23,8 @@ from threadpoolctl import threadpool_limits
 
 from keras_tl import progress
 from keras_tl.analysis.findings import Finding, counted, named
-from keras_tl.analysis.records import NAMES, Records
+from keras_tl.analysis.records import Records
+from keras_tl.data.assembly import NAMES
 
 # Fewest examples in all, and of a class, for statistics to mean something.
 _FEWEST, _FEWEST_OF_CLASS = 50, 5

@@ -10,7 +10,6 @@ from keras_tl import progress
 from keras_tl.data import assembly, duplicates, images
 from keras_tl.data.splits import Split, Splits, Task
 
-NAMES = ("train", "validation", "test")
 # Side of the pictures of examples in memory, and pixels from which on the likeness of
 # images means something: handwritten digits are alike without being copies.
 _SIDE, _SMALLEST = 256, 32
@@ -85,7 +84,7 @@ def of_content(content: assembly.Content) -> Records:
         np.stack([file.image.thumbnail for file in files]) if files else None,
         np.stack(squares) if known else None,
         any(file.entry.group is not None for file in files),
-        len({file.split for file in files}) < len(NAMES),
+        len({file.split for file in files}) < len(assembly.NAMES),
     )
 
 

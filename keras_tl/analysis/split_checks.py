@@ -3,8 +3,9 @@
 from collections import Counter, defaultdict
 
 from keras_tl.analysis.findings import Finding, counted, named
-from keras_tl.analysis.records import NAMES, Records
+from keras_tl.analysis.records import Records
 from keras_tl.data import duplicates
+from keras_tl.data.assembly import NAMES
 
 # From so many copies of an image on, and so many of all images, it is no accident.
 _BLOCK, _SHARE = 5, 0.1

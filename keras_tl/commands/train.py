@@ -26,7 +26,7 @@ from keras_tl.analysis import (
 )
 from keras_tl.analysis.planner import Decision
 from keras_tl.commands.settings import Train
-from keras_tl.data import assembly, augment, datasets, splits
+from keras_tl.data import augment, datasets, splits
 from keras_tl.data.settings import AugmentSettings
 from keras_tl.data.splits import Splits
 from keras_tl.deploy import artifact, run_folder
@@ -102,7 +102,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
         trained[TUNED], outputs[TUNED] = model.get_weights(), predict(model, loaded)
 
     chosen = best(outputs, loaded, setup)
-    decisions.add("model", chosen, reason_of(outputs, loaded, setup))
+    decisions.add(Decision("model", chosen, reason_of(outputs, loaded, setup)))
     decisions.keep(run)
     model.set_weights(trained[chosen])
     # The report says what the saved model was trained in.
@@ -147,9 +147,8 @@ class Decisions:
     def __init__(self):
         self._made: list[Decision] = []
 
-    def add(self, name: str, value: object, reason: str) -> None:
+    def add(self, decision: Decision) -> None:
         """Print a decision and keep it."""
-        decision = Decision(name, value, reason)
         print(decision, flush=True)
         self._made.append(decision)
 
@@ -188,7 +187,7 @@ def prepare_data(
         forward = speed.forward(backbone) * (224 / facts.native_size) ** 2
         left = end - time.perf_counter() - RESERVE
         size = planner.image_size(count, side, facts.roomy_size, forward, left)
-        decisions.add(size.name, size.value, size.reason)
+        decisions.add(size)
         chosen = size.value
         return chosen
 
@@ -235,17 +234,10 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
             )
         )
     if wrong:
-        unwanted = findings.files_to_leave_out(wrong)
-        content = assembly.without(diagnosis.content, unwanted)
-        loaded = assembly.assemble(content, assembly.Options(**_only(options)))
+        loaded = doctor.without_errors(diagnosis)
     texts = [findings.counted(len(diagnosis.named(s)), s) for s in findings.SEVERITIES]
-    decisions.add("data", ", ".join(texts), "see keras-tl check")
+    decisions.add(Decision("data", ", ".join(texts), "see keras-tl check"))
     return splits.limit(loaded, settings.limit, seed=settings.seed)
-
-
-def _only(options: dict) -> dict:
-    """Return what `assembly.Options` takes of the arguments of `datasets.load`."""
-    return {name: value for name, value in options.items() if name != "columns"}
 
 
 def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Train:
@@ -265,7 +257,7 @@ def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Trai
             best.backbone if best.alpha is None else f"{best.backbone}:{best.alpha}"
         )
         reason = ranked.sentence()
-    decisions.add("backbone", chosen, reason)
+    decisions.add(Decision("backbone", chosen, reason))
     return replace(settings, backbone=chosen)
 
 
@@ -325,7 +317,7 @@ def plan(
         for decision in planner.fine_tuning(data, blocks, measured, room):
             if getattr(settings, decision.name) is None:
                 settings = replace(settings, **{decision.name: decision.value})
-                decisions.add(decision.name, decision.value, decision.reason)
+                decisions.add(decision)
     if settings.epochs is not None:
         return settings
     unfreeze(model, settings.freeze)
@@ -336,7 +328,7 @@ def plan(
     others = RESERVE + measured.start + images * measured.evaluate
     left = end - time.perf_counter() - others
     decision = planner.epochs(left, measured.epoch(data), measured.start)
-    decisions.add(decision.name, decision.value, decision.reason)
+    decisions.add(decision)
     needed = others + decision.value * measured.epoch(data)
     total = (time.perf_counter() + needed - end) / 60 + PLANNED * settings.minutes
     print(f"About {total:.1f} of {settings.minutes:g} minutes in all.", flush=True)

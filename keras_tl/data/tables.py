@@ -35,7 +35,6 @@ _USUAL = {
     ),
     "split": ("split", "subset", "fold_name", "partition"),
 }
-_SPLITS = tuple(layout.SPLITS)
 # Usual names of the table of a folder.
 _TABLES = ("labels", "metadata", "annotations", "train", "data", "index")
 # What may stand between the labels of an image in one cell.
@@ -81,7 +80,9 @@ def in_folder(folder: Path) -> "Path | pd.DataFrame | None":
     if "train" in by_split and len(by_split) == len(paths) > 1:
         import pandas as pd
 
-        rows = [load(p).assign(split=s) for s, p in by_split.items() if s in _SPLITS]
+        rows = [
+            load(p).assign(split=s) for s, p in by_split.items() if s in assembly.NAMES
+        ]
         rows = pd.concat(rows, ignore_index=True)
         image = _image_column(rows, None, folder, f"The table {paths[0]}")
         rows[image] = [str(folder / cell) for cell in rows[image]]

@@ -23,8 +23,9 @@ from keras_tl.analysis import (
     split_checks,
 )
 from keras_tl.analysis.findings import Finding
-from keras_tl.analysis.records import NAMES, Records
+from keras_tl.analysis.records import Records
 from keras_tl.data import assembly, datasets, folders
+from keras_tl.data.assembly import NAMES
 from keras_tl.data.splits import Split
 from keras_tl.models import backbones, freezing, heads
 from keras_tl.training import phases, placement, store
