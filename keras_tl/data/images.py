@@ -6,7 +6,7 @@ import importlib.util
 import io
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,16 +132,8 @@ def decode(
         image_size = errors.side("image_size", image_size)
     if isinstance(path, np.ndarray):
         return path if image_size is None else resize(path[None], image_size, method)[0]
-    content, name = path, "an image"
-    try:
-        if not isinstance(path, bytes):
-            content, name = b"", path
-            content = Path(path).read_bytes()
+    with _reading(path) as content:
         image = _to_rgb(_reduced(content, image_size))
-    # Pillow's readers raise nearly any type of error on a damaged file.
-    except Exception as error:
-        reason = _reason(error, content)
-        raise errors.InputError(f"Cannot use {name}: it {reason}.") from error
     return np.array(image if image_size is None else _square(image, image_size, method))
 
 
@@ -286,8 +278,7 @@ def check(
             problem = f"holds {frames} frames or pages; save the one you want by itself"
             return Checked(problem)
         highest = image.getextrema()[1] if _is_deep(image) else None
-        size = _open(content).size
-        turned = _orientation(image) in (5, 6, 7, 8)
+        size = _upright_size(_open(content))
         image = _to_rgb(image)
         square = None
         if image_size is not None:
@@ -299,7 +290,7 @@ def check(
     return Checked(
         None,
         hash_pixels(np.asarray(image)),
-        size[::-1] if turned else size,
+        size,
         highest,
         *_look(image),
         square,
@@ -314,13 +305,12 @@ def size(path: Path | str | bytes | np.ndarray) -> tuple[int, int]:
     """
     if isinstance(path, np.ndarray):
         return path.shape[1], path.shape[0]
-    try:
-        content = path if isinstance(path, bytes) else Path(path).read_bytes()
-        image = _open(content)
-        turned = _orientation(image) in (5, 6, 7, 8)
-    except Exception as error:
-        name = "an image" if isinstance(path, bytes) else path
-        raise errors.InputError(f"Cannot use {name}: it {_reason(error)}.") from error
+    with _reading(path) as content:
+        return _upright_size(_open(content))
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    turned = _orientation(image) in (5, 6, 7, 8)
     return image.size[::-1] if turned else image.size
 
 
@@ -395,13 +385,8 @@ def hash_file(path: Path | str | bytes | np.ndarray) -> bytes:
     """
     if isinstance(path, np.ndarray):
         return hash_pixels(path)
-    try:
-        content = path if isinstance(path, bytes) else Path(path).read_bytes()
+    with _reading(path) as content:
         return hash_pixels(np.asarray(_to_rgb(_reduced(content, _SHARED_SIDE))))
-    except Exception as error:
-        name = "an image" if isinstance(path, bytes) else path
-        reason = _reason(error)
-        raise errors.InputError(f"Cannot use {name}: it {reason}.") from error
 
 
 def check_file(path: Path | str) -> Checked:
@@ -435,6 +420,21 @@ def _open(content: bytes) -> Image.Image:
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
         raise Image.DecompressionBombError
     return image
+
+
+@contextlib.contextmanager
+def _reading(path: Path | str | bytes) -> Iterator[bytes]:
+    """Yield the content of an image file; an error in the block names the file."""
+    content, name = path, "an image"
+    try:
+        if not isinstance(path, bytes):
+            content, name = b"", path
+            content = Path(path).read_bytes()
+        yield content
+    # Pillow's readers raise nearly any type of error on a damaged file.
+    except Exception as error:
+        reason = _reason(error, content)
+        raise errors.InputError(f"Cannot use {name}: it {reason}.") from error
 
 
 def _reduced(content: bytes, image_size: int | None) -> Image.Image:
