@@ -4,8 +4,10 @@ Both get the same images in the same splits, the same backbone with the same wei
 the same minutes and the same cores; each is a process of its own, one after the other,
 and its time counts from its start to its exit. The guide has neither a time nor a
 choice of epochs: half of the time trains the head on the frozen backbone, half the
-whole model at 1e-5, as in https://keras.io/guides/transfer_learning/. Photographs are
-those of a folder with real data, which is not part of the project.
+whole model at 1e-5, as in https://keras.io/guides/transfer_learning/. With the
+interpreter of an environment that has PyTorch (`--torch`), its tutorial and fastai run
+as well, see accuracy_torch.py. Photographs are those of a folder with real data, which
+is not part of the project.
 
     python -m benchmarks.accuracy DATA --minutes 2 5 --seeds 0 1 2           # show
     python -m benchmarks.accuracy DATA --minutes 2 5 --seeds 0 1 2 --keep    # and write
@@ -31,6 +33,8 @@ from benchmarks import harness, pages
 from keras_tl import files
 
 TARGETS = ("hymenoptera", "pacs_photo", "pacs_sketch", "cifar10_sample", "digits")
+# Of TensorFlow Datasets, 60,000 images: only where it is asked for.
+LARGE = "cifar10"
 IMAGE_SIZE, BATCH = 160, 32
 NAME = "accuracy"
 
@@ -77,7 +81,39 @@ def keras_guide(folder: Path, minutes: float, seed: int, out: Path) -> float:
     return json.loads(result.read_text())
 
 
+def export_weights(path: Path) -> None:
+    """Write the backbone's weights in PyTorch's layout, in the order of its layers."""
+    import keras
+
+    from keras_tl.models import backbones
+
+    arrays = []
+    for layer in backbones.load("efficientnet_lite0", image_size=IMAGE_SIZE).layers:
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            arrays.append(layer.get_weights()[0].transpose(2, 3, 0, 1))
+        elif isinstance(layer, keras.layers.Conv2D):
+            arrays.append(layer.get_weights()[0].transpose(3, 2, 0, 1))
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            arrays += layer.get_weights()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, *arrays)
+
+
+def with_torch(name: str, python: Path, weights: Path):
+    """Return a contender that runs under an interpreter which has PyTorch."""
+
+    def run(folder: Path, minutes: float, seed: int, out: Path) -> float:
+        result = out / "accuracy.json"
+        script = Path(__file__).with_name("accuracy_torch.py")
+        end = time.time() + 60 * minutes
+        _run([python, script, name, folder, end, seed, weights, result])
+        return json.loads(result.read_text())
+
+    return run
+
+
 CONTENDERS = {"keras-tl train": ours, "Keras guide": keras_guide}
+TORCH_CONTENDERS = ("PyTorch tutorial", "fastai")
 
 
 def _run(command, **variables):
@@ -164,19 +200,33 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, nargs="+", default=[2.0, 5.0, 10.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--targets", nargs="+", default=TARGETS, choices=TARGETS)
+    known = (*TARGETS, LARGE)
+    parser.add_argument("--targets", nargs="+", default=TARGETS, choices=known)
     parser.add_argument("--state", type=Path, default=None)
+    parser.add_argument("--torch", type=Path, help="an interpreter that has PyTorch")
+    names = (*CONTENDERS, *TORCH_CONTENDERS)
+    parser.add_argument("--only", nargs="+", choices=names, help="of the contenders")
     parser.add_argument("--keep", action="store_true", help="write the results")
     options = parser.parse_args()
     state = options.state or Path(tempfile.mkdtemp())
+    contenders = dict(CONTENDERS)
+    if options.torch is not None:
+        weights = state / "weights.npz"
+        if not weights.exists():
+            export_weights(weights)
+        for name in TORCH_CONTENDERS:
+            contenders[name] = with_torch(name, options.torch, weights)
+    if options.only:
+        contenders = {name: contenders[name] for name in options.only}
     rows = []
     for minutes in options.minutes:
         for target in options.targets:
             folder = state / "images" / target
             write_folder(target, options.data, folder)
             for seed in options.seeds:
-                for name in CONTENDERS:
-                    rows.append(trial(state, target, folder, name, minutes, seed))
+                for name, contender in contenders.items():
+                    case = {"target": target, "minutes": minutes, "seed": seed}
+                    rows.append(trial(state, folder, name, contender, case))
     show(rows)
     if options.keep:
         record = {"date": datetime.date.today().isoformat(), "rows": rows}
@@ -186,19 +236,18 @@ def main() -> None:
         pages.write()
 
 
-def trial(state, target, folder, name, minutes, seed) -> dict:
+def trial(state: Path, folder: Path, name: str, contender, case: dict) -> dict:
     """Run one contender once, or return what it has done before."""
-    kept = state / f"{target}-{minutes:g}-{seed}-{name.replace(' ', '_')}.json"
+    kept = "-".join([*(f"{value}" for value in case.values()), name.replace(" ", "_")])
+    kept = state / f"{kept}.json"
     if kept.exists():
         return files.read_json(kept)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
-        accuracy = CONTENDERS[name](folder, minutes, seed, Path(out))
+        accuracy = contender(folder, case["minutes"], case["seed"], Path(out))
     row = {
-        "target": target,
+        **case,
         "test": sum(1 for path in (folder / "test").rglob("*") if path.is_file()),
-        "minutes": minutes,
-        "seed": seed,
         "name": name,
         "accuracy": accuracy,
         "seconds": round(time.perf_counter() - started, 1),
@@ -210,22 +259,16 @@ def trial(state, target, folder, name, minutes, seed) -> dict:
 
 def show(rows: list[dict]) -> None:
     """Print the mean accuracy of each contender, and the seconds it took."""
-    for minutes in sorted({row["minutes"] for row in rows}):
-        for target in TARGETS:
-            texts = []
-            for name in CONTENDERS:
-                of_name = [
-                    row
-                    for row in rows
-                    if (row["minutes"], row["target"], row["name"])
-                    == (minutes, target, name)
-                ]
-                if of_name:
-                    values = [row["accuracy"] for row in of_name]
-                    seconds = max(row["seconds"] for row in of_name)
-                    texts.append(f"{name} {np.mean(values):.3f} ({seconds:.0f} s)")
-            if texts:
-                print(f"{minutes:g} minutes, {target}: {', '.join(texts)}")
+    cases = dict.fromkeys((row["minutes"], row["target"], row["name"]) for row in rows)
+    for minutes, target, name in cases:
+        same = [
+            row
+            for row in rows
+            if (row["minutes"], row["target"], row["name"]) == (minutes, target, name)
+        ]
+        mean = np.mean([row["accuracy"] for row in same])
+        seconds = max(row["seconds"] for row in same)
+        print(f"{minutes:g} minutes, {target}: {name} {mean:.3f} ({seconds:.0f} s)")
 
 
 if __name__ == "__main__":
