@@ -9,6 +9,9 @@ from keras_tl.data.assembly import NAMES
 
 # From so many copies of an image on, and so many of all images, it is no accident.
 _BLOCK, _SHARE = 5, 0.1
+# Share of a split, or of all images, from which on wrong ones change what is measured
+# or learned; a few among many thousands, as in CIFAR-10, do not.
+_MATERIAL = 0.005
 # Largest class over smallest, from which numbers and training suffer.
 _IMBALANCE = 10
 # Training examples below which a class is learned, and measured, badly.
@@ -69,7 +72,7 @@ def _two_labels(records, blocks, kind) -> list[Finding]:
     return [
         Finding(
             f"{kind}-copies-two-labels",
-            "error",
+            _severity(len(members) / len(records)),
             f"{counted(len(blocks), 'image')} under two labels, {_KINDS[kind]}: "
             f"{named(first)}.",
             "Keep each under its right label, or leave out all of them.",
@@ -78,6 +81,10 @@ def _two_labels(records, blocks, kind) -> list[Finding]:
             tuple(members),
         )
     ]
+
+
+def _severity(share: float) -> str:
+    return "error" if share >= _MATERIAL else "warning"
 
 
 def _label(label) -> str:
@@ -92,17 +99,20 @@ def _across(records, blocks, kind) -> list[Finding]:
     leaking = [b for b in labelled if len(set(records.splits[b])) > 1]
     if not leaking:
         return []
-    members, surplus = [], []
+    members, surplus, measured = [], [], Counter()
     for block in leaking:
         rank = {index: NAMES.index(records.splits[index]) for index in block}
         last = max(rank.values())
         members += sorted(block, key=rank.get)
         surplus += [index for index in block if rank[index] < last]
+        measured[NAMES[last]] += 1
+    sizes = Counter(records.splits)
+    share = max(count / sizes[name] for name, count in measured.items())
     example = named(records.named(sorted(leaking[0])))
     return [
         Finding(
             f"{kind}-copies-across-splits",
-            "error",
+            _severity(share),
             f"{counted(len(leaking), 'example')} in several splits, {_KINDS[kind]}: "
             f"{example}. What was trained on is measured.",
             "Leave out the copies in the earlier split; the fix list has them.",

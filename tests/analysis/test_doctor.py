@@ -247,6 +247,18 @@ PLANTED = {
 ALSO = {"near-copies", "blank-image", "class-imbalance", "small-class"}
 
 
+@pytest.mark.parametrize(("copies", "severity"), [(1, "warning"), (5, "error")])
+def test_copies_are_an_error_where_they_change_what_is_measured(copies, severity):
+    labels = ("cat", "dog") * 700
+    contents = [index.to_bytes(2, "big") for index in range(1400)]
+    contents[1400 - 2 * copies :: 2] = contents[: 2 * copies : 2]
+    splits = np.array(["train"] * 700 + ["validation"] * 100 + ["test"] * 600)
+    names = tuple(map(str, range(1400)))
+    examples = Records(names, splits, labels, "single-label", tuple(contents))
+    (finding,) = split_checks.copies(examples)
+    assert (finding.code, finding.severity) == ("exact-copies-across-splits", severity)
+
+
 @pytest.mark.parametrize(
     ("code", "plant"),
     [
