@@ -4,13 +4,15 @@ The rules follow the four quadrants of transfer learning: how many images there 
 how similar they are to those that the backbone has learned from; and the time there is.
 """
 
+import bisect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import keras
 import numpy as np
 
 from keras_tl.analysis import probe
+from keras_tl.data import splits as data_splits
 from keras_tl.data.sources import as_source
 from keras_tl.data.splits import Split, Splits, balanced
 from keras_tl.models import freezing, taps
@@ -20,10 +22,18 @@ from keras_tl.training import features
 SIZES = (224, 192, 160, 128, 96)
 # Epochs of fine-tuning: fewer are not worth it, these are enough, and more rarely help.
 FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 3, 6, 20
+# Images of each split that are used in any case; and how many times fewer of validation
+# and test than of training, where a part is drawn.
+FEWEST_IMAGES, _REST = 500, 4
+# Steps of an epoch from which on a single one is worth it.
+_MANY_STEPS = 100
 # Epochs from which on random changes of the images pay.
 LONG_EPOCHS = 10
 # A training step of a layer takes about three passes: forward, and backward twice.
 _PASSES = 3
+# Images that the size is chosen with: of more, a part is drawn rather than a smaller
+# size taken.
+_SIZED_WITH = 3000
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,8 @@ def image_size(
     """Choose the largest image size at which fine-tuning has enough epochs.
 
     Args:
-        count: Number of images, of which about 70 % train.
+        count: Number of images, of which about 70 % train; of very many, `limit`
+            takes a part.
         own_side: Shorter side of an image in pixels: the median.
         smallest: Smallest side that suits the backbone.
         forward: Seconds of one image of 224 pixels through the backbone.
@@ -64,6 +75,7 @@ def image_size(
         One of `SIZES`, at most about 1.5 times the images' own size, as larger ones
         show no more; the smallest where not even that leaves enough time.
     """
+    count = min(count, _SIZED_WITH)
     bound = max(128, 1.5 * own_side)
     sizes = [size for size in SIZES if smallest <= size <= bound] or [smallest]
     for size in sizes:
@@ -74,9 +86,54 @@ def image_size(
             break
     reason = (
         f"the images have {own_side:.0f} pixels a side, and features and "
-        f"{ENOUGH_EPOCHS} epochs take about {needed:.0f} s"
+        f"{ENOUGH_EPOCHS} epochs of {count:,} take about {needed:.0f} s"
     )
     return Decision("image_size", size, reason)
+
+
+def limit(
+    splits: Splits, forward: float, seconds: float, *, tunes: bool = True
+) -> Decision | None:
+    """Choose how many training images there is time for, see `limited`.
+
+    Args:
+        splits: The data.
+        forward: Seconds of one image through the backbone.
+        seconds: Time that is left.
+        tunes: Whether the backbone is fine-tuned; its upper half, for the fewest epochs
+            that are worth it, is then counted.
+
+    Returns:
+        The number; `None` if there is time for all of them, or if they are few anyway.
+    """
+    epochs = FEWEST_EPOCHS if tunes else 0
+
+    def needed(count: int) -> float:
+        train = min(count, len(splits.train)) * (1 + epochs * _PASSES / 2)
+        rest = max(FEWEST_IMAGES, count // _REST)
+        validation = min(rest, len(splits.validation)) * (1 + (epochs + 1) / 2)
+        test = min(rest, len(splits.test)) * (2 if tunes else 1)
+        return forward * (train + validation + test)
+
+    most = len(splits.train)
+    if most <= FEWEST_IMAGES or needed(most) <= seconds:
+        return None
+    fitting = bisect.bisect_right(range(most), seconds, key=needed) - 1
+    count = max(FEWEST_IMAGES, fitting)
+    reason = f"all {most:,} training images take {needed(most):.0f} s"
+    return Decision("limit", count, f"{reason}, and {max(seconds, 0):.0f} s are left")
+
+
+def limited(splits: Splits, count: int | None, *, seed: int) -> Splits:
+    """Draw at most `count` training images, and a quarter as many of the other splits.
+
+    Of those, 500 are kept in any case. The classes are balanced, see `splits.limit`.
+    """
+    if count is None:
+        return splits
+    rest = data_splits.limit(splits, max(FEWEST_IMAGES, count // _REST), seed=seed)
+    train = data_splits.limit(splits, count, seed=seed).train
+    return replace(rest, train=train)
 
 
 def full_epochs(splits: Splits, forward: float, left: float) -> float:
@@ -92,23 +149,25 @@ def full_epochs(splits: Splits, forward: float, left: float) -> float:
     return max(0.0, left - count * forward) / epoch
 
 
-def epochs(left: float, epoch: float, start: float) -> Decision:
+def epochs(left: float, epoch: float, start: float, *, steps: int = 1) -> Decision:
     """Choose how many epochs of fine-tuning fit into the time that is left.
 
     Args:
         left: Seconds for fine-tuning, with its start.
         epoch: Seconds of one epoch.
         start: Seconds until the first step.
+        steps: Number of steps of an epoch.
     """
+    fewest = 1 if steps >= _MANY_STEPS else FEWEST_EPOCHS
     count = int(max(0.0, left - start) / max(epoch, 1e-6))
     count = min(count, MOST_EPOCHS)
-    if count < FEWEST_EPOCHS:
+    if count < fewest:
         count = 0
     timing = f"an epoch takes {epoch:.1f} s, and {max(left, 0):.0f} s are left"
     if count == MOST_EPOCHS:
         timing += "; more rarely help"
     elif not count:
-        timing += f", too few for {FEWEST_EPOCHS}: the backbone stays frozen"
+        timing += f", too few for {fewest}: the backbone stays frozen"
     return Decision("epochs", count, timing)
 
 

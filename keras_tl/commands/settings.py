@@ -68,6 +68,9 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
     """
 
     minutes: float = 10.0  # Time for all of it, on this machine.
+    # Keep at most this many training images, and a quarter as many of the other splits,
+    # but 500 of each in any case.
+    limit: int | None = None
     # Name of the pretrained backbone, such as `mobilenet_v2`, or `mobilenet:0.25`.
     backbone: str | None = None
     weights: Path | None = None  # File with its weights, instead of those of ImageNet.

@@ -35,6 +35,8 @@ from keras_tl.training import objectives, phases, placement, speed, store
 
 # Seconds for the figures, the report and the saved model.
 RESERVE = 12.0
+# Seconds for measuring, the classifiers on features, and tracing.
+LEARNING = 15.0
 # Part of the time that is planned for: machines are not as steady as a clock.
 PLANNED = 0.95
 # The backbone that travels with the package.
@@ -172,21 +174,18 @@ class Decisions:
 def prepare_data(
     settings: Train, data: object, end: float, decisions: Decisions
 ) -> tuple[Train, Splits]:
-    """Load the data, and choose image size and backbone on the way."""
-    name, alpha = catalog.width(settings.backbone or EMBEDDED)
-    facts = catalog.find(name)
+    """Load the data, and choose image size, number and backbone on the way."""
+    backbone = settings.backbone or EMBEDDED
+    smallest = catalog.find(catalog.width(backbone)[0]).roomy_size
     chosen = settings.image_size
 
     def choose(count: int, side: float) -> int:
         nonlocal chosen
         if chosen is not None:
             return chosen
-        backbone = backbones.load(
-            name, weights=None, image_size=facts.native_size, alpha=alpha
-        )
-        forward = speed.forward(backbone) * (224 / facts.native_size) ** 2
+        forward = forward_of(backbone, 224)
         left = end - time.perf_counter() - RESERVE
-        size = planner.image_size(count, side, facts.roomy_size, forward, left)
+        size = planner.image_size(count, side, smallest, forward, left)
         decisions.add(size)
         chosen = size.value
         return chosen
@@ -202,10 +201,22 @@ def prepare_data(
     if rare is not None and not settings.class_weights:
         print(rare)
     sized = loaded.at_size(settings.image_size, settings.resize)
-    sized = sized.map(splits.read_once)
     if settings.backbone is None:
         settings = choose_backbone(settings, sized, decisions)
-    return settings, sized
+    settings = choose_limit(settings, sized, end, decisions)
+    sized = planner.limited(sized, settings.limit, seed=settings.seed)
+    return settings, sized.map(splits.read_once)
+
+
+def forward_of(name: str, image_size: int) -> float:
+    """Measure the seconds of one image through a backbone, whose weights may be absent.
+
+    It is measured at the size that the backbone was trained on.
+    """
+    name, alpha = catalog.width(name)
+    native = catalog.find(name).native_size
+    backbone = backbones.load(name, weights=None, image_size=native, alpha=alpha)
+    return speed.forward(backbone) * (image_size / native) ** 2
 
 
 def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
@@ -237,7 +248,23 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
         loaded = doctor.without_errors(diagnosis)
     texts = [findings.counted(len(diagnosis.named(s)), s) for s in findings.SEVERITIES]
     decisions.add(Decision("data", ", ".join(texts), "see keras-tl check"))
-    return splits.limit(loaded, settings.limit, seed=settings.seed)
+    return loaded
+
+
+def choose_limit(
+    settings: Train, data: Splits, end: float, decisions: Decisions
+) -> Train:
+    """Take a part of the data where there is no time for all of it."""
+    if settings.limit is not None or settings.epochs:
+        return settings
+    forward = forward_of(settings.backbone, settings.image_size)
+    left = end - time.perf_counter() - RESERVE - LEARNING
+    tunes = settings.epochs is None and settings.freeze != "all"
+    decision = planner.limit(data, forward, left, tunes=tunes)
+    if decision is None:
+        return settings
+    decisions.add(decision)
+    return replace(settings, limit=decision.value)
 
 
 def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Train:
@@ -306,13 +333,14 @@ def plan(
     if settings.epochs == 0 or settings.freeze == "all":
         rate = settings.learning_rate or 1e-4
         return replace(settings, epochs=0, freeze="all", learning_rate=rate)
+    forward = speed.forward(model)
     names = ("freeze", "augment", "learning_rate")
     if any(getattr(settings, name) is None for name in names):
         measured = None
         if data.task == "single-label":
             measured = planner.measure_similarity(model, data, seed=settings.seed)
         left = end - time.perf_counter() - RESERVE
-        room = planner.full_epochs(data, speed.forward(model), left)
+        room = planner.full_epochs(data, forward, left)
         blocks = freezing.blocks(model)
         for decision in planner.fine_tuning(data, blocks, measured, room):
             if getattr(settings, decision.name) is None:
@@ -323,11 +351,12 @@ def plan(
     unfreeze(model, settings.freeze)
     setup = setup_of(settings, data, place)
     measured = speed.measure(model, data, setup, tuning(settings))
-    # The features and the head, and reading the test images at the end.
-    images = sum(len(split) for _, split in data.items()) + len(data.test)
-    others = RESERVE + measured.start + images * measured.evaluate
+    others = (
+        RESERVE + measured.start + forward * passes(data, measured.evaluate / forward)
+    )
     left = end - time.perf_counter() - others
-    decision = planner.epochs(left, measured.epoch(data), measured.start)
+    steps = len(data.train) // settings.batch_size
+    decision = planner.epochs(left, measured.epoch(data), measured.start, steps=steps)
     decisions.add(decision)
     needed = others + decision.value * measured.epoch(data)
     total = (time.perf_counter() + needed - end) / 60 + PLANNED * settings.minutes
@@ -335,6 +364,19 @@ def plan(
     if total > 1.1 * settings.minutes:
         errors.warn("The minutes do not suffice for the least that can be done.")
     return replace(settings, epochs=decision.value)
+
+
+def passes(data: Splits, tail: float) -> float:
+    """Return how many images run through all of the backbone, besides its epochs.
+
+    Args:
+        data: The data.
+        tail: Part of the backbone's time that the layers above the freeze point take.
+    """
+    learned = len(data.train) + len(data.validation)
+    tested = len(data.validation) + len(data.test)
+    # Features for the head, features below the freeze point, and the tests of the end.
+    return learned + len(data.test) + max(0.0, 1 - tail) * learned + tested
 
 
 def tuning(settings: Train, until: float | None = None) -> phases.Phase:

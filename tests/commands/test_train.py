@@ -1,6 +1,7 @@
 import json
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from keras_tl.analysis import planner
 from keras_tl.commands import train
 from keras_tl.commands.settings import Train
 from keras_tl.data import assembly
+from keras_tl.data.splits import Split
 from keras_tl.deploy import artifact
 from keras_tl.training import phases
 
@@ -208,8 +210,27 @@ def test_epochs_fill_the_time_and_are_left_out_where_it_is_short():
     assert planner.epochs(100, 9.9, 0).value == 10
     assert planner.epochs(100, 9.9, 20).value == 8
     assert planner.epochs(20, 9.9, 0).value == 0
+    # An epoch of many steps is worth it by itself.
+    assert planner.epochs(20, 9.9, 0, steps=200).value == 2
     assert planner.epochs(-5, 9.9, 0).value == 0
     assert planner.epochs(1e6, 9.9, 0).value == planner.MOST_EPOCHS
+
+
+def test_of_more_images_than_there_is_time_for_a_part_is_drawn(colours):
+    assert planner.limit(colours, 0.001, 1000) is None
+    assert planner.limit(colours, 100, 1) is None
+    pixels = np.zeros((20_000, 1, 1, 1), "uint8")
+    large = Split(pixels, np.arange(20_000) % 3)
+    data = replace(colours, train=large)
+    decided = [planner.limit(data, 0.01, seconds).value for seconds in (60, 120, 600)]
+    assert planner.FEWEST_IMAGES <= decided[0] < decided[1] < decided[2] < 20_000
+    # Twice the time for twice the images, where the other splits are all used.
+    assert decided[1] == pytest.approx(2 * decided[0], rel=0.05)
+    drawn = planner.limited(data, decided[0], seed=0)
+    assert len(drawn.train) == decided[0]
+    assert drawn.test is colours.test or len(drawn.test) == len(colours.test)
+    frozen = planner.limit(data, 0.01, 60, tunes=False).value
+    assert frozen > 4 * decided[0]
 
 
 def test_rare_classes_are_named(colours):
