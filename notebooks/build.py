@@ -59,6 +59,12 @@ SHORT = {
         "NEXT": 'Other images: `dataset="digits"`. Is the best layer nearer to the '
         "input when images are less like photographs?",
     },
+    "four_quadrants": {
+        "SETTINGS": "few=5, many=20, epochs=3, image_size=64",
+        "DATA": "both = recipe.build_data(settings)\ndata = both[settings.different]",
+        "NEXT": "Your own images as `different`, with more `epochs`. In which quadrant "
+        "is the choice worth most?",
+    },
     "gradual_unfreezing": {
         "SETTINGS": "images=200, limit=400, rates=(1e-3,), seeds=1",
         "NEXT": "One seed decides nothing: `seeds=5`. With `rates=(3e-4, 1e-3, 3e-3)` "

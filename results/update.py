@@ -195,6 +195,9 @@ def facts(records: list[dict]) -> dict[str, str]:
     counts = first["data"]["counts"]
     config = first["config"]
     name = config.get("data") or config.get("dataset") or "cifar10_sample"
+    images = f"{name}, {counts['train']:,} train, {counts['test']:,} test"
+    if "different" in config:  # A study of several datasets.
+        images = f"{config['similar']} and {config['different']}"
     # What a first run costs, one that found features of earlier runs does not say.
     first_runs = [r for r in records if not (r.get("features") or {}).get("found")]
     by_time = sorted(first_runs or records, key=lambda record: record["seconds"])
@@ -216,7 +219,7 @@ def facts(records: list[dict]) -> dict[str, str]:
         "date": max(record["date"] for record in records)[:10],
         "machine": f"{cores} core{'s' * (cores != 1)}, {processor}",
         "seconds": time,
-        "images": f"{name}, {counts['train']:,} train, {counts['test']:,} test",
+        "images": images,
         "keras": f"Keras {first['versions']['keras']}",
         "tensorflow": f"TensorFlow {first['versions']['tensorflow']}",
         "settings": settings(first),
@@ -321,6 +324,32 @@ def gains(groups: list[list[dict]]) -> str:
     return "\n".join(lines).strip("\n") + "\n"
 
 
+def regrets(groups: list[list[dict]]) -> str:
+    """Make a table of what was decided beforehand, beside trying everything."""
+    lines = [] if groups else ["Not measured yet."]
+    for (record,) in groups:
+        about, (by, _) = facts([record]), record["by"]
+        lines += [
+            "",
+            f"{about['images']}; {about['settings']}:",
+            "",
+            f"| {by} | {record['base']} | tried, selected by validation | its accuracy "
+            "| regret, points | best of all on test | cost |",
+            f"|{' --- |' * 7}",
+        ]
+        table = study.regrets(record["trials"], by, record["compared"], record["base"])
+        for row in table:
+            cells = [row[by], f"{row['accuracy']:.3f}", row["tried"]]
+            cells += [f"{row['of_tried']:.3f}", f"{100 * row['regret']:+.1f}"]
+            cells += [f"{row['best']:.3f}", f"{100 * row['cost']:.0f} %"]
+            lines.append(f"| {' | '.join(cells)} |")
+        mean = np.mean([row["regret"] for row in table])
+        cost = np.mean([row["cost"] for row in table])
+        cells = ["mean", "", "", "", f"{100 * mean:+.1f}", "", f"{100 * cost:.0f} %"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines).strip("\n") + "\n"
+
+
 def recipes(results: dict[str, list[list[dict]]]) -> str:
     """Make the README's list of recipes: the first line of each, and its headline."""
     lines = ["| recipe | what it does | test accuracy | minutes |"]
@@ -393,6 +422,9 @@ TABLES = {
     "recipes": lambda results: recipes(results) + "\n",
     "results": lambda results: table(results) + "\n",
     "gains": lambda results: gains([g for groups in results.values() for g in groups]),
+    "regrets": lambda results: regrets(
+        [g for groups in results.values() for g in groups]
+    ),
     "freeze points": lambda results: curves(
         [g for groups in results.values() for g in groups]
     ),

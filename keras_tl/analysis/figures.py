@@ -427,6 +427,41 @@ def lines(
     return figure
 
 
+def panels(
+    rows: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    marked: str,
+    xlabel: str,
+) -> Figure:
+    """Draw the results of the same methods on several datasets, a panel for each.
+
+    Args:
+        rows: Name of the panel -> method -> mean, lowest and highest value, in [0, 1].
+        marked: The method that is drawn as a line, to compare all others with.
+        xlabel: Label of the horizontal axes.
+    """
+    errors.check_at_least("len(rows)", len(rows), 1)
+    names = list(next(iter(rows.values())))
+    figure = _figure(1.8 + 2.2 * len(rows), 1.2 + 0.3 * len(names))
+    for axes, (title, values) in zip(
+        figure.subplots(1, len(rows), sharey=True, squeeze=False)[0],
+        rows.items(),
+        strict=True,
+    ):
+        _tidy(axes, xlabel)
+        axes.grid(axis="x", color=LINE, linewidth=0.8)
+        axes.xaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+        axes.set_title(title, fontsize=10, parse_math=False)
+        axes.axvline(values[marked][0], color=ORANGE, linewidth=1.5)
+        for place, name in enumerate(names):
+            mean, low, high = values[name]
+            color = ORANGE if name == marked else BLUE
+            axes.plot([low, high], [place, place], color=color, linewidth=2, alpha=0.5)
+            axes.plot(mean, place, "o", color=color)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
+        axes.invert_yaxis() if not axes.yaxis_inverted() else None
+    return figure
+
+
 def layers(rows: Sequence[tuple[str, str, int, bool]]) -> Figure:
     """Draw the layers of a model, from input to output: which train, which are frozen.
 

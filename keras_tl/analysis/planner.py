@@ -249,6 +249,26 @@ def measure_similarity(
     return Similarity(curve, float(score))
 
 
+def freeze_points(blocks: Mapping[str, list[str]]) -> dict[str, str]:
+    """Return what the planner chooses from: what trains -> what stays frozen.
+
+    Args:
+        blocks: Blocks of the model, from the input to the output.
+
+    Returns:
+        Values of `freezing.unfreeze_above`, from the fewest layers to all.
+
+    >>> freeze_points({"stem": [], "block1": [], "block2": [], "block3": []})
+    {'last blocks': 'block1', 'upper half': 'block1', 'everything': 'none'}
+    """
+    names = list(blocks)
+    return {
+        "last blocks": names[max(0, len(names) - 3)],
+        "upper half": names[max(0, len(names) // 2 - 1)],
+        "everything": "none",
+    }
+
+
 def fine_tuning(
     splits: Splits,
     blocks: Mapping[str, list[str]],
@@ -267,7 +287,7 @@ def fine_tuning(
     Returns:
         Decisions of `freeze`, `augment` and `learning_rate`.
     """
-    names = list(blocks)
+    points = freeze_points(blocks)
     each = len(splits.train) // max(1, len(splits.class_names))
     similar = measured is None or measured.is_similar
     like = "how similar they are to those of ImageNet is not measured"
@@ -282,11 +302,11 @@ def fine_tuning(
     if splits.task != "single-label":
         size = f"{len(splits.train)} training images"
     if similar and each < FEW_EACH:
-        frozen, why = names[-3], f"{size} are few, and {like}"
+        frozen, why = points["last blocks"], f"{size} are few, and {like}"
     elif similar and each < MANY_EACH:
-        frozen, why = names[len(names) // 2 - 1], f"{size}, {like}"
+        frozen, why = points["upper half"], f"{size}, {like}"
     elif full_epochs < ENOUGH_EPOCHS:
-        frozen = names[len(names) // 2 - 1]
+        frozen = points["upper half"]
         why = (
             f"{size}, {like}; the whole backbone has time for {full_epochs:.0f} epochs"
         )

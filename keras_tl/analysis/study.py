@@ -239,6 +239,54 @@ def choose(
     ]
 
 
+def regrets(rows: Sequence[Row], by: str, name: str, plan: str) -> list[Row]:
+    """Compare a method that was decided beforehand with trying all others.
+
+    Args:
+        rows: Results of trials, see `run`, with `validation`, `accuracy` and `seconds`.
+        by: Name of the setting under which methods are compared.
+        name: Name of the setting that holds the method of a trial.
+        plan: The method that was decided beforehand.
+
+    Returns:
+        One row for each value of `by`: its `accuracy`, the mean over seeds; `tried`,
+        the other method that validation selects, and `of_tried`, its accuracy; the
+        `regret`, by how much the plan stays below it (negative where it is better);
+        `best`, the highest accuracy of any other on the test images, which nobody can
+        select by; and `cost`, the seconds of the plan as a share of those of all
+        others.
+
+    >>> row = {"data": "a", "seed": 0}
+    >>> rows = [
+    ...     row | {"method": m, "validation": a, "accuracy": a, "seconds": 1}
+    ...     for m, a in [("plan", 0.75), ("x", 0.5), ("y", 1.0)]
+    ... ]
+    >>> [(r["tried"], r["regret"], r["cost"]) for r in regrets(rows, "data", "method",
+    ...                                                        "plan")]
+    [('y', 0.25, 0.5)]
+    """
+    table = []
+    for value in dict.fromkeys(row[by] for row in rows):
+        planned = [row for row in rows if row[by] == value and row[name] == plan]
+        others = [row for row in rows if row[by] == value and row[name] != plan]
+        (chosen,) = summarize(choose(others, [by], [name]), [name])
+        (mean,) = summarize(planned, [name])
+        best = max(row["mean"] for row in summarize(others, [name]))
+        seconds = [sum(row["seconds"] for row in part) for part in (planned, others)]
+        table.append(
+            {
+                by: value,
+                "accuracy": mean["mean"],
+                "tried": chosen[name],
+                "of_tried": chosen["mean"],
+                "regret": chosen["mean"] - mean["mean"],
+                "best": best,
+                "cost": seconds[0] / seconds[1],
+            }
+        )
+    return table
+
+
 # Meaning of the brackets behind a number.
 CAPTIONS = {
     "mean": "In brackets: the lowest and the highest.",
@@ -268,7 +316,8 @@ def show(title: str, summaries: Sequence[Row]) -> None:
                 table.caption = CAPTIONS[name] if known else table.caption
                 cells.append(f"{cell:+.3f}{interval}")
             elif name not in ("low", "high"):
-                cells.append(f"{cell:,}" if isinstance(cell, int) else str(cell))
+                form = {int: ",", float: ".3g"}.get(type(cell), "")
+                cells.append(f"{cell:{form}}")
         table.add_row(*cells)
     progress.console().print(table)
 

@@ -97,7 +97,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     trained[FROZEN], outputs[FROZEN] = model.get_weights(), predict(tail, features)
 
     model.set_weights(trained[best(outputs, loaded, setup)])
-    unfreeze(model, settings.freeze)
+    freezing.unfreeze_above(model, settings.freeze)
     phase = tuning(settings, end - RESERVE if timed else None)
     tuned = phases.fit(model, loaded, setup, phase)
     if any(tuned.get("kept", [])):
@@ -108,7 +108,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     decisions.keep(run)
     model.set_weights(trained[chosen])
     # The report says what the saved model was trained in.
-    unfreeze(model, settings.freeze if chosen == TUNED else "all")
+    freezing.unfreeze_above(model, settings.freeze if chosen == TUNED else "all")
     results = evaluate(outputs, chosen, loaded, setup)
     summary.show(results)
     warn_of_chance(results[chosen])
@@ -301,21 +301,9 @@ def build_model(settings: Train, outputs: int) -> keras.Model:
         alpha=alpha,
     )
     model = heads.attach(backbone, outputs)
-    unfreeze(model, settings.freeze or "none")  # Raises now for an unknown block.
+    # Raises now for an unknown block.
+    freezing.unfreeze_above(model, settings.freeze or "none")
     return model
-
-
-def unfreeze(model: keras.Model, freeze: str | None) -> None:
-    """Freeze what `Train.freeze` names, and unfreeze all above it."""
-    if freeze == "all":
-        freezing.unfreeze_head(model)
-    elif freeze in (None, "none"):
-        freezing.unfreeze(model)
-    else:
-        names = freezing.blocks(model)
-        if freeze not in names:
-            raise errors.unknown("freeze", freeze, ["all", "none", *names])
-        freezing.unfreeze_blocks(model, len(names) - 1 - list(names).index(freeze))
 
 
 # %% Plan
@@ -348,7 +336,7 @@ def plan(
                 decisions.add(decision)
     if settings.epochs is not None:
         return settings
-    unfreeze(model, settings.freeze)
+    freezing.unfreeze_above(model, settings.freeze)
     setup = setup_of(settings, data, place)
     measured = speed.measure(model, data, setup, tuning(settings))
     others = (

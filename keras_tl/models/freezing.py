@@ -113,6 +113,28 @@ def unfreeze_blocks(
     _train_alone(model, layers[start:], batch_normalization)
 
 
+def unfreeze_above(model: keras.Model, name: str) -> None:
+    """Unfreeze all layers above a block, and freeze it and those below.
+
+    Args:
+        model: A model on a backbone, see `blocks`.
+        name: Name of the block; "all" leaves the head alone to train, "none" all
+            layers. BatchNormalization stays frozen.
+
+    Raises:
+        InputError: The model has no block of this name.
+    """
+    if name == "all":
+        unfreeze_head(model)
+    elif name == "none":
+        unfreeze(model)
+    else:
+        names = list(blocks(model))
+        if name not in names:
+            raise errors.unknown("freeze", name, ["all", "none", *names])
+        unfreeze_blocks(model, len(names) - 1 - names.index(name))
+
+
 def train_only(model: keras.Model, names: Collection[str]) -> None:
     """Unfreeze the named layers and freeze all others.
 

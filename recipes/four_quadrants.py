@@ -1,0 +1,216 @@
+"""Four quadrants: what to freeze, with few or many labels, similar or different.
+
+Workflow: two datasets, one similar to the photographs of ImageNet and one different,
+each with few and with many labels of a class. In each of the four the planner of
+`keras-tl train` measures how similar the images are, decides what stays frozen and how
+images are changed at random, and trains once; beside it everything that it could have
+decided is tried. All begin with the same linear probe, and validation selects the
+epoch. A study that was killed continues with `--resume`.
+What to learn from it: what the choice is worth in each quadrant, and what a plan made
+beforehand loses against trying everything and letting validation choose: its regret,
+at a part of the seconds. The planner's limits were set on these data and others: the
+regret on data that it has not seen may be larger.
+
+Source: the four quadrants of https://cs231n.github.io/transfer-learning/; Yosinski et
+al., "How transferable are features in deep neural networks?", 2014, arXiv:1411.1792.
+Data: the CIFAR-10 sample inside the package and scikit-learn's digits, or others by
+`--similar` and `--different`: folders, tables, or names of datasets.
+Expected:
+    Not measured yet.
+Run:
+    keras-tl run four_quadrants
+    keras-tl run four_quadrants --seeds 3 --different DATA
+"""
+
+# %%
+import functools
+import time
+from dataclasses import dataclass, replace
+
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
+import keras
+
+from keras_tl import config, errors
+from keras_tl.analysis import evaluation, figures, planner, probe, study
+from keras_tl.config import RunSettings
+from keras_tl.data import augment, datasets, splits
+from keras_tl.data.settings import AugmentSettings
+from keras_tl.models import backbones, freezing, heads
+from keras_tl.models.settings import BackboneSettings
+from keras_tl.training import phases, placement
+from keras_tl.training.settings import ChooseBy, TrainingSettings
+
+PLAN, PROBE = "plan", "linear probe"
+AUGMENT = ("none", "zoom", "zoom_and_flip")
+
+
+@dataclass(frozen=True)
+class Config(RunSettings, TrainingSettings, BackboneSettings):
+    """Four quadrants: what to freeze, with few or many labels, similar or different."""
+
+    similar: str = "cifar10_sample"  # Data like the photographs of ImageNet.
+    different: str = "digits"  # Data unlike them.
+    few: int = 10  # Labels of each class, where there are few.
+    many: int = 75  # Labels of each class, where there are many.
+    epochs: int = 10  # Epochs of fine-tuning.
+    learning_rate: float = 2e-4  # Adam's learning rate of fine-tuning.
+    choose_by: ChooseBy = "accuracy"  # Validation metric that selects the epoch.
+    seeds: int = 1  # Draws of the labels, with seeds one after the other.
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("few", "epochs", "seeds"):
+            errors.check_at_least(name, getattr(self, name), 1)
+        errors.check_at_least("many", self.many, self.few)
+        errors.check_above("learning_rate", self.learning_rate, 0)
+
+
+# %% [markdown]
+# ## Data and model
+# The same labels are drawn for all methods, and as many again, where there are, to
+# select by.
+
+
+# %%
+def build_data(settings: Config) -> dict[str, splits.Splits]:
+    data = {}
+    for kind in (settings.similar, settings.different):
+        data[kind] = datasets.load(kind).at_size(settings.image_size)
+        print(data[kind])
+    return data
+
+
+def build_model(settings: Config, num_classes: int) -> keras.Model:
+    return heads.attach(backbones.from_settings(settings), num_classes)
+
+
+def quadrants(settings: Config) -> dict[str, tuple[str, int]]:
+    """Return name -> data and labels of a class."""
+    return {
+        f"{amount}, {kind}": (getattr(settings, kind), getattr(settings, amount))
+        for kind in ("similar", "different")
+        for amount in ("few", "many")
+    }
+
+
+# %% [markdown]
+# ## What could be decided
+# The probe alone, or what is fine-tuned and how images are changed.
+
+
+# %%
+def alternatives(model: keras.Model) -> dict[str, tuple[str, str]]:
+    """Return the name of a method -> block up to which is frozen, and augmentation."""
+    methods = {PROBE: ("all", "none")}
+    points = planner.freeze_points(freezing.blocks(model))
+    for trains, freeze in points.items():
+        for change in AUGMENT:
+            name = trains if change == "none" else f"{trains}, {change}"
+            methods[name] = (freeze, change)
+    return methods
+
+
+def decide(settings: Config, model: keras.Model, data: splits.Splits):
+    """Plan as `keras-tl train` does, and print the reasons."""
+    measured = planner.measure_similarity(model, data, seed=settings.seed)
+    blocks = freezing.blocks(model)
+    decisions = planner.fine_tuning(data, blocks, measured, settings.epochs)
+    for decision in decisions:
+        print(decision)
+    values = {decision.name: decision.value for decision in decisions}
+    return values["freeze"], values["augment"]
+
+
+# %% [markdown]
+# ## A trial
+# All begin with the head of the linear probe; where no epoch of fine-tuning does better
+# on validation, it stays.
+
+
+# %%
+def start_at_probe(model: keras.Model, data: splits.Splits, setup) -> None:
+    freezing.unfreeze_head(model)
+    _, features = phases.precompute_frozen(model, data, setup, test=False)
+    linear = probe.linear(features.train, features.validation, data.task)
+    model.get_layer("logits").set_weights(linear.dense())
+
+
+def trial(settings, data, place, run, name, quadrant: str, method: str, seed: int):
+    keras.utils.set_random_seed(seed)
+    kind, labels = quadrants(settings)[quadrant]
+    data = splits.few(data[kind], labels, seed=seed)
+    with place.scope():
+        model = build_model(settings, len(data.class_names))
+    setup = phases.setup(settings, place, data, run, trial=name, seed=seed)
+    start_at_probe(model, data, setup)
+    if method == PLAN:
+        freeze, change = decide(replace(settings, seed=seed), model, data)
+    else:
+        freeze, change = alternatives(model)[method]
+    if freeze != "all":
+        freezing.unfreeze_above(model, freeze)
+        changes = augment.from_settings(AugmentSettings(augment=change))
+        epochs = settings.epochs
+        phase = phases.fine_tuning(epochs, settings.learning_rate, patience=epochs)
+        phases.fit(model, data, replace(setup, **changes), phase)
+    return {
+        "quadrant": quadrant,
+        "method": method,
+        "freeze": freeze,
+        "augment": change,
+        "seed": seed,
+        "validation": evaluation.accuracy(model, data.validation),
+        "accuracy": evaluation.accuracy(model, data.test),
+    }
+
+
+def plan(settings, data, place, run) -> dict:
+    """Name the trials: in each quadrant the plan, then all alternatives."""
+    model = build_model(settings, 2)
+    trials = {}
+    for seed in range(settings.seed, settings.seed + settings.seeds):
+        for quadrant in quadrants(settings):
+            for method in (PLAN, *alternatives(model)):
+                name = f"{quadrant}-{method}-seed-{seed}".replace(", ", "-")
+                name = name.replace(" ", "-")
+                one = functools.partial(trial, settings, data, place, run, name)
+                trials[name] = functools.partial(one, quadrant, method, seed)
+    return trials
+
+
+def show(rows, folder) -> None:
+    summaries = study.summarize(rows, ["quadrant", "method"])
+    study.show("Test accuracy in each quadrant", summaries)
+    regrets = study.regrets(rows, "quadrant", "method", PLAN)
+    study.show("The plan beside trying everything", regrets)
+    panels = {}
+    for row in summaries:
+        values = tuple(row[name] for name in ("mean", "low", "high"))
+        panels.setdefault(row["quadrant"], {})[row["method"]] = values
+    figure = figures.panels(panels, PLAN, "test accuracy")
+    figures.save(figure, folder / "four_quadrants.png")
+
+
+# %% [markdown]
+# ## Run
+
+
+# %%
+def main(settings: Config) -> dict:
+    started = time.perf_counter()
+    place, settings = placement.from_settings(settings)
+    data = build_data(settings)
+    for one in data.values():  # Raises now rather than in a trial.
+        splits.few(one, settings.many, seed=settings.seed)
+    first = data[settings.similar]
+    run = config.start_run("four_quadrants", settings, started, splits.describe(first))
+    print(place.describe(settings.batch_size, settings.learning_rate))
+    rows = study.run(run.folder, plan(settings, data, place, run))
+    show(rows, run.folder)
+    return study.save(run, rows=rows, by=["quadrant", "method"], base=PLAN)
+
+
+# %% tags=["script"]
+if __name__ == "__main__":
+    config.run(main, Config)
