@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import sys
 import time
@@ -13,6 +14,7 @@ from keras_tl.analysis import planner
 from keras_tl.commands import train
 from keras_tl.commands.settings import Train
 from keras_tl.data import assembly
+from keras_tl.data.splits import Split
 from keras_tl.deploy import artifact
 from keras_tl.training import phases
 
@@ -212,14 +214,24 @@ def test_epochs_fill_the_time_and_are_left_out_where_it_is_short():
     assert planner.epochs(1e6, 9.9, 0).value == planner.MOST_EPOCHS
 
 
-def test_rare_classes_are_named(colours):
-    assert planner.describe_balance(colours) is None
-    order = np.argsort(colours.train.labels)
-    few = colours.train.take(order[14:])
-    data = type(colours)(
-        few, colours.validation, colours.test, colours.class_names, "A toy set."
-    )
-    assert "--class-weights" in planner.describe_balance(data)
+@pytest.mark.parametrize("rare", [60, 10, 5])
+def test_rare_classes_are_named_with_what_helps(colours, rare, capsys, recwarn):
+    labels = np.repeat([0, 1, 2], [60, 60, rare])
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 8, 8, 3), "uint8")
+    data = dataclasses.replace(colours, train=Split(images, labels))
+    train.load(Train("data"), data, lambda count, side: 96, train.Decisions())
+    shown = capsys.readouterr().out + str([one.message for one in recwarn])
+    assert ("--class-weights" in shown) == (rare < 60)
+    assert (f"60 and {rare}" in shown) == (rare < 60)
+
+
+def test_rare_classes_that_are_weighted_need_no_note(colours, capsys):
+    labels = np.repeat([0, 1, 2], [60, 60, 10])
+    images = np.random.default_rng(0).integers(0, 256, (130, 8, 8, 3), "uint8")
+    data = dataclasses.replace(colours, train=Split(images, labels))
+    settings = Train("data", class_weights=True)
+    train.load(settings, data, lambda count, side: 96, train.Decisions())
+    assert "--class-weights" not in capsys.readouterr().out
 
 
 def test_settings_are_checked_before_anything_is_loaded():
