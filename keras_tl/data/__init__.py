@@ -21,6 +21,7 @@
   once.
 - `random_layers`: Keras's RandAugment, MixUp and CutMix, with the random numbers of the
   pipeline.
+- `choices`: Values that the settings of data take; nothing heavy is imported here.
 - `settings`: Settings of the data that recipes have in common; nothing heavy is
   imported here.
 """
