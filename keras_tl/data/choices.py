@@ -8,3 +8,6 @@ Resize = Literal["crop", "pad", "stretch"]
 Task = Literal["single-label", "multi-label", "regression"]
 # What to do where images are broken: stop with an error, or skip them.
 BadImages = Literal["error", "skip"]
+
+# Names of the datasets that need no download.
+SAMPLE_NAME, DIGITS_NAME = "cifar10_sample", "digits"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from keras_tl import errors
 from keras_tl.config import Settings
-from keras_tl.data.choices import BadImages
+from keras_tl.data.choices import SAMPLE_NAME, BadImages
 
 Augment = Literal[
     "none",
@@ -44,7 +44,7 @@ class FolderSettings(Settings):
 class DataSettings(FolderSettings):
     """Settings of a dataset; see `datasets.from_settings`."""
 
-    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a TFDS dataset.
+    dataset: str = SAMPLE_NAME  # cifar10_sample, digits, or a TFDS dataset.
 
 
 @dataclass(frozen=True)
