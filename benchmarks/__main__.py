@@ -44,25 +44,25 @@ def main() -> None:
             benchmark = known[name].BENCHMARKS[name]
             print(f"{name}: {benchmark.title}", flush=True)
             try:
-                found = harness.measure(
+                result = harness.measure(
                     known[name].__name__, name, benchmark, arguments.rounds
                 )
             except harness.MissingError:
                 # Said already: without ours there is nothing to compare.
                 continue
-            show(found)
+            show(result)
             if arguments.keep:
-                found |= {"rounds": arguments.rounds, **harness.machine()}
+                result |= {"rounds": arguments.rounds, **harness.machine()}
                 pages.RESULTS.mkdir(exist_ok=True)
-                found["backend"] = arguments.backend
-                files.write_json(pages.RESULTS / f"{name}{suffix}.json", found)
+                result["backend"] = arguments.backend
+                files.write_json(pages.RESULTS / f"{name}{suffix}.json", result)
         if arguments.keep:
             pages.write()
 
 
-def show(found: dict) -> None:
+def show(result: dict) -> None:
     """Print a benchmark as a table."""
-    head, rows = pages.table(found)
+    head, rows = pages.table(result)
     table = Table(*head)
     for row in rows:
         table.add_row(*row)

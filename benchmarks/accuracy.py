@@ -36,7 +36,6 @@ TARGETS = ("hymenoptera", "pacs_photo", "pacs_sketch", "cifar10_sample", "digits
 # Of TensorFlow Datasets, 60,000 images: only where it is asked for.
 LARGE = "cifar10"
 IMAGE_SIZE, BATCH = 160, 32
-NAME = "accuracy"
 
 
 def write_folder(target: str, real: Path, folder: Path) -> None:
@@ -230,10 +229,7 @@ def main() -> None:
     show(rows)
     if options.keep:
         record = {"date": datetime.date.today().isoformat(), "rows": rows}
-        place = pages.RESULTS / NAME
-        place.mkdir(parents=True, exist_ok=True)
-        files.write_json(place / f"{NAME}.json", record | harness.machine())
-        pages.write()
+        pages.keep("accuracy", record | harness.machine())
 
 
 def trial(state: Path, folder: Path, name: str, contender, case: dict) -> dict:

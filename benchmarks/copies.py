@@ -14,7 +14,6 @@ import time
 import numpy as np
 
 from benchmarks import harness, pages
-from keras_tl import files
 
 EPOCHS, SEEDS, COPIES = 20, (0, 1, 2), (1, 2, 4, 8)
 # The article's changes, as in recipes/vgg16_cifar10.py.
@@ -65,22 +64,20 @@ def main() -> None:
 
     data = datasets.load().at_size(96).map(splits.read_once)
     ways = {"none": None, **{f"{k} copies": k for k in COPIES}, "new every epoch": 0}
-    found = {name: [] for name in ways}
+    runs = {name: [] for name in ways}
     for seed in SEEDS:
         for name, copies in ways.items():
             accuracy, seconds = fit(data, seed, copies)
-            found[name].append({"seed": seed, "accuracy": accuracy, "seconds": seconds})
+            runs[name].append({"seed": seed, "accuracy": accuracy, "seconds": seconds})
             print(f"{name}, seed {seed}: {accuracy:.3f}, {seconds:.0f} s", flush=True)
-    for name, runs in found.items():
-        values = [run["accuracy"] for run in runs]
+    for name in ways:
+        values = [run["accuracy"] for run in runs[name]]
         print(
             f"{name:<16}{np.mean(values):.3f}  {min(values):.3f} to {max(values):.3f}"
         )
     if "--keep" in sys.argv:
-        about = {"epochs": EPOCHS, "ways": found, **harness.machine()}
-        (pages.RESULTS / "copies").mkdir(parents=True, exist_ok=True)
-        files.write_json(pages.RESULTS / "copies" / "copies.json", about)
-        pages.write()
+        about = {"epochs": EPOCHS, "ways": runs, **harness.machine()}
+        pages.keep("copies", about)
 
 
 if __name__ == "__main__":

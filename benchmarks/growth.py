@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import harness, pages
-from keras_tl import files
 
 COUNTS, ROUNDS, SIZE, BATCH = (1000, 5000, 20000, 50000), 3, 96, 64
 EPOCHS = 10
@@ -103,7 +102,7 @@ def main() -> None:
     if "--one" in sys.argv:
         print(json.dumps(one(int(sys.argv[-1]))))
         return
-    found = {str(count): [] for count in COUNTS}
+    rounds = {str(count): [] for count in COUNTS}
     for number in range(ROUNDS):
         for count in COUNTS:
             ended = subprocess.run(
@@ -113,13 +112,13 @@ def main() -> None:
                 text=True,
                 check=True,
             )
-            found[str(count)].append(json.loads(ended.stdout.splitlines()[-1]))
-            print(f"round {number + 1}, {count:,}: {found[str(count)][-1]}", flush=True)
+            rounds[str(count)].append(json.loads(ended.stdout.splitlines()[-1]))
+            print(
+                f"round {number + 1}, {count:,}: {rounds[str(count)][-1]}", flush=True
+            )
     if "--keep" in sys.argv:
-        (pages.RESULTS / "growth").mkdir(parents=True, exist_ok=True)
-        about = {"counts": found, **harness.machine()}
-        files.write_json(pages.RESULTS / "growth" / "growth.json", about)
-        pages.write()
+        about = {"counts": rounds, **harness.machine()}
+        pages.keep("growth", about)
 
 
 if __name__ == "__main__":

@@ -199,22 +199,22 @@ def measure(module: str, name: str, benchmark: Benchmark, rounds: int) -> dict:
         "at_most": benchmark.at_most,
         "ratio": benchmark.ratio,
         "missing": missing,
-        "cases": {case: _rates(found) for case, found in seen.items()},
+        "cases": {case: _rates(runs) for case, runs in seen.items()},
         "ratios": {
-            case: _ratios(seen[benchmark.ours], found)
-            for case, found in seen.items()
+            case: _ratios(seen[benchmark.ours], runs)
+            for case, runs in seen.items()
             if case != benchmark.ours
         },
     }
 
 
-def _rates(found):
+def _rates(runs):
     return {
-        "items_per_second": _spread([one["items"] / one["seconds"] for one in found]),
+        "items_per_second": _spread([one["items"] / one["seconds"] for one in runs]),
         "items_per_cpu_second": _spread(
-            [one["items"] / max(one["cpu_seconds"], 1e-9) for one in found]
+            [one["items"] / max(one["cpu_seconds"], 1e-9) for one in runs]
         ),
-        "peak_mib": max(one["peak_mib"] for one in found),
+        "peak_mib": max(one["peak_mib"] for one in runs),
     }
 
 

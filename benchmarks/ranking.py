@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import harness, pages
-from keras_tl import files
 
 SIZE, SEED, LIMITS = 96, 0, {"train": 400, "validation": 200, "test": 600}
 HEAD_EPOCHS, EPOCHS, QUARTER = 30, 4, 4
@@ -206,12 +205,10 @@ def main() -> None:
             print(f"{key}: {row['accuracy']:.3f}, {row['seconds']:.0f} s", flush=True)
         show(rows)
     if arguments.keep:
-        (pages.RESULTS / "ranking").mkdir(parents=True, exist_ok=True)
         about = {"size": SIZE, "limits": LIMITS, "seed": SEED, "trials": rows}
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         about |= {"summary": summary(rows), "date": today, **harness.machine()}
-        files.write_json(pages.RESULTS / "ranking" / "ranking.json", about)
-        pages.write()
+        pages.keep("ranking", about)
 
 
 if __name__ == "__main__":

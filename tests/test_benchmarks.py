@@ -37,11 +37,11 @@ def test_cases_run_side_by_side_and_ratios_are_formed_in_a_round(capsys):
         ours="keras-tl list",
         at_most={"keras-tl --help": 100},
     )
-    found = harness.measure("benchmarks.start_up", "start_up", small, rounds=2)
-    assert set(found["cases"]) == set(names)
-    (ratio,) = found["ratios"].values()
+    result = harness.measure("benchmarks.start_up", "start_up", small, rounds=2)
+    assert set(result["cases"]) == set(names)
+    (ratio,) = result["ratios"].values()
     assert 0 < ratio["wall"]["lowest"] <= ratio["wall"]["highest"]
-    head, rows = pages.table(found)
+    head, rows = pages.table(result)
     assert [row[0] for row in rows] == list(names)
     assert {len(row) for row in rows} == {len(head)}
     assert rows[0][4] == "at most 100"
@@ -80,10 +80,10 @@ def test_a_case_that_cannot_run_is_skipped_with_its_reason(monkeypatch):
     monkeypatch.setattr(harness, "Worker", Worker)
     cases = {"ours": None, "theirs": None, "guide": None}
     benchmark = harness.Benchmark("A title", "image", cases, "ours", {"guide": 2})
-    found = harness.measure("module", "name", benchmark, rounds=2)
-    assert found["missing"] == {"theirs": "needs another library"}
-    assert found["ratios"]["guide"]["wall"]["median"] == 1
-    assert pages.table(found)[1][-1][:2] == ["theirs", "skipped"]
+    result = harness.measure("module", "name", benchmark, rounds=2)
+    assert result["missing"] == {"theirs": "needs another library"}
+    assert result["ratios"]["guide"]["wall"]["median"] == 1
+    assert pages.table(result)[1][-1][:2] == ["theirs", "skipped"]
 
 
 def test_a_perfect_score_has_tau_one_and_no_regret():

@@ -333,18 +333,3 @@ def fine_tuning(
 # Training images of a class from which on more than the last blocks, and all of them,
 # are fine-tuned.
 FEW_EACH, MANY_EACH = 25, 150
-
-
-def describe_balance(splits: Splits) -> str | None:
-    """Return a sentence on classes that are rare, or `None`."""
-    if splits.task != "single-label":
-        return None
-    counts = np.bincount(splits.train.labels, minlength=len(splits.class_names))
-    rare, common = counts.argmin(), counts.argmax()
-    if counts[common] < 4 * counts[rare]:
-        return None
-    return (
-        f"Of {splits.class_names[rare]} there are {counts[rare]:,} training images, of "
-        f"{splits.class_names[common]} {counts[common]:,}: with --class-weights they "
-        "count alike."
-    )

@@ -20,8 +20,9 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from keras_tl import errors
+from keras_tl.data.choices import Task
 from keras_tl.data.sources import read_all
-from keras_tl.data.splits import Split, Task
+from keras_tl.data.splits import Split
 
 # Name -> setting that validation selects, its values, and how to build it.
 KINDS: dict[str, tuple[str, tuple, Callable]] = {

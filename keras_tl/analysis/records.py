@@ -8,7 +8,8 @@ import numpy as np
 
 from keras_tl import progress
 from keras_tl.data import assembly, duplicates, images
-from keras_tl.data.splits import Split, Splits, Task
+from keras_tl.data.choices import Task
+from keras_tl.data.splits import Split, Splits
 
 # Side of the pictures of examples in memory, and pixels from which on the likeness of
 # images means something: handwritten digits are alike without being copies.

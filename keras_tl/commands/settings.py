@@ -7,13 +7,11 @@ from typing import Literal
 
 from keras_tl import environment, errors, files
 from keras_tl.config import RunSettings, Settings
+from keras_tl.data.choices import BadImages, Resize, Task
 from keras_tl.data.settings import Augment
 from keras_tl.models import catalog
 from keras_tl.training.placement import Precision
 from keras_tl.training.settings import CacheSettings
-
-Resize = Literal["crop", "pad", "stretch"]
-Task = Literal["single-label", "multi-label", "regression"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class OwnDataSettings(Settings):
     # distorted.
     resize: Resize = "crop"
     # What to do where images are broken: stop with an error, or skip them.
-    bad_images: Literal["error", "skip"] = "error"
+    bad_images: BadImages = "error"
     # File with one path in each line, of images to leave out, as `check` writes it.
     leave_out: Path | None = None
     limit: int | None = None  # Keep at most this many images of each split.

@@ -197,9 +197,6 @@ def prepare_data(
         some = loaded.train.inputs.sizes(range(0, len(loaded.train), 1 + count // 100))
         choose(count, float(np.median([min(pair) for pair in some])))
     settings = replace(settings, image_size=chosen)
-    rare = planner.describe_balance(loaded)
-    if rare is not None and not settings.class_weights:
-        print(rare)
     sized = loaded.at_size(settings.image_size, settings.resize)
     if settings.backbone is None:
         settings = choose_backbone(settings, sized, decisions)
@@ -230,6 +227,10 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
     diagnosis = doctor.check(source, features=False, **options)
     for warning in diagnosis.named("warning"):
         errors.warn(f"{warning.message} {warning.remedy}")
+    weightable = diagnosis.records.task == "single-label" and not settings.class_weights
+    for note in diagnosis.named("note"):
+        if note.code == "class-imbalance" and weightable:
+            print(f"{note.message} {note.remedy}")
     wrong = diagnosis.named("error")
     loaded = diagnosis.splits
     if wrong and (settings.bad_images == "error" or diagnosis.content is None):

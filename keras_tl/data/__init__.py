@@ -3,6 +3,8 @@
 - `datasets`: Load data of any kind: folders, tables, arrays, the embedded sample, TFDS.
 - `folders`: A folder of image files as three splits.
 - `tables`: A table of image files and their labels as three splits.
+- `tfds_data`: A dataset of `tensorflow_datasets` as three splits.
+- `hugging_face`: A folder that Hugging Face's `datasets` has saved, as three splits.
 - `assembly`: Splits of image files, wherever their labels come from: checked, and
   drawn.
 - `drawing`: Draw the splits that are missing, in blocks that have to stay together.
@@ -21,6 +23,7 @@
   once.
 - `random_layers`: Keras's RandAugment, MixUp and CutMix, with the random numbers of the
   pipeline.
+- `choices`: Values that the settings of data take; nothing heavy is imported here.
 - `settings`: Settings of the data that recipes have in common; nothing heavy is
   imported here.
 """

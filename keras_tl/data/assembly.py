@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import psutil
 
 from keras_tl import errors, progress
 from keras_tl.data import drawing, duplicates, images
+from keras_tl.data.choices import BadImages, Resize, Task
 from keras_tl.data.sources import ImageFiles, Stored
-from keras_tl.data.splits import Split, Splits, Task
+from keras_tl.data.splits import Split, Splits
 
 NAMES = ("train", "validation", "test")
 
@@ -24,7 +24,6 @@ NAMES = ("train", "validation", "test")
 _RANK = {"train": 0, "validation": 1, "test": 2}
 
 Label = str | tuple[str, ...] | tuple[float, ...]
-BadImages = Literal["error", "skip"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Options:
     groups: str | None = None
     leave_out: Sequence[Path] = ()
     image_size: int | Callable[[int, float], int] | None = None
-    resize: images.Resize = "crop"
+    resize: Resize = "crop"
 
     def __post_init__(self):
         if self.bad_images not in ("error", "skip"):

@@ -1,11 +1,6 @@
 """Load data of any kind: folders, tables, arrays, the embedded sample, TFDS."""
 
-import contextlib
-import functools
 import json
-import logging
-import math
-import urllib.parse
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +8,22 @@ import numpy as np
 from PIL import Image
 
 from keras_tl import errors
-from keras_tl.data import assembly, folders, layout, tables, text
+from keras_tl.data import (
+    assembly,
+    drawing,
+    folders,
+    hugging_face,
+    layout,
+    tables,
+    text,
+    tfds_data,
+)
+from keras_tl.data.choices import DIGITS_NAME, SAMPLE_NAME
 from keras_tl.data.images import to_rgb
 from keras_tl.data.settings import DataSettings
-from keras_tl.data.sources import ImageFiles
-from keras_tl.data.splits import Split, Splits, copies, limit
+from keras_tl.data.splits import Split, Splits, limit
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "cifar10_sample"
-SAMPLE_NAME, DIGITS_NAME = "cifar10_sample", "digits"
 
 
 def load(
@@ -57,15 +60,15 @@ def load(
         splits = data
     elif isinstance(data, tuple | list):
         splits = from_arrays(data, seed=chosen.seed)
-    elif is_hugging_face(data):
-        splits = from_hugging_face(data, columns, seed=chosen.seed)
+    elif hugging_face.is_saved(data):
+        splits = hugging_face.load(data, columns, seed=chosen.seed)
     elif str(data) == SAMPLE_NAME:
         splits = sample()
     elif str(data) == DIGITS_NAME:
         splits = digits(seed=chosen.seed)
     else:
         try:
-            splits = from_tfds(str(data), seed=chosen.seed)
+            splits = tfds_data.load(str(data), seed=chosen.seed)
         except errors.InputError as error:
             raise errors.InputError(
                 f"No folder or table is called {str(data)!r}, and as a dataset: {error}"
@@ -92,7 +95,7 @@ def read(
     columns = columns or tables.Columns()
     if hasattr(data, "columns") and hasattr(data, "iloc"):
         return tables.read(data, columns, options)
-    if not isinstance(data, str | Path) or is_hugging_face(data):
+    if not isinstance(data, str | Path) or hugging_face.is_saved(data):
         return None
     path = Path(data)
     if path.is_dir():
@@ -254,7 +257,7 @@ def from_arrays(
         test = Split(images, _numbers("test", labels, classes))
     if class_names is None:
         class_names = [str(label) for label in classes]
-    return _three(given, test, class_names, validation, test_share, seed)
+    return drawing.complete(given, test, class_names, validation, test_share, seed)
 
 
 # Accepted names of the table of a split, without `.csv` or `.tsv`.
@@ -303,7 +306,7 @@ def from_tables(
         name: Split(texts, np.array([class_names.index(label) for label in labels]))
         for name, (texts, labels) in tables.items()
     }
-    splits = _three(
+    splits = drawing.complete(
         given["train"], given.get("test"), class_names, validation, 0.15, seed
     )
     test = f"test is {paths['test'].name}, " if paths["test"] else ""
@@ -317,57 +320,6 @@ def _tables(folder, names) -> list[Path]:
     """List the tables of some names, in the order of the names."""
     paths = [folder / f"{name}{end}" for name in names for end in text.DELIMITERS]
     return [path for path in paths if path.is_file()]
-
-
-def _three(given, test, class_names, validation, test_share, seed) -> Splits:
-    """Draw the splits that are missing from the examples that are given.
-
-    Copies of an example come into one split, and only one of them into a split that is
-    drawn: the others are left out.
-    """
-    numbers, *of_test = copies(given, *([] if test is None else [test]))
-    _warn_of_contradictions(numbers, given.labels)
-    rest, drawn = np.arange(len(given)), "validation"
-    if test is None:
-        rest, chosen = _draw(rest, given.labels, numbers, test_share, seed)
-        test, drawn = given.take(chosen), "validation and test"
-        before = len(given) - len(chosen)
-    else:
-        rest = _without_test(rest, numbers, *of_test)
-        before = len(rest)
-    rest, chosen = _draw(rest, given.labels, numbers, validation, seed)
-    origin = f"{drawn} drawn from the training examples, stratified, seed {seed}."
-    left_out = before - len(rest) - len(chosen)
-    if left_out:
-        origin += f" Left out: copies of drawn examples {left_out:,}."
-    return Splits(given.take(rest), given.take(chosen), test, class_names, origin)
-
-
-def _warn_of_contradictions(numbers, labels):
-    order = np.lexsort((labels, numbers))
-    same = numbers[order][1:] == numbers[order][:-1]
-    differ = same & (labels[order][1:] != labels[order][:-1])
-    if differ.any():
-        first, other = order[:-1][differ][0], order[1:][differ][0]
-        count = np.isin(numbers, numbers[order][1:][differ]).sum()
-        errors.warn(
-            f"{count:,} training examples equal another that has another label, such "
-            f"as those at index {min(first, other)} and {max(first, other)}: one label "
-            "of them is wrong. They are used as they are."
-        )
-
-
-def _without_test(indices, numbers, of_test):
-    """Leave out the training examples that are test examples too."""
-    both = np.isin(numbers[indices], of_test)
-    if both.all():
-        raise errors.InputError("All training examples are test examples as well.")
-    if both.any():
-        errors.warn(
-            f"{both.sum():,} training examples are test examples as well, the first at "
-            f"index {indices[both][0]}. They are left out of training."
-        )
-    return indices[~both]
 
 
 def _check_arrays(name, arrays):
@@ -406,206 +358,3 @@ def _listed(values) -> str:
     if len(texts) > 10:
         texts = [*texts[:8], "...", texts[-1]]
     return ", ".join(texts)
-
-
-def _draw(indices, labels, numbers, share, seed):
-    """Split `indices` in two, stratified: the remaining ones and the drawn ones.
-
-    `numbers` are those of `splits.copies`: one example of each is drawn, and the others
-    are in neither.
-    """
-    from sklearn.model_selection import train_test_split
-
-    _, first = np.unique(numbers[indices], return_index=True)
-    distinct = indices[np.sort(first)]
-    drawn = math.ceil(share * len(distinct))
-    classes, counts = np.unique(labels[distinct], return_counts=True)
-    if counts.min() < 2 or min(drawn, len(distinct) - drawn) < len(classes):
-        raise errors.InputError(
-            "There are too few examples to draw splits with every class in each: "
-            f"{len(distinct):,} different ones of {len(classes)} classes, "
-            f"{counts.min()} of the rarest, of which {drawn} are to be drawn. Give at "
-            "least 2 of each class, and more of all."
-        )
-    try:
-        _, chosen = train_test_split(
-            distinct, test_size=share, stratify=labels[distinct], random_state=seed
-        )
-    except ValueError as error:
-        raise errors.InputError(
-            f"The examples cannot be split with every class in each part: {error}"
-        ) from error
-    drawn = np.isin(numbers[indices], numbers[chosen])
-    return indices[~drawn], np.sort(chosen)
-
-
-def from_tfds(name: str, *, validation: float = 0.1, seed: int = 0) -> Splits:
-    """Load an image classification dataset from `tensorflow_datasets`.
-
-    The official test split is the test split (where there is none: the official
-    validation split, else a part drawn from train). Validation is drawn from train.
-
-    Args:
-        name: A name that `tfds.load` takes, such as "cifar10". Downloaded, the first
-            time, to where TFDS keeps its data.
-        validation: Part of the training examples drawn for validation, in (0, 1).
-        seed: Seed of the drawing.
-
-    Raises:
-        InputError: An unknown name, a download that failed, or a dataset that has no
-            images with single labels.
-    """
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(name)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        known = [
-            SAMPLE_NAME,
-            DIGITS_NAME,
-            *tfds.list_builders(with_community_datasets=False),
-        ]
-        raise errors.unknown("dataset", name, known) from error
-    features = builder.info.features or {}
-    if not {"image", "label"} <= set(features) or not builder.info.supervised_keys:
-        raise errors.expected(
-            "dataset", "have the features 'image' and 'label'", name, "See its page."
-        )
-    try:
-        with _impatient():
-            builder.download_and_prepare()
-    except Exception as error:  # Network, disk, manual downloads: TFDS names it.
-        raise errors.InputError(
-            f"The dataset {name!r} is not in {builder.data_dir} and could not be "
-            f"fetched: {errors.reason(error)}. The dataset {SAMPLE_NAME} needs no "
-            "download."
-        ) from error
-
-    # Images of different sizes stay encoded: decoded they would take the memory of the
-    # largest, before they are cut to one size.
-    varied = None in features["image"].shape
-    decoders = {"image": tfds.decode.SkipDecoding()} if varied else None
-
-    def read(split):
-        pairs = list(
-            tfds.as_numpy(
-                builder.as_dataset(split=split, decoders=decoders, as_supervised=True)
-            )
-        )
-        labels = np.array([label for _, label in pairs], "int32")
-        if varied:
-            return tuple(image for image, _ in pairs), labels
-        return to_rgb(np.stack([image for image, _ in pairs])), labels
-
-    official = next((s for s in ("test", "validation") if s in builder.info.splits), "")
-    splits = _three(
-        Split(*read("train")),
-        Split(*read(official)) if official else None,
-        features["label"].names,
-        validation,
-        0.15,
-        seed,
-    )
-    test = f"test is the official {official} split, " if official else ""
-    return replace(splits, origin=f"TFDS's {name}: {test}{splits.origin}")
-
-
-def is_hugging_face(data: object) -> bool:
-    """Return whether a folder is one that Hugging Face's `datasets` has saved."""
-    if not isinstance(data, str | Path):
-        return False
-    names = ("dataset_dict.json", "dataset_info.json")
-    return any(Path(data, name).is_file() for name in names)
-
-
-def from_hugging_face(
-    path: Path | str, columns: tables.Columns | None = None, *, seed: int = 0
-) -> Splits:
-    """Load a dataset of images that Hugging Face's `datasets` has saved to a folder.
-
-    Args:
-        path: Folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
-        columns: Names of the columns of images and labels, by default "image" and
-            "label".
-        seed: Seed of the drawing of splits that are missing.
-
-    Raises:
-        InputError: The extra `hf` is not installed, the columns are missing, or the
-            labels are no classes.
-    """
-    errors.check_installed("datasets", extra="hf")
-    import datasets
-
-    columns = columns or tables.Columns()
-    image, label = columns.image or "image", columns.label or "label"
-    stored = datasets.load_from_disk(str(path))
-    if not isinstance(stored, datasets.DatasetDict):
-        stored = {"train": stored}
-    by_split = {layout.split_of(name) or name: part for name, part in stored.items()}
-    features = next(iter(by_split.values())).features
-    for argument, name in (("image", image), ("label", label)):
-        if name not in features:
-            raise errors.expected(
-                f"{argument}_column",
-                f"be a column of {path}",
-                name,
-                f"Its columns are {', '.join(features)}.",
-            )
-    if "train" not in by_split:
-        raise errors.expected("data", "have a split called train", list(stored))
-    names = getattr(features[label], "names", None)
-    if names is None:
-        names = sorted({str(value) for value in by_split["train"][label]})
-
-    def split_of(part):
-        part = part.cast_column(image, datasets.Image(decode=False))
-        content = [
-            cell["bytes"] or Path(cell["path"]).read_bytes() for cell in part[image]
-        ]
-        labels = [
-            value if isinstance(value, int) else names.index(str(value))
-            for value in part[label]
-        ]
-        return Split(ImageFiles(tuple(content)), np.array(labels, "int32"))
-
-    official = next((s for s in ("test", "validation") if s in by_split), None)
-    splits = _three(
-        split_of(by_split["train"]),
-        split_of(by_split[official]) if official else None,
-        names,
-        0.15,
-        0.15,
-        seed,
-    )
-    test = f"test is its {official} split, " if official else ""
-    origin = f"Hugging Face dataset {Path(path).name}: {test}{splits.origin}"
-    return replace(splits, origin=origin)
-
-
-# Seconds in which the host of a dataset has to answer, and most times to ask again.
-PATIENCE, RETRIES = 10, 2
-
-
-@contextlib.contextmanager
-def _impatient():
-    """Have TFDS fail in seconds where there is no network: it tries for minutes."""
-    import requests
-    from tensorflow_datasets.core.download import downloader
-
-    get, retries = requests.Session.get, downloader.MAX_RETRIES
-    logger = logging.getLogger("urllib3")
-    level = logger.level
-    try:
-        downloader.MAX_RETRIES = RETRIES
-        requests.Session.get = functools.partialmethod(get, timeout=PATIENCE)
-        logger.setLevel(logging.ERROR)
-        yield
-    except requests.ConnectionError as error:
-        host = urllib.parse.urlsplit(error.request.url).netloc if error.request else "?"
-        raise OSError(
-            f"{host} cannot be reached; check the network, and HTTPS_PROXY behind a "
-            "proxy"
-        ) from error
-    finally:
-        downloader.MAX_RETRIES, requests.Session.get = retries, get
-        logger.setLevel(level)

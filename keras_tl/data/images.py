@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import imagehash
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_tl import errors
+from keras_tl.data.choices import Resize
 
 # Formats that are read. Pillow is held to them: some of its other readers start
 # programs (EPS runs Ghostscript), whatever the file is called.
@@ -63,7 +63,6 @@ RESIZE = {
     "pad": "padded with grey to a square, bilinear",
     "stretch": "stretched to a square, bilinear",
 }
-Resize = Literal["crop", "pad", "stretch"]
 # The middle of [0, 255], which most preprocessing maps near to zero.
 _GREY = (127, 127, 127)
 

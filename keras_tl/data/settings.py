@@ -6,6 +6,7 @@ from typing import Literal
 
 from keras_tl import errors
 from keras_tl.config import Settings
+from keras_tl.data.choices import SAMPLE_NAME, BadImages
 
 Augment = Literal[
     "none",
@@ -27,7 +28,7 @@ class FolderSettings(Settings):
     # Folder of your own images, or table of images and labels, in place of the dataset.
     data: Path | None = None
     # What to do where images are broken: stop with an error, or skip them.
-    bad_images: Literal["error", "skip"] = "error"
+    bad_images: BadImages = "error"
     limit: int | None = None  # Keep at most this many images of each split.
 
     def __post_init__(self):
@@ -43,7 +44,7 @@ class FolderSettings(Settings):
 class DataSettings(FolderSettings):
     """Settings of a dataset; see `datasets.from_settings`."""
 
-    dataset: str = "cifar10_sample"  # cifar10_sample, digits, or a TFDS dataset.
+    dataset: str = SAMPLE_NAME  # cifar10_sample, digits, or a TFDS dataset.
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_tl import errors, progress
 from keras_tl.data import images
-from keras_tl.data.images import Resize
+from keras_tl.data.choices import Resize
 
 # What `read` returns: one array, or one for each input of a model with several.
 Examples = np.ndarray | dict[str, np.ndarray]

@@ -5,18 +5,14 @@ import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import psutil
 
 from keras_tl import errors, progress
 from keras_tl.data import sources
-from keras_tl.data.images import Resize
+from keras_tl.data.choices import Resize, Task
 from keras_tl.data.sources import Examples, Source
-
-# What is learned, which `training.objectives` has the losses of.
-Task = Literal["single-label", "multi-label", "regression"]
 
 # Label of a training example whose class is not known.
 UNKNOWN = -1

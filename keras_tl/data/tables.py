@@ -15,7 +15,8 @@ import numpy as np
 from keras_tl import errors
 from keras_tl.data import assembly, images, layout
 from keras_tl.data.assembly import Content, Entry, Options
-from keras_tl.data.splits import Splits, Task
+from keras_tl.data.choices import Task
+from keras_tl.data.splits import Splits
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from scipy import special
 
 from keras_tl import environment, errors, files, progress
 from keras_tl.data import images, sources, text
-from keras_tl.data.images import Resize
+from keras_tl.data.choices import Resize
 from keras_tl.data.sources import Image, Source
 from keras_tl.deploy import compiled
 

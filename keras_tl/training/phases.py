@@ -5,7 +5,8 @@ layers that cannot change once, trains the others with fresh callbacks, and leav
 model with the weights of its best epoch.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -292,6 +293,28 @@ def prepare(
     training = _training(data, setup)
     trainer, _ = _compile(part, data, setup, phase, training.steps)
     return trainer, training
+
+
+@contextlib.contextmanager
+def rehearsal(
+    model: keras.Model, splits: Splits, setup: Setup, phase: Phase
+) -> Iterator[tuple[keras.Model, pipeline.Training]]:
+    """Yield what `prepare` returns, to train on; afterwards `model` is as it was.
+
+    Raises:
+        InputError: As `fit`.
+    """
+    # A model of its own over the same layers: the compiled state of `model`, its
+    # optimizer with it, is not touched.
+    with setup.placement.scope():
+        own = keras.Model(splitting.inputs(model), model.outputs[0], name=model.name)
+    trainer, training = prepare(own, splits, setup, phase)
+    values = [keras.ops.copy(variable) for variable in trainer.variables]
+    try:
+        yield trainer, training
+    finally:
+        for variable, value in zip(trainer.variables, values, strict=True):
+            variable.assign(value)
 
 
 def _training(splits, setup) -> pipeline.Training:

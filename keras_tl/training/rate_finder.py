@@ -10,7 +10,6 @@ import numpy as np
 
 from keras_tl import errors, progress
 from keras_tl.data.splits import Splits
-from keras_tl.models import splitting
 from keras_tl.training import phases, schedules
 
 # fastai's: share of the past in the smoothed loss, and how often the smallest smoothed
@@ -81,18 +80,9 @@ def find(
         raise errors.expected("lowest", f"be above 0 and below {highest:g}", lowest)
     errors.check_at_least("steps", steps, 20)
     tested = replace(phase, learning_rate=lowest, schedule=schedules.constant)
-    # A model of its own over the same layers: the compiled state of `model`, its
-    # optimizer with it, is not touched.
-    with setup.placement.scope():
-        probe = keras.Model(splitting.inputs(model), model.outputs[0], name=model.name)
-    trainer, training = phases.prepare(probe, splits, setup, tested)
-    start = [keras.ops.copy(variable) for variable in trainer.variables]
     rates = np.geomspace(lowest, highest, steps)
-    try:
+    with phases.rehearsal(model, splits, setup, tested) as (trainer, training):
         losses = _losses(trainer, training, rates)
-    finally:
-        for variable, value in zip(trainer.variables, start, strict=True):
-            variable.assign(value)
     rates = rates[: len(losses)]
     if len(losses) < 10:
         raise errors.InputError(

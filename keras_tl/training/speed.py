@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from keras_tl.data.splits import Splits
-from keras_tl.models import splitting
 from keras_tl.training import phases, schedules
 
 
@@ -74,15 +73,11 @@ def measure(
         validation=splits.validation.take(range(min(len(splits.validation), count))),
     )
     tested = replace(phase, epochs=1, schedule=schedules.constant)
-    # A model of its own over the same layers: the compiled state of `model` stays.
-    with setup.placement.scope():
-        probe = keras.Model(splitting.inputs(model), model.outputs[0], name=model.name)
-    trainer, training = phases.prepare(probe, few, replace(setup, state=None), tested)
-    saved = [keras.ops.copy(variable) for variable in trainer.variables]
-    dataset, set_epoch = training.epochs()
-    set_epoch(0)
-    started = time.perf_counter()
-    try:
+    setup = replace(setup, state=None)
+    with phases.rehearsal(model, few, setup, tested) as (trainer, training):
+        dataset, set_epoch = training.epochs()
+        set_epoch(0)
+        started = time.perf_counter()
         batches = itertools.cycle(list(itertools.islice(dataset, training.steps)))
         trainer.train_on_batch(*next(batches))
         x, y, weights = next(batches)
@@ -96,9 +91,6 @@ def measure(
         trained = time.perf_counter()
         trainer.test_on_batch(x, y, weights)
         evaluated = time.perf_counter()
-    finally:
-        for variable, value in zip(trainer.variables, saved, strict=True):
-            variable.assign(value)
     rows = steps * setup.batch_size
     return Speed(
         ready - started, (trained - ready) / rows, (evaluated - trained) / len(weights)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from keras_tl import cli, errors
+from keras_tl import errors
 from keras_tl.analysis import (
     doctor,
     doctor_page,
@@ -64,13 +63,15 @@ def first(folder, name, index=0):
     return sorted((folder / name).iterdir())[index]
 
 
-def codes(found, *severities):
+def codes(noticed, *severities):
     return {
-        one.code for one in found if one.severity in (severities or findings.SEVERITIES)
+        one.code
+        for one in noticed
+        if one.severity in (severities or findings.SEVERITIES)
     }
 
 
-def found_in(folder, **options):
+def findings_of(folder, **options):
     options = {"features": False, **options}
     return doctor.check(folder, **options).findings
 
@@ -269,13 +270,13 @@ def test_copies_are_an_error_where_they_change_what_is_measured(copies, severity
 )
 def test_a_planted_fault_is_found_by_its_code_and_nothing_else_is(folder, code, plant):
     plant(folder)
-    found = found_in(folder)
-    assert code in codes(found)
-    assert codes(found, "error", "warning") <= {code} | ALSO
+    noticed = findings_of(folder)
+    assert code in codes(noticed)
+    assert codes(noticed, "error", "warning") <= {code} | ALSO
 
 
 def test_clean_files_raise_nothing(folder):
-    assert not codes(found_in(folder))
+    assert not codes(findings_of(folder))
 
 
 @pytest.mark.parametrize("name", ["cifar10_sample", "digits"])
@@ -308,10 +309,12 @@ def test_wrong_labels_are_found_and_right_ones_are_left(photos):
     labels[wrong] = ~labels[wrong]
     data = datasets.from_arrays((np.stack(images), labels.astype(int)))
     diagnosis = doctor.check(data)
-    (found,) = [f for f in diagnosis.findings if f.code == "probable-label-error"]
-    assert found.severity == "warning"
+    (finding,) = [f for f in diagnosis.findings if f.code == "probable-label-error"]
+    assert finding.severity == "warning"
     changed = {image.tobytes() for image in np.stack(images)[wrong]}
-    suspected = [diagnosis.records.squares[index].tobytes() for index in found.pictures]
+    suspected = [
+        diagnosis.records.squares[index].tobytes() for index in finding.pictures
+    ]
     right = sum(one in changed for one in suspected)
     assert right >= 0.6 * len(wrong)
     assert right >= 0.8 * len(suspected)
@@ -324,8 +327,8 @@ def test_images_of_another_kind_are_unlike_all_others(photos):
     images = np.stack([*images, grid])
     data = datasets.from_arrays((images, np.array([*names, names[0]])))
     diagnosis = doctor.check(data)
-    (found,) = [f for f in diagnosis.findings if f.code == "unlike-all-others"][:1]
-    shown = diagnosis.records.squares[found.pictures[0]]
+    (finding,) = [f for f in diagnosis.findings if f.code == "unlike-all-others"][:1]
+    shown = diagnosis.records.squares[finding.pictures[0]]
     np.testing.assert_array_equal(shown, grid)
 
 
@@ -336,9 +339,9 @@ def test_train_and_test_of_another_kind_differ(photos):
     dark = (images[200:] // 3 + 20).astype("uint8")
     dark[..., 2] //= 2
     data = datasets.from_arrays((images[:200], labels[:200]), (dark, labels[200:]))
-    found = doctor.check(data).findings
-    assert "train-differs-from-test" in codes(found, "warning")
-    assert "train-differs-from-validation" not in codes(found)
+    noticed = doctor.check(data).findings
+    assert "train-differs-from-test" in codes(noticed, "warning")
+    assert "train-differs-from-validation" not in codes(noticed)
 
 
 def test_noise_is_estimated_as_it_was_made():
@@ -380,14 +383,14 @@ def test_everything_wrong_is_listed_at_once_and_no_file_is_changed(folder, tmp_p
 def test_without_the_files_of_the_fix_list_nothing_is_wrong(folder, tmp_path):
     for plant in (truncated, animated, copied, under_two_labels, blank, recoded):
         plant(folder)
-    found = found_in(folder)
-    assert findings.are_wrong(found)
+    noticed = findings_of(folder)
+    assert findings.are_wrong(noticed)
     with pytest.raises(errors.InputError):
         folders.from_folder(folder)
-    findings.write_fix_list(tmp_path / "fix.txt", found)
+    findings.write_fix_list(tmp_path / "fix.txt", noticed)
     lines = (tmp_path / "fix.txt").read_text().splitlines()
     left_out = tuple(map(Path, lines))
-    assert not codes(found_in(folder, leave_out=left_out), "error", "warning")
+    assert not codes(findings_of(folder, leave_out=left_out), "error", "warning")
     assert len(folders.from_folder(folder, leave_out=left_out).train)
 
 
@@ -422,9 +425,9 @@ def test_without_the_fix_list_each_image_is_left_once_per_split_and_label(rows):
         )
 
     rows = [(f"{index}.png", row) for index, row in enumerate(rows)]
-    found = split_checks.copies(records(rows))
+    noticed = split_checks.copies(records(rows))
     # Notes too: copies within a split are left out as well.
-    unwanted = {path.name for one in found for path in one.leave_out}
+    unwanted = {path.name for one in noticed for path in one.leave_out}
     rest = [row for row in rows if row[0] not in unwanted]
     assert not rest or not codes(split_checks.copies(records(rest)))
     for pixels in {row[0] for _, row in rows}:
@@ -438,47 +441,39 @@ def test_groups_that_are_named_are_no_leak(folder):
     pattern = r"(film\w)_|([^/]+)$"
     content = folders.read(folder, assembly.Options(groups=pattern))
     assert content.files
-    found = found_in(folder, groups=pattern)
-    assert not {code for code in codes(found) if "group" in code}
-
-
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["keras-tl", "check", *map(str, arguments)])
-    cli.main()
+    noticed = findings_of(folder, groups=pattern)
+    assert not {code for code in codes(noticed) if "group" in code}
 
 
 def test_the_command_ends_with_status_1_where_something_is_wrong(
-    folder, tmp_path, monkeypatch, capsys
+    folder, tmp_path, call, capsys
 ):
-    run(monkeypatch, folder, "--no-features")
+    assert call("check", folder, "--no-features") == 0
     assert "0 errors" in capsys.readouterr().out
     copied(folder)
     outputs = ["--page", tmp_path / "a.html", "--fix-list", tmp_path / "fix.txt"]
-    with pytest.raises(SystemExit, match="1"):
-        run(monkeypatch, folder, "--no-features", *outputs)
+    assert call("check", folder, "--no-features", *outputs) == 1
     text = capsys.readouterr().out
     assert "exact-copies-across-splits" in text
     assert "again.png" in (tmp_path / "a.html").read_text()
     assert "train/airplane" in (tmp_path / "fix.txt").read_text()
     # Nothing is overwritten.
-    with pytest.raises(SystemExit, match="2"):
-        run(monkeypatch, folder, "--no-features", *outputs)
+    assert call("check", folder, "--no-features", *outputs) == 2
     assert "exist" in capsys.readouterr().err
-    run(monkeypatch, folder, "--no-features", "--leave-out", tmp_path / "fix.txt")
+    left_out = ("--leave-out", tmp_path / "fix.txt")
+    assert call("check", folder, "--no-features", *left_out) == 0
 
 
-def test_json_is_all_that_is_printed(folder, monkeypatch, capsys):
+def test_json_is_all_that_is_printed(folder, call, capsys):
     copied(folder)
-    with pytest.raises(SystemExit, match="1"):
-        run(monkeypatch, folder, "--no-features", "--json")
-    (found,) = json.loads(capsys.readouterr().out)
-    assert found["code"] == "exact-copies-across-splits"
-    assert found["page"].endswith("#exact-copies-across-splits")
+    assert call("check", folder, "--no-features", "--json") == 1
+    (finding,) = json.loads(capsys.readouterr().out)
+    assert finding["code"] == "exact-copies-across-splits"
+    assert finding["page"].endswith("#exact-copies-across-splits")
 
 
-def test_data_that_cannot_be_read_end_with_status_2(tmp_path, monkeypatch, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        run(monkeypatch, tmp_path / "nowhere", "--no-features")
+def test_data_that_cannot_be_read_end_with_status_2(tmp_path, call, capsys):
+    assert call("check", tmp_path / "nowhere", "--no-features") == 2
     assert "nowhere" in capsys.readouterr().err
 
 
@@ -511,9 +506,8 @@ def test_a_finding_of_another_severity_is_refused():
 def test_each_code_has_a_section_in_the_documentation():
     page = (DOCS / "how_to/check_data.md").read_text()
     sections = set(re.findall(r"^### (.+)$", page, re.MULTILINE))
-    source = Path(doctor.__file__).parent
-    names = ["file", "split", "shortcut", "feature", "model", "pipeline", "script"]
-    text = "".join((source / f"{name}_checks.py").read_text() for name in names)
+    modules = sorted(Path(doctor.__file__).parent.glob("*_checks.py"))
+    text = "".join(module.read_text() for module in modules)
     written = set(re.findall(r'"([a-z0-9]+(?:-[a-z0-9]+)+)"', text))
     assert set(PLANTED) <= sections
     # Suffixes and prefixes of codes, and what is no code.

@@ -1,0 +1,13 @@
+"""Values that the settings of data take; nothing heavy is imported here."""
+
+from typing import Literal
+
+# How an image becomes a square: `images.RESIZE` describes each.
+Resize = Literal["crop", "pad", "stretch"]
+# What is learned, which `training.objectives` has the losses of.
+Task = Literal["single-label", "multi-label", "regression"]
+# What to do where images are broken: stop with an error, or skip them.
+BadImages = Literal["error", "skip"]
+
+# Names of the datasets that need no download.
+SAMPLE_NAME, DIGITS_NAME = "cifar10_sample", "digits"
