@@ -37,8 +37,6 @@ from keras_tl.training import objectives, phases, placement, speed, store
 RESERVE = 12.0
 # Part of the time that is planned for: machines are not as steady as a clock.
 PLANNED = 0.95
-# The backbone that travels with the package.
-EMBEDDED = "efficientnet_lite0"
 # Minutes from which on the backbones at hand are ranked, on how many images.
 RANKED, MOST_RANKED = 5.0, 400
 PROBE, FROZEN, TUNED = "linear probe", "frozen", "fine-tuned"
@@ -173,18 +171,15 @@ def prepare_data(
     settings: Train, data: object, end: float, decisions: Decisions
 ) -> tuple[Train, Splits]:
     """Load the data, and choose image size and backbone on the way."""
-    name, alpha = catalog.width(settings.backbone or EMBEDDED)
-    facts = catalog.find(name)
+    check_freeze(settings)
+    facts = catalog.find(catalog.width(settings.backbone or catalog.EMBEDDED)[0])
     chosen = settings.image_size
 
     def choose(count: int, side: float) -> int:
         nonlocal chosen
         if chosen is not None:
             return chosen
-        backbone = backbones.load(
-            name, weights=None, image_size=facts.native_size, alpha=alpha
-        )
-        forward = speed.forward(backbone) * (224 / facts.native_size) ** 2
+        forward = speed.forward(untrained(settings)) * (224 / facts.native_size) ** 2
         left = end - time.perf_counter() - RESERVE
         size = planner.image_size(count, side, facts.roomy_size, forward, left)
         decisions.add(size)
@@ -206,6 +201,24 @@ def prepare_data(
     if settings.backbone is None:
         settings = choose_backbone(settings, sized, decisions)
     return settings, sized
+
+
+def check_freeze(settings: Train) -> None:
+    """Raise `InputError` for an unknown block, where the backbone is known already."""
+    known = (
+        settings.backbone is not None
+        or settings.minutes < RANKED
+        or len(ranking.at_hand(settings.image_size)) == 1
+    )
+    if known and settings.freeze not in (None, "all", "none"):
+        unfreeze(untrained(settings), settings.freeze)
+
+
+def untrained(settings: Train) -> keras.Model:
+    """Load the backbone that is given, or the embedded one, with random weights."""
+    name, alpha = catalog.width(settings.backbone or catalog.EMBEDDED)
+    side = catalog.find(name).native_size
+    return backbones.load(name, weights=None, image_size=side, alpha=alpha)
 
 
 def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
@@ -243,7 +256,7 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
 def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Train:
     """Rank the backbones whose weights are on this machine, and choose the best."""
     candidates = ranking.at_hand(settings.image_size)
-    chosen, reason = EMBEDDED, "it is the only one on this machine"
+    chosen, reason = catalog.EMBEDDED, "it is the only one on this machine"
     if len(candidates) > 1 and data.task != "single-label":
         reason = "it travels with the package, and others are ranked for classes alone"
     elif len(candidates) > 1 and settings.minutes < RANKED:

@@ -9,7 +9,7 @@ from PIL import Image
 
 import keras_tl
 from keras_tl import cli, errors
-from keras_tl.analysis import planner
+from keras_tl.analysis import doctor, planner, ranking
 from keras_tl.commands import train
 from keras_tl.commands.settings import Train
 from keras_tl.data import assembly
@@ -176,6 +176,24 @@ def test_bad_input_ends_in_one_sentence_and_leaves_nothing(
     assert message in shown
     assert "Traceback" not in shown
     assert not (photos.parent / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"freeze": "blok3b"}, "Did you mean block3b"),
+        ({"freeze": "blok3", "backbone": "vgg16"}, "Did you mean block3"),
+        ({"image_size": 31}, "at least 32, the smallest efficientnet_lite0 takes"),
+        ({"image_size": 64, "backbone": "xception"}, "at least 71"),
+    ],
+)
+def test_block_and_size_are_refused_before_an_image_is_read(
+    settings, message, photos, monkeypatch
+):
+    monkeypatch.setattr(ranking, "at_hand", lambda size: ["the embedded one"])
+    monkeypatch.setattr(doctor, "check", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(errors.InputError, match=message):
+        train.train(Train(str(photos), **settings))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
