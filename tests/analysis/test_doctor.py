@@ -446,6 +446,8 @@ def test_the_command_ends_with_status_1_where_something_is_wrong(
         run(monkeypatch, folder, "--no-features", *outputs)
     text = capsys.readouterr().out
     assert "exact-copies-across-splits" in text
+    # A table of sentences is folded in a file as well.
+    assert max(map(len, text.partition(" checked: ")[0].splitlines())) <= 100
     assert "again.png" in (tmp_path / "a.html").read_text()
     assert "train/airplane" in (tmp_path / "fix.txt").read_text()
     # Nothing is overwritten.
