@@ -145,6 +145,7 @@ def named(name: str, image_size: int | None = None, **options) -> Candidate:
     Raises:
         InputError: An unknown name, or options that do not go together.
     """
+    errors.check_options(options, Candidate)
     if name.startswith(catalog.HUB):
         side = hub_backbones.size_of(name.removeprefix(catalog.HUB), image_size)
         return Candidate(name, image_size=side, **options)

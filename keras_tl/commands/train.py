@@ -49,6 +49,7 @@ def main(settings: Train) -> None:
 
 def in_python(data: object, **options: object) -> artifact.Artifact:
     """Train on data of any kind, and load the model; see `keras_tl.train`."""
+    errors.check_options(options, Train)
     named = isinstance(data, str | Path)
     name = str(data) if named else f"{type(data).__name__} in memory"
     folder = train(Train(name, **options), None if named else data)

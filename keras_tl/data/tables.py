@@ -156,6 +156,7 @@ def from_table(
         InputError: No table, a column that is missing or means nothing, an image that
             does not exist, or what `assembly.assemble` refuses.
     """
+    errors.check_options(options, from_table, Options)
     chosen = Options(**options)
     return assembly.assemble(read(table, columns or Columns(), chosen), chosen)
 

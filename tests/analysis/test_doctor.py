@@ -493,6 +493,11 @@ def test_several_labels_numbers_and_features_are_checked_too():
         }
 
 
+def test_a_misspelled_option_is_named_with_the_right_one():
+    with pytest.raises(errors.InputError, match="Did you mean features"):
+        doctor.check("digits", feature=False)
+
+
 def test_a_finding_of_another_severity_is_refused():
     with pytest.raises(errors.InputError, match="severity"):
         Finding("code", "serious", "", "")

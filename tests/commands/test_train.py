@@ -196,6 +196,11 @@ def test_block_and_size_are_refused_before_an_image_is_read(
         train.train(Train(str(photos), **settings))
 
 
+def test_a_misspelled_option_is_named_with_the_right_one(photos):
+    with pytest.raises(errors.InputError, match="='minuts'. Did you mean minutes?"):
+        keras_tl.train(str(photos), minuts=2)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_data_that_are_too_few_are_refused(count, tmp_path, monkeypatch, capsys):
     place = tmp_path / "photos" / "only"

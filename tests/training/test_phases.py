@@ -117,6 +117,11 @@ def test_fine_tuning_that_only_hurts_leaves_the_weights_at_the_start_and_says_so
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_misspelled_option_is_named_with_the_right_one():
+    with pytest.raises(errors.InputError, match="Did you mean optimizer"):
+        phases.fine_tuning(3, optimiser=keras.optimizers.SGD)
+
+
 def test_each_phase_trains_the_flags_as_they_are_then(classifier, colours, here):
     phases.fit(classifier, colours, here, phases.Phase(epochs=1))
     freezing.unfreeze_from(classifier, "block2")
