@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import sys
 import time
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 import keras_tl
-from keras_tl import cli, errors
+from keras_tl import cli, config, errors
 from keras_tl.analysis import doctor, planner, ranking
 from keras_tl.commands import train
 from keras_tl.commands.settings import Train
@@ -199,6 +200,27 @@ def test_block_and_size_are_refused_before_an_image_is_read(
 def test_a_misspelled_option_is_named_with_the_right_one(photos):
     with pytest.raises(errors.InputError, match="='minuts'. Did you mean minutes?"):
         keras_tl.train(str(photos), minuts=2)
+
+
+def test_resume_takes_the_data_of_the_run_and_refuses_others(
+    photos, tmp_path, monkeypatch, capsys
+):
+    settings = Train(str(photos), out=tmp_path / "run", epochs=3)
+    run = config.start_run("train", settings, 0.0, {}).folder
+    capsys.readouterr()
+    monkeypatch.chdir(photos.parent)
+    resumed = cli.settings_on_data("train", "photos", "--resume", str(run))
+    assert resumed == dataclasses.replace(settings, resume=run)
+    assert command(monkeypatch, "others", "--resume", run) == 2
+    assert capsys.readouterr().err == (
+        "keras-tl: error: `data` must be left out with `--resume`, or be that of the "
+        f"interrupted run, {photos}. Received: data='others'\n"
+    )
+    assert command(monkeypatch, "photos", "--resume", run, "--epochs", "4") == 2
+    assert "no other flag can be given" in capsys.readouterr().err
+    changed = dataclasses.replace(resumed, epochs=4, seed=1)
+    with pytest.raises(errors.InputError, match=r"other settings: seed, epochs\."):
+        config.start_run("train", changed, 0.0, {})
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
