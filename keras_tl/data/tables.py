@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Suffixes of tables that are read.
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+# Of these, files with a JSON object in each line.
+_LINES = SUFFIXES[3:]
 
 # Usual names of columns, in the order in which they are looked for.
 _USUAL = {
@@ -111,7 +113,7 @@ def load(path: Path | str) -> "pd.DataFrame":
     try:
         if suffix == ".parquet":
             return pd.read_parquet(path)
-        if suffix in (".jsonl", ".ndjson"):
+        if suffix in _LINES:
             return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
         separator = "\t" if suffix == ".tsv" else None
         return pd.read_csv(
@@ -130,9 +132,22 @@ def load(path: Path | str) -> "pd.DataFrame":
     except Exception as error:  # pandas raises nearly any type.
         if not path.stat().st_size:
             raise errors.InputError(f"The table {path} is empty.") from error
+        reason = _broken_line(path) if suffix in _LINES else None
         raise errors.InputError(
-            f"The table {path} cannot be read: {errors.reason(error)}."
+            f"The table {path} cannot be read: {reason or errors.reason(error)}."
         ) from error
+
+
+def _broken_line(path) -> str | None:
+    """Name the first line of a file of JSON lines that is no JSON."""
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                json.loads(line.rstrip() or "{}")
+            except json.JSONDecodeError as error:
+                where = f"line {number} is no JSON from column {error.colno} on"
+                return f"{where}: {error.msg}"
+    return None
 
 
 def from_table(

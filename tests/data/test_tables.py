@@ -260,6 +260,20 @@ def test_a_file_that_is_no_table_is_named(tmp_path):
         datasets.load(path)
 
 
+@pytest.mark.parametrize(
+    ("line", "column"), [('{"image": "a.png" "label": 1}', 19), ('{"image": "a.p', 11)]
+)
+def test_a_broken_line_of_json_is_named_by_its_number(line, column, tmp_path):
+    right = json.dumps({"image": "a.png", "label": 1})
+    path = tmp_path / "labels.jsonl"
+    path.write_text(f"{right}\n\n{line}\n{right}\n")
+    message = (
+        rf"labels\.jsonl cannot be read: line 3 is no JSON from column {column} on"
+    )
+    with pytest.raises(errors.InputError, match=message):
+        datasets.load(path)
+
+
 def test_a_dataset_of_hugging_face_is_loaded_from_its_folder(photos):
     datasets_of_hf = pytest.importorskip("datasets")
     folder, frame = photos
