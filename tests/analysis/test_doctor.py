@@ -430,6 +430,19 @@ def test_groups_that_are_named_are_no_leak(folder):
     assert not {code for code in codes(found) if "group" in code}
 
 
+@pytest.mark.parametrize("kind", ["exact", "near"])
+def test_the_fix_list_keeps_the_copy_of_the_last_split(kind, folder):
+    image = Image.open(first(folder, "train/airplane"))
+    for split, quality in (("val", 80), ("test", 70)):
+        name = "again.png" if kind == "exact" else "again.jpg"
+        image.save(folder / split / "airplane" / name, quality=quality)
+    found = found_in(folder)
+    assert codes(found, "error") == {f"{kind}-copies-across-splits"}
+    listed = {path.relative_to(folder) for path in findings.files_to_leave_out(found)}
+    earlier = [first(folder, "train/airplane"), next(folder.glob("val/*/again.*"))]
+    assert listed == {path.relative_to(folder) for path in earlier}
+
+
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["keras-tl", "check", *map(str, arguments)])
     cli.main()
