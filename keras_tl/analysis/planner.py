@@ -4,7 +4,7 @@ The rules follow the four quadrants of transfer learning: how many images there 
 how similar they are to those that the backbone has learned from; and the time there is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import keras
@@ -34,11 +34,14 @@ class Decision:
         name: Name of the setting.
         value: Its value.
         reason: The reason, as a sentence without a capital letter.
+        findings: What the check of the data has noticed: code, message and page of
+            the documentation.
     """
 
     name: str
     value: object
     reason: str
+    findings: Sequence[Mapping] = ()
 
     def __str__(self) -> str:
         return f"{self.name.replace('_', ' '):>15}  {self.value}: {self.reason}"

@@ -250,7 +250,12 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
     if wrong:
         loaded = doctor.without_errors(diagnosis)
     texts = [findings.counted(len(diagnosis.named(s)), s) for s in findings.SEVERITIES]
-    decisions.add(Decision("data", ", ".join(texts), "see keras-tl check"))
+    noticed = [
+        {"code": one.code, "message": one.message, "page": one.page}
+        for one in diagnosis.findings
+        if one.severity != "note"
+    ]
+    decisions.add(Decision("data", ", ".join(texts), "see keras-tl check", noticed))
     return splits.limit(loaded, settings.limit, seed=settings.seed)
 
 

@@ -140,6 +140,19 @@ def test_what_the_check_notices_is_refused_by_name(photos, monkeypatch, capsys):
     assert not (photos.parent / "runs").exists()
 
 
+def test_warnings_of_the_check_are_kept_for_the_report(photos):
+    for path in sorted((photos / "red").iterdir())[:16]:
+        path.unlink()
+    decisions = train.Decisions()
+    with pytest.warns(errors.InputWarning, match="fewer than 10 training examples"):
+        train.load(Train(str(photos)), None, lambda count, side: 64, decisions)
+    (decision,) = decisions.as_list()
+    (finding,) = decision["findings"]
+    assert finding["code"] == "small-class"
+    assert finding["message"].startswith("Of 1 class there are fewer than 10")
+    assert finding["page"].endswith("check_data.md#small-class")
+
+
 @pytest.mark.slow
 def test_arrays_are_trained_on_in_python(colours, tmp_path):
     inputs = colours.train.inputs.read(range(len(colours.train)))
