@@ -275,7 +275,7 @@ def parse(config: type, arguments: list[str], program: str | None = None):
     arguments, saved = _take(arguments, "--config")
     arguments, resumed = _take(arguments, "--resume")
     if resumed is not None:
-        _started_with(Path(resumed))
+        arguments = _without_own_data(arguments, _started_with(Path(resumed)))
         free = {flag for name in FREE for flag in (f"--{name}", f"--no-{name}")}
         others = [argument for argument in arguments if argument not in free]
         if others or saved is not None:
@@ -339,6 +339,21 @@ def _take(arguments, flag):
                 value = arguments[index + 1]
             return arguments[:index] + arguments[index + 1 + (not equals) :], value
     return arguments, None
+
+
+def _without_own_data(arguments, settings):
+    """Leave out the data of an interrupted run, which may be named once more."""
+    own = settings.get("data")
+    others, data = _take(arguments, "--data")
+    if data is None or own is None:
+        return arguments
+    if Path(data).resolve() != Path(own).resolve():
+        raise errors.expected(
+            "data",
+            f"be left out with `--resume`, or be that of the interrupted run, {own}",
+            data,
+        )
+    return others
 
 
 def to_arguments(config: type, saved: dict) -> list[str]:
@@ -442,8 +457,12 @@ def start_run(recipe: str, settings: RunSettings, started: float, data: dict) ->
         # A setting that is newer than the run has its default, and one that changes no
         # result can be another.
         same = {name: wanted[name] for name in FREE if name in wanted}
-        if {**wanted, **saved, **same, "out": str(folder)} != wanted:
-            raise errors.InputError(f"{folder} was started with other settings.")
+        before = {**wanted, **saved, **same, "out": str(folder)}
+        differ = [n for n in before if n not in wanted or before[n] != wanted[n]]
+        if differ:
+            raise errors.InputError(
+                f"{folder} was started with other settings: {', '.join(differ)}."
+            )
         _check_interrupted(folder)
         _check_data(folder, data)
     else:
@@ -501,7 +520,8 @@ def _check_data(folder, data):
     if all(before[name] == data[name] for name in ("sha256", "classes", "counts")):
         return
     changes = [
-        f"{name} had {count:,} examples and has {data['counts'].get(name, 0):,}"
+        f"{name} had {errors.counted(count, 'example')} and has "
+        f"{data['counts'].get(name, 0):,}"
         for name, count in before["counts"].items()
         if count != data["counts"].get(name)
     ]

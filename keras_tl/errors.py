@@ -2,10 +2,11 @@
 
 import difflib
 import importlib.util
+import inspect
 import math
 import numbers
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class InputError(ValueError):
@@ -63,6 +64,36 @@ Did you mean vgg16?
         names = f"one of {len(known):,} names"
         hint = hint or f"Some of them: {', '.join(known[:: len(known) // 10])}."
     return expected(argument, f"be {names}", received, hint)
+
+
+def check_options(options: Iterable[str], *takers: Callable) -> None:
+    """Raise `InputError` for a keyword that none of some functions and classes takes.
+
+    >>> check_options(["minimun"], side)
+    Traceback (most recent call last):
+        ...
+    keras_tl.errors.InputError: `option` must be one of: argument, minimum, value. \
+Received: option='minimun'. Did you mean minimum?
+    """
+    known = {
+        name
+        for taker in takers
+        for name, parameter in inspect.signature(taker).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    }
+    for name in options:
+        if name not in known:
+            raise unknown("option", name, known)
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """Count things in words.
+
+    >>> counted(1, "image"), counted(1200, "image"), counted(2, "copy", "copies")
+    ('1 image', '1,200 images', '2 copies')
+    """
+    name = singular if number == 1 else plural or f"{singular}s"
+    return f"{number:,} {name}"
 
 
 def reason(error: BaseException) -> str:

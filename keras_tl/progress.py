@@ -13,20 +13,23 @@ from rich.progress import track as draw
 # Seconds until the first line, and between two lines.
 FIRST, EVERY = 2, 15
 
-# Columns of a table in a file.
-_LONGEST = 500
+# Columns of a table in a file: the most, and those of a table of sentences.
+_LONGEST, SENTENCES = 500, 100
 
 Item = TypeVar("Item")
 
 
-def console() -> Console:
+def console(width: int = _LONGEST) -> Console:
     """Return a console for tables, on which names are printed as they are.
 
     A class can be called "[red]" or ":cat:", which rich would take for markup. Where
     there is no terminal, lines are as long as they are: rich would break them at 80.
+
+    Args:
+        width: Most columns of a table where there is no terminal.
     """
-    width = None if is_terminal() or "COLUMNS" in os.environ else _LONGEST
-    return Console(markup=False, emoji=False, highlight=False, width=width)
+    own = None if is_terminal() or "COLUMNS" in os.environ else width
+    return Console(markup=False, emoji=False, highlight=False, width=own)
 
 
 def is_terminal() -> bool:

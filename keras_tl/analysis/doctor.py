@@ -90,6 +90,7 @@ def check(
     >>> [finding.code for finding in diagnosis.findings]
     []
     """
+    errors.check_options(options, check, assembly.Options)
     chosen = assembly.Options(**{"image_size": IMAGE_SIZE, **options})
     chosen = replace(chosen, bad_images="skip")
     content = datasets.read(data, columns, chosen)

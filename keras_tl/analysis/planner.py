@@ -5,12 +5,13 @@ how similar they are to those that the backbone has learned from; and the time t
 """
 
 import bisect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import keras
 import numpy as np
 
+from keras_tl import errors
 from keras_tl.analysis import probe
 from keras_tl.data import splits as data_splits
 from keras_tl.data.sources import as_source
@@ -44,11 +45,14 @@ class Decision:
         name: Name of the setting.
         value: Its value.
         reason: The reason, as a sentence without a capital letter.
+        findings: What the check of the data has noticed: code, message and page of
+            the documentation.
     """
 
     name: str
     value: object
     reason: str
+    findings: Sequence[Mapping] = ()
 
     def __str__(self) -> str:
         return f"{self.name.replace('_', ' '):>15}  {self.value}: {self.reason}"
@@ -298,18 +302,17 @@ def fine_tuning(
             like = f"unlike those of ImageNet: {highest} tells them apart better"
         like += f" ({measured.last:.2f}"
         like += ")" if similar else f", {highest} {measured.curve[highest]:.2f})"
-    size = f"{each} training images a class"
+    size = f"{errors.counted(each, 'training image')} a class"
     if splits.task != "single-label":
-        size = f"{len(splits.train)} training images"
+        size = errors.counted(len(splits.train), "training image")
     if similar and each < FEW_EACH:
-        frozen, why = points["last blocks"], f"{size} are few, and {like}"
+        frozen, why = points["last blocks"], f"only {size}, and {like}"
     elif similar and each < MANY_EACH:
         frozen, why = points["upper half"], f"{size}, {like}"
     elif full_epochs < ENOUGH_EPOCHS:
         frozen = points["upper half"]
-        why = (
-            f"{size}, {like}; the whole backbone has time for {full_epochs:.0f} epochs"
-        )
+        most = errors.counted(round(full_epochs), "epoch")
+        why = f"{size}, {like}; the whole backbone has time for {most}"
     else:
         frozen, why = "none", f"{size}, {like}"
     flips = measured is not None and measured.survives_flips

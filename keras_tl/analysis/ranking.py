@@ -116,11 +116,14 @@ def at_hand(image_size: int | None = None) -> list[Candidate]:
     the names of the files there; nothing is downloaded.
 
     Args:
-        image_size: Side of the images, see `named`.
+        image_size: Side of the images, see `named`; backbones that do not take it are
+            left out.
     """
     folder = environment.keras_folder() / "models"
     listed = []
     for backbone in catalog.BACKBONES.values():
+        if image_size is not None and image_size < backbone.smallest_size:
+            continue
         for alpha in backbone.alphas or (None,):
             own = backbone.constructor is None
             if own or (folder / backbone.file_name(alpha)).is_file():
@@ -142,6 +145,7 @@ def named(name: str, image_size: int | None = None, **options) -> Candidate:
     Raises:
         InputError: An unknown name, or options that do not go together.
     """
+    errors.check_options(options, Candidate)
     if name.startswith(catalog.HUB):
         side = hub_backbones.size_of(name.removeprefix(catalog.HUB), image_size)
         return Candidate(name, image_size=side, **options)

@@ -85,6 +85,11 @@ def write(
             for name, kind, count, trains in layers.rows
         ],
         manifest=manifest,
+        noticed=[
+            finding
+            for decision in manifest.get("decisions", ())
+            for finding in decision.get("findings", ())
+        ],
         date=str(manifest["date"]).replace("T", " ").replace("+00:00", " UTC"),
     )
     files.write_text(path, text)

@@ -110,7 +110,7 @@ def _print(settings, noticed, count, listed) -> None:
                 f"{one.message}\n{shown}" if len(one.examples) > 3 else one.message
             )
             table.add_row(f"{one.severity}\n{one.code}", evidence, one.remedy)
-        progress.console().print(table)
+        progress.console(progress.SENTENCES).print(table)
     counts = ", ".join(
         findings.counted(number[severity], severity) for severity in findings.SEVERITIES
     )

@@ -97,15 +97,14 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
             errors.check_above("learning_rate", self.learning_rate, 0)
         if self.image_size is not None:
             errors.side("image_size", self.image_size)
-        if self.backbone is not None:
-            name, _ = catalog.width(self.backbone)
-            size = self.image_size or catalog.find(name).native_size
-            weights = "imagenet" if self.weights is None else self.weights
-            catalog.check(name, weights, size, self.preprocessing)
-        elif self.weights is not None or self.preprocessing is not None:
+        if self.backbone is None and (self.weights or self.preprocessing):
             raise errors.expected(
                 "backbone", "be given together with weights or preprocessing", None
             )
+        name, _ = catalog.width(self.backbone or catalog.EMBEDDED)
+        size = self.image_size or catalog.find(name).native_size
+        weights = "imagenet" if self.weights is None else self.weights
+        catalog.check(name, weights, size, self.preprocessing)
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,6 @@ RESERVE = 12.0
 LEARNING = 15.0
 # Part of the time that is planned for: machines are not as steady as a clock.
 PLANNED = 0.95
-# The backbone that travels with the package.
-EMBEDDED = "efficientnet_lite0"
 # Minutes from which on the backbones at hand are ranked, on how many images.
 RANKED, MOST_RANKED = 5.0, 400
 PROBE, FROZEN, TUNED = "linear probe", "frozen", "fine-tuned"
@@ -53,6 +51,7 @@ def main(settings: Train) -> None:
 
 def in_python(data: object, **options: object) -> artifact.Artifact:
     """Train on data of any kind, and load the model; see `keras_tl.train`."""
+    errors.check_options(options, Train)
     named = isinstance(data, str | Path)
     name = str(data) if named else f"{type(data).__name__} in memory"
     folder = train(Train(name, **options), None if named else data)
@@ -123,7 +122,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
         decisions=decisions.as_list(),
     )
     minutes = (time.perf_counter() - started) / 60
-    print(f"{minutes:.1f} of {settings.minutes:g} minutes.")
+    print(f"{minutes:.1f} minutes, of {settings.minutes:g}.")
     print("The same steps in a file to change: keras-tl copy quickstart my_recipe")
     return run.folder
 
@@ -175,7 +174,8 @@ def prepare_data(
     settings: Train, data: object, end: float, decisions: Decisions
 ) -> tuple[Train, Splits]:
     """Load the data, and choose image size, number and backbone on the way."""
-    backbone = settings.backbone or EMBEDDED
+    check_freeze(settings)
+    backbone = settings.backbone or catalog.EMBEDDED
     smallest = catalog.find(catalog.width(backbone)[0]).roomy_size
     chosen = settings.image_size
 
@@ -206,14 +206,28 @@ def prepare_data(
 
 
 def forward_of(name: str, image_size: int) -> float:
-    """Measure the seconds of one image through a backbone, whose weights may be absent.
+    """Measure the seconds of one image through a backbone, at its native size."""
+    backbone = untrained(name)
+    return speed.forward(backbone) * (image_size / backbone.input_shape[1]) ** 2
 
-    It is measured at the size that the backbone was trained on.
-    """
+
+def untrained(name: str) -> keras.Model:
+    """Load a backbone with random weights, at the size that it was trained on."""
     name, alpha = catalog.width(name)
-    native = catalog.find(name).native_size
-    backbone = backbones.load(name, weights=None, image_size=native, alpha=alpha)
-    return speed.forward(backbone) * (image_size / native) ** 2
+    side = catalog.find(name).native_size
+    return backbones.load(name, weights=None, image_size=side, alpha=alpha)
+
+
+def check_freeze(settings: Train) -> None:
+    """Raise `InputError` for an unknown block, where the backbone is known already."""
+    known = (
+        settings.backbone is not None
+        or settings.minutes < RANKED
+        or len(ranking.at_hand(settings.image_size)) == 1
+    )
+    if known and settings.freeze not in (None, "all", "none"):
+        backbone = untrained(settings.backbone or catalog.EMBEDDED)
+        freezing.unfreeze_above(backbone, settings.freeze)
 
 
 def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
@@ -248,7 +262,12 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
     if wrong:
         loaded = doctor.without_errors(diagnosis)
     texts = [findings.counted(len(diagnosis.named(s)), s) for s in findings.SEVERITIES]
-    decisions.add(Decision("data", ", ".join(texts), "see keras-tl check"))
+    noticed = [
+        {"code": one.code, "message": one.message, "page": one.page}
+        for one in diagnosis.findings
+        if one.severity != "note"
+    ]
+    decisions.add(Decision("data", ", ".join(texts), "see keras-tl check", noticed))
     return loaded
 
 
@@ -271,7 +290,7 @@ def choose_limit(
 def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Train:
     """Rank the backbones whose weights are on this machine, and choose the best."""
     candidates = ranking.at_hand(settings.image_size)
-    chosen, reason = EMBEDDED, "it is the only one on this machine"
+    chosen, reason = catalog.EMBEDDED, "it is the only one on this machine"
     if len(candidates) > 1 and data.task != "single-label":
         reason = "it travels with the package, and others are ranked for classes alone"
     elif len(candidates) > 1 and settings.minutes < RANKED:
@@ -349,7 +368,7 @@ def plan(
     decisions.add(decision)
     needed = others + decision.value * measured.epoch(data)
     total = (time.perf_counter() + needed - end) / 60 + PLANNED * settings.minutes
-    print(f"About {total:.1f} of {settings.minutes:g} minutes in all.", flush=True)
+    print(f"About {total:.1f} minutes in all, of {settings.minutes:g}.", flush=True)
     if total > 1.1 * settings.minutes:
         errors.warn("The minutes do not suffice for the least that can be done.")
     return replace(settings, epochs=decision.value)

@@ -52,6 +52,7 @@ def load(
     >>> load(count=100).test.labels.size
     100
     """
+    errors.check_options(options, load, assembly.Options)
     chosen = assembly.Options(**options)
     content = read(data, columns, chosen)
     if content is not None:

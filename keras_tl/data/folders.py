@@ -53,6 +53,7 @@ def from_folder(path: Path | str, **options) -> Splits:
         InputError: The folder is absent, empty, laid out otherwise, has too few images
             of a class, or files that cannot be used.
     """
+    errors.check_options(options, Options)
     chosen = Options(**options)
     return assembly.assemble(read(path, chosen), chosen)
 

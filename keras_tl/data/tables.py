@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Suffixes of tables that are read.
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+# Of these, files with a JSON object in each line.
+_LINES = SUFFIXES[3:]
 
 # Usual names of columns, in the order in which they are looked for.
 _USUAL = {
@@ -112,7 +114,7 @@ def load(path: Path | str) -> "pd.DataFrame":
     try:
         if suffix == ".parquet":
             return pd.read_parquet(path)
-        if suffix in (".jsonl", ".ndjson"):
+        if suffix in _LINES:
             return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
         separator = "\t" if suffix == ".tsv" else None
         return pd.read_csv(
@@ -131,9 +133,22 @@ def load(path: Path | str) -> "pd.DataFrame":
     except Exception as error:  # pandas raises nearly any type.
         if not path.stat().st_size:
             raise errors.InputError(f"The table {path} is empty.") from error
+        reason = _broken_line(path) if suffix in _LINES else None
         raise errors.InputError(
-            f"The table {path} cannot be read: {errors.reason(error)}."
+            f"The table {path} cannot be read: {reason or errors.reason(error)}."
         ) from error
+
+
+def _broken_line(path) -> str | None:
+    """Name the first line of a file of JSON lines that is no JSON."""
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                json.loads(line.rstrip() or "{}")
+            except json.JSONDecodeError as error:
+                where = f"line {number} is no JSON from column {error.colno} on"
+                return f"{where}: {error.msg}"
+    return None
 
 
 def from_table(
@@ -157,6 +172,7 @@ def from_table(
         InputError: No table, a column that is missing or means nothing, an image that
             does not exist, or what `assembly.assemble` refuses.
     """
+    errors.check_options(options, from_table, Options)
     chosen = Options(**options)
     return assembly.assemble(read(table, columns or Columns(), chosen), chosen)
 
@@ -199,9 +215,8 @@ def read(
     missing = [path for path in paths if not path.is_file()]
     if missing and len(missing) == len(paths):
         raise errors.InputError(
-            f"None of the {len(paths):,} images that {name} names in the column "
-            f"{image!r} exists, such as {missing[0]}. Paths are relative to the table, "
-            "or to --images."
+            f"No image that {name} names in the column {image!r} exists, such as "
+            f"{missing[0]}. Paths are relative to the table, or to --images."
         )
     bad = [(path, "does not exist, and the table names it") for path in missing]
     repeated = _repeated(paths, values)
@@ -333,8 +348,8 @@ def _labels(rows, columns, task, name) -> tuple[str, list]:
     if empty:
         raise errors.InputError(
             f"Every row must have a label. {name} has none in the column "
-            f"{columns[0]!r} of {len(empty):,} rows, the first being row "
-            f"{empty[0] + 1} below the names of the columns."
+            f"{columns[0]!r} of {errors.counted(len(empty), 'row')}, the first being "
+            f"row {empty[0] + 1} below the names of the columns."
         )
     kinds = {type(cell).__name__ for cell in cells}
     if len(kinds) > 1:

@@ -310,6 +310,8 @@ _FAMILIES = [
 ]
 BACKBONES = {backbone.name: backbone for family in _FAMILIES for backbone in family}
 
+# The backbone that travels with the package.
+EMBEDDED = "efficientnet_lite0"
 # Prefix of the names of KerasHub's presets, see `hub_backbones`.
 HUB = "hub:"
 # Blocks of the encoders that `models.text_backbones` and `models.hub_backbones` load.

@@ -122,6 +122,7 @@ def setup(
     Raises:
         InputError: A value out of range.
     """
+    errors.check_options(options, setup, Setup)
     weights = None
     if settings.class_weights:
         weights = class_weights(splits.train.labels, len(splits.class_names))
@@ -204,6 +205,7 @@ def fine_tuning(
     >>> fine_tuning(3).keep_start
     True
     """
+    errors.check_options(options, Phase)
     return Phase(
         epochs,
         learning_rate,

@@ -273,6 +273,8 @@ def test_a_planted_fault_is_found_by_its_code_and_nothing_else_is(folder, code, 
     noticed = findings_of(folder)
     assert code in codes(noticed)
     assert codes(noticed, "error", "warning") <= {code} | ALSO
+    for one in noticed:
+        assert not re.search(r"\b1 [a-z]+[^s]s\b|\b1 [a-z]+ (are|have)\b", one.message)
 
 
 def test_clean_files_raise_nothing(folder):
@@ -445,6 +447,20 @@ def test_groups_that_are_named_are_no_leak(folder):
     assert not {code for code in codes(noticed) if "group" in code}
 
 
+@pytest.mark.parametrize("kind", ["exact", "near"])
+def test_the_fix_list_keeps_the_copy_of_the_last_split(kind, folder):
+    image = Image.open(first(folder, "train/airplane"))
+    for split, quality in (("val", 80), ("test", 70)):
+        name = "again.png" if kind == "exact" else "again.jpg"
+        image.save(folder / split / "airplane" / name, quality=quality)
+    noticed = findings_of(folder)
+    assert codes(noticed, "error") == {f"{kind}-copies-across-splits"}
+    left_out = findings.files_to_leave_out(noticed)
+    listed = {path.relative_to(folder) for path in left_out}
+    earlier = [first(folder, "train/airplane"), next(folder.glob("val/*/again.*"))]
+    assert listed == {path.relative_to(folder) for path in earlier}
+
+
 def test_the_command_ends_with_status_1_where_something_is_wrong(
     folder, tmp_path, call, capsys
 ):
@@ -455,6 +471,8 @@ def test_the_command_ends_with_status_1_where_something_is_wrong(
     assert call("check", folder, "--no-features", *outputs) == 1
     text = capsys.readouterr().out
     assert "exact-copies-across-splits" in text
+    # A table of sentences is folded in a file as well.
+    assert max(map(len, text.partition(" checked: ")[0].splitlines())) <= 100
     assert "again.png" in (tmp_path / "a.html").read_text()
     assert "train/airplane" in (tmp_path / "fix.txt").read_text()
     # Nothing is overwritten.
@@ -496,6 +514,11 @@ def test_several_labels_numbers_and_features_are_checked_too():
         assert codes(doctor.check_splits(data), "error") == {
             "exact-copies-across-splits"
         }
+
+
+def test_a_misspelled_option_is_named_with_the_right_one():
+    with pytest.raises(errors.InputError, match="Did you mean features"):
+        doctor.check("digits", feature=False)
 
 
 def test_a_finding_of_another_severity_is_refused():

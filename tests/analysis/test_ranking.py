@@ -72,6 +72,13 @@ def test_candidates_at_hand_are_known_by_the_names_of_files(keras_folder):
     assert by_name["inception_v3"].image_size == 139
     assert by_name["inception_v3"].imagenet_accuracy == 0.779
     assert ranking.named("inception_v3", 100).image_size == 100
+    # It takes no smaller images than 75 pixels, the others do.
+    assert [one.name for one in ranking.at_hand(64)] == list(by_name)[:2]
+
+
+def test_a_misspelled_option_is_named_with_the_right_one():
+    with pytest.raises(errors.InputError, match="Did you mean alpha"):
+        ranking.named("mobilenet", alfa=0.25)
 
 
 def test_the_features_of_a_ranking_serve_the_training(

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
-from keras_tl.analysis import evaluation, report
+from keras_tl.analysis import evaluation, findings, report
+from keras_tl.analysis.findings import Finding
+from keras_tl.analysis.planner import Decision
 from keras_tl.data.splits import Split, Splits
 from keras_tl.models.freezing import Report
 
@@ -13,7 +15,7 @@ HOSTILE = '<script>alert("1")</script> & co'
 VOID = {"meta", "img", "br"}
 
 
-def made(path, *, right=0.5, classes=3, count=60):
+def made(path, *, right=0.5, classes=3, count=60, **manifest):
     """Write a report of made-up answers; give its text and the evaluation."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % classes
@@ -47,6 +49,7 @@ def made(path, *, right=0.5, classes=3, count=60):
             "versions": {"keras": "3"},
             "data": {"sha256": "0" * 64},
             "model_sha256": "1" * 64,
+            **manifest,
         },
     )
     return path.read_text(), own
@@ -85,6 +88,18 @@ def test_what_users_write_is_text_not_markup(tmp_path):
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "&#39;a &amp; b.json&#39;" in text
+
+
+def test_warnings_of_the_check_are_listed_with_their_pages(tmp_path):
+    finding = Finding("small-class", "warning", f"Few of {HOSTILE}.", "More.")
+    noticed = [{"code": finding.code, "message": finding.message, "page": finding.page}]
+    decision = Decision("data", "0 errors, 1 warning, 0 notes", "see check", noticed)
+    text, _ = made(tmp_path / "report.html", decisions=[decision.as_dict()])
+    _, _, table = text.partition("<h2>Check of the data</h2>")
+    for cell in (finding.code, "Few of &lt;script&gt;", f"{findings.PAGE}#small-class"):
+        assert cell in table.partition("</table>")[0]
+    without, _ = made(tmp_path / "without.html", decisions=[])
+    assert "Check of the data" not in without
 
 
 def test_numbers_are_those_of_the_evaluation(tmp_path):

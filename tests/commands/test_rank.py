@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_tl import errors
+from keras_tl import errors, progress
 from keras_tl.analysis import ranking
 from keras_tl.commands import rank
 from keras_tl.commands.settings import Rank
@@ -44,6 +44,10 @@ def test_it_ranks_prints_and_writes(empty_keras, weights, call, tmp_path, capsys
     assert status == 0
     assert "efficientnet_lite0 has the highest expected accuracy" in shown
     assert "Too few ImageNet accuracies" in shown
+    title, _, caption = shown.partition("Expected accuracy on frozen features")
+    # A file is no wider than the names in the table need.
+    assert max(map(len, title.splitlines()[-8:])) <= 80
+    assert "--out FOLDER writes all scores" in " ".join(caption.split())
     assert (
         "To train it: keras-tl train cifar10_sample "
         "--backbone efficientnet_lite0 --image-size 32\n"
@@ -95,6 +99,21 @@ def test_what_is_named_replaces_what_is_at_hand(empty_keras, weights):
     ]
     given = rank.chosen(Rank(data="digits", weights=(f"mobilenet:torch={weights}",)))
     assert given[-1].preprocessing == "torch"
+
+
+def test_the_table_fits_into_80_columns(monkeypatch, capsys):
+    names = {"inception_resnet_v2": 0.803, "hub:vit_base_patch16_224_imagenet": None}
+    numbers = {"low": 0.95, "high": 1.0, "megabytes": 1343.2, "seconds": 3600.5}
+    rows = [
+        row(name, 1, 1.0, 10, imagenet_accuracy=accuracy, **numbers)
+        for name, accuracy in names.items()
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    progress.console().print(rank.table(rows, "logistic"))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for cell in ("inception_resnet_v2", "100.0", "95.0 to 100.0", "80.3 (10)", "1,343"):
+        assert any(f" {cell} " in line for line in lines), cell
 
 
 def row(name, rank, accuracy, imagenet, **others):

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import keras_tl
-from keras_tl import errors
-from keras_tl.analysis import planner
+from keras_tl import cli, config, errors
+from keras_tl.analysis import doctor, planner, ranking
 from keras_tl.commands import train
 from keras_tl.commands.settings import Train
 from keras_tl.data import assembly
@@ -131,6 +131,19 @@ def test_what_the_check_notices_is_refused_by_name(photos, call, monkeypatch, ca
     assert not (photos.parent / "runs").exists()
 
 
+def test_warnings_of_the_check_are_kept_for_the_report(photos):
+    for path in sorted((photos / "red").iterdir())[:16]:
+        path.unlink()
+    decisions = train.Decisions()
+    with pytest.warns(errors.InputWarning, match="fewer than 10 training examples"):
+        train.load(Train(str(photos)), None, lambda count, side: 64, decisions)
+    (decision,) = decisions.as_list()
+    (finding,) = decision["findings"]
+    assert finding["code"] == "small-class"
+    assert finding["message"].startswith("Of 1 class there are fewer than 10")
+    assert finding["page"].endswith("check_data.md#small-class")
+
+
 @pytest.mark.slow
 def test_arrays_are_trained_on_in_python(colours, tmp_path):
     inputs = colours.train.inputs.read(range(len(colours.train)))
@@ -168,6 +181,50 @@ def test_bad_input_ends_in_one_sentence_and_leaves_nothing(
     assert message in shown
     assert "Traceback" not in shown
     assert not (photos.parent / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"freeze": "blok3b"}, "Did you mean block3b"),
+        ({"freeze": "blok3", "backbone": "vgg16"}, "Did you mean block3"),
+        ({"image_size": 31}, "at least 32, the smallest efficientnet_lite0 takes"),
+        ({"image_size": 64, "backbone": "xception"}, "at least 71"),
+    ],
+)
+def test_block_and_size_are_refused_before_an_image_is_read(
+    settings, message, photos, monkeypatch
+):
+    monkeypatch.setattr(ranking, "at_hand", lambda size: ["the embedded one"])
+    monkeypatch.setattr(doctor, "check", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(errors.InputError, match=message):
+        train.train(Train(str(photos), **settings))
+
+
+def test_a_misspelled_option_is_named_with_the_right_one(photos):
+    with pytest.raises(errors.InputError, match="='minuts'. Did you mean minutes?"):
+        keras_tl.train(str(photos), minuts=2)
+
+
+def test_resume_takes_the_data_of_the_run_and_refuses_others(
+    photos, tmp_path, call, monkeypatch, capsys
+):
+    settings = Train(str(photos), out=tmp_path / "run", epochs=3)
+    run = config.start_run("train", settings, 0.0, {}).folder
+    capsys.readouterr()
+    monkeypatch.chdir(photos.parent)
+    resumed = cli.settings_on_data("train", "photos", "--resume", str(run))
+    assert resumed == dataclasses.replace(settings, resume=run)
+    assert call("train", "others", "--resume", run) == 2
+    assert capsys.readouterr().err == (
+        "keras-tl: error: `data` must be left out with `--resume`, or be that of the "
+        f"interrupted run, {photos}. Received: data='others'\n"
+    )
+    assert call("train", "photos", "--resume", run, "--epochs", "4") == 2
+    assert "no other flag can be given" in capsys.readouterr().err
+    changed = dataclasses.replace(resumed, epochs=4, seed=1)
+    with pytest.raises(errors.InputError, match=r"other settings: seed, epochs\."):
+        config.start_run("train", changed, 0.0, {})
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_tl import errors
-from keras_tl.data import datasets
+from keras_tl.data import datasets, folders, tables
 
 
 def test_sample_is_balanced_and_its_splits_share_nothing():
@@ -72,6 +72,20 @@ def test_splits_of_arrays_are_stratified_and_share_nothing(
         assert set(split.labels) == set(range(classes))
         found = np.bincount(split.labels)
         assert found.max() - found.min() <= 1
+
+
+@pytest.mark.parametrize(
+    ("option", "right", "read"),
+    [
+        ("colums", "columns", datasets.load),
+        ("imagesize", "image_size", datasets.load),
+        ("leaveout", "leave_out", folders.from_folder),
+        ("bad_image", "bad_images", tables.from_table),
+    ],
+)
+def test_a_misspelled_option_is_named_with_the_right_one(option, right, read):
+    with pytest.raises(errors.InputError, match=rf"'{option}'\. Did you mean {right}"):
+        read("absent", **{option: None})
 
 
 def test_the_same_seed_gives_the_same_splits():

@@ -199,7 +199,11 @@ BAD = {
     "no label": (None, {"label": ["cat", ""] * 20}, "must have a label.*20 rows"),
     "splits": (None, {"split": ["train", "other"] * 20}, "column of splits.*other"),
     "numbers": (Columns(task="regression"), {}, "must hold numbers.*row 1"),
-    "no images": (None, {"image": [f"{n}.png" for n in range(40)]}, "None of the 40"),
+    "no images": (
+        None,
+        {"image": [f"{n}.png" for n in range(40)]},
+        "No image that Table a.csv",
+    ),
     "groups": (None, {}, "regular expression"),
     "mixed": (None, {"extra": range(40), "label2": 1}, None),
 }
@@ -249,6 +253,21 @@ def test_an_image_with_two_labels_is_named(photos):
         tables.from_table(write(frame, folder / "a.csv"))
 
 
+def test_counts_agree_in_number_with_what_is_counted(photos):
+    folder, frame = photos
+    with pytest.raises(errors.InputError, match="'label' of 1 row, the first"):
+        tables.from_table(
+            write(frame.assign(label=["", *frame.label[1:]]), folder / "a.csv")
+        )
+    (folder / "images" / "03.png").write_bytes(b"")
+    with pytest.raises(errors.InputError, match="^1 image or folder in "):
+        tables.from_table(write(frame, folder / "b.csv"))
+    (folder / "images" / "03.png").unlink()
+    frame = frame.drop(3).assign(label=np.linspace(0.5, 9.7, 39))
+    data = tables.from_table(write(frame, folder / "c.csv"))
+    assert "39 images with 1 number each to be predicted" in str(data)
+
+
 def test_a_file_that_is_no_table_is_named(tmp_path):
     path = tmp_path / "labels.xlsx"
     path.write_text("x")
@@ -257,6 +276,20 @@ def test_a_file_that_is_no_table_is_named(tmp_path):
     path = tmp_path / "labels.jsonl"
     path.write_text("{not json\n" + json.dumps({"a": 1}))
     with pytest.raises(errors.InputError, match="cannot be read"):
+        datasets.load(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "column"), [('{"image": "a.png" "label": 1}', 19), ('{"image": "a.p', 11)]
+)
+def test_a_broken_line_of_json_is_named_by_its_number(line, column, tmp_path):
+    right = json.dumps({"image": "a.png", "label": 1})
+    path = tmp_path / "labels.jsonl"
+    path.write_text(f"{right}\n\n{line}\n{right}\n")
+    message = (
+        rf"labels\.jsonl cannot be read: line 3 is no JSON from column {column} on"
+    )
+    with pytest.raises(errors.InputError, match=message):
         datasets.load(path)
 
 

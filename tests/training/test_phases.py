@@ -117,6 +117,11 @@ def test_fine_tuning_that_only_hurts_leaves_the_weights_at_the_start_and_says_so
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_misspelled_option_is_named_with_the_right_one():
+    with pytest.raises(errors.InputError, match="Did you mean optimizer"):
+        phases.fine_tuning(3, optimiser=keras.optimizers.SGD)
+
+
 def test_each_phase_trains_the_flags_as_they_are_then(classifier, colours, here):
     phases.fit(classifier, colours, here, phases.Phase(epochs=1))
     freezing.unfreeze_from(classifier, "block2")
@@ -173,7 +178,7 @@ def test_tensorboard_gets_event_files_of_its_phase(
 
 def test_a_model_in_which_nothing_trains_is_refused(classifier, colours, here):
     freezing.freeze(classifier)
-    with pytest.raises(errors.InputError, match="layers with weights are frozen"):
+    with pytest.raises(errors.InputError, match="layers with weights, all frozen"):
         phases.fit(classifier, colours, here, phases.Phase(epochs=1))
 
 
@@ -424,7 +429,7 @@ def test_class_weights_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda backbone: backbone, "all . layers with weights are frozen. Attach a h"),
+        (lambda backbone: backbone, "layers with weights, all frozen. Attach a h"),
         (
             lambda backbone: heads.attach(backbone, 3),
             r"those of the head \(logits\) among them. `freezing.unfreeze_head`",
