@@ -102,7 +102,10 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
                 "backbone", "be given together with weights or preprocessing", None
             )
         name, _ = catalog.width(self.backbone or catalog.EMBEDDED)
-        size = self.image_size or catalog.find(name).native_size
+        of_hub = name.startswith(
+            catalog.HUB
+        )  # Its own size is known once it is loaded.
+        size = self.image_size or (32 if of_hub else catalog.find(name).native_size)
         weights = "imagenet" if self.weights is None else self.weights
         catalog.check(name, weights, size, self.preprocessing)
 

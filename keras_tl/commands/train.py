@@ -30,7 +30,7 @@ from keras_tl.data import augment, datasets, splits
 from keras_tl.data.settings import AugmentSettings
 from keras_tl.data.splits import Splits
 from keras_tl.deploy import artifact, run_folder
-from keras_tl.models import backbones, catalog, freezing, heads
+from keras_tl.models import backbones, catalog, freezing, heads, hub_backbones
 from keras_tl.training import objectives, phases, placement, speed, store
 
 # Seconds for the figures, the report and the saved model.
@@ -176,13 +176,15 @@ def prepare_data(
     """Load the data, and choose image size, number and backbone on the way."""
     check_freeze(settings)
     backbone = settings.backbone or catalog.EMBEDDED
-    smallest = catalog.find(catalog.width(backbone)[0]).roomy_size
     chosen = settings.image_size
+    if backbone.startswith(catalog.HUB):
+        chosen = native_size(backbone, chosen)
 
     def choose(count: int, side: float) -> int:
         nonlocal chosen
         if chosen is not None:
             return chosen
+        smallest = catalog.find(catalog.width(backbone)[0]).roomy_size
         forward = forward_of(backbone, 224)
         left = end - time.perf_counter() - RESERVE
         size = planner.image_size(count, side, smallest, forward, left)
@@ -214,8 +216,20 @@ def forward_of(name: str, image_size: int) -> float:
 def untrained(name: str) -> keras.Model:
     """Load a backbone with random weights, at the size that it was trained on."""
     name, alpha = catalog.width(name)
-    side = catalog.find(name).native_size
+    side = native_size(name)
     return backbones.load(name, weights=None, image_size=side, alpha=alpha)
+
+
+def native_size(name: str, image_size: int | None = None) -> int:
+    """Return the side of images that a backbone was trained on.
+
+    Args:
+        name: Name of the backbone, without a width.
+        image_size: The side that is wanted, of a preset of KerasHub that may take it.
+    """
+    if name.startswith(catalog.HUB):
+        return hub_backbones.size_of(name.removeprefix(catalog.HUB), image_size)
+    return catalog.find(name).native_size
 
 
 def check_freeze(settings: Train) -> None:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_tl
 from keras_tl import errors
 from keras_tl.models import backbones, freezing, heads, hub_backbones, splitting
 
@@ -187,6 +188,21 @@ def test_it_can_be_frozen_by_blocks_cut_saved_and_loaded(
     classifier.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(pixels), classifier(pixels))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", [vit, dinov2])
+def test_train_takes_a_preset_at_its_own_size(function, made, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_TL_CACHE", str(tmp_path / "cache"))
+    folder, _, _ = made(function)
+    labels = np.arange(60) % 3
+    images = np.random.default_rng(0).integers(0, 80, (60, 40, 40, 3), "uint8")
+    images[..., :] += np.uint8(60) * labels[:, None, None, None].astype("uint8")
+    saved = keras_tl.train(
+        (images, labels), backbone=f"hub:{folder}", minutes=1.0, out=tmp_path / "run"
+    )
+    assert saved.image_size == SIZE
+    assert saved.predict(images[:2]).shape == (2, 3)
 
 
 @pytest.mark.slow
