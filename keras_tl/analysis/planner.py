@@ -175,6 +175,11 @@ def epochs(left: float, epoch: float, start: float, *, steps: int = 1) -> Decisi
     return Decision("epochs", count, timing)
 
 
+# Share of the errors of a probe on the middle block that the last takes away, of images
+# that are like those of the pre-training.
+_HELPS = 0.1
+
+
 @dataclass(frozen=True)
 class Similarity:
     """How near the images are to those that a backbone has learned from, measured.
@@ -194,12 +199,19 @@ class Similarity:
         return list(self.curve.values())[-1]
 
     @property
-    def is_similar(self) -> bool:
-        """Whether no block tells the classes better apart than the last.
+    def middle(self) -> float:
+        """Accuracy of the probe on the block in the middle of the curve."""
+        values = list(self.curve.values())
+        return values[(len(values) - 1) // 2]
 
-        The last blocks are the most specific to the images of the pre-training.
+    @property
+    def is_similar(self) -> bool:
+        """Whether the last blocks take away a tenth of the errors of the middle one.
+
+        They are the most specific to the images of the pre-training: where these are
+        like the data, each block tells the classes better apart than those before.
         """
-        return max(self.curve.values()) - self.last < 0.02
+        return self.last - self.middle >= _HELPS * (1 - self.middle)
 
     @property
     def survives_flips(self) -> bool:
@@ -296,12 +308,13 @@ def fine_tuning(
     similar = measured is None or measured.is_similar
     like = "how similar they are to those of ImageNet is not measured"
     if measured is not None:
-        highest = max(measured.curve, key=measured.curve.get)
-        like = "similar to those of ImageNet: the last block tells them apart best"
-        if not similar:
-            like = f"unlike those of ImageNet: {highest} tells them apart better"
-        like += f" ({measured.last:.2f}"
-        like += ")" if similar else f", {highest} {measured.curve[highest]:.2f})"
+        kind, better = (
+            ("similar to", "better") if similar else ("unlike", "hardly better")
+        )
+        like = (
+            f"{kind} those of ImageNet: the last block tells them {better} apart than "
+            f"the middle one ({measured.last:.2f}, {measured.middle:.2f})"
+        )
     size = f"{errors.counted(each, 'training image')} a class"
     if splits.task != "single-label":
         size = errors.counted(len(splits.train), "training image")
