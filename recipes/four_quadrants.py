@@ -4,8 +4,8 @@ Workflow: two datasets, one similar to the photographs of ImageNet and one diffe
 each with few and with many labels of a class. In each of the four the planner of
 `keras-tl train` measures how similar the images are, decides what stays frozen and how
 images are changed at random, and trains once; beside it everything that it could have
-decided is tried. All begin with the same linear probe, and validation selects the
-epoch. A study that was killed continues with `--resume`.
+decided is tried. All begin with the same linear probe and train for as many steps, and
+validation selects the epoch. A study that was killed continues with `--resume`.
 What to learn from it: what the choice is worth in each quadrant, and what a plan made
 beforehand loses against trying everything and letting validation choose: its regret,
 at a part of the seconds. The planner's limits were set on these data and others: the
@@ -24,6 +24,7 @@ Run:
 
 # %%
 import functools
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -52,15 +53,15 @@ class Config(RunSettings, TrainingSettings, BackboneSettings):
     similar: str = "cifar10_sample"  # Data like the photographs of ImageNet.
     different: str = "digits"  # Data unlike them.
     few: int = 10  # Labels of each class, where there are few.
-    many: int = 75  # Labels of each class, where there are many.
-    epochs: int = 10  # Epochs of fine-tuning.
+    many: int = 50  # Labels of each class, where there are many.
+    steps: int = 150  # Steps of fine-tuning: few labels have more epochs.
     learning_rate: float = 2e-4  # Adam's learning rate of fine-tuning.
     choose_by: ChooseBy = "accuracy"  # Validation metric that selects the epoch.
     seeds: int = 1  # Draws of the labels, with seeds one after the other.
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("few", "epochs", "seeds"):
+        for name in ("few", "steps", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("many", self.many, self.few)
         errors.check_above("learning_rate", self.learning_rate, 0)
@@ -111,11 +112,15 @@ def alternatives(model: keras.Model) -> dict[str, tuple[str, str]]:
     return methods
 
 
+def epochs(settings: Config, data: splits.Splits) -> int:
+    return math.ceil(settings.steps / math.ceil(len(data.train) / settings.batch_size))
+
+
 def decide(settings: Config, model: keras.Model, data: splits.Splits):
     """Plan as `keras-tl train` does, and print the reasons."""
     measured = planner.measure_similarity(model, data, seed=settings.seed)
     blocks = freezing.blocks(model)
-    decisions = planner.fine_tuning(data, blocks, measured, settings.epochs)
+    decisions = planner.fine_tuning(data, blocks, measured, epochs(settings, data))
     for decision in decisions:
         print(decision)
     values = {decision.name: decision.value for decision in decisions}
@@ -151,8 +156,8 @@ def trial(settings, data, place, run, name, quadrant: str, method: str, seed: in
     if freeze != "all":
         freezing.unfreeze_above(model, freeze)
         changes = augment.from_settings(AugmentSettings(augment=change))
-        epochs = settings.epochs
-        phase = phases.fine_tuning(epochs, settings.learning_rate, patience=epochs)
+        count = epochs(settings, data)
+        phase = phases.fine_tuning(count, settings.learning_rate, patience=count)
         phases.fit(model, data, replace(setup, **changes), phase)
     return {
         "quadrant": quadrant,

@@ -122,7 +122,7 @@ STUDIES = {
         "few": 1,
         "many": 2,
         "image_size": 32,
-        "epochs": 1,
+        "steps": 1,
         "batch_size": 16,
     },
     "gradual_unfreezing": {
@@ -654,7 +654,7 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(
         ("few_labels", {"labels": (7,)}, "at most 6"),
         ("few_labels", {"labels": ()}, "labels=0"),
         ("four_quadrants", {"few": 20, "many": 10}, "at least 20"),
-        ("four_quadrants", {"epochs": 0}, "epochs=0"),
+        ("four_quadrants", {"steps": 0}, "steps=0"),
         ("four_quadrants", {"many": 99}, "at most 78"),
         ("few_labels", {"methods": ("fine_tuning",)}, "Did you mean fine-tuning"),
         ("few_labels", {"blocks": 99}, "number of blocks"),

@@ -5,6 +5,7 @@ how similar they are to those that the backbone has learned from; and the time t
 """
 
 import bisect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -26,8 +27,9 @@ FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 3, 6, 20
 # Images of each split that are used in any case; and how many times fewer of validation
 # and test than of training, where a part is drawn.
 FEWEST_IMAGES, _REST = 500, 4
-# Steps of an epoch from which on a single one is worth it.
-_MANY_STEPS = 100
+# Steps of an epoch from which on a single one is worth it; and steps in all, which few
+# images have in more epochs.
+_MANY_STEPS, _MOST_STEPS = 100, 300
 # Epochs from which on random changes of the images pay.
 LONG_EPOCHS = 10
 # A training step of a layer takes about three passes: forward, and backward twice.
@@ -153,7 +155,7 @@ def full_epochs(splits: Splits, forward: float, left: float) -> float:
     return max(0.0, left - count * forward) / epoch
 
 
-def epochs(left: float, epoch: float, start: float, *, steps: int = 1) -> Decision:
+def epochs(left: float, epoch: float, start: float, *, steps: int = 20) -> Decision:
     """Choose how many epochs of fine-tuning fit into the time that is left.
 
     Args:
@@ -163,12 +165,13 @@ def epochs(left: float, epoch: float, start: float, *, steps: int = 1) -> Decisi
         steps: Number of steps of an epoch.
     """
     fewest = 1 if steps >= _MANY_STEPS else FEWEST_EPOCHS
+    most = max(MOST_EPOCHS, math.ceil(_MOST_STEPS / max(1, steps)))
     count = int(max(0.0, left - start) / max(epoch, 1e-6))
-    count = min(count, MOST_EPOCHS)
+    count = min(count, most)
     if count < fewest:
         count = 0
     timing = f"an epoch takes {epoch:.1f} s, and {max(left, 0):.0f} s are left"
-    if count == MOST_EPOCHS:
+    if count == most:
         timing += "; more rarely help"
     elif not count:
         timing += f", too few for {fewest}: the backbone stays frozen"

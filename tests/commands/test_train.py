@@ -257,6 +257,8 @@ def test_epochs_fill_the_time_and_are_left_out_where_it_is_short():
     assert planner.epochs(100, 9.9, 0).value == 10
     assert planner.epochs(100, 9.9, 20).value == 8
     assert planner.epochs(20, 9.9, 0).value == 0
+    # Few images, of which an epoch has few steps, are seen more often.
+    assert planner.epochs(1e6, 9.9, 0, steps=3).value == 100
     # An epoch of many steps is worth it by itself.
     assert planner.epochs(20, 9.9, 0, steps=200).value == 2
     assert planner.epochs(-5, 9.9, 0).value == 0
