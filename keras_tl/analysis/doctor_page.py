@@ -26,7 +26,7 @@ def write(
 
     Args:
         path: A file that does not exist yet.
-        found: The findings, worst first.
+        noticed: The findings, worst first.
         records: The examples that `Finding.pictures` refer to.
         name: What the data are called.
 

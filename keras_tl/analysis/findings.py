@@ -93,7 +93,7 @@ def write_fix_list(path: Path | str, findings: Iterable[Finding]) -> int:
 
     Args:
         path: A file that does not exist yet.
-        findings: What was found.
+        findings: The findings of a check.
 
     Returns:
         The number of files in it.

@@ -64,13 +64,15 @@ def first(folder, name, index=0):
     return sorted((folder / name).iterdir())[index]
 
 
-def codes(found, *severities):
+def codes(noticed, *severities):
     return {
-        one.code for one in found if one.severity in (severities or findings.SEVERITIES)
+        one.code
+        for one in noticed
+        if one.severity in (severities or findings.SEVERITIES)
     }
 
 
-def found_in(folder, **options):
+def findings_of(folder, **options):
     options = {"features": False, **options}
     return doctor.check(folder, **options).findings
 
@@ -257,13 +259,13 @@ ALSO = {"near-copies", "blank-image", "class-imbalance", "small-class"}
 )
 def test_a_planted_fault_is_found_by_its_code_and_nothing_else_is(folder, code, plant):
     plant(folder)
-    found = found_in(folder)
-    assert code in codes(found)
-    assert codes(found, "error", "warning") <= {code} | ALSO
+    noticed = findings_of(folder)
+    assert code in codes(noticed)
+    assert codes(noticed, "error", "warning") <= {code} | ALSO
 
 
 def test_clean_files_raise_nothing(folder):
-    assert not codes(found_in(folder))
+    assert not codes(findings_of(folder))
 
 
 @pytest.mark.parametrize("name", ["cifar10_sample", "digits"])
@@ -296,10 +298,12 @@ def test_wrong_labels_are_found_and_right_ones_are_left(photos):
     labels[wrong] = ~labels[wrong]
     data = datasets.from_arrays((np.stack(images), labels.astype(int)))
     diagnosis = doctor.check(data)
-    (found,) = [f for f in diagnosis.findings if f.code == "probable-label-error"]
-    assert found.severity == "warning"
+    (finding,) = [f for f in diagnosis.findings if f.code == "probable-label-error"]
+    assert finding.severity == "warning"
     changed = {image.tobytes() for image in np.stack(images)[wrong]}
-    suspected = [diagnosis.records.squares[index].tobytes() for index in found.pictures]
+    suspected = [
+        diagnosis.records.squares[index].tobytes() for index in finding.pictures
+    ]
     right = sum(one in changed for one in suspected)
     assert right >= 0.6 * len(wrong)
     assert right >= 0.8 * len(suspected)
@@ -312,8 +316,8 @@ def test_images_of_another_kind_are_unlike_all_others(photos):
     images = np.stack([*images, grid])
     data = datasets.from_arrays((images, np.array([*names, names[0]])))
     diagnosis = doctor.check(data)
-    (found,) = [f for f in diagnosis.findings if f.code == "unlike-all-others"][:1]
-    shown = diagnosis.records.squares[found.pictures[0]]
+    (finding,) = [f for f in diagnosis.findings if f.code == "unlike-all-others"][:1]
+    shown = diagnosis.records.squares[finding.pictures[0]]
     np.testing.assert_array_equal(shown, grid)
 
 
@@ -324,9 +328,9 @@ def test_train_and_test_of_another_kind_differ(photos):
     dark = (images[200:] // 3 + 20).astype("uint8")
     dark[..., 2] //= 2
     data = datasets.from_arrays((images[:200], labels[:200]), (dark, labels[200:]))
-    found = doctor.check(data).findings
-    assert "train-differs-from-test" in codes(found, "warning")
-    assert "train-differs-from-validation" not in codes(found)
+    noticed = doctor.check(data).findings
+    assert "train-differs-from-test" in codes(noticed, "warning")
+    assert "train-differs-from-validation" not in codes(noticed)
 
 
 def test_noise_is_estimated_as_it_was_made():
@@ -368,14 +372,14 @@ def test_everything_wrong_is_listed_at_once_and_no_file_is_changed(folder, tmp_p
 def test_without_the_files_of_the_fix_list_nothing_is_wrong(folder, tmp_path):
     for plant in (truncated, animated, copied, under_two_labels, blank, recoded):
         plant(folder)
-    found = found_in(folder)
-    assert findings.are_wrong(found)
+    noticed = findings_of(folder)
+    assert findings.are_wrong(noticed)
     with pytest.raises(errors.InputError):
         folders.from_folder(folder)
-    findings.write_fix_list(tmp_path / "fix.txt", found)
+    findings.write_fix_list(tmp_path / "fix.txt", noticed)
     lines = (tmp_path / "fix.txt").read_text().splitlines()
     left_out = tuple(map(Path, lines))
-    assert not codes(found_in(folder, leave_out=left_out), "error", "warning")
+    assert not codes(findings_of(folder, leave_out=left_out), "error", "warning")
     assert len(folders.from_folder(folder, leave_out=left_out).train)
 
 
@@ -410,9 +414,9 @@ def test_without_the_fix_list_each_image_is_left_once_per_split_and_label(rows):
         )
 
     rows = [(f"{index}.png", row) for index, row in enumerate(rows)]
-    found = split_checks.copies(records(rows))
+    noticed = split_checks.copies(records(rows))
     # Notes too: copies within a split are left out as well.
-    unwanted = {path.name for one in found for path in one.leave_out}
+    unwanted = {path.name for one in noticed for path in one.leave_out}
     rest = [row for row in rows if row[0] not in unwanted]
     assert not rest or not codes(split_checks.copies(records(rest)))
     for pixels in {row[0] for _, row in rows}:
@@ -426,8 +430,8 @@ def test_groups_that_are_named_are_no_leak(folder):
     pattern = r"(film\w)_|([^/]+)$"
     content = folders.read(folder, assembly.Options(groups=pattern))
     assert content.files
-    found = found_in(folder, groups=pattern)
-    assert not {code for code in codes(found) if "group" in code}
+    noticed = findings_of(folder, groups=pattern)
+    assert not {code for code in codes(noticed) if "group" in code}
 
 
 def run(monkeypatch, *arguments):
@@ -459,9 +463,9 @@ def test_json_is_all_that_is_printed(folder, monkeypatch, capsys):
     copied(folder)
     with pytest.raises(SystemExit, match="1"):
         run(monkeypatch, folder, "--no-features", "--json")
-    (found,) = json.loads(capsys.readouterr().out)
-    assert found["code"] == "exact-copies-across-splits"
-    assert found["page"].endswith("#exact-copies-across-splits")
+    (finding,) = json.loads(capsys.readouterr().out)
+    assert finding["code"] == "exact-copies-across-splits"
+    assert finding["page"].endswith("#exact-copies-across-splits")
 
 
 def test_data_that_cannot_be_read_end_with_status_2(tmp_path, monkeypatch, capsys):

@@ -32,8 +32,8 @@ def answers(draw, classes=3):
 def test_metrics_equal_slow_loops(answer):
     labels, logits = answer
     result = evaluation.evaluate(labels, logits, NAMES)
-    said = [max(range(3), key=lambda c, row=row: (row[c], -c)) for row in logits]
-    pairs = list(zip(labels, said, strict=True))
+    predictions = [max(range(3), key=lambda c, row=row: (row[c], -c)) for row in logits]
+    pairs = list(zip(labels, predictions, strict=True))
     assert result.accuracy == pytest.approx(np.mean([a == b for a, b in pairs]))
     for true in range(3):
         for predicted in range(3):
@@ -41,7 +41,7 @@ def test_metrics_equal_slow_loops(answer):
             assert result.confusion[true, predicted] == count
     for label, row in enumerate(result.per_class):
         hits = sum(pair == (label, label) for pair in pairs)
-        named, there = said.count(label), list(labels).count(label)
+        named, there = predictions.count(label), list(labels).count(label)
         precision = hits / named if named else 0
         recall = hits / there if there else 0
         both = precision + recall
@@ -106,8 +106,8 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
 
 
 def with_so_many_right(right, count):
-    said = (np.arange(count) >= right).astype(int)
-    return evaluation.evaluate(np.zeros(count, int), np.eye(2)[said], "ab")
+    predicted = (np.arange(count) >= right).astype(int)
+    return evaluation.evaluate(np.zeros(count, int), np.eye(2)[predicted], "ab")
 
 
 def test_all_right_still_has_an_interval():
@@ -122,8 +122,8 @@ def test_all_right_still_has_an_interval():
     [(143, (0.884, 0.964)), (145, (0.900, 0.973)), (147, (0.917, 0.982))],
 )
 def test_the_intervals_of_the_published_ants_and_bees_overlap(right, interval):
-    found = with_so_many_right(right, 153).accuracy_interval
-    assert found == pytest.approx(interval, abs=5e-4)
+    measured = with_so_many_right(right, 153).accuracy_interval
+    assert measured == pytest.approx(interval, abs=5e-4)
 
 
 def test_seeds_are_summarised_with_their_spread():
@@ -138,8 +138,8 @@ def test_seeds_are_summarised_with_their_spread():
 def told(labels, right):
     """An evaluation that is right where `right` says so."""
     labels = np.asarray(labels)
-    said = np.where(right, labels, 1 - labels)
-    return evaluation.evaluate(labels, np.eye(2)[said], "ab")
+    predicted = np.where(right, labels, 1 - labels)
+    return evaluation.evaluate(labels, np.eye(2)[predicted], "ab")
 
 
 def test_paired_comparison_is_mcnemars_exact_test():

@@ -44,8 +44,8 @@ def test_curves_show_every_epoch_of_both_splits_and_name_the_phases():
         if len(line.get_ydata()) == 3
     ]
     assert sorted(drawn) == sorted(map(list, history.values()))
-    for said in ("head", "fine-tuning", "training", "validation"):
-        assert said in texts(figure)
+    for text in ("head", "fine-tuning", "training", "validation"):
+        assert text in texts(figure)
 
 
 def test_a_ring_marks_the_epochs_whose_weights_were_kept():
@@ -91,8 +91,8 @@ def test_right_and_wrong_differ_by_more_than_colour():
 def test_comparison_shows_every_model_with_its_interval():
     rows = [("majority class", 0.1, None), ("frozen", 0.815, (0.795, 0.833))]
     shown = texts(figures.comparison(rows))
-    for said in ("majority class", "frozen", "81.5", "79.5", "83.3"):
-        assert said in shown
+    for text in ("majority class", "frozen", "81.5", "79.5", "83.3"):
+        assert text in shown
 
 
 def test_saved_figure_is_a_picture_of_a_useful_size(tmp_path):

@@ -19,11 +19,11 @@ def test_every_example_is_judged_once_by_a_fold_that_did_not_learn_it(
     counts, count, seed
 ):
     labels = np.repeat(np.arange(len(counts)), counts)
-    found = folds.split(labels, count, seed=seed)
-    assert len(found) == count
-    judged = np.concatenate([part for _, part in found])
+    pairs = folds.split(labels, count, seed=seed)
+    assert len(pairs) == count
+    judged = np.concatenate([part for _, part in pairs])
     assert sorted(judged) == list(range(len(labels)))
-    for learnt, part in found:
+    for learnt, part in pairs:
         assert not set(learnt) & set(part)
         assert len(learnt) + len(part) == len(labels)
         assert set(labels[learnt]) == set(labels)
@@ -37,19 +37,19 @@ def test_no_group_is_learnt_and_judged_in_the_same_fold(seed):
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(12), rng.integers(2, 5, 12))
     labels = groups % 3
-    for found in (
+    for pairs in (
         folds.split(labels, 3, groups=groups, seed=seed),
         folds.leave_one_out(labels, groups=groups),
     ):
-        judged = np.concatenate([part for _, part in found])
+        judged = np.concatenate([part for _, part in pairs])
         assert sorted(judged) == list(range(len(labels)))
-        for learnt, part in found:
+        for learnt, part in pairs:
             assert not set(groups[learnt]) & set(groups[part])
 
 
 def test_leaving_one_out_has_a_fold_for_each_example():
-    found = folds.leave_one_out(np.array([0, 1, 0, 1, 1]))
-    assert [part.tolist() for _, part in found] == [[0], [1], [2], [3], [4]]
+    pairs = folds.leave_one_out(np.array([0, 1, 0, 1, 1]))
+    assert [part.tolist() for _, part in pairs] == [[0], [1], [2], [3], [4]]
 
 
 @pytest.fixture
@@ -60,9 +60,9 @@ def features():
 
 
 def test_the_logits_are_those_of_a_classifier_fitted_by_hand_on_the_rest(features):
-    found = folds.split(features.labels, 4)
-    logits = folds.predict(features, found, setting=0.1)
-    for learnt, judged in found:
+    pairs = folds.split(features.labels, 4)
+    logits = folds.predict(features, pairs, setting=0.1)
+    for learnt, judged in pairs:
         scaler = StandardScaler().fit(features.inputs.values[learnt])
         linear = LogisticRegression(C=0.1, max_iter=300)
         linear.fit(
@@ -102,7 +102,7 @@ def test_features_without_meaning_score_no_better_than_chance():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: folds.split([0, 0, 0, 1, 1], 3), "at most 2, .*class 1"),
         (lambda: folds.split([0, 0, 1, 1], 1), "folds=1"),
@@ -114,8 +114,8 @@ def test_features_without_meaning_score_no_better_than_chance():
         (lambda: folds.leave_one_out([0, 1], groups=[0, 0]), "at least two"),
     ],
 )
-def test_what_cannot_be_divided_is_said(make, said):
-    with pytest.raises(errors.InputError, match=said):
+def test_what_cannot_be_divided_is_said(make, message):
+    with pytest.raises(errors.InputError, match=message):
         make()
 
 

@@ -13,8 +13,8 @@ RAW = np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3)).astype("uint8")
 LABELS = np.arange(8) % 4
 
 
-def codes(found):
-    return {finding.code for finding in found}
+def codes(findings):
+    return {finding.code for finding in findings}
 
 
 def sparse(from_logits=True):
@@ -219,14 +219,14 @@ ALSO = {
 def test_a_planted_fault_is_found_by_its_code_and_nothing_else_is(code):
     build, others = PLANTED[code]
     given = {"inputs": caffe(RAW), "labels": LABELS, "raw": RAW, **others}
-    found = codes(doctor.check_model(build(), **given))
-    assert code in found
-    assert found <= {code} | ALSO
+    noticed = codes(doctor.check_model(build(), **given))
+    assert code in noticed
+    assert noticed <= {code} | ALSO
 
 
 def test_softmax_behind_softmax_is_found():
-    found = doctor.check_model(softmax_layer_behind_softmax(), caffe(RAW), LABELS)
-    assert "softmax-twice" in codes(found)
+    noticed = doctor.check_model(softmax_layer_behind_softmax(), caffe(RAW), LABELS)
+    assert "softmax-twice" in codes(noticed)
 
 
 @pytest.mark.parametrize(
@@ -331,17 +331,17 @@ def test_augmentation_that_repeats_is_found_in_any_iterable():
             return iter([replayed[i] for i in rng.permutation([0, 1])])
 
     validation = [(255 - RAW, LABELS)]
-    found = set()
+    noticed = set()
     for _ in range(8):
-        found |= codes(doctor.check_pipeline(Shuffled(), validation, augmented=True))
-    assert "augmentation-repeats" in found
-    assert found <= {"augmentation-repeats", "identical-epochs"}
+        noticed |= codes(doctor.check_pipeline(Shuffled(), validation, augmented=True))
+    assert "augmentation-repeats" in noticed
+    assert noticed <= {"augmentation-repeats", "identical-epochs"}
 
 
 @pytest.mark.parametrize("steps", [1562.5, "10"])
 def test_steps_that_are_no_whole_number_are_found(steps):
     train, validation, _ = pipelines()
-    found = doctor.check_pipeline(
+    noticed = doctor.check_pipeline(
         train.shuffle(8).batch(4), validation.batch(4), steps_per_epoch=steps
     )
-    assert codes(found) == {"steps-per-epoch"}
+    assert codes(noticed) == {"steps-per-epoch"}

@@ -18,47 +18,47 @@ def clouds(count, classes, seed):
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("kind", probe.KINDS)
 def test_each_kind_learns_what_can_be_learned(kind, classes):
-    found = probe.fit(kind, clouds(80, classes, 0), clouds(40, classes, 1))
+    fitted = probe.fit(kind, clouds(80, classes, 0), clouds(40, classes, 1))
     test = clouds(100, classes, 2)
-    logits = found.logits(test.inputs.values)
+    logits = fitted.logits(test.inputs.values)
     assert logits.shape == (100, classes)
     assert logits.dtype == "float32"
     assert (logits.argmax(1) == test.labels).mean() > 0.9
-    said = found.pipeline.predict(test.inputs.values)
-    np.testing.assert_array_equal(logits.argmax(1), said)
-    assert found.setting in probe.KINDS[kind][1]
+    predicted = fitted.pipeline.predict(test.inputs.values)
+    np.testing.assert_array_equal(logits.argmax(1), predicted)
+    assert fitted.setting in probe.KINDS[kind][1]
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_logistic_regression_is_one_dense_layer(classes):
-    found = probe.fit(
+    fitted = probe.fit(
         "logistic regression", clouds(80, classes, 0), clouds(40, classes, 1)
     )
     features = clouds(30, classes, 2).inputs.values
-    kernel, bias = found.dense()
+    kernel, bias = fitted.dense()
     np.testing.assert_allclose(
-        features @ kernel + bias, found.logits(features), atol=1e-4
+        features @ kernel + bias, fitted.logits(features), atol=1e-4
     )
 
 
 def test_validation_chooses_the_setting():
     train, validation = clouds(60, 3, 0), clouds(30, 3, 1)
-    found = probe.fit("k-NN", train, validation)
+    fitted = probe.fit("k-NN", train, validation)
     _, values, build = probe.KINDS["k-NN"]
-    scaled = found.pipeline[0].transform
+    scaled = fitted.pipeline[0].transform
     scores = [
         build(value)
         .fit(scaled(train.inputs.values), train.labels)
         .score(scaled(validation.inputs.values), validation.labels)
         for value in values
     ]
-    assert found.validation == max(scores)
-    assert found.setting == values[int(np.argmax(scores))]
+    assert fitted.validation == max(scores)
+    assert fitted.setting == values[int(np.argmax(scores))]
 
 
 def test_few_examples_have_few_neighbours():
-    found = probe.fit("k-NN", clouds(6, 3, 0), clouds(6, 3, 1))
-    assert found.setting <= 5
+    fitted = probe.fit("k-NN", clouds(6, 3, 0), clouds(6, 3, 1))
+    assert fitted.setting <= 5
 
 
 def test_wrong_kinds_are_named():

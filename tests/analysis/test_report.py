@@ -17,8 +17,8 @@ def made(path, *, right=0.5, classes=3, count=60):
     """Write a report of made-up answers; give its text and the evaluation."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % classes
-    said = np.where(rng.random(count) < right, labels, (labels + 1) % classes)
-    logits = rng.normal(size=(count, classes)) + 9 * np.eye(classes)[said]
+    predicted = np.where(rng.random(count) < right, labels, (labels + 1) % classes)
+    logits = rng.normal(size=(count, classes)) + 9 * np.eye(classes)[predicted]
     names = [HOSTILE, *(f"class {index}" for index in range(1, classes))]
     images = rng.integers(0, 256, (count, 8, 8, 3), dtype="uint8")
     split = Split(images, labels)

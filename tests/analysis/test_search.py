@@ -149,8 +149,8 @@ def test_the_table_has_the_best_first(capsys):
         {"trial": 3, **START, "validation": 0.75, "seconds": 1.0},
     ]
     search.show(rows, SPACE)
-    said = capsys.readouterr().out
-    assert said.index("0.750") < said.index("0.500") < said.index("failed")
+    shown = capsys.readouterr().out
+    assert shown.index("0.750") < shown.index("0.500") < shown.index("failed")
 
 
 def test_of_equal_trials_the_first_is_the_best():

@@ -48,9 +48,9 @@ def test_a_study_says_how_long_it_may_still_take(tmp_path, capsys):
     files.write_json(tmp_path / "trials" / "slow.json", {"seconds": 600})
     slow = dict.fromkeys(("slow", "again", "last"), dict)
     study.run(tmp_path, slow)
-    said = capsys.readouterr().out
-    assert "Trial 2 of 3, about 20 min left: again" in said
-    assert "Trial 3 of 3, about 5 min left: last" in said
+    shown = capsys.readouterr().out
+    assert "Trial 2 of 3, about 20 min left: again" in shown
+    assert "Trial 3 of 3, about 5 min left: last" in shown
 
 
 def test_rows_that_differ_in_their_seed_alone_are_put_together(tmp_path, capsys):
@@ -61,9 +61,9 @@ def test_rows_that_differ_in_their_seed_alone_are_put_together(tmp_path, capsys)
     assert first["mean"] == pytest.approx(0.6)
     assert second["mean"] == 0.9
     study.show("A title", [first, second])
-    said = capsys.readouterr().out
-    assert "0.600 (0.500 to 0.700)" in said
-    assert "the lowest and the highest" in said
+    shown = capsys.readouterr().out
+    assert "0.600 (0.500 to 0.700)" in shown
+    assert "the lowest and the highest" in shown
 
 
 def test_ways_are_compared_seed_by_seed(capsys):
@@ -71,8 +71,8 @@ def test_ways_are_compared_seed_by_seed(capsys):
     accuracies = {"plain": (0.2, 0.8), "held": (0.25, 0.85), "worse": (0.1, 0.8)}
     rows = [
         {"labels": 10, "way": way, "seed": seed, "accuracy": accuracy}
-        for way, found in accuracies.items()
-        for seed, accuracy in enumerate(found)
+        for way, values in accuracies.items()
+        for seed, accuracy in enumerate(values)
     ]
     held, worse = study.gains(rows, ["labels"], "way", "plain")
     assert (held["labels"], held["way"], held["seeds"]) == (10, "held", 2)
@@ -83,9 +83,9 @@ def test_ways_are_compared_seed_by_seed(capsys):
     half = 12.706 * 0.0707107 / 2**0.5
     assert worse["high"] - worse["gain"] == pytest.approx(half, rel=1e-3)
     study.show("Gains", [held])
-    said = capsys.readouterr().out
-    assert "+0.050 (+0.050 to +0.050)" in said
-    assert "t-interval" in said
+    shown = capsys.readouterr().out
+    assert "+0.050 (+0.050 to +0.050)" in shown
+    assert "t-interval" in shown
     with pytest.raises(errors.InputError, match="'seed': 0"):
         study.gains(rows[1:], ["labels"], "way", "plain")
 
@@ -102,12 +102,12 @@ def test_the_precision_outlives_a_trial(tmp_path):
 
 def test_one_seed_has_a_gain_and_no_interval(capsys):
     rows = [{"way": w, "seed": 0, "accuracy": a} for w, a in (("a", 0.5), ("b", 0.6))]
-    (found,) = study.gains(rows, [], "way", "a")
-    assert (found["low"], found["high"]) == (None, None)
-    study.show("Gains", [found])
-    said = capsys.readouterr().out
-    assert "+0.100" in said
-    assert "brackets" not in said
+    (gain,) = study.gains(rows, [], "way", "a")
+    assert (gain["low"], gain["high"]) == (None, None)
+    study.show("Gains", [gain])
+    shown = capsys.readouterr().out
+    assert "+0.100" in shown
+    assert "brackets" not in shown
 
 
 def test_validation_chooses_a_setting_for_each_way_on_average_over_seeds():
