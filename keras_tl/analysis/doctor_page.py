@@ -1,11 +1,9 @@
 """The findings on one page, with the images that show them."""
 
-import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from PIL import Image
 
@@ -34,13 +32,6 @@ def write(
         InputError: The file exists, or cannot be written.
     """
     findings.check_new(path, "page")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(report.PAGE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     groups = {
         severity: [
             (finding, _pictures(finding, records))
@@ -49,7 +40,8 @@ def write(
         ]
         for severity in findings.SEVERITIES
     }
-    text = environment.get_template("check.html").render(
+    text = report.render(
+        "check.html",
         name=name,
         count=len(records),
         groups=groups,
@@ -86,5 +78,4 @@ def _embedded(pixels) -> str:
     # As JPEG where that is smaller: photos are, tiny images are not.
     kind = "jpeg" if len(pixels) >= _SIDE else "png"
     Image.fromarray(pixels).save(buffer, format=kind)
-    content = base64.b64encode(buffer.getvalue()).decode()
-    return f"data:image/{kind};base64,{content}"
+    return report.embedded(f"image/{kind}", buffer.getvalue())

@@ -18,7 +18,7 @@ from keras_tl.analysis.summary import Histories, Result, merge
 from keras_tl.data.splits import NOUNS, Split, Splits
 from keras_tl.models.freezing import Report
 
-PAGE = Path(__file__).parents[1] / "assets" / "report"
+TEMPLATES = Path(__file__).parents[1] / "assets" / "report"
 
 # Most mistakes shown, most pixels of a side of theirs, most characters of a text, and
 # most classes for which the table of classes is not folded.
@@ -56,14 +56,8 @@ def write(
         InputError: The disk is full, or the folder cannot be written to.
     """
     name, own = list(results.items())[-1]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("page.html").render(
+    text = render(
+        "page.html",
         command=command,
         settings=settings,
         data=data,
@@ -94,6 +88,18 @@ def write(
         date=str(manifest["date"]).replace("T", " ").replace("+00:00", " UTC"),
     )
     files.write_text(path, text)
+
+
+def render(template: str, **values: object) -> str:
+    """Return the page that one of the templates makes of some values."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def _comparisons(results: Mapping[str, Result]) -> list[tuple]:
@@ -183,14 +189,15 @@ def _svg(figure: Figure) -> str:
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         options = {"transparent": True, "metadata": metadata}
         figures.render(figure, buffer, format="svg", **options)
-    return _embedded("image/svg+xml", buffer.getvalue())
+    return embedded("image/svg+xml", buffer.getvalue())
 
 
 def _png(pixels: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
-    return _embedded("image/png", buffer.getvalue())
+    return embedded("image/png", buffer.getvalue())
 
 
-def _embedded(kind: str, content: bytes) -> str:
+def embedded(kind: str, content: bytes) -> str:
+    """Return the address of a picture that is inside the page itself."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
