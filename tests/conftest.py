@@ -2,6 +2,7 @@ import gc
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 
 # TensorFlow's messages at start-up would drown pytest's.
@@ -84,6 +85,22 @@ def script():
         return module
 
     return load
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Function that runs the command line in this process, and returns its status."""
+    from keras_tl import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-tl", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as ended:
+            return ended.code or 0
+        return 0
+
+    return run
 
 
 @pytest.fixture

@@ -26,35 +26,25 @@ def keras_tl(*arguments, cwd=ROOT, **options):
     )
 
 
-def call(monkeypatch, *arguments):
-    """Run the command line in this process; give its exit status."""
-    monkeypatch.setattr(sys, "argv", ["keras-tl", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as ended:
-        return ended.code or 0
-    return 0
-
-
-def test_list_names_every_recipe_with_its_first_line(monkeypatch, capsys):
-    assert call(monkeypatch, "list") == 0
+def test_list_names_every_recipe_with_its_first_line(call, capsys):
+    assert call("list") == 0
     shown = capsys.readouterr().out
     files = {path.stem for path in (ROOT / "recipes").glob("[!_]*.py")}
     assert {line.split()[0] for line in shown.splitlines()} == files
     assert "Fine-tune a pretrained EfficientNet-Lite0" in shown
 
 
-def test_show_prints_the_file(monkeypatch, capsys):
-    assert call(monkeypatch, "show", "quickstart") == 0
+def test_show_prints_the_file(call, capsys):
+    assert call("show", "quickstart") == 0
     assert capsys.readouterr().out == (ROOT / "recipes/quickstart.py").read_text()
 
 
-def test_copy_writes_a_file_once_and_never_over_another(monkeypatch, capsys, tmp_path):
+def test_copy_writes_a_file_once_and_never_over_another(call, capsys, tmp_path):
     target = tmp_path / "mine" / "quickstart.py"
-    assert call(monkeypatch, "copy", "quickstart", target.parent) == 0
+    assert call("copy", "quickstart", target.parent) == 0
     assert target.read_text() == (ROOT / "recipes/quickstart.py").read_text()
     target.write_text("mine")
-    assert call(monkeypatch, "copy", "quickstart", target.parent) == 2
+    assert call("copy", "quickstart", target.parent) == 2
     assert target.read_text() == "mine"
     assert "not overwritten" in capsys.readouterr().err
 
@@ -70,21 +60,21 @@ def test_copy_writes_a_file_once_and_never_over_another(monkeypatch, capsys, tmp
     ],
 )
 def test_a_wrong_name_ends_with_status_2_and_one_sentence(
-    monkeypatch, capsys, arguments, said
+    call, monkeypatch, capsys, arguments, said
 ):
     monkeypatch.chdir(ROOT)
-    assert call(monkeypatch, *arguments) == 2
+    assert call(*arguments) == 2
     shown = capsys.readouterr().err
     assert said in shown
     assert "Traceback" not in shown
 
 
-def test_usage_names_every_command(monkeypatch, capsys):
-    assert call(monkeypatch) == 0
+def test_usage_names_every_command(call, capsys):
+    assert call() == 0
     shown = capsys.readouterr().out
     for command in ("list", "show", "copy", "run", "predict"):
         assert f"\n  {command} " in shown
-        assert call(monkeypatch, command, "--help") == 0
+        assert call(command, "--help") == 0
 
 
 def test_what_needs_no_model_imports_neither_tensorflow_nor_keras(tmp_path):
@@ -116,7 +106,7 @@ assert not heavy, heavy
 
 
 def test_a_recipe_whose_settings_need_more_than_constants_still_runs(
-    monkeypatch, capsys, tmp_path
+    call, monkeypatch, capsys, tmp_path
 ):
     (tmp_path / "own.py").write_text(
         "import argparse\n"
@@ -133,13 +123,13 @@ def test_a_recipe_whose_settings_need_more_than_constants_still_runs(
         "    config.run(main, Config)\n"
     )
     monkeypatch.setattr(cli, "recipe_folder", lambda: tmp_path)
-    assert call(monkeypatch, "run", "own", "--epochs", "4") == 0
+    assert call("run", "own", "--epochs", "4") == 0
     assert capsys.readouterr().out == "4\n"
 
 
 @pytest.mark.slow
-def test_a_copied_recipe_runs_from_an_empty_folder(monkeypatch, tmp_path):
-    assert call(monkeypatch, "copy", "vgg16_cifar10", tmp_path) == 0
+def test_a_copied_recipe_runs_from_an_empty_folder(call, tmp_path):
+    assert call("copy", "vgg16_cifar10", tmp_path) == 0
     ended = subprocess.run(
         [sys.executable, "vgg16_cifar10.py", "--help"],
         cwd=tmp_path,
@@ -174,8 +164,8 @@ def test_a_recipe_runs_alike_as_file_as_module_and_by_the_command():
     assert ended[0][0] == 0
 
 
-def test_the_cache_is_listed_and_cleared(monkeypatch, capsys, cache):
-    assert call(monkeypatch, "cache", "list") == 0
+def test_the_cache_is_listed_and_cleared(call, monkeypatch, capsys, cache):
+    assert call("cache", "list") == 0
     assert "Nothing is kept in" in capsys.readouterr().out
     for stem, size in (("0a1b2c3d", 96), ("4e5f6a7b", 96), ("8c9d0e1f", 128)):
         about = {"about": "vgg16 to block3_pool", "input_shape": (size, size, 3)}
@@ -189,7 +179,7 @@ def test_the_cache_is_listed_and_cleared(monkeypatch, capsys, cache):
     for stem in cache.iterdir():
         os.utime(stem / "stem.json", (0, 0))
     monkeypatch.setenv("COLUMNS", "200")
-    assert call(monkeypatch, "cache", "list") == 0
+    assert call("cache", "list") == 0
     shown = capsys.readouterr().out
     rows = [re.split(r"[│|]", line)[1:-1] for line in shown.splitlines()]
     rows = sorted([cell.strip() for cell in row[:4]] for row in rows if len(row) > 4)
@@ -199,10 +189,10 @@ def test_the_cache_is_listed_and_cleared(monkeypatch, capsys, cache):
         ["vgg16_stem (4e5f6a)", "?", "3 x 4", "2"],
     ]
     assert str(cache) in shown
-    assert call(monkeypatch, "cache", "clear") == 0
+    assert call("cache", "clear") == 0
     assert "Removed 0.0 MiB" in capsys.readouterr().out
     assert not list(cache.iterdir())
-    assert call(monkeypatch, "cache", "burn") == 2
+    assert call("cache", "burn") == 2
 
 
 def test_listing_the_cache_imports_neither_tensorflow_nor_keras(tmp_path):
@@ -253,20 +243,20 @@ def test_ctrl_c_while_keras_is_loading_shows_no_traceback(tmp_path):
     assert ended.stderr == "\ninterrupted.\n"
 
 
-def test_help_fits_into_80_columns(monkeypatch, capsys):
+def test_help_fits_into_80_columns(call, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     for command in ("", "list", "show", "copy", "cache", "run", "run quickstart"):
-        assert call(monkeypatch, *command.split(), "--help") == 0
+        assert call(*command.split(), "--help") == 0
         shown = capsys.readouterr().out
         assert max(map(len, shown.splitlines())) <= 80, command
 
 
-def test_list_wraps_in_a_terminal_and_nowhere_else(monkeypatch, capsys):
+def test_list_wraps_in_a_terminal_and_nowhere_else(call, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
-    call(monkeypatch, "list")
+    call("list")
     lines = capsys.readouterr().out.splitlines()
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    call(monkeypatch, "list")
+    call("list")
     wrapped = capsys.readouterr().out.splitlines()
     assert max(map(len, wrapped)) <= 80 < max(map(len, lines))
     joined = "".join(f"\n{w}" if w[0] != " " else f" {w.strip()}" for w in wrapped)

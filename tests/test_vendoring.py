@@ -9,21 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from keras_tl import cli, errors, vendoring
+from keras_tl import errors, vendoring
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "keras_tl"
 RECIPES = sorted((ROOT / "recipes").glob("[!_]*.py"))
-
-
-def call(monkeypatch, *arguments):
-    """Run the command line in this process; give its exit status."""
-    monkeypatch.setattr(sys, "argv", ["keras-tl", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as ended:
-        return ended.code or 0
-    return 0
 
 
 def contents(folder):
@@ -50,9 +40,9 @@ for name, module in loaded.items():
 
 
 @pytest.mark.slow
-def test_a_vendored_recipe_runs_alone(monkeypatch, tmp_path, capsys):
+def test_a_vendored_recipe_runs_alone(call, tmp_path, capsys):
     folder = tmp_path / "new" / "mine"
-    assert call(monkeypatch, "copy", "vgg16_cifar10", folder, "--vendor") == 0
+    assert call("copy", "vgg16_cifar10", folder, "--vendor") == 0
     assert str(folder / "keras_tl") in capsys.readouterr().out
     sizes = ["--limit=40", "--image-size=32", "--epochs=1", "--fine-tune-epochs=1"]
     sizes += ["--dataset=cifar10_sample", "--backbone=efficientnet_lite0"]
@@ -102,10 +92,8 @@ def test_what_is_vendored_is_what_the_recipe_needs():
     ],
     ids=lambda path: path.stem,
 )
-def test_a_vendored_copy_lacks_nothing_and_changes_nothing(
-    recipe, monkeypatch, tmp_path
-):
-    assert call(monkeypatch, "copy", recipe.stem, tmp_path, "--vendor") == 0
+def test_a_vendored_copy_lacks_nothing_and_changes_nothing(recipe, call, tmp_path):
+    assert call("copy", recipe.stem, tmp_path, "--vendor") == 0
     core = vendoring.core(recipe)
     folders = {str(parent) for name in core for parent in Path(name).parents} - {"."}
     assert contents(tmp_path) == {recipe.name, *core, *folders}
@@ -159,14 +147,12 @@ def test_every_asset_is_found_by_the_module_that_uses_it():
 
 
 @pytest.mark.parametrize("taken", ["quickstart.py", "keras_tl", "keras_tl/errors.py"])
-def test_when_anything_is_there_nothing_is_written(
-    taken, monkeypatch, tmp_path, capsys
-):
+def test_when_anything_is_there_nothing_is_written(taken, call, tmp_path, capsys):
     path = tmp_path / taken
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
     before = contents(tmp_path)
-    assert call(monkeypatch, "copy", "quickstart", tmp_path, "--vendor") == 2
+    assert call("copy", "quickstart", tmp_path, "--vendor") == 2
     assert path.read_text() == "mine"
     assert contents(tmp_path) == before
     shown = capsys.readouterr().err
@@ -174,9 +160,9 @@ def test_when_anything_is_there_nothing_is_written(
     assert "not overwritten" in shown
 
 
-def test_a_link_that_leads_nowhere_is_not_overwritten(monkeypatch, tmp_path):
+def test_a_link_that_leads_nowhere_is_not_overwritten(call, tmp_path):
     (tmp_path / "keras_tl").symlink_to(tmp_path / "absent")
-    assert call(monkeypatch, "copy", "quickstart", tmp_path, "--vendor") == 2
+    assert call("copy", "quickstart", tmp_path, "--vendor") == 2
     assert contents(tmp_path) == {"keras_tl"}
 
 
@@ -223,7 +209,7 @@ def test_the_licence_of_an_installed_package_is_its_own(wheel):
 
 
 def test_without_its_licence_the_copy_is_made_and_says_so(
-    wheel, monkeypatch, tmp_path, capsys
+    wheel, call, monkeypatch, tmp_path, capsys
 ):
     (wheel / "licenses" / "LICENSE").unlink()
     assert vendoring.licence() is None
@@ -236,7 +222,7 @@ def test_without_its_licence_the_copy_is_made_and_says_so(
     monkeypatch.undo()
     monkeypatch.setattr(vendoring, "licence", lambda: None)
     folder = tmp_path / "mine"
-    assert call(monkeypatch, "copy", "quickstart", folder, "--vendor") == 0
+    assert call("copy", "quickstart", folder, "--vendor") == 0
     assert "licence" in capsys.readouterr().out
     assert not (folder / "keras_tl/LICENSE").exists()
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from keras_tl import cli, errors
+from keras_tl import errors
 from keras_tl.analysis import (
     doctor,
     doctor_page,
@@ -434,43 +433,35 @@ def test_groups_that_are_named_are_no_leak(folder):
     assert not {code for code in codes(noticed) if "group" in code}
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["keras-tl", "check", *map(str, arguments)])
-    cli.main()
-
-
 def test_the_command_ends_with_status_1_where_something_is_wrong(
-    folder, tmp_path, monkeypatch, capsys
+    folder, tmp_path, call, capsys
 ):
-    run(monkeypatch, folder, "--no-features")
+    assert call("check", folder, "--no-features") == 0
     assert "0 errors" in capsys.readouterr().out
     copied(folder)
     outputs = ["--page", tmp_path / "a.html", "--fix-list", tmp_path / "fix.txt"]
-    with pytest.raises(SystemExit, match="1"):
-        run(monkeypatch, folder, "--no-features", *outputs)
+    assert call("check", folder, "--no-features", *outputs) == 1
     text = capsys.readouterr().out
     assert "exact-copies-across-splits" in text
     assert "again.png" in (tmp_path / "a.html").read_text()
     assert "train/airplane" in (tmp_path / "fix.txt").read_text()
     # Nothing is overwritten.
-    with pytest.raises(SystemExit, match="2"):
-        run(monkeypatch, folder, "--no-features", *outputs)
+    assert call("check", folder, "--no-features", *outputs) == 2
     assert "exist" in capsys.readouterr().err
-    run(monkeypatch, folder, "--no-features", "--leave-out", tmp_path / "fix.txt")
+    left_out = ("--leave-out", tmp_path / "fix.txt")
+    assert call("check", folder, "--no-features", *left_out) == 0
 
 
-def test_json_is_all_that_is_printed(folder, monkeypatch, capsys):
+def test_json_is_all_that_is_printed(folder, call, capsys):
     copied(folder)
-    with pytest.raises(SystemExit, match="1"):
-        run(monkeypatch, folder, "--no-features", "--json")
+    assert call("check", folder, "--no-features", "--json") == 1
     (finding,) = json.loads(capsys.readouterr().out)
     assert finding["code"] == "exact-copies-across-splits"
     assert finding["page"].endswith("#exact-copies-across-splits")
 
 
-def test_data_that_cannot_be_read_end_with_status_2(tmp_path, monkeypatch, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        run(monkeypatch, tmp_path / "nowhere", "--no-features")
+def test_data_that_cannot_be_read_end_with_status_2(tmp_path, call, capsys):
+    assert call("check", tmp_path / "nowhere", "--no-features") == 2
     assert "nowhere" in capsys.readouterr().err
 
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_tl import cli
 from keras_tl.analysis import doctor, model_checks
 from keras_tl.models import backbones, freezing, heads
 
@@ -255,7 +254,7 @@ def test_the_contract_of_a_model_of_keras_is_known(constructor, options, contrac
 
 
 @pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
-def test_a_saved_model_is_checked_by_the_command(tmp_path, monkeypatch, capsys):
+def test_a_saved_model_is_checked_by_the_command(tmp_path, call, capsys):
     body = backbones.load("efficientnet_lite0", weights=None, image_size=32)
     freezing.freeze(body)
     model = heads.attach(body, 7)
@@ -263,9 +262,7 @@ def test_a_saved_model_is_checked_by_the_command(tmp_path, monkeypatch, capsys):
     model.save(tmp_path / "model.keras")
     arguments = ["cifar10_sample", "--limit", "100", "--no-features", "--json"]
     arguments += ["--model", str(tmp_path / "model.keras")]
-    monkeypatch.setattr("sys.argv", ["keras-tl", "check", *arguments])
-    with pytest.raises(SystemExit, match="1"):
-        cli.main()
+    assert call("check", *arguments) == 1
     text = capsys.readouterr().out
     assert "labels-do-not-fit-head" in text
     assert "tiny-feature-map" in text

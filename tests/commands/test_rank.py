@@ -1,25 +1,14 @@
 import csv
 import json
-import sys
 
 import keras
 import numpy as np
 import pytest
 
-from keras_tl import cli, errors
+from keras_tl import errors
 from keras_tl.analysis import ranking
 from keras_tl.commands import rank
 from keras_tl.commands.settings import Rank
-
-
-def call(monkeypatch, *arguments):
-    """Run the command line in this process; give its exit status."""
-    monkeypatch.setattr(sys, "argv", ["keras-tl", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as ended:
-        return ended.code or 0
-    return 0
 
 
 @pytest.fixture
@@ -41,13 +30,10 @@ def weights(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
-def test_it_ranks_prints_and_writes(
-    empty_keras, weights, monkeypatch, tmp_path, capsys
-):
+def test_it_ranks_prints_and_writes(empty_keras, weights, call, tmp_path, capsys):
     out = tmp_path / "ranked"
     flags = ("--limit", 60, "--image-size", 32, "--out", out, "--score", "ridge")
     status = call(
-        monkeypatch,
         "rank",
         "cifar10_sample",
         *flags,
@@ -77,9 +63,7 @@ def test_it_ranks_prints_and_writes(
     assert (out / "ranking.png").stat().st_size > 5000
 
 
-def test_wrong_arguments_end_in_one_sentence_and_leave_nothing(
-    monkeypatch, tmp_path, capsys
-):
+def test_wrong_arguments_end_in_one_sentence_and_leave_nothing(call, tmp_path, capsys):
     out = tmp_path / "ranked"
     for flags, wanted in (
         (["--backbones", "mobilenet_v9"], "Did you mean mobilenet_v2"),
@@ -91,7 +75,7 @@ def test_wrong_arguments_end_in_one_sentence_and_leave_nothing(
         (["--seed", "-1"], "seed"),
         (["--score", "guess"], "invalid choice"),
     ):
-        status = call(monkeypatch, "rank", "digits", "--out", out, *flags)
+        status = call("rank", "digits", "--out", out, *flags)
         assert status == 2, flags
         ended = capsys.readouterr()
         assert wanted in ended.err + ended.out, flags

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import sys
 import time
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from PIL import Image
 
 import keras_tl
-from keras_tl import cli, errors
+from keras_tl import errors
 from keras_tl.analysis import planner
 from keras_tl.commands import train
 from keras_tl.commands.settings import Train
@@ -36,22 +35,13 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def command(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["keras-tl", "train", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as ended:
-        return ended.code or 0
-    return 0
-
-
 @pytest.mark.slow
 def test_a_folder_becomes_a_model_with_its_reasons_and_is_repeated_exactly(
-    photos, tmp_path, monkeypatch, capsys
+    photos, tmp_path, call, capsys
 ):
     out = tmp_path / "run"
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
-    assert command(monkeypatch, photos, "--out", out, *flags) == 0
+    assert call("train", photos, "--out", out, *flags) == 0
     shown = capsys.readouterr().out
     loaded = artifact.load(out)
     assert loaded.class_names == ("green", "red")
@@ -70,15 +60,15 @@ def test_a_folder_becomes_a_model_with_its_reasons_and_is_repeated_exactly(
 
     again = tmp_path / "again"
     arguments = ["--config", out / "config.json", "--out", again]
-    assert command(monkeypatch, *arguments) == 0
+    assert call("train", *arguments) == 0
     assert (again / "metrics.json").read_text() == (out / "metrics.json").read_text()
     assert (again / "history.csv").read_text() == (out / "history.csv").read_text()
 
 
 @pytest.mark.slow
-def test_what_is_left_open_is_decided_within_the_time(photos, tmp_path, monkeypatch):
+def test_what_is_left_open_is_decided_within_the_time(photos, tmp_path, call):
     out = tmp_path / "run"
-    assert command(monkeypatch, photos, "--minutes", "1", "--out", out) == 0
+    assert call("train", photos, "--minutes", "1", "--out", out) == 0
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["seconds"] < 66
     settings = json.loads((out / "config.json").read_text())
@@ -105,7 +95,7 @@ def test_several_labels_and_numbers_are_learned(photos, tmp_path, task):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_result(photos, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_to_the_same_result(photos, tmp_path, call, monkeypatch):
     settings = dict(SMALL, data=str(photos), epochs=2)
     whole = train.train(Train(**settings, out=tmp_path / "whole"))
     fit = phases.fit
@@ -119,7 +109,7 @@ def test_a_killed_run_goes_on_to_the_same_result(photos, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train.train(Train(**settings, out=tmp_path / "killed"))
     monkeypatch.setattr(phases, "fit", fit)
-    assert command(monkeypatch, "--resume", tmp_path / "killed") == 0
+    assert call("train", "--resume", tmp_path / "killed") == 0
     for name in ("metrics.json", "history.csv"):
         resumed = (tmp_path / "killed" / name).read_text()
         assert resumed == (whole / name).read_text()
@@ -128,12 +118,12 @@ def test_a_killed_run_goes_on_to_the_same_result(photos, tmp_path, monkeypatch):
     assert names == ["data", "backbone", "learning_rate", "model"]
 
 
-def test_what_the_check_notices_is_refused_by_name(photos, monkeypatch, capsys):
+def test_what_the_check_notices_is_refused_by_name(photos, call, monkeypatch, capsys):
     monkeypatch.chdir(photos.parent)
     first = photos / "red" / "2.png"
     (photos / "green" / "copy.png").write_bytes(first.read_bytes())
     (photos / "red" / "broken.png").write_bytes(first.read_bytes()[:50])
-    assert command(monkeypatch, "photos", "--image-size", "96") == 2
+    assert call("train", "photos", "--image-size", "96") == 2
     shown = capsys.readouterr().err
     assert "exact-copies-two-labels" in shown
     assert "broken.png" in shown
@@ -169,11 +159,11 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_ends_in_one_sentence_and_leaves_nothing(
-    case, photos, monkeypatch, capsys
+    case, photos, call, monkeypatch, capsys
 ):
     arguments, message = BAD[case]
     monkeypatch.chdir(photos.parent)
-    assert command(monkeypatch, *arguments) == 2
+    assert call("train", *arguments) == 2
     shown = capsys.readouterr().err
     assert message in shown
     assert "Traceback" not in shown
@@ -181,7 +171,7 @@ def test_bad_input_ends_in_one_sentence_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_data_that_are_too_few_are_refused(count, tmp_path, monkeypatch, capsys):
+def test_data_that_are_too_few_are_refused(count, tmp_path, call, monkeypatch, capsys):
     place = tmp_path / "photos" / "only"
     place.mkdir(parents=True)
     for number in range(count):
@@ -189,7 +179,7 @@ def test_data_that_are_too_few_are_refused(count, tmp_path, monkeypatch, capsys)
             place / f"{number}.png"
         )
     monkeypatch.chdir(tmp_path)
-    assert command(monkeypatch, "photos", "--image-size", "64") == 2
+    assert call("train", "photos", "--image-size", "64") == 2
     assert "error: " in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
@@ -242,23 +232,20 @@ def test_settings_are_checked_before_anything_is_loaded():
 
 
 @pytest.mark.slow
-def test_a_plan_is_what_train_would_do(photos, tmp_path, monkeypatch, capsys):
+def test_a_plan_is_what_train_would_do(photos, tmp_path, call, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = ["--freeze", "block7a", "--augment", "none", "--image-size", "96"]
-    monkeypatch.setattr(sys, "argv", ["keras-tl", "plan", str(photos), *flags])
-    cli.main()
+    assert call("plan", photos, *flags) == 0
     planned = json.loads((tmp_path / "plan.json").read_text())
     assert planned["epochs"] > 0
     assert planned["freeze"] == "block7a"
     assert not (tmp_path / "runs").exists()
     arguments = ["--config", "plan.json", "--epochs", "1", "--out", "run"]
-    assert command(monkeypatch, *arguments) == 0
+    assert call("train", *arguments) == 0
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
     same = {**settings, "epochs": planned["epochs"], "out": None}
     assert same == planned
-    monkeypatch.setattr(sys, "argv", ["keras-tl", "plan", str(photos)])
-    with pytest.raises(SystemExit):
-        cli.main()
+    assert call("plan", photos) == 2
     assert "does not exist yet" in capsys.readouterr().err
 
 
