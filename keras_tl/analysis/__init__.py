@@ -36,6 +36,8 @@
   differ.
 - `model_checks`: Checks of a Keras model before training: its input, its head, its
   loss, its flags.
+- `preprocessing_checks`: Check that a known backbone gets the pixels that its weights
+  were trained on.
 - `pipeline_checks`: Checks of input pipelines: order, shuffling, augmentation, and what
   `fit` is given.
 - `script_checks`: Checks of a training script by its source, without running it.

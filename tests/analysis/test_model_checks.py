@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_tl.analysis import doctor, model_checks
+from keras_tl.analysis import doctor, preprocessing_checks
 from keras_tl.models import backbones, freezing, heads
 
 RAW = np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3)).astype("uint8")
@@ -250,7 +250,7 @@ def test_the_contract_of_a_model_of_keras_is_known(constructor, options, contrac
     build = getattr(keras.applications, constructor)
     shape = (96, 96, 3)
     model = build(weights=None, include_top=False, input_shape=shape, **options)
-    assert model_checks.contract_of(model) == contract
+    assert preprocessing_checks.contract_of(model) == contract
 
 
 @pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
