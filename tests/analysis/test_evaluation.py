@@ -32,8 +32,8 @@ def answers(draw, classes=3):
 def test_metrics_equal_slow_loops(answer):
     labels, logits = answer
     result = evaluation.evaluate(labels, logits, NAMES)
-    predicted = [max(range(3), key=lambda c, row=row: (row[c], -c)) for row in logits]
-    pairs = list(zip(labels, predicted, strict=True))
+    predictions = [max(range(3), key=lambda c, row=row: (row[c], -c)) for row in logits]
+    pairs = list(zip(labels, predictions, strict=True))
     assert result.accuracy == pytest.approx(np.mean([a == b for a, b in pairs]))
     for true in range(3):
         for predicted in range(3):
@@ -41,7 +41,7 @@ def test_metrics_equal_slow_loops(answer):
             assert result.confusion[true, predicted] == count
     for label, row in enumerate(result.per_class):
         hits = sum(pair == (label, label) for pair in pairs)
-        named, there = predicted.count(label), list(labels).count(label)
+        named, there = predictions.count(label), list(labels).count(label)
         precision = hits / named if named else 0
         recall = hits / there if there else 0
         both = precision + recall
