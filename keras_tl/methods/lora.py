@@ -31,7 +31,8 @@ class Report:
 
     def __str__(self) -> str:
         text = (
-            f"LoRA of rank {self.rank} on {len(self.adapted)} layers; with the head, "
+            f"LoRA of rank {self.rank} on "
+            f"{errors.counted(len(self.adapted), 'layer')}; with the head, "
             f"{self.trainable:,} parameters train beside {self.total:,} that are there."
         )
         if self.skipped:
