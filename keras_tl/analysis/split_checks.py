@@ -187,7 +187,7 @@ def classes(records: Records) -> list[Finding]:
     findings = [
         *_missing(records, counts, every),
         *_small(counts["train"], every),
-        *_imbalanced(counts["train"]),
+        *_imbalanced(counts["train"], records.task),
         *_spelled_alike(every),
     ]
     if len(every) < 2 and records.task == "single-label":
@@ -267,7 +267,7 @@ def _small(counts, every) -> list[Finding]:
     ]
 
 
-def _imbalanced(counts) -> list[Finding]:
+def _imbalanced(counts, task) -> list[Finding]:
     if len(counts) < 2:
         return []
     (largest, most), (smallest, fewest) = (
@@ -277,14 +277,20 @@ def _imbalanced(counts) -> list[Finding]:
     ratio = most / fewest
     if ratio < _IMBALANCE / 2:
         return []
+    says = "A high accuracy says little"
+    remedy = "Read recall and F1 of each class"
+    if task == "single-label":
+        says += (
+            f": {most / counts.total():.0%} is what answering {largest} always gives"
+        )
+        remedy = "Use `--class-weights`, and read recall and F1 of each class"
     return [
         Finding(
             "class-imbalance",
             "warning" if ratio >= _IMBALANCE else "note",
             f"{largest} has {ratio:.0f} times as many training examples as {smallest} "
-            f"({most:,} and {fewest:,}). A high accuracy says little: "
-            f"{most / counts.total():.0%} is what answering {largest} always gives.",
-            "Use `--class-weights`, and read recall and F1 of each class.",
+            f"({most:,} and {fewest:,}). {says}.",
+            f"{remedy}.",
             (f"{largest} ({most:,})", f"{smallest} ({fewest:,})"),
         )
     ]

@@ -366,7 +366,7 @@ def class_weights(labels: np.ndarray, num_classes: int) -> list[float]:
         count / (num_classes * examples of the class), for each class.
 
     Raises:
-        InputError: A class has no examples.
+        InputError: A class has no examples, or an example has no single class.
 
     Reference:
         https://scikit-learn.org/stable/modules/generated/sklearn.utils.class_weight.compute_class_weight.html
@@ -374,6 +374,12 @@ def class_weights(labels: np.ndarray, num_classes: int) -> list[float]:
     >>> class_weights(np.array([0, 0, 0, 1]), 2)
     [0.6666666666666666, 2.0]
     """
+    if np.ndim(labels) != 1:
+        raise errors.expected(
+            "class_weights",
+            "be left out where examples have several labels, or numbers",
+            f"labels {np.shape(labels)}",
+        )
     counts = np.bincount(labels, minlength=num_classes)
     if not counts.all():
         raise errors.expected(

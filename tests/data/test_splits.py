@@ -159,3 +159,9 @@ def test_join_keeps_the_targets_of_both_or_refuses():
     for first, second in ((one, plain), (plain, one), (one, wide)):
         with pytest.raises(errors.InputError, match="same targets, or none"):
             splits.join(first, second)
+
+
+def test_classes_are_weighted_only_where_each_example_has_one():
+    several = np.eye(3, dtype="int64")[[0, 1, 2, 2]]
+    with pytest.raises(errors.InputError, match="class_weights.*several labels"):
+        splits.class_weights(several, 3)
