@@ -109,14 +109,30 @@ def check(
 
 
 def without_errors(diagnosis: Diagnosis) -> Splits:
-    """Return the splits of files without those that the errors name.
+    """Return the splits without the files, or the examples, that the errors name.
 
     Raises:
-        InputError: Too few of some class are left.
+        InputError: Too few of some class are left, or leaving out is no remedy.
     """
+    if diagnosis.content is None:
+        return _without_surplus(diagnosis)
     unwanted = findings.files_to_leave_out(diagnosis.named("error"))
     content = assembly.without(diagnosis.content, unwanted)
     return assembly.assemble(content, diagnosis.options)
+
+
+def _without_surplus(diagnosis: Diagnosis) -> Splits:
+    """Return splits that are not in files without the copies that errors name."""
+    for error in diagnosis.named("error"):
+        if not error.surplus:
+            raise errors.InputError(f"{error.message} {error.remedy}")
+    unwanted = {index for one in diagnosis.named("error") for index in one.surplus}
+    first, kept = 0, {}
+    for name, split in diagnosis.splits.items():
+        rows = [row for row in range(len(split)) if first + row not in unwanted]
+        kept[name] = split.take(rows)
+        first += len(split)
+    return replace(diagnosis.splits, **kept)
 
 
 def check_splits(data: Splits, *, features: bool = False, **options) -> list[Finding]:

@@ -31,6 +31,8 @@ class Finding:
         leave_out: Files without which the finding is gone, for `--leave-out`; empty
             where leaving files out is no remedy.
         pictures: Indices of images that show it, in the `records.Records` checked.
+        surplus: Indices of the examples of `leave_out` there, also where these are not
+            in files.
     """
 
     code: str
@@ -40,6 +42,7 @@ class Finding:
     examples: tuple[str, ...] = ()
     leave_out: tuple[Path, ...] = field(default=(), repr=False)
     pictures: tuple[int, ...] = field(default=(), repr=False)
+    surplus: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self):
         if self.severity not in SEVERITIES:

@@ -79,6 +79,7 @@ def _two_labels(records, blocks, kind) -> list[Finding]:
             records.named(members),
             records.files(members),
             tuple(members),
+            tuple(members),
         )
     ]
 
@@ -119,6 +120,7 @@ def _across(records, blocks, kind) -> list[Finding]:
             records.named(members),
             records.files(surplus),
             tuple(members),
+            tuple(surplus),
         )
     ]
 

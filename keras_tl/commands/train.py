@@ -261,7 +261,7 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
             print(f"{note.message} {note.remedy}")
     wrong = diagnosis.named("error")
     loaded = diagnosis.splits
-    if wrong and (settings.bad_images == "error" or diagnosis.content is None):
+    if wrong and settings.bad_images == "error":
         lines = [f"  {one.code}: {one.message}" for one in wrong]
         raise errors.InputError(
             "\n".join(
@@ -269,7 +269,7 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
                     f"The check of {settings.data} has noticed:",
                     *lines,
                     f"`keras-tl check {files.quoted(settings.data)} --page check.html` "
-                    "shows more. --bad-images skip leaves these files out.",
+                    "shows more. --bad-images skip leaves these images out.",
                 ]
             )
         )

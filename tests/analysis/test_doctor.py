@@ -1,5 +1,6 @@
 """Every planted fault is found by its code, and clean data raise nothing."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -459,6 +460,23 @@ def test_the_fix_list_keeps_the_copy_of_the_last_split(kind, folder):
     listed = {path.relative_to(folder) for path in left_out}
     earlier = [first(folder, "train/airplane"), next(folder.glob("val/*/again.*"))]
     assert listed == {path.relative_to(folder) for path in earlier}
+
+
+def test_copies_in_memory_are_left_out_and_other_errors_are_not(colours):
+    copied = colours.train.inputs.read([0, 1])
+    images = np.concatenate([colours.test.inputs.read([0]), copied])
+    labels = np.concatenate([colours.test.labels[:1], colours.train.labels[:2]])
+    data = dataclasses.replace(colours, test=Split(images, labels))
+    diagnosis = doctor.check(data, features=False)
+    assert codes(diagnosis.findings, "error") == {"exact-copies-across-splits"}
+    mended = doctor.without_errors(diagnosis)
+    assert len(mended.train) == len(colours.train) - 2
+    assert mended.test.labels.tolist() == labels.tolist()
+    assert not codes(doctor.check(mended, features=False).findings, "error")
+    alone = Split(images, np.zeros(3, "int64"))
+    one = dataclasses.replace(colours, train=alone, validation=alone, test=alone)
+    with pytest.raises(errors.InputError, match="one class|several splits"):
+        doctor.without_errors(doctor.check(one, features=False))
 
 
 def test_the_command_ends_with_status_1_where_something_is_wrong(
