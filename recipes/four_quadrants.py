@@ -15,8 +15,7 @@ Source: the four quadrants of https://cs231n.github.io/transfer-learning/; Yosin
 al., "How transferable are features in deep neural networks?", 2014, arXiv:1411.1792.
 Data: the CIFAR-10 sample inside the package and scikit-learn's digits, or others by
 `--similar` and `--different`: folders, tables, or names of datasets.
-Expected:
-    Not measured yet.
+Expected: not measured
 Run:
     keras-tl run four_quadrants
     keras-tl run four_quadrants --seeds 3 --different DATA
@@ -52,6 +51,7 @@ class Config(RunSettings, TrainingSettings, BackboneSettings):
 
     similar: str = "cifar10_sample"  # Data like the photographs of ImageNet.
     different: str = "digits"  # Data unlike them.
+    limit: int | None = None  # Keep at most this many images of each split.
     few: int = 10  # Labels of each class, where there are few.
     many: int = 50  # Labels of each class, where there are many.
     steps: int = 150  # Steps of fine-tuning: few labels have more epochs.
@@ -63,6 +63,8 @@ class Config(RunSettings, TrainingSettings, BackboneSettings):
         super().__post_init__()
         for name in ("few", "steps", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
+        if self.limit is not None:
+            errors.check_at_least("limit", self.limit, 1)
         errors.check_at_least("many", self.many, self.few)
         errors.check_above("learning_rate", self.learning_rate, 0)
 
@@ -77,8 +79,9 @@ class Config(RunSettings, TrainingSettings, BackboneSettings):
 def build_data(settings: Config) -> dict[str, splits.Splits]:
     data = {}
     for kind in (settings.similar, settings.different):
-        data[kind] = datasets.load(kind).at_size(settings.image_size)
-        print(data[kind])
+        loaded = datasets.load(kind, count=settings.limit)
+        print(loaded)
+        data[kind] = loaded.at_size(settings.image_size)
     return data
 
 
