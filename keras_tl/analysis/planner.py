@@ -2,8 +2,8 @@
 
 The rules follow the four quadrants of transfer learning: how many images there are, and
 how similar they are to those that the backbone has learned from; and the time there is.
-No penalty of fine-tuning is planned: the recipe `few_labels` has measured no gain of one
-that were worth its time.
+No penalty of fine-tuning is planned: the recipe `few_labels` has measured no gain that
+would be worth its time.
 """
 
 import bisect
