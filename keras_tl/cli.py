@@ -168,8 +168,9 @@ def copy(arguments: list[str]) -> None:
     target = folder / recipe.name
     print(target)
     if vendor:
-        modules = sum(path.suffix == ".py" for path in core.values())
-        print(f"{folder / 'keras_tl'} ({modules} modules and their assets)")
+        number = sum(path.suffix == ".py" for path in core.values())
+        modules = errors.counted(number, "module")
+        print(f"{folder / 'keras_tl'} ({modules} and their assets)")
         if "keras_tl/LICENSE" not in core:
             print("keras-tl's own licence, Apache-2.0, was not found; add its text.")
     print(f"Change it, then run: python {target}")

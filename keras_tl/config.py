@@ -520,7 +520,8 @@ def _check_data(folder, data):
     if all(before[name] == data[name] for name in ("sha256", "classes", "counts")):
         return
     changes = [
-        f"{name} had {count:,} examples and has {data['counts'].get(name, 0):,}"
+        f"{name} had {errors.counted(count, 'example')} and has "
+        f"{data['counts'].get(name, 0):,}"
         for name, count in before["counts"].items()
         if count != data["counts"].get(name)
     ]

@@ -86,6 +86,16 @@ Received: option='minimun'. Did you mean minimum?
             raise unknown("option", name, known)
 
 
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """Count things in words.
+
+    >>> counted(1, "image"), counted(1200, "image"), counted(2, "copy", "copies")
+    ('1 image', '1,200 images', '2 copies')
+    """
+    name = singular if number == 1 else plural or f"{singular}s"
+    return f"{number:,} {name}"
+
+
 def reason(error: BaseException) -> str:
     """Return the first line of an error's message, or its name where it has none.
 

@@ -52,6 +52,7 @@ def write(
     text = environment.get_template("check.html").render(
         name=name,
         count=len(records),
+        counted=findings.counted,
         groups=groups,
         most=_MOST,
         leave_out=findings.files_to_leave_out(noticed),

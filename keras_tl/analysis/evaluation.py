@@ -449,7 +449,7 @@ def checked_logits(logits: np.ndarray, shape: tuple | None = None) -> np.ndarray
     if len(bad):
         raise errors.InputError(
             f"`logits` must be finite. Received: NaN or infinity in {len(bad)} of "
-            f"{len(logits)} rows, first in row {bad[0]}. If training diverged, lower "
-            "the learning rate; with float16, use bfloat16 or float32."
+            f"{errors.counted(len(logits), 'row')}, first in row {bad[0]}. If training "
+            "diverged, lower the learning rate; with float16, use bfloat16 or float32."
         )
     return logits

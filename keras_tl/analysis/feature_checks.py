@@ -101,15 +101,15 @@ def labels(features: np.ndarray, records: Records) -> list[Finding]:
         (
             "probable-label-error",
             "warning" if noise.evidence >= _CERTAIN else "note",
-            f"{counted(len(suspects), 'label')} of {len(known):,} are probably wrong "
+            f"Probably wrong: {counted(len(suspects), 'label')} of {len(known):,} "
             f"({noise.share:.1%} of all labels by estimate)",
             suspects,
         ),
         (
             "doubtful-label",
             "note",
-            f"{counted(len(doubtful), 'label')} of {len(known):,} contradict a "
-            "classifier that is sure of itself, which may be its error",
+            f"In contradiction to a classifier that is sure of itself, which may be "
+            f"its error: {counted(len(doubtful), 'label')} of {len(known):,}",
             doubtful,
         ),
     ):
@@ -125,7 +125,7 @@ def labels(features: np.ndarray, records: Records) -> list[Finding]:
             Finding(
                 code,
                 severity,
-                f"{message}: {named(listed)}.",
+                f"{message}, {named(listed)}.",
                 "Look at each, and move it to its class, or leave it out.",
                 listed,
                 records.files(indices),
@@ -350,7 +350,10 @@ def shift(features: np.ndarray, records: Records) -> list[Finding]:
                 "something else.",
                 "Draw the splits from all images together, or train on images like "
                 "those that the model will meet.",
-                (f"train: {len(train):,} images", f"{split}: {len(other):,} images"),
+                (
+                    f"train: {counted(len(train), 'image')}",
+                    f"{split}: {counted(len(other), 'image')}",
+                ),
                 pictures=tuple(shown.tolist()),
             )
         )

@@ -447,8 +447,9 @@ def layers(rows: Sequence[tuple[str, str, int, bool]]) -> Figure:
         ("frozen", ~trains, {"color": LINE, "edgecolor": "#999999"}),
         ("trains", trains, {"color": BLUE}),
     ):
-        noun = "layer" if chosen.sum() == 1 else "layers"
-        label = f"{name}: {chosen.sum()} {noun}, {counts[chosen].sum():,} parameters"
+        layers = errors.counted(chosen.sum(), "layer")
+        parameters = errors.counted(counts[chosen].sum(), "parameter")
+        label = f"{name}: {layers}, {parameters}"
         axes.bar(places[chosen], counts[chosen], width=0.8, label=label, **style)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure

@@ -60,12 +60,12 @@ def unusable(content: assembly.Content) -> list[Finding]:
     for code, problems in by_code.items():
         first, problem = problems[0]
         short = assembly.short(first, content.folder)
-        noun = "file or folder" if len(problems) == 1 else "files or folders"
+        number = counted(len(problems), "file or folder", "files or folders")
         findings.append(
             Finding(
                 code,
                 "error",
-                f"{len(problems):,} {noun} cannot be used: {short} {problem}.",
+                f"{number} cannot be used: {short} {problem}.",
                 remedies[code],
                 tuple(
                     f"{assembly.short(path, content.folder)} {problem}"
@@ -94,8 +94,9 @@ def unused(content: assembly.Content) -> list[Finding]:
         Finding(
             "unused-files",
             "warning",
-            f"{counted(len(lost), 'file or folder', 'files or folders')} are left out "
-            f"and may have been meant as images: {named(listed)}.",
+            "Left out, and perhaps meant as images: "
+            f"{counted(len(lost), 'file or folder', 'files or folders')}, "
+            f"{named(listed)}.",
             "Move them into the folder of a class, or save them as JPEG or PNG.",
             tuple(listed),
         )
@@ -119,7 +120,7 @@ def sizes(records: Records) -> list[Finding]:
                 "warning",
                 f"{counted(len(tiny), 'image')} of fewer than {_TINY} pixels a side, "
                 f"where {usual:.0f} are usual: {records.names[tiny[0]]} has {width} x "
-                f"{height}. They are probably icons or previews.",
+                f"{height}. Such images are probably icons or previews.",
                 "Replace them by the images in full size, or leave them out.",
                 records.named(tiny),
                 records.files(tiny),
@@ -322,7 +323,7 @@ def _groups(records, blocks, code, description, remedy) -> list[Finding]:
     across = [b for b in blocks if len(set(records.splits[b])) > 1]
     findings = []
     for suffix, noticed, consequence in (
-        ("-across-splits", across, "have members in several splits, which leaks"),
+        ("-across-splits", across, "with members in several splits, which leaks"),
         ("", [] if across or not records.drawn else apart, "may come apart"),
     ):
         if not noticed:

@@ -13,6 +13,8 @@ SEVERITIES = ("error", "warning", "note")
 # Page of the documentation that has a section for each code.
 PAGE = "docs/how_to/check_data.md"
 
+counted = errors.counted
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -126,13 +128,3 @@ def named(names: Sequence[str], most: int = 3) -> str:
     """
     listed = ", ".join(names[:most])
     return listed if len(names) <= most else f"{listed} and {len(names) - most:,} more"
-
-
-def counted(number: int, singular: str, plural: str | None = None) -> str:
-    """Count things in words.
-
-    >>> counted(1, "image"), counted(1200, "image"), counted(2, "copy", "copies")
-    ('1 image', '1,200 images', '2 copies')
-    """
-    name = singular if number == 1 else plural or f"{singular}s"
-    return f"{number:,} {name}"

@@ -155,7 +155,7 @@ def _whole(folds, labels):
         if len(missing):
             raise errors.InputError(
                 f"Class {missing[0]} has examples in one fold only, of "
-                f"{len(test)} examples: nothing is left to learn it from. Give more "
-                "examples of it, or fewer folds."
+                f"{errors.counted(len(test), 'example')}: nothing is left to "
+                "learn it from. Give more examples of it, or fewer folds."
             )
     return folds

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scipy import special
 from sklearn import metrics
 
+from keras_tl import errors
 from keras_tl.analysis import evaluation
 
 
@@ -90,7 +91,8 @@ class Evaluation:
     def headline(self, noun: str) -> str:
         """Return the numbers behind the accuracy as text."""
         return (
-            f"mean over {len(self.class_names)} labels of {len(self.labels):,} {noun}"
+            f"mean over {errors.counted(len(self.class_names), 'label')} of "
+            f"{len(self.labels):,} {noun}"
         )
 
     def charts(self) -> list[tuple[Figure, str]]:

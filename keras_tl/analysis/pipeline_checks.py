@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from keras_tl.analysis.findings import Finding, named
+from keras_tl.analysis.findings import Finding, counted, named
 
 # Most examples of a pass that are compared.
 _MOST = 5_000
@@ -186,7 +186,8 @@ def _validation(first, second, train) -> list[Finding]:
             Finding(
                 "training-in-validation",
                 "error",
-                f"{len(shared):,} examples of validation are in training as well.",
+                f"In training as well: {counted(len(shared), 'example')} of "
+                "validation.",
                 "Split by a list of examples, not by `take` and `skip` behind "
                 "`shuffle`.",
             )

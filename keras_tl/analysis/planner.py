@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 import keras
 import numpy as np
 
+from keras_tl import errors
 from keras_tl.analysis import probe
 from keras_tl.data.sources import as_source
 from keras_tl.data.splits import Split, Splits, balanced
@@ -222,18 +223,17 @@ def fine_tuning(
             like = f"unlike those of ImageNet: {highest} tells them apart better"
         like += f" ({measured.last:.2f}"
         like += ")" if similar else f", {highest} {measured.curve[highest]:.2f})"
-    size = f"{each} training images a class"
+    size = f"{errors.counted(each, 'training image')} a class"
     if splits.task != "single-label":
-        size = f"{len(splits.train)} training images"
+        size = errors.counted(len(splits.train), "training image")
     if similar and each < FEW_EACH:
-        frozen, why = names[-3], f"{size} are few, and {like}"
+        frozen, why = names[-3], f"only {size}, and {like}"
     elif similar and each < MANY_EACH:
         frozen, why = names[len(names) // 2 - 1], f"{size}, {like}"
     elif full_epochs < ENOUGH_EPOCHS:
         frozen = names[len(names) // 2 - 1]
-        why = (
-            f"{size}, {like}; the whole backbone has time for {full_epochs:.0f} epochs"
-        )
+        most = errors.counted(round(full_epochs), "epoch")
+        why = f"{size}, {like}; the whole backbone has time for {most}"
     else:
         frozen, why = "none", f"{size}, {like}"
     flips = measured is not None and measured.survives_flips

@@ -246,8 +246,8 @@ def _model(script) -> list[Row]:
                     "large-head",
                     "warning",
                     dense[0].lineno,
-                    f"The head has {len(dense)} hidden layers of {_units(dense[0]):,} "
-                    "units.",
+                    f"The head has {errors.counted(len(dense), 'hidden layer')} of "
+                    f"{errors.counted(_units(dense[0]), 'unit')}.",
                     "Pool the feature map, and use one Dense layer.",
                 )
             )

@@ -173,7 +173,7 @@ def show(rows: Sequence[study.Row], space: Space) -> None:
         }
         for row in order
     ]
-    study.show(f"{len(rows)} trials, by validation accuracy", cells)
+    study.show(f"{errors.counted(len(rows), 'trial')}, by validation accuracy", cells)
 
 
 def _trial(objective, space, start, rows, trials, seed):

@@ -120,7 +120,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
         decisions=decisions.as_list(),
     )
     minutes = (time.perf_counter() - started) / 60
-    print(f"{minutes:.1f} of {settings.minutes:g} minutes.")
+    print(f"{minutes:.1f} minutes, of {settings.minutes:g}.")
     print("The same steps in a file to change: keras-tl copy quickstart my_recipe")
     return run.folder
 
@@ -350,7 +350,7 @@ def plan(
     decisions.add(decision)
     needed = others + decision.value * measured.epoch(data)
     total = (time.perf_counter() + needed - end) / 60 + PLANNED * settings.minutes
-    print(f"About {total:.1f} of {settings.minutes:g} minutes in all.", flush=True)
+    print(f"About {total:.1f} minutes in all, of {settings.minutes:g}.", flush=True)
     if total > 1.1 * settings.minutes:
         errors.warn("The minutes do not suffice for the least that can be done.")
     return replace(settings, epochs=decision.value)

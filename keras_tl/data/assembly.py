@@ -462,7 +462,8 @@ def _list(bad, folder):
         lines.append(f"  and {len(bad) - 20} more")
     listing = "\n".join(lines)
     return (
-        f"{len(bad)} images or folders in {folder} cannot be used:\n{listing}\n"
+        f"{errors.counted(len(bad), 'image or folder', 'images or folders')} in "
+        f"{folder} cannot be used:\n{listing}\n"
         "Remove or repair them, or leave them out with `bad_images='skip'` "
         "(on the command line: --bad-images skip)."
     )

@@ -404,10 +404,10 @@ def warn_of_dark(checked: Sequence[Checked]) -> None:
     if highest and 0 < max(highest) < 2**14:
         bits = max(highest).bit_length()
         errors.warn(
-            f"16-bit images that use only {bits} bits: {len(highest):,}, with a "
-            f"largest value of {max(highest):,}. They are read as values in "
-            f"[0, 65535], and so are nearly black. Multiply them by {2 ** (16 - bits)} "
-            "before, here and wherever the model predicts."
+            f"16-bit images that use only {errors.counted(bits, 'bit')}: "
+            f"{len(highest):,}, with a largest value of {max(highest):,}. They are "
+            "read as values in [0, 65535], and so are nearly black. Multiply them by "
+            f"{2 ** (16 - bits)} before, here and wherever the model predicts."
         )
 
 

@@ -66,7 +66,8 @@ class Split:
             if values is not None and len(values) != len(self.inputs):
                 raise errors.expected(
                     name,
-                    f"have one entry for each of the {len(self.inputs)} examples",
+                    f"have {errors.counted(len(self.inputs), 'entry', 'entries')}, one "
+                    "for each example",
                     len(values),
                 )
 
@@ -162,7 +163,8 @@ class Splits:
             if labels.shape[1] != count:
                 raise errors.expected(
                     "class_names",
-                    f"have a name for each of {labels.shape[1]} columns of labels",
+                    f"have {errors.counted(labels.shape[1], 'name')}, one for each "
+                    "column of labels",
                     list(self.class_names),
                 )
             return
@@ -188,9 +190,10 @@ class Splits:
         number = len(self.class_names)
         learned = {
             "single-label": f"of {number} classes",
-            "multi-label": f"with {number} labels, any number of them each",
-            "regression": f"with {number} {'numbers' if number > 1 else 'number'} each "
-            "to be predicted",
+            "multi-label": f"with {errors.counted(number, 'label')}, any number of "
+            "them each",
+            "regression": f"with {errors.counted(number, 'number')} each to be "
+            "predicted",
         }[self.task]
         lines = [f"{total:,} {noun} {learned}: {counts}.", self.origin]
         if self.train.labels.ndim == 1:

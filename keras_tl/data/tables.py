@@ -214,9 +214,8 @@ def read(
     missing = [path for path in paths if not path.is_file()]
     if missing and len(missing) == len(paths):
         raise errors.InputError(
-            f"None of the {len(paths):,} images that {name} names in the column "
-            f"{image!r} exists, such as {missing[0]}. Paths are relative to the table, "
-            "or to --images."
+            f"No image that {name} names in the column {image!r} exists, such as "
+            f"{missing[0]}. Paths are relative to the table, or to --images."
         )
     bad = [(path, "does not exist, and the table names it") for path in missing]
     repeated = _repeated(paths, values)
@@ -348,8 +347,8 @@ def _labels(rows, columns, task, name) -> tuple[str, list]:
     if empty:
         raise errors.InputError(
             f"Every row must have a label. {name} has none in the column "
-            f"{columns[0]!r} of {len(empty):,} rows, the first being row "
-            f"{empty[0] + 1} below the names of the columns."
+            f"{columns[0]!r} of {errors.counted(len(empty), 'row')}, the first being "
+            f"row {empty[0] + 1} below the names of the columns."
         )
     kinds = {type(cell).__name__ for cell in cells}
     if len(kinds) > 1:

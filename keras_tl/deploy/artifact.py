@@ -117,8 +117,9 @@ class Artifact:
         """Return `logits`, after checking that they fit to the other files."""
         if logits.outputs != len(self.class_names):
             raise errors.InputError(
-                f"{self.folder / 'classes.json'} has {len(self.class_names)} names, "
-                f"and the model {logits.outputs} outputs."
+                f"{self.folder / 'classes.json'} has "
+                f"{errors.counted(len(self.class_names), 'name')}, and the model "
+                f"{errors.counted(logits.outputs, 'output')}."
             )
         shape, own = self.manifest["input"]["shape"], logits.input_shape
         fits = [size in (None, n) for size, n in zip(shape, own, strict=False)]
@@ -165,8 +166,8 @@ class Artifact:
         tokenizer = text.Tokenizer.load(path)
         if [tokenizer.sequence_length] != self.manifest["input"]["shape"]:
             raise errors.InputError(
-                f"{path} makes {tokenizer.sequence_length} tokens, and the model takes "
-                f"{self.manifest['input']['shape']}."
+                f"{path} makes {errors.counted(tokenizer.sequence_length, 'token')}, "
+                f"and the model takes {self.manifest['input']['shape']}."
             )
         return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
 

@@ -188,7 +188,8 @@ def _listed(problems, count) -> str:
     if len(problems) > MOST_LISTED:
         lines.append(f"  and {len(problems) - MOST_LISTED} more")
     listing = "\n".join(lines)
-    return f"{len(problems)} of {count} inputs cannot be used:\n{listing}"
+    inputs = errors.counted(count, "input")
+    return f"{len(problems)} of {inputs} cannot be used:\n{listing}"
 
 
 def _show(columns, rows):
@@ -222,4 +223,4 @@ def _write(path, columns, rows):
         for e, name, number in rows
     ]
     files.write_csv(path, table)
-    print(f"{path}: {len(rows)} rows")
+    print(f"{path}: {errors.counted(len(rows), 'row')}")

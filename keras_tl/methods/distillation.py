@@ -58,7 +58,8 @@ def teach(
     errors.check_at_least("copies", copies, 1)
     if classes != len(splits.class_names):
         raise errors.InputError(
-            f"The teacher {teacher.name} has {classes} classes, the data "
+            f"The teacher {teacher.name} has "
+            f"{errors.counted(classes, 'class', 'classes')}, the data "
             f"{len(splits.class_names)}."
         )
     if size is None:

@@ -31,7 +31,8 @@ class Report:
 
     def __str__(self) -> str:
         text = (
-            f"LoRA of rank {self.rank} on {len(self.adapted)} layers; with the head, "
+            f"LoRA of rank {self.rank} on "
+            f"{errors.counted(len(self.adapted), 'layer')}; with the head, "
             f"{self.trainable:,} parameters train beside {self.total:,} that are there."
         )
         if self.skipped:
@@ -70,7 +71,7 @@ def enable(model: keras.Model, *, rank: int = 4, alpha: float | None = None) -> 
     >>> layers = [keras.layers.Dense(8), keras.layers.Dense(2, name="logits")]
     >>> model = keras.Sequential([keras.Input((16,)), *layers])
     >>> print(enable(model, rank=2))
-    LoRA of rank 2 on 1 layers; with the head, 66 parameters train beside 154 that \
+    LoRA of rank 2 on 1 layer; with the head, 66 parameters train beside 154 that \
 are there.
     """
     errors.check_at_least("rank", rank, 1)

@@ -46,7 +46,9 @@ def label(split: Split, tasks: Mapping[str, tuple[np.ndarray, int]]) -> Split:
         labels = np.asarray(labels, "int64")
         if labels.shape != (len(split),):
             raise errors.expected(
-                name, f"have one label for each of {len(split)} images", labels.shape
+                name,
+                f"have {errors.counted(len(split), 'label')}, one for each image",
+                labels.shape,
             )
         if labels.min() < -1 or labels.max() >= num_classes:
             raise errors.expected(
@@ -166,7 +168,8 @@ def _labels(batch, tasks):
     columns = 0 if batch.targets is None else batch.targets.shape[-1]
     if columns != sum(widths.values()):
         raise errors.InputError(
-            f"The targets must have {sum(widths.values())} columns: {widths}. Received "
+            "The targets must have "
+            f"{errors.counted(sum(widths.values()), 'column')}: {widths}. Received "
             f"{columns}. Add the labels of all tasks to the training and validation "
             "splits, see `multi_task.label`."
         )

@@ -293,8 +293,8 @@ def why_nothing_trains(model: keras.Model) -> str:
     >>> layer = keras.layers.Dense(2, name="logits")
     >>> model = keras.Sequential([keras.Input((4,)), layer], name="small")
     >>> freeze(model)
-    >>> why_nothing_trains(model)[:60]
-    'Nothing in small trains: all 1 layers with weights are froze'
+    >>> why_nothing_trains(model)[:59]
+    'Nothing in small trains: 1 layer with weights, all frozen, '
     """
     count = sum(bool(layer.weights) for layer in leaves(model))
     if not count:
@@ -302,7 +302,8 @@ def why_nothing_trains(model: keras.Model) -> str:
             f"Nothing in {model.name} trains: no layer has weights. Attach a head with "
             "`heads.attach`."
         )
-    text = f"Nothing in {model.name} trains: all {count} layers with weights are frozen"
+    layers = errors.counted(count, "layer")
+    text = f"Nothing in {model.name} trains: {layers} with weights, all frozen"
     of_head = [layer for layer in head(model) if layer.weights]
     if any(map(is_of_head, of_head)):
         names = [layer.name for layer in of_head]

@@ -73,7 +73,8 @@ class Checkpoint(keras.callbacks.Callback):
             if sorted(record.get("arrays", saved)) != sorted(saved):
                 raise ValueError("an array is missing")
             if len(callbacks) != len(self.others):
-                raise ValueError(f"it has {len(callbacks)} callbacks")
+                number = errors.counted(len(callbacks), "callback")
+                raise ValueError(f"it has {number}")
         except Exception as error:  # Nearly any type, for a damaged file.
             raise errors.InputError(
                 f"The saved state {self.path} cannot be read ({error}). Remove it to "

@@ -94,7 +94,7 @@ class SingleLabel(Objective):
     def check(self, model: keras.Model, splits: Splits) -> None:
         """Raise `InputError` unless there is a logit for each class."""
         _check_labels(self, splits, ndim=1, valid="the number of a class")
-        _check_outputs(model, splits, "classes")
+        _check_outputs(model, splits, "class", "classes")
 
     def check_logits(self, model: keras.Model, logits: np.ndarray) -> None:
         """Raise `InputError` for probabilities, of which softmax would be too flat."""
@@ -148,7 +148,7 @@ class MultiLabel(Objective):
                 raise errors.expected(
                     "labels", f"be 0 or 1 in the {name} split", np.unique(known)[:5]
                 )
-        _check_outputs(model, splits, "labels")
+        _check_outputs(model, splits, "label")
 
     def check_logits(self, model: keras.Model, logits: np.ndarray) -> None:
         """Raise `InputError` for probabilities, of which sigmoid would be too flat."""
@@ -190,7 +190,7 @@ class Regression(Objective):
     def check(self, model: keras.Model, splits: Splits) -> None:
         """Raise `InputError` unless labels are numbers, with an output for each."""
         _check_labels(self, splits, ndim=2, valid="a number or a row of numbers")
-        _check_outputs(model, splits, "columns of labels")
+        _check_outputs(model, splits, "column of labels", "columns of labels")
 
     def loss(self, label_smoothing: float = 0.0) -> OwnLoss:
         """Build the mean squared error, or return the loss of one's own.
@@ -256,10 +256,11 @@ def _check_labels(objective, splits, ndim, valid):
             )
 
 
-def _check_outputs(model, splits, columns):
+def _check_outputs(model, splits, *names):
     outputs, wanted = model.outputs[0].shape[-1], len(splits.class_names)
     if outputs != wanted:
         raise errors.InputError(
-            f"The head of {model.name} has {outputs} logits, the data "
-            f"{wanted} {columns}. Build the head with num_classes={wanted}."
+            f"The head of {model.name} has {errors.counted(outputs, 'logit')}, the "
+            f"data {errors.counted(wanted, *names)}. Build the head with "
+            f"num_classes={wanted}."
         )

@@ -248,7 +248,7 @@ class Placement:
         """
         check_batch_size(self, batch_size)
         count = len(self.devices)
-        where = f"{count} device{'s' if count > 1 else ''} ({', '.join(self.devices)})"
+        where = f"{errors.counted(count, 'device')} ({', '.join(self.devices)})"
         how = "no strategy" if self.strategy is None else type(self.strategy).__name__
         batch, rate = f"batch {batch_size}", f"learning rate {learning_rate:g}"
         if self.replicas > 1:

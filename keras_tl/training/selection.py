@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_tl import errors
+
 # How a better epoch changes a metric, and the name of its best value.
 _BETTER = {"min": ("lowered", "lowest"), "max": ("raised", "highest")}
 # In place of a metric: keep the weights of the last epoch.
@@ -76,9 +78,8 @@ def outcome(stopper, checkpoint, setup, phase) -> str:
     if checkpoint.epoch < phase.epochs:
         after = checkpoint.epoch - stopper.best_epoch - 1
         late = after < stopper.patience
-        text += (
-            f"; ended {'for lack of time' if late else 'early'}, {after} epochs later"
-        )
+        reason = "for lack of time" if late else "early"
+        text += f"; ended {reason}, {errors.counted(after, 'epoch')} later"
     elif stopper.best_epoch + 1 == phase.epochs:
         text += "; it was the last: more epochs may do better"
     return f"{text}."

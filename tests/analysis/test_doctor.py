@@ -260,6 +260,8 @@ def test_a_planted_fault_is_found_by_its_code_and_nothing_else_is(folder, code, 
     found = found_in(folder)
     assert code in codes(found)
     assert codes(found, "error", "warning") <= {code} | ALSO
+    for one in found:
+        assert not re.search(r"\b1 [a-z]+[^s]s\b|\b1 [a-z]+ (are|have)\b", one.message)
 
 
 def test_clean_files_raise_nothing(folder):

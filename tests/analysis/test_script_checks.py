@@ -82,6 +82,8 @@ def test_each_error_of_the_article_is_found_and_its_remedy_is_not(number):
 
 def test_the_article_has_these_sixteen_and_no_other():
     assert codes(ARTICLE) == set(SIXTEEN.values())
+    messages = [finding.message for finding in script_checks.check_source(ARTICLE)]
+    assert any("2 hidden layers of 4,096 units" in message for message in messages)
 
 
 def test_a_script_without_them_raises_nothing():

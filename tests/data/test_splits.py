@@ -64,12 +64,14 @@ def test_an_empty_split_is_named():
 
 
 def test_labels_must_be_as_many_as_images():
-    with pytest.raises(errors.InputError, match="each of the 3 examples"):
+    with pytest.raises(errors.InputError, match="3 entries, one for each example"):
         Split(np.zeros((3, 2, 2, 3)), [0, 1])
 
 
 def test_targets_must_be_as_many_as_examples():
-    with pytest.raises(errors.InputError, match="each of the 3 examples.*targets=2"):
+    with pytest.raises(
+        errors.InputError, match="3 entries, one for each example.*targets=2"
+    ):
         Split(np.zeros((3, 2, 2, 3)), [0, 1, 1], targets=np.zeros((2, 4)))
 
 

@@ -199,7 +199,11 @@ BAD = {
     "no label": (None, {"label": ["cat", ""] * 20}, "must have a label.*20 rows"),
     "splits": (None, {"split": ["train", "other"] * 20}, "column of splits.*other"),
     "numbers": (Columns(task="regression"), {}, "must hold numbers.*row 1"),
-    "no images": (None, {"image": [f"{n}.png" for n in range(40)]}, "None of the 40"),
+    "no images": (
+        None,
+        {"image": [f"{n}.png" for n in range(40)]},
+        "No image that Table a.csv",
+    ),
     "groups": (None, {}, "regular expression"),
     "mixed": (None, {"extra": range(40), "label2": 1}, None),
 }
@@ -247,6 +251,21 @@ def test_an_image_with_two_labels_is_named(photos):
     frame.loc[1, "image"] = frame.loc[0, "image"]
     with pytest.raises(errors.InputError, match="00.png: stands in the table with two"):
         tables.from_table(write(frame, folder / "a.csv"))
+
+
+def test_counts_agree_in_number_with_what_is_counted(photos):
+    folder, frame = photos
+    with pytest.raises(errors.InputError, match="'label' of 1 row, the first"):
+        tables.from_table(
+            write(frame.assign(label=["", *frame.label[1:]]), folder / "a.csv")
+        )
+    (folder / "images" / "03.png").write_bytes(b"")
+    with pytest.raises(errors.InputError, match="^1 image or folder in "):
+        tables.from_table(write(frame, folder / "b.csv"))
+    (folder / "images" / "03.png").unlink()
+    frame = frame.drop(3).assign(label=np.linspace(0.5, 9.7, 39))
+    data = tables.from_table(write(frame, folder / "c.csv"))
+    assert "39 images with 1 number each to be predicted" in str(data)
 
 
 def test_a_file_that_is_no_table_is_named(tmp_path):

@@ -47,7 +47,7 @@ def test_one_bad_file_does_not_keep_the_others_from_being_predicted(
 
 def test_only_bad_files_are_an_error(run, tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(errors.InputError, match=r"1 of 1 inputs.*\n.*a.png: is empty"):
+    with pytest.raises(errors.InputError, match=r"1 of 1 input .*\n.*a.png: is empty"):
         prediction.predict(run[0], [str(tmp_path / "a.png")], 1, None)
 
 

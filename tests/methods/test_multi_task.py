@@ -228,7 +228,7 @@ def test_what_cannot_work_is_said(classifier, call, said):
     ("tasks", "said"),
     [
         ({}, "len"),
-        ({"a": ([0, 1], 2)}, "each of 3 images"),
+        ({"a": ([0, 1], 2)}, "3 labels, one for each image"),
         ({"a": ([0, 1, 2], 2)}, r"in \[-1, 1\]"),
         ({"a": ([0, 1, -2], 2)}, r"in \[-1, 1\]"),
     ],

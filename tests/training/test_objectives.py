@@ -228,14 +228,14 @@ def test_the_values_are_those_computed_by_hand():
         (Regression(), lambda d: d, "a number or a row of numbers"),
         (objectives.SingleLabel(), numbers, "the number of a class"),
         (MultiLabel(), numbers, "be 0 or 1 in the train split"),
-        (Regression(), several, "1 logits, the data 2 columns"),
+        (Regression(), several, "1 logit, the data 2 columns"),
     ],
 )
 def test_labels_that_do_not_fit_the_objective_are_refused(
     objective, change, message, make_backbone, colours, here
 ):
     data = change(colours)
-    names = data.class_names if message != "1 logits, the data 2 columns" else ["a"]
+    names = data.class_names if message != "1 logit, the data 2 columns" else ["a"]
     model = build(make_backbone, dataclasses.replace(colours, class_names=["a"] * 3))
     if len(names) != 3:
         backbone = make_backbone()

@@ -178,7 +178,7 @@ def test_tensorboard_gets_event_files_of_its_phase(
 
 def test_a_model_in_which_nothing_trains_is_refused(classifier, colours, here):
     freezing.freeze(classifier)
-    with pytest.raises(errors.InputError, match="layers with weights are frozen"):
+    with pytest.raises(errors.InputError, match="layers with weights, all frozen"):
         phases.fit(classifier, colours, here, phases.Phase(epochs=1))
 
 
@@ -429,7 +429,7 @@ def test_class_weights_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda backbone: backbone, "all . layers with weights are frozen. Attach a h"),
+        (lambda backbone: backbone, "layers with weights, all frozen. Attach a h"),
         (
             lambda backbone: heads.attach(backbone, 3),
             r"those of the head \(logits\) among them. `freezing.unfreeze_head`",
