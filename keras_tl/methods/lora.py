@@ -71,7 +71,7 @@ def enable(model: keras.Model, *, rank: int = 4, alpha: float | None = None) -> 
     >>> layers = [keras.layers.Dense(8), keras.layers.Dense(2, name="logits")]
     >>> model = keras.Sequential([keras.Input((16,)), *layers])
     >>> print(enable(model, rank=2))
-    LoRA of rank 2 on 1 layers; with the head, 66 parameters train beside 154 that \
+    LoRA of rank 2 on 1 layer; with the head, 66 parameters train beside 154 that \
 are there.
     """
     errors.check_at_least("rank", rank, 1)
