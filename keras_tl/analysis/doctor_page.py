@@ -44,7 +44,7 @@ def write(
         "check.html",
         name=name,
         count=len(records),
-        counted=findings.counted,
+        counted=errors.counted,
         groups=groups,
         most=_MOST,
         leave_out=findings.files_to_leave_out(noticed),

@@ -22,9 +22,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from keras_tl import progress
-from keras_tl.analysis.findings import Finding, counted, named
+from keras_tl.analysis.findings import Finding, named
 from keras_tl.analysis.records import Records
 from keras_tl.data.assembly import NAMES
+from keras_tl.errors import counted
 
 # Fewest examples in all, and of a class, for statistics to mean something.
 _FEWEST, _FEWEST_OF_CLASS = 50, 5

@@ -7,9 +7,10 @@ from datetime import datetime
 
 import numpy as np
 
-from keras_tl.analysis.findings import Finding, counted, named
+from keras_tl.analysis.findings import Finding, named
 from keras_tl.analysis.records import Records
 from keras_tl.data import assembly, images
+from keras_tl.errors import counted
 
 # Shortest side in pixels below which an image is called tiny, where it is also less
 # than a quarter of the usual side of its dataset.

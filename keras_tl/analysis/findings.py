@@ -13,8 +13,6 @@ SEVERITIES = ("error", "warning", "note")
 # Page of the documentation that has a section for each code.
 PAGE = "docs/how_to/check_data.md"
 
-counted = errors.counted
-
 
 @dataclass(frozen=True)
 class Finding:

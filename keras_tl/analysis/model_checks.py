@@ -13,7 +13,8 @@ import keras
 import numpy as np
 
 from keras_tl.analysis import preprocessing_checks
-from keras_tl.analysis.findings import Finding, counted, named
+from keras_tl.analysis.findings import Finding, named
+from keras_tl.errors import counted
 from keras_tl.models import freezing, splitting
 
 # Weights of a head from which on it is called large.

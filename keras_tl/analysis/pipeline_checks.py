@@ -13,7 +13,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from keras_tl.analysis.findings import Finding, counted, named
+from keras_tl.analysis.findings import Finding, named
+from keras_tl.errors import counted
 
 # Most examples of a pass that are compared.
 _MOST = 5_000

@@ -10,8 +10,9 @@ Reference:
 
 import numpy as np
 
-from keras_tl.analysis.findings import Finding, counted, named
+from keras_tl.analysis.findings import Finding, named
 from keras_tl.analysis.records import Records
+from keras_tl.errors import counted
 
 # Fewest images of a class, and most of it that are looked at.
 _FEWEST, _MOST = 12, 200

@@ -2,10 +2,11 @@
 
 from collections import Counter, defaultdict
 
-from keras_tl.analysis.findings import Finding, counted, named
+from keras_tl.analysis.findings import Finding, named
 from keras_tl.analysis.records import Records
 from keras_tl.data import duplicates
 from keras_tl.data.assembly import NAMES
+from keras_tl.errors import counted
 
 # From so many copies of an image on, and so many of all images, it is no accident.
 _BLOCK, _SHARE = 5, 0.1

@@ -112,9 +112,9 @@ def _print(settings, noticed, count, listed) -> None:
             table.add_row(f"{one.severity}\n{one.code}", evidence, one.remedy)
         progress.console(progress.SENTENCES).print(table)
     counts = ", ".join(
-        findings.counted(number[severity], severity) for severity in findings.SEVERITIES
+        errors.counted(number[severity], severity) for severity in findings.SEVERITIES
     )
-    print(f"{findings.counted(count, 'example')} checked: {counts}.")
+    print(f"{errors.counted(count, 'example')} checked: {counts}.")
     if noticed:
         print(f"{findings.PAGE} explains each finding, by its name.")
     if settings.page is not None:
@@ -123,6 +123,6 @@ def _print(settings, noticed, count, listed) -> None:
         print("--page check.html shows the images.")
     if settings.fix_list is not None:
         print(
-            f"{settings.fix_list} lists {findings.counted(listed, 'file')} to leave "
+            f"{settings.fix_list} lists {errors.counted(listed, 'file')} to leave "
             f"out: --leave-out {settings.fix_list}"
         )

@@ -275,7 +275,7 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
         )
     if wrong:
         loaded = doctor.without_errors(diagnosis)
-    texts = [findings.counted(len(diagnosis.named(s)), s) for s in findings.SEVERITIES]
+    texts = [errors.counted(len(diagnosis.named(s)), s) for s in findings.SEVERITIES]
     noticed = [
         {"code": one.code, "message": one.message, "page": one.page}
         for one in diagnosis.findings
