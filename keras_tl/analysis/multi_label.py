@@ -49,7 +49,14 @@ class Evaluation:
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval of the accuracy, over test examples."""
+        """95 % bootstrap interval of the accuracy, over test examples.
+
+        Where all labels are right, or all wrong, which a bootstrap would take for
+        certain, that of Wilson.
+        """
+        if self.value in (0, 1):
+            count = len(self.scores)
+            return evaluation.wilson_interval(round(self.value * count), count)
         return evaluation.bootstrap_interval(self.scores, seed=self.seed)
 
     @cached_property

@@ -42,3 +42,12 @@ def test_what_validation_rejected_is_not_compared_with_itself():
     assert summary.without_rejected(models, {"scratch": kept, "tuned": kept}) == models
     left = summary.without_rejected(models, {"scratch": {}, "tuned": rejected})
     assert left == {"frozen": 1}
+
+
+def test_labels_that_are_all_right_are_not_said_to_be_so_for_certain():
+    labels = np.float32([[1, 0], [0, 1]] * 10)
+    result = multi_label.evaluate(labels, 18 * labels - 9, ["x", "y"])
+    low, high = result.interval
+    assert (result.value, high) == (1, 1)
+    # One wrong image of twenty would not be surprising.
+    assert 0.8 < low < 0.9
