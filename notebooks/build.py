@@ -60,7 +60,7 @@ SHORT = {
         "input when images are less like photographs?",
     },
     "four_quadrants": {
-        "SETTINGS": "few=5, many=20, steps=30, image_size=64",
+        "SETTINGS": "few=3, many=9, steps=8, image_size=64",
         "DATA": "both = recipe.build_data(settings)\ndata = both[settings.different]",
         "NEXT": "Your own images as `different`, with more `steps`. In which quadrant "
         "is the choice worth most?",
