@@ -39,7 +39,8 @@ def check(content: assembly.Content, records: Records) -> list[Finding]:
         *unusable(content),
         *unused(content),
         *sizes(records),
-        *blank(records),
+        *few_bits(content, records),
+        *blank(content, records),
         *headers(records),
         *names(records),
     ]
@@ -59,19 +60,18 @@ def unusable(content: assembly.Content) -> list[Finding]:
     }
     findings = []
     for code, problems in by_code.items():
-        first, problem = problems[0]
-        short = assembly.short(first, content.folder)
+        listed = tuple(
+            f"{assembly.short(path, content.folder)} {problem}"
+            for path, problem in problems
+        )
         number = counted(len(problems), "file or folder", "files or folders")
         findings.append(
             Finding(
                 code,
                 "error",
-                f"{number} cannot be used: {short} {problem}.",
+                f"{number} cannot be used: {named(listed)}.",
                 remedies[code],
-                tuple(
-                    f"{assembly.short(path, content.folder)} {problem}"
-                    for path, problem in problems
-                ),
+                listed,
                 tuple(path for path, _ in problems if path.is_file()),
             )
         )
@@ -144,13 +144,30 @@ def sizes(records: Records) -> list[Finding]:
     return findings
 
 
-def blank(records: Records) -> list[Finding]:
-    """List images of one colour."""
+def few_bits(content: assembly.Content, records: Records) -> list[Finding]:
+    """Report images of 16 bits that are nearly black."""
+    texts = images.few_bits([file.image for file in content.files])
+    if texts is None:
+        return []
+    indices = _of_16_bits(content, records)
+    names = records.named(indices)
+    return [Finding("few-bits", "warning", *texts, names, pictures=tuple(indices))]
+
+
+def _of_16_bits(content, records) -> list[int]:
+    paths = {f.entry.path for f in content.files if f.image.highest is not None}
+    return [index for index, path in enumerate(records.paths) if path in paths]
+
+
+def blank(content: assembly.Content, records: Records) -> list[Finding]:
+    """List images of one colour; those that only seem so, see `few_bits`, are not."""
     if records.thumbnails is None or not len(records):
         return []
     flat = records.thumbnails.reshape(len(records), -1, 3).astype("int16")
     spread = (flat.max(axis=1) - flat.min(axis=1)).max(axis=1)
     indices = np.flatnonzero(spread <= _BLANK)
+    if images.few_bits([file.image for file in content.files]) is not None:
+        indices = np.setdiff1d(indices, _of_16_bits(content, records))
     if not len(indices):
         return []
     return [

@@ -313,12 +313,10 @@ def fine_tuning(
     similar = measured is None or measured.is_similar
     like = "how similar they are to those of ImageNet is not measured"
     if measured is not None:
-        kind, better = (
-            ("similar to", "better") if similar else ("unlike", "hardly better")
-        )
         like = (
-            f"{kind} those of ImageNet: the last block tells them {better} apart than "
-            f"the middle one ({measured.last:.2f}, {measured.middle:.2f})"
+            f"{'similar to' if similar else 'unlike'} those of ImageNet: a probe on "
+            f"the last block is right for {measured.last:.0%}, on the middle one for "
+            f"{measured.middle:.0%}"
         )
     size = f"{errors.counted(each, 'training image')} a class"
     if splits.task != "single-label":
@@ -329,8 +327,8 @@ def fine_tuning(
         frozen, why = points["upper half"], f"{size}, {like}"
     elif full_epochs < ENOUGH_EPOCHS:
         frozen = points["upper half"]
-        most = errors.counted(round(full_epochs), "epoch")
-        why = f"{size}, {like}; the whole backbone has time for {most}"
+        most = errors.counted(int(full_epochs), "epoch") if full_epochs >= 1 else "none"
+        why = f"{size}, {like}; of the whole backbone there is time for {most}"
     else:
         frozen, why = "none", f"{size}, {like}"
     flips = measured is not None and measured.survives_flips

@@ -144,8 +144,9 @@ def _within(records, blocks, kind) -> list[Finding]:
                 "warning",
                 f"{counted(len(large), 'image')} with {_BLOCK} copies or more, "
                 f"{_KINDS[kind]}, {len(members):,} in all: "
-                f"{named(records.named(large[0]))}. Such blocks are often pictures "
-                "that say that there is none, or a film that stands still.",
+                f"{named(records.named(large[0]))}. Such blocks are often "
+                'placeholders such as "no image available", or a film that stands '
+                "still.",
                 "Keep one of each block, or none; the fix list keeps one.",
                 records.named(members),
                 records.files([i for block in large for i in block[1:]]),

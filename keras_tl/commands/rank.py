@@ -134,7 +134,7 @@ def next_step(candidate: ranking.Candidate, data: str) -> str:
     if candidate.weights != "imagenet":
         flags["--weights"] = files.quoted(candidate.weights)
     given = " ".join(f"{k} {v}" for k, v in flags.items() if v is not None)
-    return f"To train it: keras-tl train {files.quoted(data)} {given}"
+    return f"To train {candidate.name}: keras-tl train {files.quoted(data)} {given}"
 
 
 def save(

@@ -44,7 +44,10 @@ class OwnDataSettings(Settings):
         if not self.data:
             raise errors.expected("data", "name a folder, a table or a dataset", "")
         path = Path(self.data)
-        if (path.is_absolute() or self.data[0] in ".~") and not path.exists():
+        # Names of datasets may have a slash as well.
+        inside = len(path.parts) > 1 and path.parent.is_dir()
+        is_path = path.is_absolute() or self.data[0] in ".~" or inside
+        if is_path and not path.exists():
             raise errors.expected(
                 "data",
                 "be a folder or table that exists, or the name of a dataset",
@@ -66,8 +69,8 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
     """
 
     minutes: float = 10.0  # Time for all of it, on this machine.
-    # Keep at most this many training images, and a quarter as many of the other splits,
-    # but 500 of each in any case.
+    # Keep at most this many training images, and at most a quarter as many, or 500, of
+    # each other split.
     limit: int | None = None
     # Name of the pretrained backbone, such as `mobilenet_v2`, or `mobilenet:0.25`.
     backbone: str | None = None
@@ -84,8 +87,9 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
     precision: Precision = "float32"  # Numbers that layers compute with.
 
     COMMAND = "keras-tl train"
-    # Setting of the length of each phase; that of the head is not one.
-    LENGTHS = MappingProxyType({"fine-tuning": "epochs"})
+    # Settings of the lengths of phases that more of may be advised: none, as the
+    # command advises itself, minutes where it has decided the epochs.
+    LENGTHS = MappingProxyType({})
 
     def __post_init__(self):
         super().__post_init__()

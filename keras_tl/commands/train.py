@@ -71,8 +71,6 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
         Folder of the run.
     """
     started = time.perf_counter() if started is None else started
-    # Several models are traced; TensorFlow warns that this is slow.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     end = end_of(settings, started)
     place, settings = placement.from_settings(settings)
     decisions = Decisions()
@@ -123,6 +121,10 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     )
     minutes = (time.perf_counter() - started) / 60
     print(f"{minutes:.1f} minutes, of {settings.minutes:g}.")
+    kept, accuracies = tuned.get("kept", [0]), tuned.get("val_accuracy", [0])
+    if kept[-1] and accuracies[-1] < 1:
+        more = "--minutes" if timed else "--epochs"
+        print(f"The last epoch was the best: with more {more} it may do better.")
     print("The same steps in a file to change: keras-tl copy quickstart my_recipe")
     return run.folder
 
@@ -174,6 +176,8 @@ def prepare_data(
     settings: Train, data: object, end: float, decisions: Decisions
 ) -> tuple[Train, Splits]:
     """Load the data, and choose image size, number and backbone on the way."""
+    # Several models are traced; TensorFlow warns that this is slow.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     check_freeze(settings)
     backbone = settings.backbone or catalog.EMBEDDED
     chosen = settings.image_size
@@ -184,6 +188,7 @@ def prepare_data(
         nonlocal chosen
         if chosen is not None:
             return chosen
+        count = min(count, settings.limit or count)
         smallest = catalog.find(catalog.width(backbone)[0]).roomy_size
         forward = forward_of(backbone, 224)
         left = end - time.perf_counter() - RESERVE
@@ -204,6 +209,9 @@ def prepare_data(
         settings = choose_backbone(settings, sized, decisions)
     settings = choose_limit(settings, sized, end, decisions)
     sized = planner.limited(sized, settings.limit, seed=settings.seed)
+    if settings.limit is not None:
+        counts = ", ".join(f"{name} {len(split):,}" for name, split in sized.items())
+        print(f"Of these are used: {counts}.")
     return settings, sized.map(splits.read_once)
 
 
@@ -255,7 +263,14 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
     diagnosis = doctor.check(source, features=False, **options)
     for warning in diagnosis.named("warning"):
         errors.warn(f"{warning.message} {warning.remedy}")
-    weightable = diagnosis.records.task == "single-label" and not settings.class_weights
+    single = diagnosis.records.task == "single-label"
+    if settings.class_weights and not single:
+        raise errors.expected(
+            "class_weights",
+            f"be left out of data whose task is {diagnosis.records.task}",
+            True,
+        )
+    weightable = single and not settings.class_weights
     for note in diagnosis.named("note"):
         if note.code == "class-imbalance" and weightable:
             print(f"{note.message} {note.remedy}")
@@ -263,15 +278,12 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
     loaded = diagnosis.splits
     if wrong and settings.bad_images == "error":
         lines = [f"  {one.code}: {one.message}" for one in wrong]
+        command = f"keras-tl check {files.quoted(settings.data)} --page check.html"
+        hint = f"`{command}` shows more."
+        if all(one.leave_out or one.surplus for one in wrong):
+            hint += " --bad-images skip leaves these images out."
         raise errors.InputError(
-            "\n".join(
-                [
-                    f"The check of {settings.data} has noticed:",
-                    *lines,
-                    f"`keras-tl check {files.quoted(settings.data)} --page check.html` "
-                    "shows more. --bad-images skip leaves these images out.",
-                ]
-            )
+            "\n".join([f"The check of {settings.data} has noticed:", *lines, hint])
         )
     if wrong:
         loaded = doctor.without_errors(diagnosis)

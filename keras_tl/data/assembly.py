@@ -193,6 +193,12 @@ def read(
     unwanted = {Path(path).absolute() for path in options.leave_out}
     listed = [e.path for e in entries if e.path.absolute() in unwanted]
     entries = [e for e in entries if e.path.absolute() not in unwanted]
+    unknown = [path for path in unwanted if not path.exists()]
+    if unknown:
+        errors.warn(
+            f"Files to leave out that do not exist: {len(unknown):,} "
+            f"({some(sorted(unknown), folder)})."
+        )
     if options.groups is not None:
         entries = [_grouped(e, options.groups, folder) for e in entries]
     size = options.image_size
@@ -385,7 +391,7 @@ def _warn(content, files):
             f"only the square in the middle: {len(narrow):,} "
             f"({some(narrow, folder)}). Cut them into squares, if the rest matters."
         )
-    images.warn_of_dark([file.image for file in files])
+    images.warn_of_few_bits([file.image for file in files])
 
 
 def _warn_of_missing(content, given, files, class_names):

@@ -396,18 +396,31 @@ def check_file(path: Path | str) -> Checked:
         return Checked(_reason(error))
 
 
-def warn_of_dark(checked: Sequence[Checked]) -> None:
-    """Warn of images of 16 bits that use few of them: they are nearly black."""
+def few_bits(checked: Sequence[Checked]) -> tuple[str, str] | None:
+    """Describe images of 16 bits that use few of them, which are nearly black.
+
+    Returns:
+        What they are, and what to do about it; `None` where there are none.
+    """
     highest = [one.highest for one in checked if one.highest is not None]
     # No camera has more than 14 bits.
-    if highest and 0 < max(highest) < 2**14:
-        bits = max(highest).bit_length()
-        errors.warn(
-            f"16-bit images that use only {errors.counted(bits, 'bit')}: "
-            f"{len(highest):,}, with a largest value of {max(highest):,}. They are "
-            "read as values in [0, 65535], and so are nearly black. Multiply them by "
-            f"{2 ** (16 - bits)} before, here and wherever the model predicts."
-        )
+    if not highest or not 0 < max(highest) < 2**14:
+        return None
+    bits = max(highest).bit_length()
+    return (
+        f"16-bit images that use only {errors.counted(bits, 'bit')}: "
+        f"{len(highest):,}, with a largest value of {max(highest):,}. They are "
+        "read as values in [0, 65535], and so are nearly black.",
+        f"Multiply them by {2 ** (16 - bits)} before, here and wherever the model "
+        "predicts.",
+    )
+
+
+def warn_of_few_bits(checked: Sequence[Checked]) -> None:
+    """Warn of images of 16 bits that use few of them."""
+    texts = few_bits(checked)
+    if texts is not None:
+        errors.warn(" ".join(texts))
 
 
 def _open(content: bytes) -> Image.Image:

@@ -357,6 +357,8 @@ def _labels(rows, columns, task, name) -> tuple[str, list]:
             f"The labels must be of one type. {name} has in the column {columns[0]!r}: "
             f"{', '.join(sorted(kinds))}."
         )
+    if task is None:
+        _check_mixed(cells, columns[0], name)
     classes = set(map(str, cells))
     if len(cells) > 3 and len(classes) == len(cells):
         raise errors.InputError(
@@ -366,6 +368,28 @@ def _labels(rows, columns, task, name) -> tuple[str, list]:
             "with --label-column."
         )
     return "single-label", [str(cell).strip() for cell in cells]
+
+
+def _check_mixed(cells, column, name) -> None:
+    """Raise `InputError` for labels most of which are numbers that are measured."""
+    numbers = [n for n, cell in enumerate(cells) if _is_number(cell)]
+    if len(numbers) in (0, len(cells)) or not _is_measured([cells[n] for n in numbers]):
+        return
+    others = sorted(set(range(len(cells))) - set(numbers))
+    raise errors.InputError(
+        f"The labels must all be numbers, or all names of classes. The column "
+        f"{column!r} of {name} has {errors.counted(len(numbers), 'number')}, such as "
+        f"{cells[numbers[0]]!r}, and {errors.counted(len(others), 'other')}, the first "
+        f"being {cells[others[0]]!r} in row {others[0] + 1} below the names of the "
+        "columns. --task single-label takes all as names."
+    )
+
+
+def _is_number(cell) -> bool:
+    try:
+        return bool(np.isfinite(float(_point(cell))))
+    except (TypeError, ValueError):
+        return False
 
 
 def _is_empty(cell) -> bool:

@@ -62,7 +62,7 @@ def check_images(paths: Sequence[Path]) -> list[Problem]:
     with ThreadPoolExecutor() as pool:
         results = pool.map(image_files.check_file, paths)
         checked = list(progress.track(results, "checking images", len(paths)))
-    image_files.warn_of_dark(checked)
+    image_files.warn_of_few_bits(checked)
     return [
         (str(path), one.problem)
         for path, one in zip(paths, checked, strict=True)
@@ -164,7 +164,8 @@ def _prepare(model):
         print("Loading the model.", file=sys.stderr)
     elif not model.is_converted:
         print(
-            "Converting the model for LiteRT; next time this is done.", file=sys.stderr
+            "Converting the model for LiteRT, once: the next call is fast.",
+            file=sys.stderr,
         )
         try:
             model.convert()

@@ -140,8 +140,12 @@ def _longer(run, rising) -> str:
 
 def _length(run, phase) -> str | None:
     """Return the setting of the length of a phase, where there is one above 0."""
-    own = getattr(run.settings, "LENGTHS", {})
-    names = [own.get(phase)] if own else [_EPOCHS.get(phase, "epochs"), "epochs"]
+    own = getattr(run.settings, "LENGTHS", None)
+    names = (
+        [own.get(phase)]
+        if own is not None
+        else [_EPOCHS.get(phase, "epochs"), "epochs"]
+    )
     known = [name for name in names if name and getattr(run.settings, name, 0)]
     return known[0] if known else None
 

@@ -79,7 +79,8 @@ def outcome(stopper, checkpoint, setup, phase) -> str:
         after = checkpoint.epoch - stopper.best_epoch - 1
         late = after < stopper.patience
         reason = "for lack of time" if late else "early"
-        text += f"; ended {reason}, {errors.counted(after, 'epoch')} later"
+        text += f"; ended {reason}"
+        text += f", {errors.counted(after, 'epoch')} later" if after else ""
     elif stopper.best_epoch + 1 == phase.epochs:
         text += "; it was the last: more epochs may do better"
     return f"{text}."

@@ -220,7 +220,15 @@ def of_other_sizes(folder):
         path.unlink()
 
 
+def of_12_bits(folder):
+    for number, path in enumerate(sorted(folder.rglob("*.png"))):
+        grey = np.asarray(Image.open(path).convert("L"), "uint16") * 16
+        grey[0, 0] = number
+        Image.fromarray(grey).save(path)
+
+
 PLANTED = {
+    "few-bits": (of_12_bits,),
     "unreadable-image": (truncated, empty),
     "animated-image": (animated,),
     "tiny-image": (tiny,),

@@ -49,7 +49,7 @@ def test_it_ranks_prints_and_writes(empty_keras, weights, call, tmp_path, capsys
     assert max(map(len, title.splitlines()[-8:])) <= 80
     assert "--out FOLDER writes all scores" in " ".join(caption.split())
     assert (
-        "To train it: keras-tl train cifar10_sample "
+        "To train efficientnet_lite0: keras-tl train cifar10_sample "
         "--backbone efficientnet_lite0 --image-size 32\n"
     ) in shown
     result = json.loads((out / "ranking.json").read_text())

@@ -364,3 +364,12 @@ def test_the_folder_of_the_images_can_be_a_text(photos):
     folder, frame = photos
     data = tables.from_table(frame, Columns(images=str(folder)))
     assert sum(len(split) for _, split in data.items()) == 40
+
+
+def test_numbers_among_which_is_a_word_are_refused_with_its_row(photos):
+    folder, frame = photos
+    frame["label"] = [f"{number / 7:.3f}" for number in range(40)]
+    frame.loc[3, "label"] = "n/a"
+    with pytest.raises(errors.InputError, match="'n/a' in row 4") as error:
+        datasets.load(write(frame, folder / "prices.csv"))
+    assert "39 numbers" in str(error.value)
