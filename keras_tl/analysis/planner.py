@@ -1,9 +1,11 @@
 """Decide how to train from what has been measured, and keep the reasons.
 
-The rules follow the four quadrants of transfer learning: how many images there are, and
-how similar they are to those that the backbone has learned from; and the time there is.
-No penalty of fine-tuning is planned: the recipe `few_labels` has measured no gain that
-would be worth its time.
+The quadrants of transfer learning are how many images there are, and how similar they
+are to those that the backbone has learned from. Here they decide the number of epochs
+and the random changes of images. How much is fine-tuned is a matter of time: from the
+head of a linear probe, with BatchNormalization frozen and at a small rate, training all
+layers was best in every quadrant of the recipe `four_quadrants`. No penalty is planned:
+`few_labels` has measured no gain that would be worth its time.
 """
 
 import bisect
@@ -308,47 +310,40 @@ def fine_tuning(
     Returns:
         Decisions of `freeze`, `augment` and `learning_rate`.
     """
-    points = freeze_points(blocks)
     each = len(splits.train) // max(1, len(splits.class_names))
-    similar = measured is None or measured.is_similar
-    like = "how similar they are to those of ImageNet is not measured"
-    if measured is not None:
-        like = (
-            f"{'similar to' if similar else 'unlike'} those of ImageNet: a probe on "
-            f"the last block is right for {measured.last:.0%}, on the middle one for "
-            f"{measured.middle:.0%}"
-        )
     size = f"{errors.counted(each, 'training image')} a class"
     if splits.task != "single-label":
         size = errors.counted(len(splits.train), "training image")
-    if similar and each < FEW_EACH:
-        frozen, why = points["last blocks"], f"only {size}, and {like}"
-    elif similar and each < MANY_EACH:
-        frozen, why = points["upper half"], f"{size}, {like}"
-    elif full_epochs < ENOUGH_EPOCHS:
-        frozen = points["upper half"]
-        most = errors.counted(int(full_epochs), "epoch") if full_epochs >= 1 else "none"
-        why = f"{size}, {like}; of the whole backbone there is time for {most}"
-    else:
-        frozen, why = "none", f"{size}, {like}"
-    flips = measured is not None and measured.survives_flips
+    like = "how similar they are to those of ImageNet is not measured"
+    flips = False
+    if measured is not None:
+        flips = measured.is_similar and measured.survives_flips
+        like = (
+            f"{'similar to' if measured.is_similar else 'unlike'} those of ImageNet: a "
+            f"probe on the last block is right for {measured.last:.0%}, on the middle "
+            f"one for {measured.middle:.0%}"
+        )
+    count = errors.counted(int(full_epochs), "epoch") if full_epochs >= 1 else "none"
+    time = f"of the whole backbone there is time for {count}"
+    frozen = "none"
+    if full_epochs < ENOUGH_EPOCHS:
+        frozen = freeze_points(blocks)["upper half"]
     if frozen != "none":
         change, because = "none", "frozen layers then run only once"
     elif full_epochs < LONG_EPOCHS:
         change, because = "none", f"changed images need {LONG_EPOCHS} epochs or more"
     elif flips:
-        change, because = "zoom_and_flip", "mirrored images are recognized as well"
+        change = "zoom_and_flip"
+        because = (
+            f"mirrored images are recognized as well ({measured.flipped:.0%} and "
+            f"{measured.last:.0%})"
+        )
     else:
-        change, because = "zoom", "mirrored images are not recognized as well"
-    if change != "none" and measured is not None:
-        because += f" ({measured.last:.2f}, mirrored {measured.flipped:.2f})"
+        change, because = "zoom", "whether they may be mirrored is not measured"
+        if measured is not None:
+            because = "mirrored, images unlike photographs may mean something else"
     return [
-        Decision("freeze", frozen, why),
+        Decision("freeze", frozen, f"{time}; {size}, {like}"),
         Decision("augment", change, because),
         Decision("learning_rate", 2e-4, "a fifth of what a new head takes"),
     ]
-
-
-# Training images of a class from which on more than the last blocks, and all of them,
-# are fine-tuned.
-FEW_EACH, MANY_EACH = 25, 150
