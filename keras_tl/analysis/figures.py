@@ -449,6 +449,7 @@ def panels(
     ):
         _tidy(axes, xlabel)
         axes.grid(axis="x", color=LINE, linewidth=0.8)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(3))
         axes.xaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
         axes.set_title(title, fontsize=10, parse_math=False)
         axes.axvline(values[marked][0], color=ORANGE, linewidth=1.5)
@@ -458,7 +459,7 @@ def panels(
             axes.plot([low, high], [place, place], color=color, linewidth=2, alpha=0.5)
             axes.plot(mean, place, "o", color=color)
         axes.set_yticks(range(len(names)), names, parse_math=False)
-        axes.invert_yaxis() if not axes.yaxis_inverted() else None
+    axes.invert_yaxis()  # Of all panels.
     return figure
 
 
