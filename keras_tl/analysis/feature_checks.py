@@ -108,7 +108,7 @@ def labels(features: np.ndarray, records: Records) -> list[Finding]:
     for code, severity, message, chosen in (
         (
             "probable-label-error",
-            "warning" if noise.evidence >= _CERTAIN else "note",
+            "warning" if many or noise.evidence >= _CERTAIN else "note",
             f"Probably wrong: {counted(len(suspects), 'label')} of {len(known):,} "
             f"({noise.share:.1%} of all labels by estimate)",
             suspects,

@@ -26,7 +26,10 @@ _DIFFERENCE = 0.5
 # A mark has the same edges wherever it is: at each of its pixels, the gradients of so
 # many images are within so much of their median, which is that large. So many pixels
 # of a class are none of a mark, but may be aligned objects.
-_AGREEING, _WITHIN, _GRADIENT, _PIXELS = 0.6, 0.3, 12.0, 12
+_AGREEING, _WITHIN, _GRADIENT, _PIXELS = 0.6, 0.3, 30.0, 12
+# Share of the images of other classes that may have the colour of a mark at its place,
+# and share of all of their pixels that have it where it is the colour of a background.
+_RARE, _BACKGROUND = 0.2, 0.1
 
 
 def check(records: Records) -> list[Finding]:
@@ -157,26 +160,30 @@ def _have_borders(squares) -> np.ndarray:
 def marks(records: Records) -> list[Finding]:
     """Find a mark, such as a stamp or a text, in one place of the images of a class.
 
-    A mark has the same edges in all images that have it; the edges of objects differ in
-    strength and place, also where objects are aligned.
+    A mark has the same edges, or the same colours, in all images that have it; those of
+    objects differ in strength and place. Where objects are aligned they may not, so
+    that only marks outside of the middle of the image are named.
     """
-    members = _members(records)
-    if records.squares is None or records.squares.shape[1] < 32 or len(members) < 2:
+    members, squares = _members(records), records.squares
+    if squares is None or squares.shape[1] < 32 or len(members) < 2:
         return []
-    edges = {name: _common_edges(records.squares[m]) for name, m in members.items()}
+    edges = {name: _common_edges(squares[m]) for name, m in members.items()}
     findings = []
-    for name, common in edges.items():
+    for name, shown in members.items():
         others = [one for other, one in edges.items() if other != name]
-        rows, columns = np.nonzero(common & ~_wider(np.any(others, axis=0)))
+        marked = edges[name] & ~_wider(np.any(others, axis=0))
+        rest = np.concatenate([m for other, m in members.items() if other != name])
+        rest = rest[:: -(-len(rest) // _MOST)]
+        marked |= _common_colors(squares[shown], squares[rest])
+        rows, columns = np.nonzero(marked & _frame(squares.shape[1]))
         if len(rows) < _PIXELS:
             continue
-        shown = members[name]
         findings.append(
             Finding(
                 "label-in-mark",
                 "warning",
                 f"Most of {counted(len(shown), 'image')} of {name} have the same mark "
-                f"{_place(rows, columns, len(common))}, and other classes do not: a "
+                f"{_place(rows, columns, len(marked))}, and other classes do not: a "
                 "network can answer by the mark.",
                 "Crop or paint over the mark, in all images that have it.",
                 records.named(shown),
@@ -195,6 +202,38 @@ def _common_edges(squares) -> np.ndarray:
     apart = np.hypot(*(gradients - median[:, None]))
     agreeing = (apart <= _WITHIN * size).mean(axis=0)
     return (agreeing >= _AGREEING) & (size >= _GRADIENT)
+
+
+def _common_colors(squares, others) -> np.ndarray:
+    """Return the pixels of one colour in most images of a class, and in few others.
+
+    A colour that others have elsewhere is that of a background, not of a mark.
+    """
+    values = squares.astype("int16")
+    median = np.median(values, axis=0).astype("int16")
+
+    def share(images):
+        apart = np.abs(images - median).max(axis=3)
+        return (apart <= _LEVELS).mean(axis=0)
+
+    bins, count = np.unique(_coarse(others), return_counts=True)
+    backgrounds = bins[count > _BACKGROUND * count.sum()]
+    own = share(values) >= _AGREEING
+    rare = share(others.astype("int16")) < _RARE
+    return own & rare & ~np.isin(_coarse(median), backgrounds)
+
+
+def _coarse(pixels) -> np.ndarray:
+    """Return a number for each pixel that is the same for similar colours."""
+    red, green, blue = np.moveaxis(pixels.astype("int64") // 32, -1, 0)
+    return 64 * red + 8 * green + blue
+
+
+def _frame(side) -> np.ndarray:
+    """Return the pixels of the outer quarters of a square."""
+    middle = np.zeros((side, side), bool)
+    middle[side // 4 : -(side // 4), side // 4 : -(side // 4)] = True
+    return ~middle
 
 
 def _wider(mask) -> np.ndarray:

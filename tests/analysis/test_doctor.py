@@ -214,6 +214,13 @@ def stamped(folder):
         image.save(path)
 
 
+def painted(folder):
+    for path in folder.rglob("airplane/*.png"):
+        image = Image.open(path)
+        ImageDraw.Draw(image).rectangle((38, 38, 48, 48), "white")
+        image.save(path)
+
+
 def of_other_sizes(folder):
     for path in folder.rglob("airplane/*.png"):
         Image.open(path).resize((64, 48)).save(path.with_suffix(".jpg"))
@@ -250,7 +257,7 @@ PLANTED = {
     "small-class": (unbalanced,),
     "class-missing-in-test": (without_a_class,),
     "label-in-border": (bordered,),
-    "label-in-mark": (stamped,),
+    "label-in-mark": (stamped, painted),
     "label-in-file-properties": (of_other_sizes,),
 }
 # Faults that show themselves in a second way.
