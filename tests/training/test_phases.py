@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import time
 
 import keras
 import numpy as np
@@ -338,6 +339,16 @@ def test_a_rare_class_is_learned_with_class_weights(classifier, here):
         shares[name] = model.predict(grey, verbose=0).argmax(1).mean()
     assert shares["plain"] < 0.1
     assert shares["weighted"] > 0.5
+
+
+def test_a_phase_ends_when_no_time_is_left_for_another_epoch(
+    classifier, colours, here, capsys
+):
+    phase = phases.Phase(50, patience=50, until=time.perf_counter())
+    history = phases.fit(classifier, colours, here, phase)
+    assert len(history["loss"]) == 1
+    assert "ended for lack of time" in capsys.readouterr().out
+    assert sum(history["kept"]) == 1
 
 
 def test_averaged_weights_are_validated_and_kept(classifier, colours, here):
