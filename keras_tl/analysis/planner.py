@@ -120,7 +120,7 @@ def limit(
 
     def needed(count: int) -> float:
         train = min(count, len(splits.train)) * (1 + epochs * _PASSES / 2)
-        rest = max(FEWEST_IMAGES, count // _REST)
+        rest = _rest(count)
         validation = min(rest, len(splits.validation)) * (1 + (epochs + 1) / 2)
         test = min(rest, len(splits.test)) * (2 if tunes else 1)
         return forward * (train + validation + test)
@@ -141,9 +141,14 @@ def limited(splits: Splits, count: int | None, *, seed: int) -> Splits:
     """
     if count is None:
         return splits
-    rest = data_splits.limit(splits, max(FEWEST_IMAGES, count // _REST), seed=seed)
+    rest = data_splits.limit(splits, _rest(count), seed=seed)
     train = data_splits.limit(splits, count, seed=seed).train
     return replace(rest, train=train)
+
+
+def _rest(count: int) -> int:
+    """Return how many images of validation, and of test, go with those of training."""
+    return max(FEWEST_IMAGES, count // _REST)
 
 
 def full_epochs(splits: Splits, forward: float, left: float) -> float:

@@ -4,6 +4,7 @@ The steps are those of the recipes: look at the data, put a head on a frozen bac
 fine-tune its last blocks, let validation choose, and read the test images once.
 """
 
+import functools
 import logging
 import time
 from dataclasses import replace
@@ -216,9 +217,15 @@ def prepare_data(
 
 
 def forward_of(name: str, image_size: int) -> float:
-    """Measure the seconds of one image through a backbone, at its native size."""
+    """Estimate the seconds of one image through a backbone, by those of a pixel."""
+    return seconds_of_a_pixel(name) * image_size**2
+
+
+@functools.cache
+def seconds_of_a_pixel(name: str) -> float:
+    """Measure a backbone at the size that it was trained on, once."""
     backbone = untrained(name)
-    return speed.forward(backbone) * (image_size / backbone.input_shape[1]) ** 2
+    return speed.forward(backbone) / backbone.input_shape[1] ** 2
 
 
 def untrained(name: str) -> keras.Model:
