@@ -1,0 +1,294 @@
+"""Finished runs that answer together: loaded once, batched, replaced while in use."""
+
+import base64
+import dataclasses
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_tl import errors, files
+from keras_tl.deploy import artifact, compiled
+from keras_tl.deploy.answers import Answers
+from keras_tl.deploy.artifact import Artifact
+from keras_tl.deploy.batching import Batcher
+from keras_tl.deploy.corrections import Corrections
+from keras_tl.deploy.uploads import Limits, Question, content_of, decode
+
+# Converts a run in a process of its own: this one never loads TensorFlow for it.
+_CONVERT = (
+    "import sys; import keras_tl.quiet; from keras_tl.deploy import artifact; "
+    "artifact.load(sys.argv[1]).convert()"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Hosted:
+    """A run that is served.
+
+    Attributes:
+        name: Name by which clients ask for it.
+        model: Its artefact.
+        corrections: Where its corrected examples go.
+    """
+
+    name: str
+    model: Artifact
+    corrections: Corrections
+
+    @property
+    def accepts(self) -> str:
+        """What a request has for it: "images" or "texts"."""
+        return f"{self.model.kind}s"
+
+    def describe(self) -> dict:
+        """Return what clients are told of it; nothing of where it is."""
+        model = self.model
+        pixels = model.kind == "image"
+        return {
+            "name": self.name,
+            "kind": model.kind,
+            "class_names": list(model.class_names),
+            "activation": model.activation,
+            "image_size": model.image_size if pixels else None,
+            "resize": model.resize if pixels else None,
+            "sha256": model.manifest["model_sha256"],
+            "has_examples": model.examples is not None,
+        }
+
+    def prepare(self, example: str | bytes, limits: Limits) -> np.ndarray | str:
+        """Return an example as the model takes it: decoded, or a text.
+
+        Raises:
+            InputError: It cannot be used, in words that tell nothing of this machine.
+        """
+        if self.model.kind == "text":
+            return example
+        content = content_of(example)
+        model = self.model
+        return decode(content, model.image_size, model.resize, limits.pixels)
+
+
+def load(name: str, run: Path, corrections: Path | None) -> Hosted:
+    """Load a run, ready to answer.
+
+    It is converted for LiteRT where that is possible and was not done yet.
+
+    Args:
+        name: Name by which clients ask for it.
+        run: Its folder.
+        corrections: Folder for those of all models; beside the run by default.
+
+    Raises:
+        InputError: No finished run, or one that is damaged.
+    """
+    model = artifact.load(run)
+    if compiled.has_litert() and not model.is_converted:
+        print(f"Converting {name} for LiteRT, once.", file=sys.stderr)
+        command = [sys.executable, "-c", _CONVERT, str(run)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["unknown"])[-1]
+            print(f"Not converted: {reason} TensorFlow is used.", file=sys.stderr)
+    if model.kind == "image":
+        size = model.image_size
+        model.answer(np.zeros((1, size, size, 3), "uint8"))
+    else:
+        model.answer(["a"])
+    whole = run.absolute()
+    if corrections is None:
+        folder = whole.parent / f"{whole.name}-corrections"
+    else:
+        folder = corrections / name
+    names, activation = model.class_names, model.activation
+    return Hosted(name, model, Corrections(folder, model.kind, names, activation))
+
+
+class Host:
+    """The runs that are served, by their names.
+
+    Args:
+        runs: Name -> folder of the run, the first the default.
+        corrections: See `load`.
+        observe: Called with the number of rows of each batch.
+    """
+
+    def __init__(
+        self,
+        runs: Mapping[str, Path],
+        corrections: Path | None = None,
+        observe: Callable[[int], None] = lambda count: None,
+    ):
+        self._runs, self._corrections = dict(runs), corrections
+        self._hosted = {n: load(n, run, corrections) for n, run in runs.items()}
+        self._loading = threading.Lock()
+        self.batcher = Batcher(_compute, observe)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the runs."""
+        return list(self._hosted)
+
+    def find(self, name: str) -> Hosted | None:
+        """Return the run of a name, as it is now."""
+        return self._hosted.get(name)
+
+    def reload(self, name: str) -> Hosted:
+        """Load a run again from its folder, and answer with it from then on.
+
+        The old one answers until the new one is ready, and what it has begun.
+
+        Raises:
+            InputError: The folder has no finished run any more; the old one stays.
+        """
+        with self._loading:
+            new = load(name, self._runs[name], self._corrections)
+            self._hosted[name] = new
+        return new
+
+    def close(self) -> None:
+        """Answer what waits, and stop."""
+        self.batcher.close()
+
+
+def _compute(hosted: Hosted, rows: list) -> "Batch":
+    """Answer the rows of a batch; those without a finite answer are left out."""
+    whole = np.stack(rows) if hosted.model.kind == "image" else rows
+    maps = hosted.model.kind == "image"
+    try:
+        answers = hosted.model.answer(whole, feature_maps=maps)
+        return Batch(answers, np.arange(len(rows)))
+    except artifact.NotFiniteError as error:
+        kept = [n for n in range(len(rows)) if n not in error.examples]
+        if not kept:
+            return Batch(None, np.full(len(rows), -1))
+    some = whole[kept] if maps else [rows[n] for n in kept]
+    places = np.full(len(rows), -1)
+    places[kept] = np.arange(len(kept))
+    return Batch(hosted.model.answer(some, feature_maps=maps), places)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Answers of the rows of a batch.
+
+    Attributes:
+        answers: Those of all rows that have one; `None` where none has.
+        places: For each row the index in `answers`; -1 where it has none.
+    """
+
+    answers: Answers | None
+    places: np.ndarray
+
+    def __getitem__(self, rows: slice) -> "Batch":
+        return dataclasses.replace(self, places=self.places[rows])
+
+
+def results(hosted: Hosted, question: Question, batch: Batch) -> list[dict]:
+    """Return the answers to a request as JSON has them, one for each row."""
+    model, answers = hosted.model, batch.answers
+    made = []
+    for place in batch.places.tolist():
+        if place < 0:
+            made.append({"error": "The model returns NaN or infinity for it."})
+            continue
+        values = answers.values[place]
+        is_sure = bool(answers.is_sure[place])
+        one = {
+            "answer": _answer(model, values, is_sure),
+            "is_sure": is_sure,
+            "values": _values(model, values, question.top),
+            "unlike": None if answers.unlike is None else _short(answers.unlike[place]),
+        }
+        rows = slice(place, place + 1)
+        if question.heat_map:
+            one["heat_map"] = _heat_map(model, answers, rows)
+        if question.nearest:
+            one["nearest"] = _nearest(model, answers, rows, question.nearest)
+        made.append(one)
+    return made
+
+
+def _answer(model, values, is_sure) -> str | list[str] | None:
+    """Return the class, the labels that are present, or nothing of numbers."""
+    if model.activation == "linear" or not is_sure:
+        return None
+    if model.activation == "softmax":
+        return model.class_names[int(values.argmax())]
+    thresholds = model.rules.thresholds or [0.5] * len(values)
+    present = np.flatnonzero(values >= np.asarray(thresholds))
+    return [model.class_names[n] for n in present]
+
+
+def _values(model, values, top) -> list[dict]:
+    """Return names with their values: the likeliest first, numbers in their order."""
+    order: Sequence[int] = range(len(values))
+    if model.activation != "linear":
+        order = np.argsort(-values, kind="stable")[:top].tolist()
+    key = "value" if model.activation == "linear" else "probability"
+    return [{"name": model.class_names[n], key: float(values[n])} for n in order]
+
+
+def _heat_map(model, answers, rows) -> list[list[float]] | None:
+    if answers.feature_maps is None or model.examples is None:
+        return None
+    outputs = answers.values[rows].argmax(axis=1)
+    maps = model.examples.heat_maps(answers.feature_maps[rows], outputs)
+    return np.round(maps[0].astype("float64"), 3).tolist()
+
+
+def _nearest(model, answers, rows, count) -> list[dict] | None:
+    if answers.embeddings is None or model.examples is None:
+        return None
+    examples = model.examples
+    shown = []
+    for n in examples.nearest(answers.embeddings[rows], count)[0].tolist():
+        one = {"name": examples.names[n], "label": _label(model, examples.labels[n])}
+        if examples.thumbnails:
+            one["jpeg"] = base64.b64encode(examples.thumbnails[n]).decode()
+        shown.append(one)
+    return shown
+
+
+def _label(model, label) -> str:
+    """Return the label of a training example in words."""
+    if model.activation == "softmax":
+        return model.class_names[int(label)]
+    pairs = zip(model.class_names, np.atleast_1d(label), strict=True)
+    if model.activation == "sigmoid":
+        return ", ".join(name for name, present in pairs if present)
+    return ", ".join(f"{name} {value:.4g}" for name, value in pairs)
+
+
+def _short(value) -> float:
+    return round(float(value), 4)
+
+
+def named(runs: Sequence[str]) -> dict[str, Path]:
+    """Return the name of each run, given as FOLDER or NAME=FOLDER.
+
+    Raises:
+        InputError: No such folder, or two of one name.
+
+    >>> named(["my=."])
+    {'my': PosixPath('.')}
+    """
+    found = {}
+    for text in runs:
+        name, equals, folder = text.partition("=")
+        # A folder may have such a sign in its name.
+        if not equals or Path(text).is_dir():
+            name, folder = Path(text).absolute().name, text
+        if not Path(folder).is_dir():
+            raise errors.expected("runs", "be folders of finished runs", text)
+        if not name or not name.isprintable() or "/" in name:
+            raise errors.expected("runs", "have names of printable characters", text)
+        if name in found:
+            hint = f"Give one a name of its own: {name}-2={files.quoted(folder)}"
+            raise errors.expected("runs", "have names that differ", text, hint)
+        found[name] = Path(folder)
+    return found
