@@ -4,4 +4,12 @@
 - `artifact`: Load the model of a finished run, and use it for predictions.
 - `prediction`: Predict with a finished run, for the command `keras-tl predict`.
 - `compiled`: A model as one compiled function, for use after training.
+- `server`: Serve finished runs: a web page, and an API for programs.
+- `hosting`: Finished runs that answer together: loaded once, batched, replaced while in
+  use.
+- `batching`: Run requests that come together as one batch, in one thread.
+- `uploads`: Read what clients send, within limits.
+- `guard`: What every request passes before the server looks at it.
+- `schemas`: What the server answers, for its OpenAPI description.
+- `corrections`: Keep labelled examples that users of the server have corrected.
 """

@@ -49,7 +49,9 @@ class Corrections:
         if self.activation == "linear":
             if len(label) != len(self.class_names) or not all(map(_is_number, label)):
                 names = ", ".join(self.class_names)
-                raise errors.InputError(f"`label` must be a number for each of {names}.")
+                raise errors.InputError(
+                    f"`label` must be a number for each of {names}."
+                )
             return
         if self.activation == "softmax" and len(label) != 1:
             raise errors.InputError("`label` must be one class.")

@@ -120,7 +120,9 @@ class Guard:
         if self._token is not None and needed:
             given = headers.get("authorization", "").encode("latin-1", "replace")
             if not hmac.compare_digest(given, self._token):
-                return answer(401, "A token is needed.", **{"WWW-Authenticate": "Bearer"})
+                return answer(
+                    401, "A token is needed.", **{"WWW-Authenticate": "Bearer"}
+                )
         return None
 
     async def _pass(self, scope, receive, send) -> JSONResponse | None:

@@ -140,9 +140,7 @@ class Service:
         if good:
             future = self.host.batcher.submit(hosted, good)
             batch = await asyncio.wrap_future(future)
-            found = iter(
-                await self.in_thread(hosting.results, hosted, question, batch)
-            )
+            found = iter(await self.in_thread(hosting.results, hosted, question, batch))
         return [row if isinstance(row, dict) else next(found) for row in rows]
 
     async def correct(self, given: uploads.Correction) -> dict:
@@ -347,6 +345,7 @@ def _add_models(app, service, token):
         except errors.InputError as error:
             print(f"Not reloaded: {error}", file=sys.stderr)
             raise HTTPException(
-                409, "The run cannot be loaded, and the old model stays; the log says why."
+                409,
+                "The run cannot be loaded, and the old model stays; the log says why.",
             ) from None
         return new.describe()

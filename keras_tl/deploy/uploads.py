@@ -121,7 +121,8 @@ async def read(request: Request, kind: type[Inputs], limits: Limits) -> Inputs:
         raise HTTPException(422, "`images` or `texts` must hold at least one.")
     if count > limits.count:
         raise HTTPException(
-            413, f"A request holds at most {limits.count} images or texts: {count} came."
+            413,
+            f"A request holds at most {limits.count} images or texts: {count} came.",
         )
     if given.images and given.texts:
         raise HTTPException(422, "`images` and `texts` cannot be given together.")
