@@ -7,6 +7,7 @@
 - `server`: Serve finished runs: a web page, and an API for programs.
 - `hosting`: Finished runs that answer together: loaded once, batched, replaced while in
   use.
+- `stacked`: Several runs over one backbone: what they share is computed once.
 - `batching`: Run requests that come together as one batch, in one thread.
 - `uploads`: Read what clients send, within limits.
 - `guard`: What every request passes before the server looks at it.

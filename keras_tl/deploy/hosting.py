@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_tl import errors, files
-from keras_tl.deploy import artifact, compiled
+from keras_tl.deploy import artifact, compiled, stacked
 from keras_tl.deploy.answers import Answers
 from keras_tl.deploy.artifact import Artifact
 from keras_tl.deploy.batching import Batcher
@@ -34,16 +34,27 @@ class Hosted:
         name: Name by which clients ask for it.
         model: Its artefact.
         corrections: Where its corrected examples go.
+        head: Its last layer, where it could share what is below with other runs.
+        engine: The artefact that computes for it: its own, or that of a run with the
+            same layers below the head.
     """
 
     name: str
     model: Artifact
     corrections: Corrections
+    head: stacked.Head | None
+    engine: Artifact
 
     @property
     def accepts(self) -> str:
         """What a request has for it: "images" or "texts"."""
         return f"{self.model.kind}s"
+
+    def can_compute_for(self, other: "Hosted") -> bool:
+        """Return whether this run's own engine gives what another's head takes."""
+        if self.engine is not self.model or None in (self.head, other.head):
+            return False
+        return self.head.below == other.head.below
 
     def describe(self) -> dict:
         """Return what clients are told of it; nothing of where it is."""
@@ -60,61 +71,79 @@ class Hosted:
             "has_examples": model.examples is not None,
         }
 
-    def prepare(self, example: str | bytes, limits: Limits) -> np.ndarray | str:
-        """Return an example as the model takes it: decoded, or a text.
+    def prepare(self, example: str | bytes, limits: Limits) -> np.ndarray:
+        """Return an example as the model takes it: pixels, or token ids.
 
         Raises:
             InputError: It cannot be used, in words that tell nothing of this machine.
         """
-        if self.model.kind == "text":
-            return example
-        content = content_of(example)
         model = self.model
+        if model.kind == "text":
+            return model.source([example]).read(np.zeros(1, int))[0]
+        content = content_of(example)
         return decode(content, model.image_size, model.resize, limits.pixels)
 
+    def judge(self, outputs: dict[str, np.ndarray]) -> Answers:
+        """Return the answers that outputs of the engine mean."""
+        if self.engine is not self.model:
+            logits = self.head.logits(outputs["embedding"])
+            outputs = {**outputs, "logits": logits.astype("float32")}
+        return self.model.judge(outputs)
 
-def load(name: str, run: Path, corrections: Path | None) -> Hosted:
-    """Load a run, ready to answer.
 
-    It is converted for LiteRT where that is possible and was not done yet.
+def load(name: str, run: Path, corrections: Path | None, *, alone: bool) -> Hosted:
+    """Load a run.
 
     Args:
         name: Name by which clients ask for it.
         run: Its folder.
         corrections: Folder for those of all models; beside the run by default.
+        alone: Whether there is no other run that it could share a backbone with.
 
     Raises:
         InputError: No finished run, or one that is damaged.
     """
     model = artifact.load(run)
-    if compiled.has_litert() and not model.is_converted:
-        print(f"Converting {name} for LiteRT, once.", file=sys.stderr)
-        command = [sys.executable, "-c", _CONVERT, str(run)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["unknown"])[-1]
-            print(f"Not converted: {reason} TensorFlow is used.", file=sys.stderr)
-    if model.kind == "image":
-        size = model.image_size
-        model.answer(np.zeros((1, size, size, 3), "uint8"))
-    else:
-        model.answer(["a"])
     whole = run.absolute()
     if corrections is None:
         folder = whole.parent / f"{whole.name}-corrections"
     else:
         folder = corrections / name
-    names, activation = model.class_names, model.activation
-    return Hosted(name, model, Corrections(folder, model.kind, names, activation))
+    kept = Corrections(folder, model.kind, model.class_names, model.activation)
+    return Hosted(name, model, kept, None if alone else stacked.head(model), model)
+
+
+def start(hosted: Hosted) -> None:
+    """Make a run ready to answer: converted where that is possible, and loaded.
+
+    Raises:
+        InputError: Its model is damaged, or does not fit to its other files.
+    """
+    model = hosted.model
+    if compiled.has_litert() and not model.is_converted:
+        print(f"Converting {hosted.name} for LiteRT, once.", file=sys.stderr)
+        command = [sys.executable, "-c", _CONVERT, str(model.folder)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["unknown"])[-1]
+            print(f"Not converted: {reason} TensorFlow is used.", file=sys.stderr)
+    size = model.image_size if model.kind == "image" else 0
+    model.answer(np.zeros((1, size, size, 3), "uint8") if size else ["a"])
 
 
 class Host:
     """The runs that are served, by their names.
 
+    Runs with the same layers below their heads are computed by one of them, in one
+    batch.
+
     Args:
         runs: Name -> folder of the run, the first the default.
         corrections: See `load`.
         observe: Called with the number of rows of each batch.
+
+    Raises:
+        InputError: A run that cannot be used.
     """
 
     def __init__(
@@ -124,9 +153,20 @@ class Host:
         observe: Callable[[int], None] = lambda count: None,
     ):
         self._runs, self._corrections = dict(runs), corrections
-        self._hosted = {n: load(n, run, corrections) for n, run in runs.items()}
+        self._hosted: dict[str, Hosted] = {}
+        for name in runs:
+            self._hosted[name] = self._load(name)
         self._loading = threading.Lock()
         self.batcher = Batcher(_compute, observe)
+
+    def _load(self, name) -> Hosted:
+        alone = len(self._runs) == 1
+        new = load(name, self._runs[name], self._corrections, alone=alone)
+        for other in self._hosted.values():
+            if other.name != name and other.can_compute_for(new):
+                return dataclasses.replace(new, engine=other.model)
+        start(new)
+        return new
 
     @property
     def names(self) -> list[str]:
@@ -140,13 +180,14 @@ class Host:
     def reload(self, name: str) -> Hosted:
         """Load a run again from its folder, and answer with it from then on.
 
-        The old one answers until the new one is ready, and what it has begun.
+        The old one answers until the new one is ready, and what it has begun; runs that
+        it computes for keep it.
 
         Raises:
             InputError: The folder has no finished run any more; the old one stays.
         """
         with self._loading:
-            new = load(name, self._runs[name], self._corrections)
+            new = self._load(name)
             self._hosted[name] = new
         return new
 
@@ -155,62 +196,49 @@ class Host:
         self.batcher.close()
 
 
-def _compute(hosted: Hosted, rows: list) -> "Batch":
-    """Answer the rows of a batch; those without a finite answer are left out."""
-    whole = np.stack(rows) if hosted.model.kind == "image" else rows
-    maps = hosted.model.kind == "image"
-    try:
-        answers = hosted.model.answer(whole, feature_maps=maps)
-        return Batch(answers, np.arange(len(rows)))
-    except artifact.NotFiniteError as error:
-        kept = [n for n in range(len(rows)) if n not in error.examples]
-        if not kept:
-            return Batch(None, np.full(len(rows), -1))
-    some = whole[kept] if maps else [rows[n] for n in kept]
-    places = np.full(len(rows), -1)
-    places[kept] = np.arange(len(kept))
-    return Batch(hosted.model.answer(some, feature_maps=maps), places)
+def _compute(engine: Artifact, rows: list[np.ndarray]) -> "Outputs":
+    """Compute a batch, whose rows may be of several requests and runs."""
+    return Outputs(engine.outputs(np.stack(rows)))
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Answers of the rows of a batch.
+class Outputs:
+    """Named outputs of a model for some rows, which can be sliced."""
 
-    Attributes:
-        answers: Those of all rows that have one; `None` where none has.
-        places: For each row the index in `answers`; -1 where it has none.
-    """
+    values: dict[str, np.ndarray]
 
-    answers: Answers | None
-    places: np.ndarray
-
-    def __getitem__(self, rows: slice) -> "Batch":
-        return dataclasses.replace(self, places=self.places[rows])
+    def __getitem__(self, rows) -> "Outputs":
+        return Outputs({name: value[rows] for name, value in self.values.items()})
 
 
-def results(hosted: Hosted, question: Question, batch: Batch) -> list[dict]:
+def results(hosted: Hosted, question: Question, outputs: Outputs) -> list[dict]:
     """Return the answers to a request as JSON has them, one for each row."""
-    model, answers = hosted.model, batch.answers
-    made = []
-    for place in batch.places.tolist():
-        if place < 0:
+    finite = np.isfinite(outputs.values["logits"]).all(axis=1)
+    answers = hosted.judge(outputs[finite].values) if finite.any() else None
+    made, row = [], 0
+    for is_finite in finite:
+        if is_finite:
+            made.append(_result(hosted.model, question, answers, row))
+            row += 1
+        else:
             made.append({"error": "The model returns NaN or infinity for it."})
-            continue
-        values = answers.values[place]
-        is_sure = bool(answers.is_sure[place])
-        one = {
-            "answer": _answer(model, values, is_sure),
-            "is_sure": is_sure,
-            "values": _values(model, values, question.top),
-            "unlike": None if answers.unlike is None else _short(answers.unlike[place]),
-        }
-        rows = slice(place, place + 1)
-        if question.heat_map:
-            one["heat_map"] = _heat_map(model, answers, rows)
-        if question.nearest:
-            one["nearest"] = _nearest(model, answers, rows, question.nearest)
-        made.append(one)
     return made
+
+
+def _result(model, question, answers, row) -> dict:
+    values, is_sure = answers.values[row], bool(answers.is_sure[row])
+    result = {
+        "answer": _answer(model, values, is_sure),
+        "is_sure": is_sure,
+        "values": _values(model, values, question.top),
+        "unlike": None if answers.unlike is None else _short(answers.unlike[row]),
+    }
+    rows = slice(row, row + 1)
+    if question.heat_map:
+        result["heat_map"] = _heat_map(model, answers, rows)
+    if question.nearest:
+        result["nearest"] = _nearest(model, answers, rows, question.nearest)
+    return result
 
 
 def _answer(model, values, is_sure) -> str | list[str] | None:

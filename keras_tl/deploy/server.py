@@ -116,10 +116,16 @@ class Service:
         """
         chosen = self.chosen(question.model, question)
         examples = question.images or question.texts
-        with self.room.take(len(examples) * len(chosen)):
-            answers = await asyncio.gather(
-                *(self._results(hosted, question, examples) for hosted in chosen)
+        engines = {id(hosted.engine): hosted for hosted in chosen}
+        with self.room.take(len(examples) * len(engines)):
+            computed = await asyncio.gather(
+                *(self._compute(one, examples) for one in engines.values())
             )
+            outputs = dict(zip(engines, computed, strict=True))
+            answers = [
+                await self._results(hosted, question, *outputs[id(hosted.engine)])
+                for hosted in chosen
+            ]
         if all("error" in one for results in answers for one in results):
             raise HTTPException(422, answers[0][0]["error"])
         return [
@@ -127,7 +133,9 @@ class Service:
             for hosted, results in zip(chosen, answers, strict=True)
         ]
 
-    async def _results(self, hosted, question, examples) -> list[dict]:
+    async def _compute(self, hosted, examples) -> tuple:
+        """Return what the engine gives for the good examples, and what is wrong."""
+
         async def prepared(example):
             try:
                 return await self.in_thread(hosted.prepare, example, self.limits)
@@ -136,12 +144,19 @@ class Service:
 
         rows = await asyncio.gather(*map(prepared, examples))
         good = [row for row in rows if not isinstance(row, dict)]
+        problems = [row if isinstance(row, dict) else None for row in rows]
+        if not good:
+            return None, problems
+        future = self.host.batcher.submit(hosted.engine, good)
+        return await asyncio.wrap_future(future), problems
+
+    async def _results(self, hosted, question, outputs, problems) -> list[dict]:
         found = iter(())
-        if good:
-            future = self.host.batcher.submit(hosted, good)
-            batch = await asyncio.wrap_future(future)
-            found = iter(await self.in_thread(hosting.results, hosted, question, batch))
-        return [row if isinstance(row, dict) else next(found) for row in rows]
+        if outputs is not None:
+            found = iter(
+                await self.in_thread(hosting.results, hosted, question, outputs)
+            )
+        return [problem or next(found) for problem in problems]
 
     async def correct(self, given: uploads.Correction) -> dict:
         """Keep an example with its right label.

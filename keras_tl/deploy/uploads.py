@@ -194,4 +194,5 @@ def decode(
         with _ONE_LARGE:
             return images.decode(content, image_size, resize)
     except errors.InputError as error:
-        raise errors.InputError(_ADDRESS.sub("it", str(error))) from None
+        reason = str(error).removeprefix("Cannot use an image: it ")
+        raise errors.InputError(f"The image {_ADDRESS.sub('it', reason)}") from None

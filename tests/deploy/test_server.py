@@ -18,8 +18,9 @@ from PIL import Image
 from keras_tl import errors, files
 from keras_tl.data import datasets
 from keras_tl.data import text as text_data
-from keras_tl.deploy import artifact, guard, hosting, server
+from keras_tl.deploy import artifact, compiled, guard, hosting, server
 from keras_tl.deploy.uploads import Limits
+from keras_tl.models import saving
 
 TOKEN = "a-token-that-is-long"
 
@@ -376,17 +377,61 @@ def test_several_runs_are_served_by_name(served, text_run):
         hosting.named([str(served), str(served)])
 
 
-def test_one_without_a_finite_answer_does_not_spoil_the_others(client, monkeypatch):
-    service = client.app.state.service
-    model = service.host.find("tiny").model
-    compute = model._compiled
+def test_runs_over_one_backbone_are_one_forward_pass(served, tmp_path, monkeypatch):
+    def another(name, change):
+        folder = tmp_path / name
+        shutil.copytree(served, folder)
+        model = artifact.load_model(folder / "model.keras")
+        change(model)
+        saving.save(model, folder / "model.keras")
+        manifest = files.read_json(folder / "manifest.json")
+        manifest["model_sha256"] = files.sha256(folder / "model.keras")
+        files.write_json(folder / "manifest.json", manifest)
+        return folder
 
-    def some(inputs):
-        outputs = compute(inputs)
-        outputs["logits"][(np.asarray(inputs) == 7).all(axis=(1, 2, 3))] = np.nan
+    def change(layer):
+        layer.set_weights([weights + 0.1 for weights in layer.get_weights()])
+
+    head = another("head", lambda model: change(model.layers[-1]))
+    backbone = another("backbone", lambda model: change(model.layers[2]))
+    app = server.make_app({"first": served, "head": head, "backbone": backbone})
+    host = app.state.service.host
+    engines = [host.find(name).engine for name in host.names]
+    assert engines[0] is engines[1]
+    assert engines[2] is host.find("backbone").model
+    ran = []
+    run = compiled.Compiled.__call__
+
+    def count(self, inputs):
+        ran.append(len(inputs))
+        return run(self, inputs)
+
+    monkeypatch.setattr(compiled.Compiled, "__call__", count)
+    contents = [KINDS["jpeg"], KINDS["png"]]
+    with TestClient(app, "http://localhost") as client:
+        both = post(client, *contents, model=["first", "head"])
+        assert ran == [2]
+        other = post(client, *contents, model=["backbone"])
+        assert ran == [2, 2]
+    monkeypatch.undo()
+    assert values(both) == expected(served, contents)
+    for response, number, folder in ((both, 1, head), (other, 0, backbone)):
+        for row, right in zip(
+            values(response, number), expected(folder, contents), strict=True
+        ):
+            assert row == pytest.approx(right, abs=1e-6)
+    assert values(both, 1) != values(both, 0)
+
+
+def test_one_without_a_finite_answer_does_not_spoil_the_others(client, monkeypatch):
+    compute = artifact.Artifact.outputs
+
+    def some(self, batch):
+        outputs = compute(self, batch)
+        outputs["logits"][(batch == 7).all(axis=(1, 2, 3))] = np.nan
         return outputs
 
-    monkeypatch.setitem(vars(model), "_compiled", some)
+    monkeypatch.setattr(artifact.Artifact, "outputs", some)
     sevens = saved(Image.fromarray(np.full((8, 8, 3), 7, "uint8")))
     rows = post(client, KINDS["png"], sevens, KINDS["jpeg"]).json()["answers"][0]
     assert [("error" in one) for one in rows["results"]] == [False, True, False]

@@ -13,7 +13,11 @@ let running = 0;
 const current = () => models.find((one) => one.name === $("model").value) || models[0];
 const percent = (value) => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
 const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
-const say = (text) => { $("status").textContent = text; };
+// Results are on their cards; of a screen reader's user each is said as well.
+const say = (text, seen = false) => {
+  $("status").textContent = text;
+  $("status").classList.toggle("unseen", !seen);
+};
 
 // Ask the server; where it is full, try again when it says.
 async function ask(path, form) {
@@ -47,7 +51,7 @@ async function start() {
   try {
     ({ models, limits } = await ask("v1/models"));
   } catch (error) {
-    if ($("unlock").hidden || token) say(error.message);
+    if ($("unlock").hidden || token) say(error.message, true);
     return;
   }
   $("unlock").hidden = true;
@@ -106,7 +110,7 @@ function work() {
     predict(waiting.shift()).finally(() => { running -= 1; work(); });
   }
   const left = running + waiting.length;
-  if (left > 1) say(`Predicting ${left} …`);
+  $("left").textContent = left > 1 ? `${left} left …` : "";
 }
 
 function formOf({ model, input }) {
@@ -202,9 +206,8 @@ function heat(card, map) {
   canvas.height = map.length;
   const pixels = new ImageData(canvas.width, canvas.height);
   map.flat().forEach((value, place) => {
-    // Dark where it did not look, clear and warm where it did.
-    const strength = Math.sqrt(value);
-    pixels.data.set([255 * strength, 90 * strength, 0, 185 - 75 * strength], 4 * place);
+    // Dark where it did not look, clear where it did.
+    pixels.data.set([12, 14, 20, 225 * (1 - value)], 4 * place);
   });
   canvas.getContext("2d").putImageData(pixels, 0, 0);
   const look = card.find(".look");
@@ -325,4 +328,6 @@ $("unlock").addEventListener("submit", (event) => {
   start();
 });
 $("model").addEventListener("change", show);
+// A camera is at hand where fingers point.
+$("photo").hidden = $("camera").hidden = !navigator.maxTouchPoints;
 start();
