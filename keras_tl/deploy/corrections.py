@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 import threading
 from pathlib import Path
 
@@ -17,10 +18,11 @@ _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "HEIF": ".heic"}
 class Corrections:
     """A folder of corrected examples, which `--data` takes as it is.
 
-    `labels.csv` has a row for each: the image, or the text, and its label; images are
-    beside it, in `images`. An image is stored under the hash of its content, and one
-    that is corrected again replaces its label. Each file is written in one step, the
-    table last: a process that is killed leaves the table of before or after.
+    Images of one class each are `CLASS/HASH.jpg`, by the hash of their content; one
+    that is corrected again moves to the folder of its new class. Other examples are
+    rows of `labels.csv`: the image, in `images`, or the text, and its label. Each file
+    is written in one step, the table last: a process that is killed leaves what was
+    before or after.
 
     Args:
         folder: Made with the first correction.
@@ -37,11 +39,14 @@ class Corrections:
         self.kind = kind
         self.class_names = class_names
         self.activation = activation
+        self._in_folders = (
+            kind == "image" and activation == "softmax" and _are_folders(class_names)
+        )
         self._lock = threading.Lock()
 
     @property
     def table(self) -> Path:
-        """The table of the examples and their labels."""
+        """The table of the examples, where they are not in folders."""
         return self.folder / "labels.csv"
 
     def check(self, label: list[str]) -> None:
@@ -75,22 +80,36 @@ class Corrections:
         """
         self.check(label)
         with self._lock:
-            rows = self.read()
-            if self.kind == "text":
-                name = example
-            else:
-                name = f"images/{hashlib.sha256(example).hexdigest()[:32]}"
-                name += _suffix(example)
-            if name not in rows and len(rows) >= MOST:
-                raise errors.InputError(f"{MOST:,} corrections are kept, and no more.")
-            if self.kind == "image":
-                self._write_image(self.folder / name, example)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            columns = self._columns()
-            values = label if self.activation == "linear" else ["|".join(label)]
-            rows[name] = dict(zip(columns, [name, *values], strict=True))
-            files.write_csv(self.table, list(rows.values()))
-            return len(rows)
+            if self._in_folders:
+                return self._add_to_folder(example, *label)
+            return self._add_to_table(example, label)
+
+    def _add_to_folder(self, content, label) -> int:
+        name = _name(content)
+        kept = {path.name: path for path in self.folder.glob("*/[!.]*")}
+        _check_room(name, kept)
+        place = self.folder / label / name
+        _make(place.parent)
+        if name in kept:
+            os.replace(kept[name], place)
+        else:
+            with files.atomic(place) as temporary:
+                temporary.write_bytes(content)
+        return len(kept | {name: place})
+
+    def _add_to_table(self, example, label) -> int:
+        rows = self.read()
+        name = example if self.kind == "text" else f"images/{_name(example)}"
+        _check_room(name, rows)
+        _make(self.folder)
+        if self.kind == "image":
+            _make(self.folder / "images")
+            with files.atomic(self.folder / name) as temporary:
+                temporary.write_bytes(example)
+        values = label if self.activation == "linear" else ["|".join(label)]
+        rows[name] = dict(zip(self._columns(), [name, *values], strict=True))
+        files.write_csv(self.table, list(rows.values()))
+        return len(rows)
 
     def read(self) -> dict[str, dict[str, str]]:
         """Return the rows of the table by their example.
@@ -113,11 +132,31 @@ class Corrections:
         labels = self.class_names if self.activation == "linear" else ["label"]
         return [self.kind, *labels]
 
-    def _write_image(self, path, content):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            with files.atomic(path) as temporary:
-                temporary.write_bytes(content)
+
+def _are_folders(class_names) -> bool:
+    """Return whether each name can be that of a folder, and of one alone."""
+    plain = [
+        name[:1] not in ("", ".")
+        and not set(name) & set('/\\:*?"<>|\0')
+        # Most file systems have names of up to 255 bytes.
+        and len(name.encode("utf-8", "replace")) < 200
+        and name.isprintable()
+        for name in class_names
+    ]
+    return all(plain) and len({name.casefold() for name in class_names}) == len(plain)
+
+
+def _check_room(name, kept):
+    if name not in kept and len(kept) >= MOST:
+        raise errors.InputError(f"{MOST:,} corrections are kept, and no more.")
+
+
+def _make(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise errors.InputError(f"Cannot make {folder}: {reason}.") from error
 
 
 def _is_number(text) -> bool:
@@ -127,6 +166,8 @@ def _is_number(text) -> bool:
         return False
 
 
-def _suffix(content) -> str:
+def _name(content) -> str:
+    """Return the name of the file of an image: its hash, and the suffix it should have."""
     kind = images.header(content).format
-    return _SUFFIXES.get(kind, f".{kind.lower()}")
+    suffix = _SUFFIXES.get(kind, f".{kind.lower()}")
+    return f"{hashlib.sha256(content).hexdigest()[:32]}{suffix}"

@@ -18,7 +18,8 @@ from PIL import Image
 from keras_tl import errors, files
 from keras_tl.data import datasets
 from keras_tl.data import text as text_data
-from keras_tl.deploy import artifact, compiled, guard, hosting, server
+from keras_tl.deploy import artifact, compiled, corrections, guard, hosting, server
+from keras_tl.deploy.corrections import Corrections
 from keras_tl.deploy.uploads import Limits
 from keras_tl.models import saving
 
@@ -438,27 +439,62 @@ def test_one_without_a_finite_answer_does_not_spoil_the_others(client, monkeypat
     assert post(client, sevens).status_code == 422
 
 
-def test_corrections_become_a_table_that_training_reads(served, tmp_path):
+def test_corrections_become_a_folder_that_training_takes(served):
     before = sorted(path.name for path in served.iterdir())
+    pictures = [saved(photo(seed=seed)) for seed in range(12)]
+    labels = ["red", "green", "blue"] * 4
     with client_of(served) as client:
-        for number, (content, label) in enumerate(
-            [(KINDS["jpeg"], "red"), (KINDS["png"], "green"), (KINDS["jpeg"], "blue")]
-        ):
+
+        def correct(content, label):
             form = {"files": [("images", content)], "data": {"label": label}}
             response = client.post("/v1/correct", **form)
-            assert response.json() == {"model": "tiny", "kept": min(number + 1, 2)}
+            assert response.status_code == 200, response.text
+            return response.json()["kept"]
+
+        # Of the first one, the last label counts.
+        kept = [correct(*one) for one in zip(pictures, labels, strict=True)]
+        assert kept == list(range(1, 13))
+        assert correct(pictures[0], "blue") == 12
+        assert correct(KINDS["jpeg"], "green") == 13
     assert sorted(path.name for path in served.iterdir()) == before
     folder = served.parent / "run-corrections"
-    rows = (folder / "labels.csv").read_text().splitlines()
-    assert rows[0] == "image,label"
-    kept = dict(row.rsplit(",", 1) for row in rows[1:])
-    assert sorted(kept.values()) == ["blue", "green"]
-    contents = {(folder / name).read_bytes(): label for name, label in kept.items()}
-    assert contents == {KINDS["jpeg"]: "blue", KINDS["png"]: "green"}
-    assert {name.rpartition(".")[2] for name in kept} == {"jpg", "png"}
-    # Two images are no data set, but they are found as one.
-    with pytest.raises(errors.InputError, match=r"image"):
-        datasets.load(str(folder), image_size=8)
+    given = dict(zip(pictures, ["blue", *labels[1:]], strict=True))
+    given[KINDS["jpeg"]] = "green"
+    found = {path.read_bytes(): path.parent.name for path in folder.glob("*/*")}
+    assert found == given
+    assert len(list(folder.glob("*/*.jpg"))) == 1
+    data = datasets.load(str(folder), image_size=8)
+    assert sorted(data.class_names) == ["blue", "green", "red"]
+    assert sum(len(split) for _, split in data.items()) == 13
+
+
+def test_labels_that_are_no_folders_or_several_become_a_table(tmp_path):
+    for activation, label, cell in (
+        ("softmax", ["a/b"], "a/b"),
+        ("sigmoid", ["a/b", "c"], "a/b|c"),
+    ):
+        kept = Corrections(tmp_path / activation, "image", ("a/b", "c"), activation)
+        for number, kind in enumerate(("jpeg", "png", "jpeg")):
+            assert kept.add(KINDS[kind], label) == min(number + 1, 2)
+        rows = kept.read()
+        assert [row["label"] for row in rows.values()] == [cell] * 2
+        contents = [(kept.folder / name).read_bytes() for name in rows]
+        assert contents == [KINDS["jpeg"], KINDS["png"]]
+    numbers = Corrections(tmp_path / "linear", "text", ("x", "y"), "linear")
+    assert numbers.add("some text", ["1.5", "-2"]) == 1
+    assert numbers.table.read_text().splitlines() == ["text,x,y", "some text,1.5,-2"]
+    for wrong in (["1"], ["1", "nan"], ["1", "two"]):
+        with pytest.raises(errors.InputError, match="a number for each of x, y"):
+            numbers.add("some text", wrong)
+
+
+def test_a_folder_of_corrections_can_be_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(corrections, "MOST", 1)
+    kept = Corrections(tmp_path, "image", ("a", "b"), "softmax")
+    kept.add(KINDS["jpeg"], ["a"])
+    with pytest.raises(errors.InputError, match="no more"):
+        kept.add(KINDS["png"], ["a"])
+    assert kept.add(KINDS["jpeg"], ["b"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -136,28 +136,33 @@ def test_many_requests_at_once_are_all_answered_and_a_kill_leaves_the_run(
 
 
 @pytest.mark.slow
-def test_a_kill_while_corrections_are_written_leaves_a_whole_table(tmp_path):
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_kill_while_corrections_are_written_leaves_whole_files(tmp_path, activation):
     script = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_server_process import image
 from keras_tl.deploy.corrections import Corrections
-kept = Corrections(Path(sys.argv[1]), "image", ("a", "b"), "softmax")
-for seed in range(int(sys.argv[2]), 10**6):
+kept = Corrections(Path(sys.argv[1]), "image", ("a", "b"), sys.argv[2])
+for seed in range(int(sys.argv[3]), 10**6):
     print(kept.add(image(seed), ["ab"[seed % 2]]), flush=True)
 """
     folder, count = tmp_path / "kept", 0
     for number in range(8):
-        process = start("-c", script, folder, 1000 * number)
+        process = start("-c", script, folder, activation, 1000 * number)
         while "0" not in process.stdout.readline():
             pass
         time.sleep(0.013 * number)
         process.kill()
         process.communicate()
-        rows = Corrections(folder, "image", ("a", "b"), "softmax").read()
-        assert len(rows) > count
-        count = len(rows)
-        for name, row in rows.items():
-            assert row["label"] in ("a", "b")
-            Image.open(folder / name).load()
+        if activation == "softmax":
+            found = list(folder.glob("*/[!.]*"))
+        else:
+            rows = Corrections(folder, "image", ("a", "b"), activation).read()
+            assert {row["label"] for row in rows.values()} == {"a", "b"}
+            found = [folder / name for name in rows]
+        assert len(found) > count
+        count = len(found)
+        for path in found:
+            Image.open(path).load()
