@@ -26,7 +26,7 @@ def main(settings: Serve) -> None:
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         errors.check_installed(module, extra="serve")
     runs = hosting.named(settings.runs)
-    # Taken before anything is loaded; connections wait until the server answers.
+    # Taken before anything is loaded.
     bound = bind(settings.host, settings.port)
     with bound:
         serve(settings, runs, bound)
@@ -65,6 +65,8 @@ def serve(settings: Serve, runs: dict[str, Path], bound: socket.socket) -> None:
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=int(settings.seconds) + 1,
     )
+    # From here on, who comes waits for the answer, and is not refused.
+    bound.listen(MOST_CONNECTIONS)
     print(f"Serving {', '.join(runs)} at {address(bound)} (Ctrl-C ends it)", flush=True)
     uvicorn.Server(options).run(sockets=[bound])
 

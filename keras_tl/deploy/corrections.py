@@ -167,7 +167,7 @@ def _is_number(text) -> bool:
 
 
 def _name(content) -> str:
-    """Return the name of the file of an image: its hash, and the suffix it should have."""
+    """Return the name of the file of an image: its hash, and its usual suffix."""
     kind = images.header(content).format
     suffix = _SUFFIXES.get(kind, f".{kind.lower()}")
     return f"{hashlib.sha256(content).hexdigest()[:32]}{suffix}"
