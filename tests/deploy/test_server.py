@@ -607,22 +607,40 @@ REQUESTS = st.tuples(
         ),
     ),
 )
+DAMAGED = st.tuples(
+    st.sampled_from(sorted(KINDS)),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6),
+    st.integers(0, 3000),
+)
+
+
+def damage(case):
+    """Return an image with some bytes of its head replaced, and cut off."""
+    kind, changes, length = case
+    content = bytearray(KINDS[kind][: length + 10])
+    for place, byte in changes:
+        content[place % len(content)] = byte
+    return bytes(content)
+
+
 ONE_CLIENT = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=ONE_CLIENT)
-@given(request=REQUESTS)
-def test_malformed_bodies_are_refused(client, request):
+@given(request=REQUESTS, case=DAMAGED)
+def test_malformed_bodies_are_refused(client, request, case):
     path, (body, content_type) = request
     malformed(client, path, body, content_type)
+    assert post(client, damage(case)).status_code in (200, 422)
 
 
 @pytest.mark.slow
 @settings(max_examples=2000, deadline=None, suppress_health_check=ONE_CLIENT)
-@given(request=REQUESTS)
-def test_two_thousand_malformed_bodies_are_refused(client, request):
+@given(request=REQUESTS, case=DAMAGED)
+def test_two_thousand_malformed_bodies_are_refused(client, request, case):
     path, (body, content_type) = request
     malformed(client, path, body, content_type)
+    assert post(client, damage(case)).status_code in (200, 422)
 
 
 def test_a_body_that_never_ends_is_given_up(served):
