@@ -301,7 +301,7 @@ class Artifact:
         if self.rules.abstain is not None:
             is_sure = values.max(axis=1) >= self.rules.abstain.threshold
         if None not in (self.rules.unlike, self.examples) and embeddings is not None:
-            distances = unlike.distance(embeddings, self.examples.embeddings)
+            distances = unlike.to_nearest(self.examples.cosines(embeddings))
             far = (distances / max(self.rules.unlike, 1e-6)).astype("float32")
         return Answers(values, is_sure, far, embeddings, outputs.get("feature_map"))
 

@@ -104,11 +104,14 @@ def load(name: str, run: Path, corrections: Path | None, *, alone: bool) -> Host
         InputError: No finished run, or one that is damaged.
     """
     model = artifact.load(run)
-    whole = run.absolute()
+    whole = run.resolve()
     if corrections is None:
         folder = whole.parent / f"{whole.name}-corrections"
     else:
-        folder = corrections / name
+        folder = corrections.resolve() / name
+    if folder.is_relative_to(whole):
+        hint = "A run stays as it is: name a folder outside of it."
+        raise errors.expected("corrections", "not be in a run", str(corrections), hint)
     kept = Corrections(folder, model.kind, model.class_names, model.activation)
     return Hosted(name, model, kept, None if alone else stacked.head(model), model)
 
@@ -310,11 +313,11 @@ def named(runs: Sequence[str]) -> dict[str, Path]:
         name, equals, folder = text.partition("=")
         # A folder may have such a sign in its name.
         if not equals or Path(text).is_dir():
-            name, folder = Path(text).absolute().name, text
+            name, folder = Path(text).resolve().name, text
         if not Path(folder).is_dir():
             raise errors.expected("runs", "be folders of finished runs", text)
-        if not name or not name.isprintable() or "/" in name:
-            raise errors.expected("runs", "have names of printable characters", text)
+        if name[:1] in ("", ".") or set(name) & set("/\\") or not name.isprintable():
+            raise errors.expected("runs", "have names that folders can have", text)
         if name in found:
             hint = f"Give one a name of its own: {name}-2={files.quoted(folder)}"
             raise errors.expected("runs", "have names that differ", text, hint)

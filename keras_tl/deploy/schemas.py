@@ -105,6 +105,7 @@ _REASONS = {
     422: "It cannot be used.",
     429: "No room: try again after the seconds of Retry-After.",
     503: "It took too long.",
+    507: "A correction could not be kept.",
 }
 ERRORS = {
     status: {"model": Error, "description": reason}

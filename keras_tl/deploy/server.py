@@ -169,9 +169,11 @@ class Service:
         if len(examples) != 1:
             raise HTTPException(422, "A correction is about one image or text.")
 
-        def keep():
+        def check():
             hosted.corrections.check(given.label)
             hosted.prepare(examples[0], self.limits)
+
+        def keep():
             example = examples[0]
             if hosted.model.kind == "image":
                 example = uploads.content_of(example)
@@ -179,9 +181,16 @@ class Service:
 
         with self.room.take(1):
             try:
-                return {"model": hosted.name, "kept": await self.in_thread(keep)}
+                await self.in_thread(check)
             except errors.InputError as error:
                 raise HTTPException(422, str(error)) from None
+            try:
+                return {"model": hosted.name, "kept": await self.in_thread(keep)}
+            except errors.InputError as error:
+                print(f"A correction of {hosted.name}: {error}", file=sys.stderr)
+                raise HTTPException(
+                    507, "It could not be kept; the server's log says why."
+                ) from None
 
 
 def make_app(

@@ -117,19 +117,40 @@ def test_the_answer_is_the_likeliest_class_and_top_bounds_the_list(client):
     assert result["is_sure"] is True
 
 
+def change_rules(folder, **changes):
+    """Change how logits become answers, as an update of the run does."""
+    files.write_json(
+        folder / "answers.json", files.read_json(folder / "answers.json") | changes
+    )
+    manifest = files.read_json(folder / "manifest.json")
+    manifest["files_sha256"]["answers.json"] = files.sha256(folder / "answers.json")
+    files.write_json(folder / "manifest.json", manifest)
+
+
 def test_a_model_that_abstains_has_no_answer(served):
-    manifest = files.read_json(served / "manifest.json")
     rule = {"precision": 0.95, "threshold": 0.9999, "coverage": 0.1}
-    manifest["answers"] = {
-        **{"temperature": 1.0, "thresholds": None, "unlike": None},
-        **manifest.get("answers", {}),
-        "abstain": rule,
-    }
-    files.write_json(served / "manifest.json", manifest)
+    change_rules(served, abstain=rule)
     with client_of(served) as client:
         (result,) = post(client, KINDS["jpeg"]).json()["answers"][0]["results"]
     assert (result["answer"], result["is_sure"]) == (None, False)
     assert len(result["values"]) == 3
+
+
+def test_it_shows_what_the_artefact_says_of_an_image(client, served):
+    response = post(client, KINDS["jpeg"], heat_map=True, nearest=2)
+    (result,) = response.json()["answers"][0]["results"]
+    model = artifact.load(served)
+    answers = model.answer([KINDS["jpeg"]], feature_maps=True)
+    assert result["unlike"] == pytest.approx(float(answers.unlike[0]), abs=1e-3)
+    highest = answers.values.argmax(axis=1)
+    maps = model.examples.heat_maps(answers.feature_maps, highest)
+    np.testing.assert_allclose(result["heat_map"], maps[0], atol=1e-3)
+    indices = model.examples.nearest(answers.embeddings, 2)[0]
+    assert [one["name"] for one in result["nearest"]] == [
+        model.examples.names[n] for n in indices
+    ]
+    jpegs = [base64.b64decode(one["jpeg"]) for one in result["nearest"]]
+    assert jpegs == [model.examples.thumbnails[n] for n in indices]
 
 
 def test_texts_are_predicted_and_kept(text_run, tmp_path):
@@ -376,6 +397,8 @@ def test_several_runs_are_served_by_name(served, text_run):
         assert post(client, KINDS["png"]).status_code == 200
     with pytest.raises(errors.InputError, match="differ"):
         hosting.named([str(served), str(served)])
+    with pytest.raises(errors.InputError, match="names that folders can have"):
+        hosting.named([f"..={served}"])
 
 
 def test_runs_over_one_backbone_are_one_forward_pass(served, tmp_path, monkeypatch):
@@ -514,6 +537,22 @@ def test_a_correction_that_cannot_be_learned_leaves_nothing(
     assert not (served.parent / "run-corrections").exists()
 
 
+def test_corrections_that_cannot_be_written_tell_no_path(served, tmp_path, capsys):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/tiny").write_text("a file where a folder has to be")
+    with client_of(served, corrections=tmp_path / "kept") as client:
+        form = {"files": [("images", KINDS["png"])], "data": {"label": "red"}}
+        response = client.post("/v1/correct", **form)
+    assert response.status_code == 507
+    assert str(tmp_path) not in response.text
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_corrections_never_go_into_a_run(served):
+    with pytest.raises(errors.InputError, match="outside"):
+        server.make_app({"tiny": served}, corrections=served)
+
+
 def test_a_model_is_replaced_without_a_lost_request(served, monkeypatch):
     with client_of(served, token=TOKEN) as client:
         client.headers["authorization"] = f"Bearer {TOKEN}"
@@ -528,9 +567,7 @@ def test_a_model_is_replaced_without_a_lost_request(served, monkeypatch):
             thread.start()
         for _ in range(3):
             assert client.post("/v1/models/tiny/reload").status_code == 200
-        manifest = files.read_json(served / "manifest.json")
-        answers = manifest.get("answers", {}) | {"temperature": 100.0}
-        files.write_json(served / "manifest.json", manifest | {"answers": answers})
+        change_rules(served, temperature=100.0)
         assert client.post("/v1/models/tiny/reload").status_code == 200
         (served / "manifest.json").unlink()
         broken = client.post("/v1/models/tiny/reload")
