@@ -55,22 +55,32 @@ def test_with_litert_neither_tensorflow_nor_keras_is_loaded(served):
     script = """
 import sys
 from fastapi.testclient import TestClient
-from keras_tl.commands import serve
 from keras_tl.deploy import hosting, server
 app = server.make_app(hosting.named([sys.argv[1]]))
 with TestClient(app, "http://localhost") as client:
     files = {"images": open(sys.argv[2], "rb")}
-    response = client.post("/v1/predict?x=1", files=files)
+    response = client.post("/v1/predict", files=files)
     assert response.status_code == 200, response.text
 heavy = {"keras", "tensorflow", "matplotlib", "sklearn", "pandas"} & set(sys.modules)
 assert not heavy, heavy
-rooms = ("keras_tl.training",)
-assert not [name for name in sys.modules if name.startswith(rooms)]
+assert not [name for name in sys.modules if name.startswith("keras_tl.training")]
 """
     (served.parent / "image.png").write_bytes(image())
     process = start("-c", script, served, served.parent / "image.png")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
+
+
+def test_the_process_of_the_command_has_no_library_of_tensorflow(server):
+    process, address = server
+    libraries = Path(f"/proc/{process.pid}/maps")
+    if not libraries.exists():
+        pytest.skip("This system does not tell which libraries a process has loaded.")
+    response = httpx.post(f"{address}/v1/predict", files={"images": image()})
+    assert response.status_code == 200
+    loaded = libraries.read_text()
+    assert "ai_edge_litert" in loaded
+    assert "/tensorflow/" not in loaded
 
 
 def test_a_busy_port_is_said_before_anything_is_loaded(tmp_path, call, capsys):
