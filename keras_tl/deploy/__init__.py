@@ -6,6 +6,7 @@
 - `prediction`: Predict with a finished run, for the command `keras-tl predict`.
 - `compiled`: A model as one compiled function, for use after training.
 - `server`: Serve finished runs: a web page, and an API for programs.
+- `service`: What a server does with a request: decode, batch, answer, keep corrections.
 - `hosting`: Finished runs that answer together: loaded once, batched, replaced while in
   use.
 - `stacked`: Several runs over one backbone: what they share is computed once.
