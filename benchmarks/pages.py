@@ -307,8 +307,50 @@ def checks(result: dict) -> str:
     )
 
 
+def answers(result: dict) -> str:
+    """Make the section on how far answers can be believed."""
+    calibrated, told = [], []
+    for row in result["rows"]:
+        precision = row["precision"]
+        calibrated.append(
+            [
+                row["target"],
+                f"{row['test']:,}",
+                f"{row['accuracy']:.3f}",
+                f"{row['temperature']:.2f}",
+                f"{row['error_before']:.3f}",
+                f"{row['error_after']:.3f}",
+                f"{row['coverage']:.3f}",
+                "" if precision is None else f"{precision:.3f}",
+            ]
+        )
+        for other, scores in row["told"].items():
+            told.append([row["target"], other, *(f"{s:.3f}" for s in scores.values())])
+    names = list(result["rows"][0]["told"][told[0][1]])
+    return _section(
+        "answers",
+        f"A model of `keras-tl train --minutes {result['minutes']:g}` on each dataset, "
+        "judged on its test images: the expected calibration error with and without "
+        "the temperature that validation chose, the share of the images that it "
+        "answers where 95 % of the answers are to be right, and how many are.",
+        _table(
+            [
+                *("images", "test", "accuracy", "temperature", "error before"),
+                *("after", "coverage", "precision"),
+            ],
+            calibrated,
+        ),
+        "How well a score tells test images from those of another dataset, as the area "
+        f"under the ROC curve. `keras-tl predict` takes the {result['taken']}, chosen "
+        "by this table. `python -m benchmarks.answers DATA --keep`.",
+        _table(["model of", "images of", *names], told),
+        f"{result['date']}, {_machine(result)}.",
+    )
+
+
 # Name of a benchmark with a folder in results -> its section.
 SECTIONS = {
+    "answers": answers,
     "checks": checks,
     "copies": copies,
     "growth": growth,

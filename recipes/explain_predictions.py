@@ -122,20 +122,24 @@ def explain_images(
 
 # %%
 def compare_maps(settings: Config, model, images, answers, maps) -> list[dict]:
-    rows = []
-    for name, of_method in maps.items():
-        fell = explain.deletion(model, images, answers, of_method, share=settings.share)
-        low, high = evaluation.bootstrap_interval(fell, seed=settings.seed)
-        rows.append({"map": name, "fall": float(fell.mean()), "low": low, "high": high})
+    falls = {
+        name: explain.deletion(model, images, answers, one, share=settings.share)
+        for name, one in maps.items()
+    }
     table = Table(
         title=f"Fall of the probability without {settings.share:.0%} of each image",
         title_style="bold",
     )
-    for name in ("map", "mean fall", "95 % interval"):
-        table.add_column(name)
-    for row in rows:
-        interval = f"{row['low']:.3f} to {row['high']:.3f}"
-        table.add_row(row["map"], f"{row['fall']:.3f}", interval)
+    for column in ("map", "mean fall", f"more than {OTHER}", "95 % interval"):
+        table.add_column(column)
+    rows = []
+    for name, fell in falls.items():
+        more = fell - falls[OTHER]
+        low, high = evaluation.bootstrap_interval(more, seed=settings.seed)
+        rows.append({"map": name, "fall": float(fell.mean())})
+        rows[-1] |= {"more": float(more.mean()), "low": low, "high": high}
+        cells = [f"{rows[-1]['more']:+.3f}", f"{low:+.3f} to {high:+.3f}"]
+        table.add_row(name, f"{fell.mean():.3f}", *(cells if name != OTHER else []))
     progress.console().print(table)
     return rows
 

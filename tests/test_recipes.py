@@ -461,7 +461,7 @@ def test_the_maps_of_a_classifier_are_drawn_and_compared(tmp_path):
     made = {path.name for path in run.iterdir()}
     assert made == {*FILES, "maps.csv", "explanations.png", "embedding_map.png"}
     for row in metrics["maps"]:
-        assert -1 <= row["low"] <= row["fall"] <= row["high"] <= 1
+        assert -1 <= row["low"] <= row["more"] <= row["high"] <= 1
     names = [row["map"] for row in metrics["maps"]]
     assert names == ["Grad-CAM", "integrated gradients", recipe.OTHER]
 
