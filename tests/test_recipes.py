@@ -461,9 +461,9 @@ def test_the_maps_of_a_classifier_are_drawn_and_compared(tmp_path):
     made = {path.name for path in run.iterdir()}
     assert made == {*FILES, "maps.csv", "explanations.png", "embedding_map.png"}
     for row in metrics["maps"]:
-        assert -1 <= row["low"] <= row["fall"] <= row["high"] <= 1
+        assert -1 <= row["low"] <= row["more"] <= row["high"] <= 1
     names = [row["map"] for row in metrics["maps"]]
-    assert names == ["Grad-CAM", "integrated gradients", "random"]
+    assert names == ["Grad-CAM", "integrated gradients", recipe.OTHER]
 
 
 def test_every_recipe_is_run():
@@ -708,6 +708,7 @@ def test_bad_settings_are_named_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     recipe = importlib.import_module(f"recipes.{name}")
     known = {**SIZES, **FOLDER_SIZES, **PROBE_SIZES, **SEARCH_SIZES, **STUDIES}
+    known |= EXPLAIN_SIZES
     sizes = known[name] | settings
     with pytest.raises(errors.InputError, match=message):
         recipe.main(recipe.Config(**sizes))
