@@ -167,7 +167,7 @@ def full(seconds: float) -> JSONResponse:
 def _name(host: str) -> str:
     """Return the name in a `Host` header.
 
-    >>> _name("localhost:8000"), _name("[::1]:80"), _name("a:b:c")
+    >>> _name("localhost:8000"), _name("[::1]:80"), _name("[a")
     ('localhost', '::1', '')
     """
     try:
