@@ -145,6 +145,36 @@ def compare_maps(settings: Config, model, images, answers, maps) -> list[dict]:
 
 
 # %% [markdown]
+# ## Figures
+
+
+# %%
+def draw(settings, folder, data, chosen, answers, maps) -> None:
+    """Write `explanations.png` and `embedding_map.png` into the run's folder."""
+    loaded = artifact.load(folder)
+    kept = loaded.examples
+    first = chosen[: settings.shown]
+    pixels = data.test.read(first).clip(0, 255).astype("uint8")
+    nearest = kept.nearest(loaded.answer(pixels).embeddings, 1)[:, 0]
+    pictures = [np.asarray(Image.open(io.BytesIO(one))) for one in kept.thumbnails]
+    names, truth = data.class_names, data.test.labels[first]
+    titles = [
+        f"{names[row.argmax()]} {row.max():.0%}\nis {names[label]}"
+        for row, label in zip(answers, truth, strict=False)
+    ]
+    figure = gallery.explanations(
+        pixels,
+        titles,
+        {name: one for name, one in maps.items() if name != OTHER},
+        [(pictures[index], names[kept.labels[index]]) for index in nearest],
+    )
+    figures.save(figure, folder / "explanations.png")
+    figure = gallery.embedding_map(kept.embeddings, kept.labels, names, pictures)
+    figures.save(figure, folder / "embedding_map.png")
+    print(f"{folder / 'explanations.png'}, {folder / 'embedding_map.png'}")
+
+
+# %% [markdown]
 # ## Run
 
 
@@ -179,31 +209,6 @@ def main(settings: Config) -> dict:
     files.write_csv(run.folder / "maps.csv", rows)
     draw(settings, run.folder, data, chosen, answers, maps)
     return metrics | {"maps": rows}
-
-
-def draw(settings, folder, data, chosen, answers, maps) -> None:
-    """Write `explanations.png` and `embedding_map.png` into the run's folder."""
-    loaded = artifact.load(folder)
-    kept = loaded.examples
-    first = chosen[: settings.shown]
-    pixels = data.test.read(first).clip(0, 255).astype("uint8")
-    nearest = kept.nearest(loaded.answer(pixels).embeddings, 1)[:, 0]
-    pictures = [np.asarray(Image.open(io.BytesIO(one))) for one in kept.thumbnails]
-    names, truth = data.class_names, data.test.labels[first]
-    titles = [
-        f"{names[row.argmax()]} {row.max():.0%}\nis {names[label]}"
-        for row, label in zip(answers, truth, strict=False)
-    ]
-    figure = gallery.explanations(
-        pixels,
-        titles,
-        {name: one for name, one in maps.items() if name != OTHER},
-        [(pictures[index], names[kept.labels[index]]) for index in nearest],
-    )
-    figures.save(figure, folder / "explanations.png")
-    figure = gallery.embedding_map(kept.embeddings, kept.labels, names, pictures)
-    figures.save(figure, folder / "embedding_map.png")
-    print(f"{folder / 'explanations.png'}, {folder / 'embedding_map.png'}")
 
 
 # %% tags=["script"]
