@@ -130,7 +130,7 @@ def compare_maps(settings: Config, model, images, answers, maps) -> list[dict]:
         title=f"Fall of the probability without {settings.share:.0%} of each image",
         title_style="bold",
     )
-    for column in ("map", "mean fall", f"more than {OTHER}", "95 % interval"):
+    for column in ("map", "mean fall", "more than the last", "95 % interval"):
         table.add_column(column)
     rows = []
     for name, fell in falls.items():
