@@ -13,6 +13,7 @@ integrated gradients, https://keras.io/examples/vision/integrated_gradients/ and
 arXiv:1703.01365; the test by deletion, arXiv:1806.07421.
 Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, or
 `--data FOLDER`.
+Expected: not measured
 Run:
     keras-tl run explain_predictions
     keras-tl run explain_predictions --data my_photos --image-size 160
@@ -51,7 +52,7 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
 
     image_size: int = 128  # Side of the square images, in pixels.
     epochs: int = 20  # Most epochs for the new head.
-    explained: int = 40  # Test images whose maps are tested.
+    explained: int = 100  # Test images whose maps are tested.
     shown: int = 8  # Of these, how many are drawn.
     steps: int = 16  # Images between black and each image, for integrated gradients.
     share: float = 0.2  # Share of each image that the test takes away.
@@ -208,7 +209,9 @@ def main(settings: Config) -> dict:
     rows = compare_maps(settings, model, images, answers.argmax(axis=1), maps)
     files.write_csv(run.folder / "maps.csv", rows)
     draw(settings, run.folder, data, chosen, answers, maps)
-    return metrics | {"maps": rows}
+    metrics["maps"] = rows
+    files.write_json(run.folder / "metrics.json", metrics)
+    return metrics
 
 
 # %% tags=["script"]
