@@ -13,7 +13,13 @@ integrated gradients, https://keras.io/examples/vision/integrated_gradients/ and
 arXiv:1703.01365; the test by deletion, arXiv:1806.07421.
 Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, or
 `--data FOLDER`.
-Expected: not measured
+Expected:
+    efficientnet_lite0, 128 px, cifar10_sample, 2,000 train, 1,500 test:
+      frozen 0.813 ± 0.020 (0.809 to 0.816, 3 seeds)
+      20 s (features 0 s, head 2 s, 100 % of the features from the cache) on 2 cores,
+        AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-29
+    more in docs/results.md
 Run:
     keras-tl run explain_predictions
     keras-tl run explain_predictions --data my_photos --image-size 160
@@ -193,6 +199,12 @@ def main(settings: Config) -> dict:
     history = phases.fit(model, data, setup, phases.Phase(settings.epochs))
     results = summary.evaluate_models({"frozen": (model, data.test)}, data)
     summary.show(results)
+    chosen = choose(results["frozen"], settings.explained)
+    images = data.test.read(chosen).astype("float32")
+    answers = results["frozen"].answers()[chosen]
+    maps = explain_images(settings, model, images, answers.argmax(axis=1))
+    rows = compare_maps(settings, model, images, answers.argmax(axis=1), maps)
+
     metrics = run_folder.save(
         run,
         model,
@@ -201,14 +213,8 @@ def main(settings: Config) -> dict:
         histories={"head": history},
         cache=setup.cache,
     )
-
-    chosen = choose(results["frozen"], settings.explained)
-    images = data.test.read(chosen).astype("float32")
-    answers = results["frozen"].answers()[chosen]
-    maps = explain_images(settings, model, images, answers.argmax(axis=1))
-    rows = compare_maps(settings, model, images, answers.argmax(axis=1), maps)
-    files.write_csv(run.folder / "maps.csv", rows)
     draw(settings, run.folder, data, chosen, answers, maps)
+    files.write_csv(run.folder / "maps.csv", rows)
     metrics["maps"] = rows
     files.write_json(run.folder / "metrics.json", metrics)
     return metrics
