@@ -13,6 +13,13 @@ integrated gradients, https://keras.io/examples/vision/integrated_gradients/ and
 arXiv:1703.01365; the test by deletion, arXiv:1806.07421.
 Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, or
 `--data FOLDER`.
+Expected:
+    efficientnet_lite0, 128 px, cifar10_sample, 2,000 train, 1,500 test:
+      frozen 0.813 ± 0.020 (0.809 to 0.816, 3 seeds)
+      20 s (features 0 s, head 2 s, 100 % of the features from the cache) on 2 cores,
+        AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-29
+    more in docs/results.md
 Run:
     keras-tl run explain_predictions
     keras-tl run explain_predictions --data my_photos --image-size 160
@@ -51,7 +58,7 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
 
     image_size: int = 128  # Side of the square images, in pixels.
     epochs: int = 20  # Most epochs for the new head.
-    explained: int = 40  # Test images whose maps are tested.
+    explained: int = 100  # Test images whose maps are tested.
     shown: int = 8  # Of these, how many are drawn.
     steps: int = 16  # Images between black and each image, for integrated gradients.
     share: float = 0.2  # Share of each image that the test takes away.
@@ -130,7 +137,7 @@ def compare_maps(settings: Config, model, images, answers, maps) -> list[dict]:
         title=f"Fall of the probability without {settings.share:.0%} of each image",
         title_style="bold",
     )
-    for column in ("map", "mean fall", f"more than {OTHER}", "95 % interval"):
+    for column in ("map", "mean fall", "more than the last", "95 % interval"):
         table.add_column(column)
     rows = []
     for name, fell in falls.items():
@@ -145,42 +152,10 @@ def compare_maps(settings: Config, model, images, answers, maps) -> list[dict]:
 
 
 # %% [markdown]
-# ## Run
+# ## Figures
 
 
 # %%
-def main(settings: Config) -> dict:
-    started = time.perf_counter()
-    place, settings = placement.from_settings(settings)
-    data = build_data(settings)
-    with place.scope():
-        model = build_model(settings, len(data.class_names))
-    run = config.start_run(
-        "explain_predictions", settings, started, splits.describe(data)
-    )
-    setup = phases.setup(settings, place, data, run)
-    history = phases.fit(model, data, setup, phases.Phase(settings.epochs))
-    results = summary.evaluate_models({"frozen": (model, data.test)}, data)
-    summary.show(results)
-    metrics = run_folder.save(
-        run,
-        model,
-        data=data,
-        results=results,
-        histories={"head": history},
-        cache=setup.cache,
-    )
-
-    chosen = choose(results["frozen"], settings.explained)
-    images = data.test.read(chosen).astype("float32")
-    answers = results["frozen"].answers()[chosen]
-    maps = explain_images(settings, model, images, answers.argmax(axis=1))
-    rows = compare_maps(settings, model, images, answers.argmax(axis=1), maps)
-    files.write_csv(run.folder / "maps.csv", rows)
-    draw(settings, run.folder, data, chosen, answers, maps)
-    return metrics | {"maps": rows}
-
-
 def draw(settings, folder, data, chosen, answers, maps) -> None:
     """Write `explanations.png` and `embedding_map.png` into the run's folder."""
     loaded = artifact.load(folder)
@@ -204,6 +179,45 @@ def draw(settings, folder, data, chosen, answers, maps) -> None:
     figure = gallery.embedding_map(kept.embeddings, kept.labels, names, pictures)
     figures.save(figure, folder / "embedding_map.png")
     print(f"{folder / 'explanations.png'}, {folder / 'embedding_map.png'}")
+
+
+# %% [markdown]
+# ## Run
+
+
+# %%
+def main(settings: Config) -> dict:
+    started = time.perf_counter()
+    place, settings = placement.from_settings(settings)
+    data = build_data(settings)
+    with place.scope():
+        model = build_model(settings, len(data.class_names))
+    run = config.start_run(
+        "explain_predictions", settings, started, splits.describe(data)
+    )
+    setup = phases.setup(settings, place, data, run)
+    history = phases.fit(model, data, setup, phases.Phase(settings.epochs))
+    results = summary.evaluate_models({"frozen": (model, data.test)}, data)
+    summary.show(results)
+    chosen = choose(results["frozen"], settings.explained)
+    images = data.test.read(chosen).astype("float32")
+    answers = results["frozen"].answers()[chosen]
+    maps = explain_images(settings, model, images, answers.argmax(axis=1))
+    rows = compare_maps(settings, model, images, answers.argmax(axis=1), maps)
+
+    metrics = run_folder.save(
+        run,
+        model,
+        data=data,
+        results=results,
+        histories={"head": history},
+        cache=setup.cache,
+    )
+    draw(settings, run.folder, data, chosen, answers, maps)
+    files.write_csv(run.folder / "maps.csv", rows)
+    metrics["maps"] = rows
+    files.write_json(run.folder / "metrics.json", metrics)
+    return metrics
 
 
 # %% tags=["script"]
