@@ -79,12 +79,18 @@ def bind(host: str, port: int) -> socket.socket:
             machine.
     """
     try:
-        ((family, *_, place), *_) = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        # The protocol has to be known: for TCP alone asyncio sends small parts at once,
+        # and an answer does not wait 40 ms for the client to confirm its head.
+        ((family, kind, protocol, _, place), *_) = socket.getaddrinfo(
+            host,
+            port,
+            type=socket.SOCK_STREAM,
+            proto=socket.IPPROTO_TCP,
+            flags=socket.AI_PASSIVE,
         )
     except (OSError, UnicodeError) as error:
         raise errors.expected("host", "be an address of this machine", host) from error
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound = socket.socket(family, kind, protocol)
     try:
         if sys.platform != "win32":  # There it would share the port with others.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

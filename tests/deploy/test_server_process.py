@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_tl.commands import serve
 from keras_tl.deploy.corrections import Corrections
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,12 @@ def test_a_busy_port_is_said_before_anything_is_loaded(tmp_path, call, capsys):
     error = capsys.readouterr().err
     assert "`port` must be free" in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_answers_are_sent_at_once():
+    # asyncio turns off Nagle's algorithm where a socket says that it is of TCP.
+    with serve.bind("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP
 
 
 def test_what_was_begun_is_answered_before_it_ends(server):
