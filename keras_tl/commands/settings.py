@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from keras_tl import environment, errors, files
 from keras_tl.config import RunSettings, Settings
@@ -210,10 +212,57 @@ class Check(OwnDataSettings):
                 )
 
 
+@dataclass(frozen=True)
+class Serve(Settings):
+    """Serve finished runs on this machine: a web page, and an API for programs."""
+
+    # Folders of finished runs, or NAME=FOLDER; the first is the one that answers where
+    # none is named.
+    runs: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN [RUN ...]"),
+    ]
+    # Address to listen at. Others than this machine reach 0.0.0.0; give a token then.
+    host: str = "127.0.0.1"
+    port: int = 8000  # Port to listen at; 0 takes a free one.
+    # What clients need to know, of at least 16 characters. Other users of this machine
+    # can see the command line: the variable KERAS_TL_TOKEN does the same.
+    token: str | None = None
+    # Folder for labels that users have corrected, with a folder for each run. By
+    # default RUN-corrections, beside each run.
+    corrections: Path | None = None
+    megabytes: float = 32.0  # Largest size of a request.
+    megapixels: float = 50.0  # Largest size of an image.
+    count: int = 32  # Most images or texts of a request.
+    seconds: float = 30.0  # Longest time from the begin of a request to its answer.
+    queue: int = 256  # Most images or texts that wait or are computed.
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.runs:
+            raise errors.expected("runs", "name at least one finished run", self.runs)
+        if not 0 <= self.port < 2**16:
+            raise errors.expected("port", "be in [0, 65535]", self.port)
+        for name in ("megabytes", "megapixels", "seconds"):
+            errors.check_above(name, getattr(self, name), 0)
+        errors.check_at_least("count", self.count, 1)
+        errors.check_at_least("queue", self.queue, self.count)
+        token = self.token
+        if token is not None and not (len(token) >= 16 and token.isascii()):
+            # It is not repeated: it may be in use elsewhere.
+            raise errors.InputError(
+                "`token` must have at least 16 characters, all of ASCII."
+            )
+        if self.corrections is not None and Path(self.corrections).is_file():
+            raise errors.expected("corrections", "be a folder", str(self.corrections))
+
+
 # Name of a command -> its settings.
-COMMANDS: dict[str, type[OwnDataSettings]] = {
+COMMANDS: dict[str, type[Settings]] = {
     "check": Check,
     "train": Train,
     "plan": Plan,
     "rank": Rank,
+    "serve": Serve,
 }
