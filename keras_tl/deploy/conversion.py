@@ -1,0 +1,174 @@
+"""Convert a trained model to the formats of other runtimes.
+
+Every conversion computes in float32 and has one input and one output, `logits`. LiteRT
+files are made for its own operations alone: what would need those of TensorFlow would
+be converted, and then fail where it is used.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_tl import errors
+from keras_tl.deploy import compiled
+
+if TYPE_CHECKING:
+    import keras
+
+# Operations of TensorFlow that Keras's layers use and LiteRT has none for.
+WITHOUT_LITERT = frozenset()
+
+
+def layers_of_16_bits(model: "keras.Model") -> str | None:
+    """Return what the layers of a model compute with, where it is not float32."""
+    types = {layer.compute_dtype for layer in model._flatten_layers()}
+    return ", ".join(sorted(types - {"float32"})) or None
+
+
+def check_litert(model: "keras.Model") -> None:
+    """Refuse a model that has a layer without a LiteRT operation; nothing is converted.
+
+    Raises:
+        InputError: The layers and the operations of TensorFlow that they need.
+    """
+    found = {}
+    graph = _function(model, 1).get_concrete_function().graph
+    # Inner functions have their operations, and no names of layers.
+    for operation in graph.get_operations():
+        if operation.type in WITHOUT_LITERT:
+            scopes = operation.name.split("/")
+            known = [name for name in scopes if name in _names(model)]
+            found.setdefault(operation.type, set()).update(known[-1:])
+    if found:
+        texts = [
+            f"{kind} in {', '.join(sorted(layers)) or model.name}"
+            for kind, layers in sorted(found.items())
+        ]
+        raise errors.InputError(
+            f"LiteRT has no operation for {'; '.join(texts)}. Take the format onnx or "
+            "savedmodel."
+        )
+
+
+def litert(
+    model: "keras.Model", path: Path, sample: Iterable[np.ndarray] | None = None
+) -> None:
+    """Write a model for LiteRT, for one example at a time.
+
+    Args:
+        model: A model from one input to logits, in float32.
+        path: The new file.
+        sample: Representative examples `(1, ...)`, as the model takes them. With them
+            weights and activations become int8, weights of convolutions with a scale
+            for each channel (Jacob et al., 2018, arXiv:1712.05877); input and output
+            stay as they are.
+
+    Raises:
+        InputError: LiteRT has no operation for a part of the model.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants
+
+    function = _function(model, 1).get_concrete_function()
+    # As constants: the calibration of int8 knows no variables.
+    constant = convert_to_constants.convert_variables_to_constants_v2(function)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([constant], constant)
+    if sample is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([one] for one in sample)
+    with _quiet(), _refused("LiteRT"):
+        content = converter.convert()
+    path.write_bytes(content)
+
+
+def onnx(model: "keras.Model", path: Path) -> None:
+    """Write a model for ONNX Runtime, for batches of any size.
+
+    Raises:
+        InputError: ONNX has no operation for a part of the model.
+    """
+    import keras
+
+    function = _function(model, None)
+    named = keras.Model(model.inputs, {"logits": model.outputs[0]})
+    with _quiet(), _refused("ONNX"):
+        named.export(
+            path, "onnx", verbose=False, input_signature=list(function.input_signature)
+        )
+
+
+def saved_model(model: "keras.Model", folder: Path) -> None:
+    """Write a TensorFlow SavedModel, with the signature `serving_default`.
+
+    Its input is called `inputs`, its output `logits`, as TensorFlow Serving takes them.
+    """
+    import keras
+
+    with _quiet(), contextlib.redirect_stdout(io.StringIO()):
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        function = _function(model, None)
+        archive.add_endpoint(
+            "serving_default",
+            function.python_function,
+            input_signature=function.input_signature,
+        )
+        archive.write_out(folder, verbose=False)
+
+
+def _function(model, batch):
+    """Return a model as a TensorFlow function from `inputs` to `logits`."""
+    import tensorflow as tf
+
+    tensor = model.inputs[0]
+    spec = tf.TensorSpec((batch, *tensor.shape[1:]), tensor.dtype, name="inputs")
+
+    def logits(inputs):
+        return {"logits": model(inputs, training=False)}
+
+    return tf.function(logits, input_signature=[spec])
+
+
+def _names(model) -> set[str]:
+    return {layer.name for layer in model._flatten_layers()}
+
+
+@contextlib.contextmanager
+def _refused(runtime: str) -> Iterator[None]:
+    """Say in one sentence what a converter cannot do."""
+    try:
+        yield
+    # Converters raise types of their own, and RuntimeError and ValueError.
+    except Exception as error:
+        found = re.findall(r"\b(?:tf\.)?([A-Z]\w+)\(tensor<", str(error))
+        what = f"the operations {', '.join(sorted(set(found)))}" if found else "it"
+        why = errors.reason(error) if not found else f"{runtime} has none of these"
+        raise errors.InputError(
+            f"The model cannot be converted for {runtime}, because of {what}: {why}."
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what converters print, also from C++, unless they fail."""
+    loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx", "absl")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
