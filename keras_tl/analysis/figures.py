@@ -334,6 +334,34 @@ def comparison(
     return figure
 
 
+def reliability(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> Figure:
+    """Draw how often answers are right against their confidence.
+
+    Args:
+        curves: Name -> mean confidence, share of right answers, and number of answers,
+            each `(bins,)`; large points have many answers.
+    """
+    figure = _figure(4.6, 3.8)
+    axes = figure.subplots()
+    _tidy(axes, "Confidence", "Right answers")
+    axes.plot([0, 1], [0, 1], color=LINE, label="calibrated")
+    styles = ((ORANGE, "--", "s"), (BLUE, "-", "o"))
+    for (name, (confidence, accuracy, count)), (color, line, marker) in zip(
+        curves.items(), styles, strict=False
+    ):
+        axes.plot(confidence, accuracy, color=color, linestyle=line, label=name)
+        sizes = 8 + 150 * count / count.sum()
+        options = {"color": color, "marker": marker, "linewidths": 0, "alpha": 0.7}
+        axes.scatter(confidence, accuracy, sizes, **options)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    axes.set_aspect("equal")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
 def size_and_accuracy(
     points: Sequence[tuple[str, float, float, tuple[float, float]]],
 ) -> Figure:
