@@ -453,6 +453,15 @@ def load_model(path: Path | str) -> "keras.Model":
     return model
 
 
+def uses_hub(path: Path | str) -> bool:
+    """Return whether a `.keras` file has layers of KerasHub; it is not loaded.
+
+    Raises:
+        InputError: The file is damaged, or holds code.
+    """
+    return "keras_hub" in _read_archive(Path(path))[0]
+
+
 def _read_archive(path) -> tuple[str, str | None]:
     """Check a `.keras` file without loading it.
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_tl import errors, files
+from keras_tl.deploy import conversion
 
 if TYPE_CHECKING:
     import keras
@@ -75,13 +76,14 @@ def convert(model: "keras.Model", folder: Path, model_sha256: str) -> None:
     operations of its own on a CPU.
 
     Raises:
-        InputError: The folder cannot be written to.
+        InputError: The folder cannot be written to, or LiteRT has no operation for a
+            part of the model.
     """
     from keras_tl.models import taps
 
-    whole = taps.with_features(in_float32(model))
+    whole = taps.with_features(conversion.in_float32(model))
     with files.atomic(folder / LITERT) as temporary:
-        whole.export(temporary, format="litert", verbose=False)
+        conversion.litert(whole, temporary)
     about = _about(folder / LITERT, model_sha256)
     files.write_json(folder / f"{LITERT}.json", about)
 
@@ -93,21 +95,6 @@ def _about(path, model_sha256) -> dict:
         "sha256": files.sha256(path),
         "outputs": list(OUTPUTS),
     }
-
-
-def in_float32(model: "keras.Model") -> "keras.Model":
-    """Return a model whose layers all compute in float32, with the same weights."""
-    import keras
-
-    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
-        return model
-
-    def plain(layer):
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
-
-    copy = keras.models.clone_model(model, clone_function=plain)
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def litert(folder: Path) -> Compiled:

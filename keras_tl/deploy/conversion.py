@@ -6,10 +6,11 @@ be converted, and then fail where it is used.
 """
 
 import contextlib
-import io
 import logging
 import os
 import re
+import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_tl import errors
-from keras_tl.deploy import compiled
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +30,21 @@ def layers_of_16_bits(model: "keras.Model") -> str | None:
     """Return what the layers of a model compute with, where it is not float32."""
     types = {layer.compute_dtype for layer in model._flatten_layers()}
     return ", ".join(sorted(types - {"float32"})) or None
+
+
+def in_float32(model: "keras.Model") -> "keras.Model":
+    """Return a model whose layers all compute in float32, with the same weights."""
+    import keras
+
+    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
+        return model
+
+    def plain(layer):
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=plain)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def check_litert(model: "keras.Model") -> None:
@@ -63,7 +78,8 @@ def litert(
     """Write a model for LiteRT, for one example at a time.
 
     Args:
-        model: A model from one input to logits, in float32.
+        model: A model from one input to logits, or to a dictionary of outputs, in
+            float32.
         path: The new file.
         sample: Representative examples `(1, ...)`, as the model takes them. With them
             weights and activations become int8, weights of convolutions with a scale
@@ -74,16 +90,13 @@ def litert(
         InputError: LiteRT has no operation for a part of the model.
     """
     import tensorflow as tf
-    from tensorflow.python.framework import convert_to_constants
 
-    function = _function(model, 1).get_concrete_function()
-    # As constants: the calibration of int8 knows no variables.
-    constant = convert_to_constants.convert_variables_to_constants_v2(function)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([constant], constant)
-    if sample is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([one] for one in sample)
-    with _quiet(), _refused("LiteRT"):
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _refused("LiteRT"):
+        _save(model, folder, batch=1)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if sample is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([one] for one in sample)
         content = converter.convert()
     path.write_bytes(content)
 
@@ -109,31 +122,36 @@ def saved_model(model: "keras.Model", folder: Path) -> None:
 
     Its input is called `inputs`, its output `logits`, as TensorFlow Serving takes them.
     """
+    with _quiet():
+        _save(model, folder, batch=None)
+
+
+def _save(model, folder, batch: int | None):
     import keras
 
-    with _quiet(), contextlib.redirect_stdout(io.StringIO()):
-        archive = keras.export.ExportArchive()
-        archive.track(model)
-        function = _function(model, None)
-        archive.add_endpoint(
-            "serving_default",
-            function.python_function,
-            input_signature=function.input_signature,
-        )
-        archive.write_out(folder, verbose=False)
+    function = _function(model, batch)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serving_default",
+        function.python_function,
+        input_signature=function.input_signature,
+    )
+    archive.write_out(folder, verbose=False)
 
 
 def _function(model, batch):
-    """Return a model as a TensorFlow function from `inputs` to `logits`."""
+    """Return a model as a TensorFlow function from `inputs` to its named outputs."""
     import tensorflow as tf
 
     tensor = model.inputs[0]
     spec = tf.TensorSpec((batch, *tensor.shape[1:]), tensor.dtype, name="inputs")
 
-    def logits(inputs):
-        return {"logits": model(inputs, training=False)}
+    def named(inputs):
+        outputs = model(inputs, training=False)
+        return outputs if isinstance(outputs, dict) else {"logits": outputs}
 
-    return tf.function(logits, input_signature=[spec])
+    return tf.function(named, input_signature=[spec], autograph=False)
 
 
 def _names(model) -> set[str]:
@@ -166,7 +184,9 @@ def _quiet() -> Iterator[None]:
     try:
         with open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), 2)
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -6,22 +6,19 @@ short program that needs the runtime alone. What the export says is compared wit
 the model says, on real examples; one that differs is not written.
 """
 
-import importlib.util
-import runpy
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from keras_tl import config, environment, errors, files, progress
-from keras_tl.data import datasets, images, sources, text
+from keras_tl import config, environment, errors, files
+from keras_tl.data import datasets, images, text
 from keras_tl.data.sources import Source
 from keras_tl.data.splits import Split, Splits, balanced
 from keras_tl.deploy import artifact as artifacts
-from keras_tl.deploy import compiled, conversion, prediction, run_data, standalone
-from keras_tl.deploy.artifact import Artifact
+from keras_tl.deploy import conversion, exported, prediction, run_data, standalone
 from keras_tl.models import catalog
 
 
@@ -122,6 +119,7 @@ def export(
     folder: Path | str,
     *,
     sample: Path | str | None = None,
+    data: Splits | None = None,
     tolerance: float | None = None,
     agreement: float | None = None,
 ) -> dict:
@@ -135,6 +133,7 @@ def export(
             and to calibrate int8 with; by default those of the run's data, validation
             and train, and where these are gone and int8 is not asked for, the sample of
             CIFAR-10.
+        data: The splits of the run, which are loaded again by its settings otherwise.
         tolerance: Largest difference of logits that is allowed, see `Format`.
         agreement: Smallest share of equal answers that is allowed, in [0, 1].
 
@@ -156,7 +155,7 @@ def export(
         )
     if sample is not None and model.kind != "image":
         raise errors.expected("images", "be left out for texts", str(sample))
-    examples = _examples(model, format, sample)
+    examples = _examples(model, format, sample, data)
     network = model.model
     sixteen = conversion.layers_of_16_bits(network)
     if sixteen:
@@ -165,14 +164,16 @@ def export(
             "and the export computes with float32: it is compared with the model in "
             "float32."
         )
-        network = compiled.in_float32(network)
+        network = conversion.in_float32(network)
     if format.startswith("litert"):
         conversion.check_litert(network)
     print(f"Converting to {format}.", flush=True)
     with files.atomic_folder(folder) as temporary:
         _convert(model, network, format, temporary / chosen.model, examples)
+        needs = _needs(model, format)
         contract = _contract(model, network, format, chosen)
-        logits = _write_program(model, contract, temporary)
+        contract["requirements"] = standalone.requirements(format, model.kind, needs)
+        logits = _write_program(model, contract, needs, temporary)
         parity = _compare(model, network, logits, contract, examples)
         print(parity)
         _check(parity, chosen)
@@ -206,12 +207,12 @@ def _chosen(format, tolerance, agreement) -> Format:
 # %% Examples
 
 
-def _examples(model, format, sample) -> Examples:
+def _examples(model, format, sample, data) -> Examples:
     """Find real examples, and say which they are."""
     if sample is not None:
         return _of_folder(model, Path(sample))
     try:
-        data = run_data.load(model)
+        data = run_data.load(model) if data is None else run_data.sized(model, data)
     except errors.InputError as error:
         reason = str(error).rstrip(".")
         if format == "litert-int8":
@@ -295,7 +296,7 @@ def _convert(model, network, format, path, examples):
 
 def _contract(model, network, format, chosen) -> dict:
     """Describe what the exported model takes and gives."""
-    spec, answers = model.manifest["input"], model.manifest.get("answers") or {}
+    spec, rules = model.manifest["input"], model.rules
     inputs = {"shape": spec["shape"], "dtype": network.inputs[0].dtype}
     if model.kind == "image":
         inputs |= {
@@ -316,9 +317,9 @@ def _contract(model, network, format, chosen) -> dict:
         "output": {"name": "logits", "shape": [len(model.class_names)]},
         "class_names": list(model.class_names),
         "activation": model.activation,
-        "temperature": answers.get("temperature", 1.0),
-        "abstain": answers.get("abstain"),
-        "thresholds": answers.get("thresholds"),
+        "temperature": rules.temperature,
+        "abstain": None if rules.abstain is None else asdict(rules.abstain),
+        "thresholds": None if rules.thresholds is None else list(rules.thresholds),
         "run": {
             "name": model.folder.resolve().name,
             "recipe": model.manifest.get("recipe"),
@@ -346,20 +347,23 @@ def _licence(model) -> str | None:
 def _versions(chosen) -> dict:
     versions = environment.versions()
     for module in chosen.modules:
-        versions[module] = environment.version(module)
+        versions[module] = environment.version(module.replace("_", "-"))
     return versions
 
 
-def _write_program(model, contract, folder) -> Callable[[np.ndarray], np.ndarray]:
+def _needs(model, format) -> list[str]:
+    """List the modules whose layers have to be known when a model is loaded."""
+    uses_hub = format == "keras" and artifacts.uses_hub(model.folder / "model.keras")
+    return ["keras_hub"] * uses_hub
+
+
+def _write_program(model, contract, needs, folder) -> Callable:
     """Write `predict.py` and what it needs, and return its `logits`."""
     files.write_json(folder / "contract.json", contract)
     if model.kind == "text":
         text.Tokenizer.load(model.folder / text.FILE).export(folder / text.FILE)
-    needs = []
-    if contract["format"] == "keras" and artifacts.needs_hub(model.folder):
-        needs.append("keras_hub")
     files.write_text(folder / "predict.py", standalone.program(contract, needs))
-    return runpy.run_path(str(folder / "predict.py"))["logits"]
+    return exported.logits(folder)
 
 
 def _listed(folder) -> dict:
@@ -381,7 +385,7 @@ def _listed(folder) -> dict:
 def _compare(model, network, logits, contract, examples) -> Parity:
     """Compare the logits of an export with those of its model."""
     found, wanted = (
-        _run(compute, examples.compared, network.inputs[0].dtype)
+        exported.run(compute, examples.compared, network.inputs[0].dtype)
         for compute in (logits, network.predict_on_batch)
     )
     if not np.isfinite(wanted).all():
@@ -398,8 +402,8 @@ def _compare(model, network, logits, contract, examples) -> Parity:
         agreement = float((found.argmax(1) == wanted.argmax(1)).mean())
     elif model.activation == "sigmoid":
         limits = contract["thresholds"] or 0.5
-        answer = artifacts.ANSWERS["sigmoid"]
-        there = [answer(one / contract["temperature"]) >= limits for one in (found, wanted)]
+        values = (model.rules.values(one, "sigmoid") for one in (found, wanted))
+        there = [one >= limits for one in values]
         agreement = float((there[0] == there[1]).mean())
     difference = float(np.abs(found - wanted).max())
     return Parity(
@@ -409,16 +413,6 @@ def _compare(model, network, logits, contract, examples) -> Parity:
         difference if np.isfinite(difference) else float("inf"),
         float(np.abs(wanted).max()),
     )
-
-
-def _run(compute, source: Source, dtype: str, batch_size: int = 32) -> np.ndarray:
-    """Compute the logits of examples, float32 `(count, outputs)`."""
-    rows = []
-    starts = range(0, len(source), batch_size)
-    for start in progress.track(starts, "comparing", len(starts)):
-        indices = range(start, min(start + batch_size, len(source)))
-        rows.append(np.asarray(compute(source.read(indices).astype(dtype)), "float32"))
-    return np.concatenate(rows)
 
 
 def _check(parity: Parity, chosen: Format) -> None:
@@ -452,7 +446,7 @@ def _accuracy(model, network, logits, data: Splits) -> dict:
     before, after = (
         evaluate(
             data.test.labels,
-            _run(compute, data.test.inputs, network.inputs[0].dtype),
+            exported.run(compute, data.test.inputs, network.inputs[0].dtype),
             data.class_names,
             train_labels=data.train.labels,
         )

@@ -37,13 +37,18 @@ def load(artifact: "Artifact") -> Splits:
     wanted = artifact.manifest.get("data", {}).get("sha256")
     for data in _candidates(artifact, settings):
         if splits.describe(data)["sha256"] == wanted:
-            if artifact.kind == "image":
-                data = data.at_size(artifact.image_size, artifact.resize)
-            return data
+            return sized(artifact, data)
     raise errors.InputError(
         f"the data that {artifact.folder / 'config.json'} names are not those that the "
         "run was trained on, or are split otherwise"
     )
+
+
+def sized(artifact: "Artifact", data: Splits) -> Splits:
+    """Return splits as the model takes them: images at its size."""
+    if artifact.kind == "image":
+        return data.at_size(artifact.image_size, artifact.resize)
+    return data
 
 
 def _candidates(artifact, settings) -> Iterator[Splits]:

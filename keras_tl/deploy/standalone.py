@@ -1,8 +1,8 @@
-'''The program `predict.py` that goes with an exported model.
+"""The program `predict.py` that goes with an exported model.
 
 It needs the runtime of the format, numpy and Pillow, or for texts `tokenizers`; nothing
 of keras-tl. It prepares images as `data.images.decode` does.
-'''
+"""
 
 from collections.abc import Mapping, Sequence
 from string import Template
@@ -160,6 +160,22 @@ if __name__ == "__main__":
 """
 
 
+def requirements(format: str, kind: str, needs: Sequence[str] = ()) -> list[str]:
+    """List the packages that `predict.py` needs.
+
+    Args:
+        format: A key of `RUNTIMES`.
+        kind: Kind of the examples, "image" or "text".
+        needs: Further modules that have to be imported before the model is loaded.
+
+    >>> requirements("onnx", "image")
+    ['onnxruntime', 'numpy', 'pillow']
+    """
+    library = {"image": "pillow", "text": "tokenizers"}[kind]
+    others = [name.replace("_", "-") for name in needs]
+    return [*RUNTIMES[format][0].split(), "numpy", library, *others]
+
+
 def program(contract: Mapping, needs: Sequence[str] = ()) -> str:
     """Return the text of `predict.py` for an export.
 
@@ -172,33 +188,25 @@ def program(contract: Mapping, needs: Sequence[str] = ()) -> str:
         contract: What `contract.json` holds, see `export.export`.
         needs: Further modules that have to be imported before the model is loaded.
     """
-    packages, runtime, code = RUNTIMES[contract["format"]]
-    spec = contract["input"]
-    values = {"dtype": spec["dtype"], "draft": "", "square": ""}
-    others = [runtime, "import numpy as np", *(f"import {name}" for name in needs)]
-    if contract["kind"] == "image":
+    _, runtime, code = RUNTIMES[contract["format"]]
+    spec, image = contract["input"], contract["kind"] == "image"
+    values = {"dtype": spec["dtype"]}
+    imports = [runtime, "import numpy as np", *(f"import {name}" for name in needs)]
+    if image:
         side, rule = spec["shape"][0], spec["resize"]
-        others.append("from PIL import Image" + ", ImageOps" * (rule == "pad"))
+        imports.append("from PIL import Image" + ", ImageOps" * (rule == "pad"))
         values["square"] = Template(_SQUARE[rule]).substitute(side=side)
         values["draft"] = images.draft_side(side)
-        library, example, preparation = "pillow", "photo.jpg", _IMAGE
     else:
-        others.append("from tokenizers import Tokenizer")
-        library, example, preparation = "tokenizers", '"some text"', _TEXT
-    # Sorted as isort does: `import` before `from`, then by name.
-    others.sort(key=lambda line: (line.startswith("from"), line.split()[1].lower()))
+        imports.append("from tokenizers import Tokenizer")
+    # `import` before `from`, then by name, as ruff sorts them.
+    imports.sort(key=lambda line: (line.startswith("from"), line.split()[1].lower()))
     head = {
-        "packages": " ".join([packages, "numpy", library, *needs]).replace("_", "-"),
-        "example": example,
-        "imports": "\n".join(others),
+        "packages": " ".join(requirements(contract["format"], contract["kind"], needs)),
+        "example": "photo.jpg" if image else '"some text"',
+        "imports": "\n".join(imports),
     }
-    parts = [
-        Template(_HEAD).substitute(head).rstrip("\n"),
-        code.rstrip("\n"),
-        Template(preparation).substitute(values).rstrip("\n"),
-        _ANSWERS[contract["activation"]].rstrip("\n"),
-        _END.rstrip("\n"),
-    ]
-    # Functions stand two lines apart, statements after the head one.
-    text = parts[0] + ("\n\n\n" if code.startswith("def ") else "\n") + parts[1]
-    return "\n\n\n".join([text, *parts[2:]]) + "\n"
+    first = Template(_HEAD).substitute(head).rstrip("\n") + "\n" + code
+    preparation = Template(_IMAGE if image else _TEXT).substitute(values)
+    parts = (first, preparation, _ANSWERS[contract["activation"]], _END)
+    return "\n\n".join(parts)
