@@ -26,6 +26,7 @@ import functools
 import shutil
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras_tl.quiet  # noqa: F401  Before Keras.
 
@@ -173,14 +174,16 @@ def fit_student(settings, data, place, run) -> keras.Model:
     return student
 
 
-def train(settings, data, place, run, name: str) -> study.Row:
-    keras.utils.set_random_seed(settings.seed)
-    fit = {"original": fit_original, "pruned": fit_pruned, "student": fit_student}
-    model = fit[name](settings, data, place, run)
-    # What a killed study has left of it.
-    shutil.rmtree(run.folder / name, ignore_errors=True)
-    run_folder.save(run.folder / name, model, data=data)
-    return {"model": name, "parameters": model.count_params()}
+def trained(settings, data, place, run, name: str) -> Path:
+    folder = run.folder / name
+    if not (folder / "manifest.json").exists():
+        # What a killed study has left of it.
+        shutil.rmtree(folder, ignore_errors=True)
+        keras.utils.set_random_seed(settings.seed)
+        fit = {"original": fit_original, "pruned": fit_pruned, "student": fit_student}
+        model = fit[name](settings, data, place, run)
+        run_folder.save(folder, model, data=data)
+    return folder
 
 
 # %% [markdown]
@@ -189,12 +192,13 @@ def train(settings, data, place, run, name: str) -> study.Row:
 
 
 # %%
-def measure(settings, data, run, name: str, format: str) -> study.Row:
+def measure(settings, data, place, run, name: str, format: str) -> study.Row:
+    model = trained(settings, data, place, run, name)
     folder = run.folder / f"{name}-{format}"
     shutil.rmtree(folder, ignore_errors=True)
     # Whatever int8 loses is what is to be seen here.
     allowed = {"agreement": 0.0} if format == "litert-int8" else {}
-    contract = export.export(run.folder / name, format, folder, data=data, **allowed)
+    contract = export.export(model, format, folder, data=data, **allowed)
     compute, dtype = exported.logits(folder), contract["input"]["dtype"]
     results = [
         evaluation.evaluate(
@@ -246,15 +250,9 @@ def main(settings: Config) -> dict:
     run = config.start_run("compress_and_export", settings, started, about)
     print(place.describe(settings.batch_size, 1e-3))
     read = data.map(splits.read_once)
+    one = functools.partial(measure, settings, read, place, run)
     trials = {
-        name: functools.partial(train, settings, read, place, run, name)
-        for name in MODELS
-    }
-    study.run(run.folder, trials)
-    trials = {
-        f"{name}-{format}": functools.partial(
-            measure, settings, read, run, name, format
-        )
+        f"{name}-{format}": functools.partial(one, name, format)
         for name in MODELS
         for format in FORMATS
     }

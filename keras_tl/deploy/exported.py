@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_tl import errors, files, progress
+from keras_tl import errors, files, progress, quiet
 from keras_tl.data.sources import Source
 
 # Runs in a process of its own that loads the program of an export.
@@ -48,7 +48,8 @@ def logits(folder: Path | str) -> Callable[[np.ndarray], np.ndarray]:
     program = Path(folder) / "predict.py"
     if not program.is_file():
         raise errors.expected("folder", "be an export", str(folder))
-    return runpy.run_path(str(program))["logits"]
+    with quiet.start_up():  # LiteRT says how it computes.
+        return runpy.run_path(str(program))["logits"]
 
 
 def run(
