@@ -22,8 +22,15 @@ from keras_tl import errors
 if TYPE_CHECKING:
     import keras
 
-# Operations of TensorFlow that Keras's layers use and LiteRT has none for.
-WITHOUT_LITERT = frozenset()
+# Operations of TensorFlow that layers of Keras 3.15 use and LiteRT has none for; found
+# by converting a model of each layer.
+WITHOUT_LITERT = frozenset(
+    {
+        *("AsString", "AvgPool3D", "DenseBincount", "LookupTableFindV2", "MaxPool3D"),
+        *("ResizeArea", "ResizeBicubic", "ScaleAndTranslate"),
+        "StringToHashBucketFast",
+    }
+)
 
 
 def layers_of_16_bits(model: "keras.Model") -> str | None:
@@ -127,17 +134,14 @@ def saved_model(model: "keras.Model", folder: Path) -> None:
 
 
 def _save(model, folder, batch: int | None):
-    import keras
+    """Write a SavedModel; that of `keras.Model.export` has all weights twice."""
+    import tensorflow as tf
 
-    function = _function(model, batch)
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serving_default",
-        function.python_function,
-        input_signature=function.input_signature,
-    )
-    archive.write_out(folder, verbose=False)
+    module = tf.Module()
+    module.serve = _function(model, batch)
+    signature = module.serve.get_concrete_function()
+    module.weights = list(signature.graph.variables)
+    tf.saved_model.save(module, str(folder), {"serving_default": signature})
 
 
 def _function(model, batch):

@@ -297,7 +297,12 @@ def _convert(model, network, format, path, examples):
 def _contract(model, network, format, chosen) -> dict:
     """Describe what the exported model takes and gives."""
     spec, rules = model.manifest["input"], model.rules
-    inputs = {"shape": spec["shape"], "dtype": network.inputs[0].dtype}
+    inputs = {
+        # Of one example; `None` takes any number at a time.
+        "batch": 1 if format.startswith("litert") else None,
+        "shape": spec["shape"],
+        "dtype": network.inputs[0].dtype,
+    }
     if model.kind == "image":
         inputs |= {
             "axes": ["height", "width", "channel"],

@@ -132,15 +132,17 @@ def answer(row):
     powers = np.exp((row - row.max()) / contract["temperature"])
     values, abstain = powers / powers.sum(), contract["abstain"]
     best = values.argmax()
-    unsure = abstain is not None and values[best] < abstain["threshold"]
-    return [(contract["class_names"][best], values[best], "not sure" * unsure)]
+    sure = abstain is None or values[best] >= abstain["threshold"]
+    remark = "" if sure else "not sure"
+    return [(contract["class_names"][best], values[best], remark)]
 """,
     "sigmoid": """\
 def answer(row):
     values = 1 / (1 + np.exp(-row / contract["temperature"]))
     names = contract["class_names"]
     limits = contract["thresholds"] or [0.5] * len(names)
-    return [(n, v, "yes" * (v >= t)) for n, v, t in zip(names, values, limits)]
+    there = ["yes" if v >= t else "" for v, t in zip(values, limits)]
+    return list(zip(names, values, there))
 """,
     "linear": """\
 def answer(row):
