@@ -60,13 +60,15 @@ def check_litert(model: "keras.Model") -> None:
     Raises:
         InputError: The layers and the operations of TensorFlow that they need.
     """
-    found = {}
+    found, names = {}, {layer.name for layer in model._flatten_layers()} - {model.name}
     graph = _function(model, 1).get_concrete_function().graph
     # Inner functions have their operations, and no names of layers.
     for operation in graph.get_operations():
         if operation.type in WITHOUT_LITERT:
-            scopes = operation.name.split("/")
-            known = [name for name in scopes if name in _names(model)]
+            # Keras numbers the calls of a layer: "resize_1/..." is of "resize".
+            scopes = [re.sub(r"_\d+$", "", n) for n in operation.name.split("/")]
+            scopes += operation.name.split("/")
+            known = [name for name in scopes if name in names]
             found.setdefault(operation.type, set()).update(known[-1:])
     if found:
         texts = [
@@ -156,10 +158,6 @@ def _function(model, batch):
         return outputs if isinstance(outputs, dict) else {"logits": outputs}
 
     return tf.function(named, input_signature=[spec], autograph=False)
-
-
-def _names(model) -> set[str]:
-    return {layer.name for layer in model._flatten_layers()}
 
 
 @contextlib.contextmanager

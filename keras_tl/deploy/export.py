@@ -7,7 +7,6 @@ the model says, on real examples; one that differs is not written.
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from keras_tl.data.sources import Source
 from keras_tl.data.splits import Split, Splits, balanced
 from keras_tl.deploy import artifact as artifacts
 from keras_tl.deploy import conversion, exported, prediction, run_data, standalone
-from keras_tl.models import catalog
+from keras_tl.models import catalog, taps
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ FORMATS = {
 }
 
 # Most examples that logits are compared on, and that int8 is calibrated with.
-MOST_COMPARED, MOST_CALIBRATED = 256, 200
+MOST_COMPARED, MOST_CALIBRATED = 256, 500
 # Fewest images that int8 can be calibrated with and compared on.
 FEWEST_IMAGES = 10
 # Texts to compare logits on where those of the run cannot be loaded again.
@@ -169,11 +168,17 @@ def export(
         conversion.check_litert(network)
     print(f"Converting to {format}.", flush=True)
     with files.atomic_folder(folder) as temporary:
-        _convert(model, network, format, temporary / chosen.model, examples)
         needs = _needs(model, format)
         contract = _contract(model, network, format, chosen)
         contract["requirements"] = standalone.requirements(format, model.kind, needs)
-        logits = _write_program(model, contract, needs, temporary)
+        _write_program(model, contract, needs, temporary)
+        path = temporary / chosen.model
+        path.parent.mkdir(exist_ok=True)
+        if format == "litert-int8":
+            _convert_to_int8(network, path, examples.calibration)
+        else:
+            _convert(model, network, format, path)
+        logits = exported.logits(temporary)
         parity = _compare(model, network, logits, contract, examples)
         print(parity)
         _check(parity, chosen)
@@ -273,25 +278,43 @@ def _of_our_own(model, reason) -> Examples:
 # %% Files
 
 
-def _convert(model, network, format, path, examples):
+def _convert(model, network, format, path):
     """Write the model into its file or folder."""
-    path.parent.mkdir(exist_ok=True)
-    if format == "keras":
-        if network is model.model:
-            shutil.copyfile(model.folder / "model.keras", path)
-        else:
-            network.save(path)
-    elif format == "savedmodel":
+    if format == "savedmodel":
         conversion.saved_model(network, path)
     elif format == "onnx":
         conversion.onnx(network, path)
     elif format == "litert":
         conversion.litert(network, path)
+    elif network is model.model:
+        shutil.copyfile(model.folder / "model.keras", path)
     else:
-        calibration, dtype = examples.calibration, network.inputs[0].dtype
-        rows = range(len(calibration))
-        sample = (calibration.read([row]).astype(dtype) for row in rows)
+        network.save(path)
+
+
+def _convert_to_int8(network, path, calibration: Source):
+    """Write the model in int8, its mean logits those of the model.
+
+    Rounding moves the mean of each logit. The bias of the classifier takes that back,
+    as measured on the examples of the calibration: the bias correction of Nagel et al.,
+    Data-free quantization through weight equalization and bias correction, 2019,
+    arXiv:1906.04721, of the last layer alone.
+    """
+    dtype = network.inputs[0].dtype
+    inputs = calibration.read(range(len(calibration))).astype(dtype)
+    sample = [inputs[row : row + 1] for row in range(len(inputs))]
+    conversion.litert(network, path, sample)
+    last = taps.last_dense(network)
+    if last is None or last.bias is None:
+        return
+    before = last.bias.numpy()
+    logits = exported.logits(path.parent)
+    shift = np.mean(network.predict(inputs, verbose=0) - logits(inputs), axis=0)
+    try:
+        last.bias.assign_add(shift)
         conversion.litert(network, path, sample)
+    finally:
+        last.bias.assign(before)
 
 
 def _contract(model, network, format, chosen) -> dict:
@@ -362,13 +385,12 @@ def _needs(model, format) -> list[str]:
     return ["keras_hub"] * uses_hub
 
 
-def _write_program(model, contract, needs, folder) -> Callable:
-    """Write `predict.py` and what it needs, and return its `logits`."""
+def _write_program(model, contract, needs, folder) -> None:
+    """Write `predict.py`, and what it needs besides the model."""
     files.write_json(folder / "contract.json", contract)
     if model.kind == "text":
         text.Tokenizer.load(model.folder / text.FILE).export(folder / text.FILE)
     files.write_text(folder / "predict.py", standalone.program(contract, needs))
-    return exported.logits(folder)
 
 
 def _listed(folder) -> dict:
