@@ -34,7 +34,12 @@ MAY_IMPORT = {
     "__init__": {"deploy"},
     **{name: set() for name in BASE},
 }
-MAY_USE_TENSORFLOW = ("data/", "training/placement.py", "deploy/")
+MAY_USE_TENSORFLOW = (
+    "data/",
+    "deploy/",
+    "training/gradients.py",
+    "training/placement.py",
+)
 MODULES = sorted(CORE.rglob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("[!_]*.py"))
 

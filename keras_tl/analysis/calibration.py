@@ -205,8 +205,8 @@ class Rules:
         temperature: What logits are divided by.
         abstain: From which confidence on the model answers; always if `None`.
         thresholds: Of several labels, the probability from which on each is there.
-        unlike: Distance to the nearest training example, in the embedding, from which
-            on an example is unlike them.
+        unlike: Distance from which on an example is unlike the training examples, see
+            `unlike.distance`.
     """
 
     temperature: float = 1.0
@@ -270,7 +270,7 @@ def rules_of(
         labels: Classes, rows of labels, or numbers.
         activation: "softmax", "sigmoid" or "linear".
         precision: Wanted share of right answers, in (0, 1].
-        distances: Distance of each to the nearest training example, if it is known.
+        distances: Distance of each to the training examples, if it is known.
     """
     limit = None if distances is None else unlike.threshold(distances)
     if activation == "linear":

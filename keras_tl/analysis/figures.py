@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import font_manager, ticker
+from matplotlib import colormaps, font_manager, offsetbox, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -279,6 +279,37 @@ def predictions(
         )
         titles[row] += f"\n{truth}"
     return grid(examples[:count], titles, wrong)
+
+
+def thumbnails(
+    places: np.ndarray,
+    pictures: Sequence[np.ndarray],
+    labels: np.ndarray,
+    class_names: Sequence[str],
+) -> Figure:
+    """Draw small pictures at places in the plane, framed in the colour of their class.
+
+    Args:
+        places: `(count, 2)`.
+        pictures: uint8 RGB, one for each place.
+        labels: Class of each.
+        class_names: One per class.
+    """
+    figure = _figure(9, 7.5)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    colours = colormaps["tab10" if len(class_names) <= 10 else "tab20"]
+    for number, name in enumerate(class_names[: colours.N]):
+        axes.scatter([], [], color=colours(number), label=_short(name))
+    axes.scatter(*places.T, s=0)
+    for place, picture, label in zip(places, pictures, labels, strict=True):
+        zoom = 22 / max(picture.shape[:2])
+        style = {"edgecolor": colours(label % colours.N), "linewidth": 1.5}
+        image = offsetbox.OffsetImage(picture, zoom=zoom)
+        box = offsetbox.AnnotationBbox(image, place, pad=0.05, bboxprops=style)
+        axes.add_artist(box)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return figure
 
 
 def _show(axes, example):
