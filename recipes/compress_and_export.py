@@ -1,4 +1,4 @@
-"""Compress a classifier and export it: int8, pruned, and distilled into a small one.
+"""Compress a classifier and export it: int8, pruned, and distilled.
 
 Workflow: a pretrained backbone is fine-tuned, or taken from a finished run; its
 smallest weights are set to zero in steps, with training after each; a student, the
