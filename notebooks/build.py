@@ -43,6 +43,13 @@ SHORT = {
         "NEXT": "`quickstart` trains the same network beside a pretrained one. What do "
         "twice as many images add, or twice as many epochs?",
     },
+    "compress_and_export": {
+        "SETTINGS": "limit=300, image_size=96, epochs=10, fine_tune_epochs=2, "
+        "prune_steps=2, prune_epochs=1, student_epochs=4, calls=30",
+        "NEXT": "How much can be zero before it costs: `sparsity=0.9`. Is a student of "
+        "fewer blocks, `student_blocks=5`, worth its size? Your own images: "
+        '`data="my_photos"`.',
+    },
     "cross_validation": {
         "SETTINGS": "limit=500, folds=5, leave_one_out=50",
         "DATA": "data, pool, test = recipe.build_data(settings)",

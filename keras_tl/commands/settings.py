@@ -238,6 +238,8 @@ class Serve(Settings):
     seconds: float = 30.0  # Longest time from the begin of a request to its answer.
     queue: int = 256  # Most images or texts that wait or are computed.
 
+    POSITIONAL = None
+
     def __post_init__(self):
         super().__post_init__()
         if not self.runs:
@@ -258,8 +260,58 @@ class Serve(Settings):
             raise errors.expected("corrections", "be a folder", str(self.corrections))
 
 
+# What `deploy.export.FORMATS` describes.
+EXPORT_FORMATS = ("litert", "litert-int8", "onnx", "savedmodel", "keras")
+
+
+@dataclass(frozen=True)
+class Export(Settings):
+    """Export a finished run to a folder that needs neither keras-tl nor its run.
+
+    The folder holds the model, what it takes and gives (contract.json), and predict.py,
+    a short program that needs the runtime alone. The export is compared with the model
+    on real examples; one that differs is not written.
+    """
+
+    run: Path  # Folder of the finished run.
+    # litert (phones, small computers; the fastest here), litert-int8 (a quarter of the
+    # size), onnx, savedmodel (TensorFlow Serving), or keras.
+    format: str = "litert"
+    out: Path | None = None  # New folder for the export; RUN-FORMAT if None.
+    # Folder of images like those the model is for, to compare on and to calibrate
+    # int8 with; by default the run's own data.
+    images: Path | None = None
+    # Largest difference of logits that is allowed, as a multiple of the largest logit
+    # where that is above 1; by default 0.001, and any with int8.
+    tolerance: float | None = None
+    # Smallest share of equal answers that is allowed; by default 0.99, 0.9 with int8.
+    agreement: float | None = None
+
+    POSITIONAL = "run"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.format not in EXPORT_FORMATS:
+            raise errors.unknown("format", self.format, EXPORT_FORMATS)
+        if self.tolerance is not None:
+            errors.check_above("tolerance", self.tolerance, 0)
+        if self.agreement is not None and not 0 <= self.agreement <= 1:
+            raise errors.expected("agreement", "be in [0, 1]", self.agreement)
+        if self.images is not None and not self.images.is_dir():
+            raise errors.expected("images", "be a folder that exists", str(self.images))
+
+    @property
+    def folder(self) -> Path:
+        """The new folder."""
+        if self.out is not None:
+            return self.out
+        run = self.run.resolve()
+        return run.with_name(f"{run.name}-{self.format}")
+
+
 # Name of a command -> its settings.
 COMMANDS: dict[str, type[Settings]] = {
+    "export": Export,
     "check": Check,
     "train": Train,
     "plan": Plan,

@@ -4,6 +4,11 @@
 - `artifact`: Load the model of a finished run, and use it for predictions.
 - `answers`: Answers of a model, and what is needed to judge them.
 - `prediction`: Predict with a finished run, for the command `keras-tl predict`.
+- `export`: Export a finished run: a folder that needs neither keras-tl nor its run.
+- `conversion`: Convert a trained model to the formats of other runtimes.
+- `standalone`: The program `predict.py` that goes with an exported model.
+- `exported`: Use and measure an export: accuracy, size, latency, memory.
+- `run_data`: The data of a finished run, loaded again by its settings.
 - `compiled`: A model as one compiled function, for use after training.
 - `server`: Serve finished runs: a web page, and an API for programs.
 - `service`: What a server does with a request: decode, batch, answer, keep corrections.

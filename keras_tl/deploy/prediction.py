@@ -176,7 +176,7 @@ def predict(
 
 def _prepare(model):
     """Convert a model for LiteRT, where that is possible; say what takes long."""
-    if not compiled.has_litert() or model.kind != "image":
+    if compiled.runtime() is None:
         print("Loading the model.", file=sys.stderr)
     elif not model.is_converted:
         print(
@@ -186,7 +186,9 @@ def _prepare(model):
         try:
             model.convert()
         except errors.InputError as error:
-            print(f"Not converted: {error} TensorFlow is used.", file=sys.stderr)
+            print(f"Not converted: {error}", file=sys.stderr)
+    faster = "" if compiled.has_litert() else ' Faster: pip install "keras-tl[export]"'
+    print(f"Computed with {model.runtime}.{faster}", file=sys.stderr)
 
 
 def _check_csv(path):
