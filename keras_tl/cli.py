@@ -38,6 +38,8 @@ commands:
   run NAME [OPTIONS]     run a recipe; its results go to a new folder, the RUN
   check DATA             look for what is wrong with data, before training
   predict RUN INPUT...   classify images, folders of images, or texts
+  update RUN             train a run on with new images or classes; keep what it
+                         knew, or say what got worse
   cache list             list the features that runs have kept for later ones
   cache clear            remove these features
 
@@ -81,10 +83,12 @@ def on_data(name: str, arguments: list[str]) -> None:
 
 
 def settings_on_data(name: str, *arguments: str) -> Settings:
-    """Read the settings of such a command; DATA may stand before all flags."""
+    """Read the settings of such a command; DATA, or RUN, may stand before all flags."""
+    first = getattr(COMMANDS[name], "POSITIONAL", "data")
     if arguments and arguments[0][:1] != "-":
-        arguments = ("--data", *arguments)
-    return config.parse(COMMANDS[name], list(arguments), f"keras-tl {name} DATA")
+        arguments = (f"--{first}", *arguments)
+    program = f"keras-tl {name} {first.upper()}"
+    return config.parse(COMMANDS[name], list(arguments), program)
 
 
 def recipe_folder() -> Path:

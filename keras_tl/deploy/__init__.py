@@ -4,4 +4,7 @@
 - `artifact`: Load the model of a finished run, and use it for predictions.
 - `prediction`: Predict with a finished run, for the command `keras-tl predict`.
 - `compiled`: A model as one compiled function, for use after training.
+- `exemplars`: Images that a run keeps of its data, so that it can be updated.
+- `update`: Update a finished run with more images, or with new classes.
+- `versions`: The line of a run and its updates: which version is in use.
 """
