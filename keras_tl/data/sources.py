@@ -335,7 +335,7 @@ class ImageFiles(_Images):
             return list(progress.track(hashes, "comparing images", len(self.paths)))
 
     def names(self, indices: Indices) -> list[str] | None:
-        """Return the paths of some files; `None` where one is known by content alone."""
+        """Return the paths of some files; `None` where some have none."""
         # Of all images, also of those that are not asked for: an answer for none of
         # them tells whether there are names.
         if any(isinstance(path, (bytes, np.ndarray)) for path in self.paths):

@@ -62,7 +62,7 @@ def old(made, make_backbone, tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if not made:
         place = tmp_path_factory.mktemp("old")
-        data_folder = write(place / "data", dict.fromkeys(("blue", "green", "red"), 30))
+        data_folder = write(place / "data", dict.fromkeys(("blue", "green", "red"), 50))
         settings = Settings(data=data_folder, out=place / "run")
         data = datasets.from_settings(settings)
         run = config.start_run("test", settings, time.perf_counter(), describe(data))
@@ -128,18 +128,24 @@ def test_an_update_is_a_run_that_knows_old_and_new_classes(old, new, call, tmp_p
     assert versions.current(old).folder.name == "v2"
 
 
-def test_new_images_alone_make_the_old_classes_worse_and_are_rejected(
-    old, new, call, capsys
+def test_an_update_that_makes_old_classes_worse_is_rejected(
+    old, tmp_path, call, capsys
 ):
-    shutil.rmtree(new / "red")
-    options = ("--method", "naive", "--learning-rate", 0.1)
-    assert call("update", old, "--data", new, "--out", "v2", *options) == 1
+    """Green pictures that are called red, and nothing that keeps what green is."""
+    (tmp_path / "wrong" / "red").mkdir(parents=True)
+    for seed in range(100, 140):
+        path = tmp_path / "wrong" / "red" / f"{seed}.png"
+        Image.fromarray(picture("green", seed)).save(path)
+    options = ("--method", "naive", "--learning-rate", 0.1, "--out", "v2")
+    assert call("update", old, "--data", tmp_path / "wrong", *options) == 1
     said = capsys.readouterr().out
     assert "rejected" in said
     assert "significantly worse" in said
     assert versions.current(old).folder.resolve() == old.resolve()
     # It can still be looked at, and used.
-    assert not artifact.load("v2").manifest["update"]["accepted"]
+    manifest = artifact.load("v2").manifest
+    assert not manifest["update"]["accepted"]
+    assert manifest["update"]["classes"][0]["class"] == "green"
 
 
 @pytest.mark.parametrize("method", ["lwf", "ewc"])
@@ -246,7 +252,7 @@ def test_data_that_have_changed_since_are_not_taken_for_those_of_the_run(old, tm
     run = artifact.load(old)
     again = update.old_data(run, 100)
     assert again.source.startswith("the data of the run")
-    assert [len(s) for _, s in again.splits.items()][1:] == [12, 12]
+    assert [len(s) for _, s in again.splits.items()][1:] == [24, 24]
     next((tmp_path / "data" / "red").iterdir()).unlink()
     assert update.old_data(run, 100).source.startswith("exemplars.zip")
     (old / exemplars.FILE).write_bytes(b"damaged")

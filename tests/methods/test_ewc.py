@@ -13,11 +13,12 @@ X = np.array([[1.0, 2.0], [0.5, -1.0], [2.0, 0.0]], "float32")
 
 
 def linear(classes=3):
-    model = keras.Sequential([keras.Input((2,)), layers.Dense(classes, name="logits")])
+    features = keras.Input((2,))
+    model = keras.Model(features, layers.Dense(classes, name="logits")(features))
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(2, classes)).astype("float32")
     model.set_weights([kernel, np.zeros(classes, "float32")])
-    return keras.Model(model.inputs, model.outputs)
+    return model
 
 
 def softmax(logits):
