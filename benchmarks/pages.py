@@ -224,40 +224,40 @@ def accuracy(result: dict) -> str:
     from keras_tl.analysis.evaluation import wilson_interval
 
     trials = result["rows"]
-    names = list(dict.fromkeys(trial["name"] for trial in trials))
+    names = list(dict.fromkeys(trial["name"] for trial in trials if trial["minutes"]))
     rows = []
-    for key in dict.fromkeys((trial["minutes"], trial["target"]) for trial in trials):
-        cells, seconds = [], []
-        for name in names:
-            of_name = [
-                trial
-                for trial in trials
-                if (trial["minutes"], trial["target"], trial["name"]) == (*key, name)
-            ]
-            values = [trial["accuracy"] for trial in of_name]
-            if not values:
+    for key in dict.fromkeys((trial["target"], trial["minutes"]) for trial in trials):
+        cells = []
+        same = [t for t in trials if (t["target"], t["minutes"]) == key]
+        for name in names if key[1] else ["quickstart"]:
+            of_name = [trial for trial in same if trial["name"] == name]
+            if not of_name:
                 cells.append("")
                 continue
-            low, high = wilson_interval(
-                round(statistics.mean(values) * of_name[0]["test"]), of_name[0]["test"]
+            mean = statistics.mean(trial["accuracy"] for trial in of_name)
+            count = of_name[0]["test"]
+            low, high = wilson_interval(round(mean * count), count)
+            seconds = max(trial["seconds"] for trial in of_name)
+            seeds = f", {len(of_name)} seeds" if len(of_name) > 1 else ""
+            cells.append(
+                f"{mean:.3f} ({low:.3f} to {high:.3f}{seeds}), {seconds:.0f} s"
             )
-            text = f"{statistics.mean(values):.3f} ({low:.3f} to {high:.3f})"
-            cells.append(text)
-            seconds.append(f"{max(trial['seconds'] for trial in of_name):.0f}")
-        rows.append([key[1], f"{key[0]:g}", *cells, ", ".join(seconds)])
-    seeds = len({trial["seed"] for trial in trials})
+        if not key[1]:
+            cells = [f"quickstart: {cells[0]}", *[""] * (len(names) - 1)]
+        rows.append([key[0], f"{key[1]:g}" if key[1] else "its own", *cells])
     return _section(
         "accuracy",
         "Test accuracy in a given time, with its 95 % Wilson interval over test "
-        f"images ({seeds} seed{'s' if seeds > 1 else ''}): the same images in the "
-        "same splits, the same backbone and weights, the same minutes; seconds are "
-        "from the start of each process to its exit. The guide's code has no time "
-        "of its own; it gets half of the minutes for the head and half for "
-        "fine-tuning. PyTorch's tutorial and fastai's `fine_tune` get as many epochs "
-        "as there is time for; `lr_find` runs before it where that takes at most a "
-        "fifth. All but `keras-tl train`, which chooses, see images of 160 px. "
+        "images, of one seed unless more are named: the same images in the same "
+        "splits, the same backbone and weights, the same minutes; seconds are from the "
+        "start of each process to its exit. `quickstart` takes as long as it does. The "
+        "guide's code has no time of its own; it gets half of the minutes for the head "
+        "and half for fine-tuning. PyTorch's tutorial and fastai's `fine_tune` get as "
+        "many epochs as there is time for; `lr_find` runs before it where that takes "
+        "at most a fifth. All but `keras-tl train`, which chooses, and `quickstart` "
+        "see images of 160 px. "
         "`python -m benchmarks.accuracy DATA --keep`.",
-        _table(["images", "minutes", *names, "seconds"], rows),
+        _table(["images", "minutes", *names], rows),
         f"{result['date']}, {_machine(result)}.",
     )
 
@@ -307,8 +307,50 @@ def checks(result: dict) -> str:
     )
 
 
+def answers(result: dict) -> str:
+    """Make the section on how far answers can be believed."""
+    calibrated, told = [], []
+    for row in result["rows"]:
+        precision = row["precision"]
+        calibrated.append(
+            [
+                row["target"],
+                f"{row['test']:,}",
+                f"{row['accuracy']:.3f}",
+                f"{row['temperature']:.2f}",
+                f"{row['error_before']:.3f}",
+                f"{row['error_after']:.3f}",
+                f"{row['coverage']:.3f}",
+                "" if precision is None else f"{precision:.3f}",
+            ]
+        )
+        for other, scores in row["told"].items():
+            told.append([row["target"], other, *(f"{s:.3f}" for s in scores.values())])
+    names = list(result["rows"][0]["told"][told[0][1]])
+    return _section(
+        "answers",
+        f"A model of `keras-tl train --minutes {result['minutes']:g}` on each dataset, "
+        "judged on its test images: the expected calibration error with and without "
+        "the temperature that validation chose, the share of the images that it "
+        "answers where 95 % of the answers are to be right, and how many are.",
+        _table(
+            [
+                *("images", "test", "accuracy", "temperature", "error before"),
+                *("after", "coverage", "precision"),
+            ],
+            calibrated,
+        ),
+        "How well a score tells test images from those of another dataset, as the area "
+        f"under the ROC curve. `keras-tl predict` takes the {result['taken']}, chosen "
+        "by this table. `python -m benchmarks.answers DATA --keep`.",
+        _table(["model of", "images of", *names], told),
+        f"{result['date']}, {_machine(result)}.",
+    )
+
+
 # Name of a benchmark with a folder in results -> its section.
 SECTIONS = {
+    "answers": answers,
     "checks": checks,
     "copies": copies,
     "growth": growth,
@@ -340,9 +382,11 @@ def _machine(result: dict) -> str:
     backend = f"TensorFlow {versions['tensorflow']}"
     if result.get("backend") == "jax":
         backend = f"JAX {versions.get('jax', '')}"
+    load = result["load"]
     return (
-        f"{machine['cores']} cores, {machine['processor']}{extra}, with a load of "
-        f"{result['load']:.1f}; Keras {versions['keras']}, {backend}"
+        f"{machine['cores']} cores, {machine['processor']}{extra}"
+        f"{'' if load is None else f', with a load of {load:.1f}'}; "
+        f"Keras {versions['keras']}, {backend}"
     )
 
 

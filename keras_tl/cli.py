@@ -303,6 +303,7 @@ def predict(arguments: list[str]) -> None:
         top: int = 1,
         csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
         bad_images: Literal["skip", "error"] = "skip",
+        precision_at_least: float | None = None,
     ) -> tuple:
         """Classify images or texts with a finished run.
 
@@ -314,11 +315,13 @@ def predict(arguments: list[str]) -> None:
             inputs: Image files or folders of them; or texts, each in quotation marks.
                 Names that begin with a dash come after `--`.
             top: Number of classes to name for each input, the likeliest first.
-            csv: New file to write the table to: input, class, probability.
+            csv: New file to write the table to: input, class, probability, note.
             bad_images: "skip" predicts the others and lists what cannot be used, at
                 the end; "error" predicts nothing then, and ends with status 2.
+            precision_at_least: Share of right answers that is wanted: other answers
+                are marked as "not sure". Without it, the one that the run chose.
         """
-        return run, inputs, top, csv, bad_images
+        return run, inputs, top, csv, bad_images, precision_at_least
 
     parsed = tyro.cli(parse, args=_without_dashes(arguments), prog="keras-tl predict")
     from keras_tl.deploy import prediction

@@ -53,6 +53,11 @@ SHORT = {
         "NEXT": "A higher `temperature` gives softer answers, and `label_weight=0` "
         "leaves out the labels. Is the gain larger than the spread over the seeds?",
     },
+    "explain_predictions": {
+        "SETTINGS": "limit=600, image_size=96, explained=24, shown=6, steps=8",
+        "NEXT": 'Your own images: `data="my_photos"`. Do the mistakes look at the '
+        "thing itself, or at what stands around it?",
+    },
     "feature_extraction": {
         "SETTINGS": "limit=600, image_size=96",
         "MODEL": "recipe.build_model(settings)[0]",
@@ -60,7 +65,7 @@ SHORT = {
         "input when images are less like photographs?",
     },
     "four_quadrants": {
-        "SETTINGS": "few=3, many=9, steps=8, image_size=64",
+        "SETTINGS": 'few=3, many=9, steps=8, augmentations=("none",), image_size=96',
         "DATA": "both = recipe.build_data(settings)\ndata = both[settings.different]",
         "NEXT": "Your own images as `different`, with more `steps`. In which quadrant "
         "is the choice worth most?",

@@ -44,14 +44,13 @@ from keras_tl import config, errors
 from keras_tl.analysis import evaluation, figures, planner, probe, study
 from keras_tl.config import RunSettings
 from keras_tl.data import augment, datasets, splits
-from keras_tl.data.settings import AugmentSettings
+from keras_tl.data.settings import Augment, AugmentSettings
 from keras_tl.models import backbones, freezing, heads
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings
 
 PLAN, PROBE = "plan", "linear probe"
-AUGMENT = ("none", "zoom", "zoom_and_flip")
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,8 @@ class Config(RunSettings, TrainingSettings, BackboneSettings):
     limit: int | None = None  # Keep at most this many images of each split.
     few: int = 10  # Labels of each class, where there are few.
     many: int = 50  # Labels of each class, where there are many.
+    # Random changes of the training images that are tried.
+    augmentations: tuple[Augment, ...] = ("none", "zoom", "zoom_and_flip")
     steps: int = 150  # Steps of fine-tuning: few labels have more epochs.
     learning_rate: float = 2e-4  # Adam's learning rate of fine-tuning.
     choose_by: ChooseBy = "accuracy"  # Validation metric that selects the epoch.
@@ -72,6 +73,7 @@ class Config(RunSettings, TrainingSettings, BackboneSettings):
         super().__post_init__()
         for name in ("few", "steps", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
+        errors.check_at_least("len(augmentations)", len(self.augmentations), 1)
         if self.limit is not None:
             errors.check_at_least("limit", self.limit, 1)
         errors.check_at_least("many", self.many, self.few)
@@ -113,12 +115,12 @@ def quadrants(settings: Config) -> dict[str, tuple[str, int]]:
 
 
 # %%
-def alternatives(model: keras.Model) -> dict[str, tuple[str, str]]:
+def alternatives(settings: Config, model: keras.Model) -> dict[str, tuple[str, str]]:
     """Return the name of a method -> block up to which is frozen, and augmentation."""
     methods = {PROBE: ("all", "none")}
     points = planner.freeze_points(freezing.blocks(model))
     for trains, freeze in points.items():
-        for change in AUGMENT:
+        for change in settings.augmentations:
             name = trains if change == "none" else f"{trains}, {change}"
             methods[name] = (freeze, change)
     return methods
@@ -164,7 +166,7 @@ def trial(settings, data, place, run, name, quadrant: str, method: str, seed: in
     if method == PLAN:
         freeze, change = decide(replace(settings, seed=seed), model, data)
     else:
-        freeze, change = alternatives(model)[method]
+        freeze, change = alternatives(settings, model)[method]
     if freeze != "all":
         freezing.unfreeze_above(model, freeze)
         changes = augment.from_settings(AugmentSettings(augment=change))
@@ -188,7 +190,7 @@ def plan(settings, data, place, run) -> dict:
     trials = {}
     for seed in range(settings.seed, settings.seed + settings.seeds):
         for quadrant in quadrants(settings):
-            for method in (PLAN, *alternatives(model)):
+            for method in (PLAN, *alternatives(settings, model)):
                 name = f"{quadrant}-{method}-seed-{seed}".replace(", ", "-")
                 name = name.replace(" ", "-")
                 one = functools.partial(trial, settings, data, place, run, name)

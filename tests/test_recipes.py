@@ -49,7 +49,8 @@ SIZES = {
 FILES = [
     *("model.keras", "classes.json", "config.json", "metrics.json", "history.csv"),
     *("manifest.json", "curves.png", "comparison.png", "confusion.png"),
-    *("predictions.png", "predictions.csv", "report.html", "exemplars.zip"),
+    *("predictions.png", "predictions.csv", "report.html"),
+    *("answers.json", "examples.npz", "exemplars.zip"),
 ]
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
@@ -74,6 +75,17 @@ FOLDER_SIZES = {
 }
 PROBE_SIZES = {
     "feature_extraction": {"limit": 40, "image_size": 32, "layers": ("block2b_add",)},
+}
+EXPLAIN_SIZES = {
+    "explain_predictions": {
+        "limit": 40,
+        "image_size": 32,
+        "epochs": 1,
+        "explained": 4,
+        "shown": 2,
+        "steps": 2,
+        "batch_size": 16,
+    },
 }
 SEARCH_SIZES = {
     "hyperparameter_search": {
@@ -453,8 +465,21 @@ def test_a_recipe_runs_where_no_cache_can_be_kept(tmp_path, monkeypatch):
     assert (tmp_path / "run" / "manifest.json").exists()
 
 
+def test_the_maps_of_a_classifier_are_drawn_and_compared(tmp_path):
+    recipe = importlib.import_module("recipes.explain_predictions")
+    run, sizes = tmp_path / "run", EXPLAIN_SIZES["explain_predictions"]
+    metrics = recipe.main(recipe.Config(out=run, **sizes))
+    made = {path.name for path in run.iterdir()}
+    assert made == {*FILES, "maps.csv", "explanations.png", "embedding_map.png"}
+    for row in metrics["maps"]:
+        assert -1 <= row["low"] <= row["more"] <= row["high"] <= 1
+    names = [row["map"] for row in metrics["maps"]]
+    assert names == ["Grad-CAM", "integrated gradients", recipe.OTHER]
+
+
 def test_every_recipe_is_run():
     assert {
+        *EXPLAIN_SIZES,
         *TEXT_SIZES,
         *SIZES,
         *FOLDER_SIZES,
@@ -664,6 +689,7 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(
         ("distillation", {"learning_rate": 0.0}, "learning_rate=0"),
         ("few_labels", {"labels": (7,)}, "at most 6"),
         ("few_labels", {"labels": ()}, "labels=0"),
+        ("explain_predictions", {"share": 1}, "share"),
         ("four_quadrants", {"few": 20, "many": 10}, "at least 20"),
         ("four_quadrants", {"steps": 0}, "steps=0"),
         ("four_quadrants", {"many": 99}, "at most 78"),
@@ -693,6 +719,7 @@ def test_bad_settings_are_named_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     recipe = importlib.import_module(f"recipes.{name}")
     known = {**SIZES, **FOLDER_SIZES, **PROBE_SIZES, **SEARCH_SIZES, **STUDIES}
+    known |= EXPLAIN_SIZES
     sizes = known[name] | settings
     with pytest.raises(errors.InputError, match=message):
         recipe.main(recipe.Config(**sizes))

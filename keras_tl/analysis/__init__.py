@@ -4,6 +4,11 @@
   two.
 - `multi_label`: Evaluate models that predict several labels for each example.
 - `regression`: Evaluate models that predict numbers.
+- `calibration`: Probabilities that can be believed, and answers that are withheld.
+- `unlike`: How unlike the training examples an example is, by what the model sees in
+  it.
+- `explain`: What a classifier looks at: heat maps of its answers, and how true they
+  are.
 - `summary`: The results of a run side by side: on the test split, as a table, as
   figures.
 - `figures`: Figures of a run: curves, confusion, predictions, comparison.

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import font_manager, ticker
+from matplotlib import colormaps, font_manager, offsetbox, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -281,6 +281,37 @@ def predictions(
     return grid(examples[:count], titles, wrong)
 
 
+def thumbnails(
+    places: np.ndarray,
+    pictures: Sequence[np.ndarray],
+    labels: np.ndarray,
+    class_names: Sequence[str],
+) -> Figure:
+    """Draw small pictures at places in the plane, framed in the colour of their class.
+
+    Args:
+        places: `(count, 2)`.
+        pictures: uint8 RGB, one for each place.
+        labels: Class of each.
+        class_names: One per class.
+    """
+    figure = _figure(9, 7.5)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    colours = colormaps["tab10" if len(class_names) <= 10 else "tab20"]
+    for number, name in enumerate(class_names[: colours.N]):
+        axes.scatter([], [], color=colours(number), label=_short(name))
+    axes.scatter(*places.T, s=0)
+    for place, picture, label in zip(places, pictures, labels, strict=True):
+        zoom = 22 / max(picture.shape[:2])
+        style = {"edgecolor": colours(label % colours.N), "linewidth": 1.5}
+        image = offsetbox.OffsetImage(picture, zoom=zoom)
+        box = offsetbox.AnnotationBbox(image, place, pad=0.05, bboxprops=style)
+        axes.add_artist(box)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return figure
+
+
 def _show(axes, example):
     """Draw an image, or a text with line breaks."""
     axes.set_axis_on()
@@ -331,6 +362,34 @@ def comparison(
             fontsize=8.5,
             color=INK,
         )
+    return figure
+
+
+def reliability(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> Figure:
+    """Draw how often answers are right against their confidence.
+
+    Args:
+        curves: Name -> mean confidence, share of right answers, and number of answers,
+            each `(bins,)`; large points have many answers.
+    """
+    figure = _figure(4.6, 3.8)
+    axes = figure.subplots()
+    _tidy(axes, "Confidence", "Right answers")
+    axes.plot([0, 1], [0, 1], color=LINE, label="calibrated")
+    styles = ((ORANGE, "--", "s"), (BLUE, "-", "o"))
+    for (name, (confidence, accuracy, count)), (color, line, marker) in zip(
+        curves.items(), styles, strict=False
+    ):
+        axes.plot(confidence, accuracy, color=color, linestyle=line, label=name)
+        sizes = 8 + 150 * count / count.sum()
+        options = {"color": color, "marker": marker, "linewidths": 0, "alpha": 0.7}
+        axes.scatter(confidence, accuracy, sizes, **options)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    axes.set_aspect("equal")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 

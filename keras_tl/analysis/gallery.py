@@ -1,7 +1,11 @@
 """Look at examples: of each class, augmented, and those that a model gets wrong."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from sklearn import manifold
 
 from keras_tl import errors
 from keras_tl.analysis import figures
@@ -85,6 +89,70 @@ def mistakes(result: Evaluation, split: Split, *, count: int = 12) -> Figure | N
     """
     chosen = [index for index, *_ in result.mistakes(count)]
     return _answers(result, split, chosen) if chosen else None
+
+
+def explanations(
+    images: np.ndarray,
+    titles: Sequence[str],
+    maps: Mapping[str, np.ndarray],
+    neighbours: Sequence[tuple[np.ndarray, str]] = (),
+) -> Figure:
+    """Draw images, each with its heat maps over it and the training image like it.
+
+    Args:
+        images: uint8 RGB `(count, height, width, 3)`.
+        titles: What the model answers, for each.
+        maps: Name -> heat maps in [0, 1], `(count, height, width)`.
+        neighbours: Picture and class of the nearest training image, of each.
+    """
+    pictures, texts = [], []
+    for index, (image, title) in enumerate(zip(images, titles, strict=True)):
+        pictures += [image, *(overlay(image, one[index]) for one in maps.values())]
+        texts += [title, *maps]
+        if neighbours:
+            pictures.append(neighbours[index][0])
+            texts.append(f"nearest, {neighbours[index][1]}")
+    columns = 1 + len(maps) + bool(neighbours)
+    # Two images side by side, where that fits.
+    return figures.grid(pictures, texts, columns=columns * (2 if columns < 5 else 1))
+
+
+def overlay(image: np.ndarray, heat_map: np.ndarray) -> np.ndarray:
+    """Return an image with a heat map over it, uint8 RGB.
+
+    Args:
+        image: uint8 RGB `(height, width, 3)`.
+        heat_map: In [0, 1], `(height, width)`: 0 is dark and grey, 1 bright.
+    """
+    grey = image.mean(axis=-1, keepdims=True)
+    colours = 255 * colormaps["inferno"](heat_map)[..., :3]
+    return (0.45 * grey + 0.55 * colours).clip(0, 255).astype("uint8")
+
+
+def embedding_map(
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    pictures: Sequence[np.ndarray],
+    *,
+    seed: int = 0,
+) -> Figure:
+    """Draw examples where a model sees them: what it takes for alike is close.
+
+    Args:
+        embeddings: `(count, features)`, placed in the plane by t-SNE, van der Maaten
+            and Hinton, 2008, https://jmlr.org/papers/v9/vandermaaten08a.html.
+        labels: Class of each.
+        class_names: One per class.
+        pictures: Image of each, uint8 RGB.
+        seed: Seed of the placing.
+    """
+    errors.check_at_least("len(embeddings)", len(embeddings), 5)
+    perplexity = min(30.0, (len(embeddings) - 1) / 3)
+    places = manifold.TSNE(perplexity=perplexity, random_state=seed, init="pca")
+    return figures.thumbnails(
+        places.fit_transform(embeddings), pictures, labels, class_names
+    )
 
 
 def _answers(result, split, chosen):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from keras_tl import files
 from keras_tl.analysis import evaluation, figures
+from keras_tl.analysis.calibration import Judgement
 from keras_tl.analysis.summary import Histories, Result, merge
 from keras_tl.data.splits import NOUNS, Split, Splits
 from keras_tl.models.freezing import Report
@@ -35,6 +36,7 @@ def write(
     histories: Histories,
     layers: Report,
     manifest: Mapping,
+    judgement: Judgement | None = None,
     metric: str = "accuracy",
 ) -> None:
     """Write the settings and results of a run as a page, in one step.
@@ -50,6 +52,7 @@ def write(
         histories: Phase -> history, of the phases of the run's own model.
         layers: The layers that trained, as `freezing.report` returns it.
         manifest: What `manifest.json` holds.
+        judgement: How far the probabilities can be believed, of classifiers.
         metric: Metric of the curves, beside the loss.
 
     Raises:
@@ -79,6 +82,8 @@ def write(
         ],
         most_open=MOST_OPEN,
         mistakes=_mistakes(own, data.test),
+        judgement=judgement,
+        reliability=judgement and _svg(figures.reliability(judgement.curves)),
         layers=layers,
         layer_rows=[
             (name, kind, f"{count:,}", "trains" if trains else "frozen")

@@ -416,8 +416,12 @@ def passes(data: Splits, tail: float) -> float:
     """
     learned = len(data.train) + len(data.validation)
     tested = len(data.validation) + len(data.test)
-    # Features for the head, features below the freeze point, and the tests of the end.
-    return learned + len(data.test) + max(0.0, 1 - tail) * learned + tested
+    judged = min(len(data.validation), run_folder.MOST_JUDGED)
+    kept = min(len(data.train), run_folder.MOST_KEPT)
+    # Features for the head, features below the freeze point, the tests of the end, and
+    # the examples by which answers are judged.
+    frozen = learned + len(data.test)
+    return frozen + max(0.0, 1 - tail) * learned + tested + judged + kept
 
 
 def tuning(settings: Train, until: float | None = None) -> phases.Phase:

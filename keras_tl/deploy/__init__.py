@@ -2,6 +2,7 @@
 
 - `run_folder`: Save the model and the results of a run into its folder.
 - `artifact`: Load the model of a finished run, and use it for predictions.
+- `answers`: Answers of a model, and what is needed to judge them.
 - `prediction`: Predict with a finished run, for the command `keras-tl predict`.
 - `compiled`: A model as one compiled function, for use after training.
 - `exemplars`: Images that a run keeps of its data, so that it can be updated.

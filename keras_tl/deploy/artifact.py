@@ -5,29 +5,24 @@ import re
 import threading
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
 from keras_tl import environment, errors, files, progress
+from keras_tl.analysis import calibration, unlike
+from keras_tl.analysis.calibration import ACTIVATIONS, Rules
 from keras_tl.data import images, sources, text
 from keras_tl.data.choices import Resize
 from keras_tl.data.sources import Image, Source
-from keras_tl.deploy import compiled
+from keras_tl.deploy import answers, compiled
+from keras_tl.deploy.answers import Answers, Examples
 
 if TYPE_CHECKING:
     import keras
-
-# How logits become an answer, by the activation that the manifest names.
-ANSWERS = {
-    "softmax": lambda logits: special.softmax(logits, axis=-1),
-    "sigmoid": special.expit,
-    "linear": lambda logits: logits,
-}
 
 # Examples of one call from which on the time pays that `compiled.frozen` takes.
 MANY = 512
@@ -102,36 +97,85 @@ class Artifact:
         return compiled.converted(self.folder, self.manifest["model_sha256"])
 
     @_built_once
-    def _logits(self) -> compiled.Logits:
-        if self._uses_litert:
+    def rules(self) -> Rules:
+        """How logits become answers: temperature and thresholds."""
+        path = self.folder / answers.RULES
+        return Rules.of(files.read_json(path)) if path.exists() else Rules()
+
+    @_built_once
+    def examples(self) -> Examples | None:
+        """Training examples that the run has kept, if it has."""
+        path = self.folder / answers.EXAMPLES
+        return Examples.load(path) if path.exists() else None
+
+    def is_there(self, output: int, value: float) -> bool:
+        """Return whether one of several labels is there, by its probability."""
+        thresholds = self.rules.thresholds
+        if self.activation != "sigmoid":
+            return False
+        return value >= (0.5 if thresholds is None else thresholds[output])
+
+    def with_precision(self, precision: float) -> "Artifact":
+        """Return a model that is sure only where enough of its answers are right.
+
+        Args:
+            precision: Wanted share of right answers, in (0, 1].
+
+        Raises:
+            InputError: A precision that no answers of validation have, or a run that
+                has kept no confidences of validation.
+        """
+        kept, abstain = self.examples, None
+        if kept is not None and len(kept.confidence):
+            abstain = calibration.abstain(kept.confidence, kept.correct, precision)
+            if abstain is None:
+                raise errors.expected(
+                    "precision",
+                    "be reached by the most confident answers of at least "
+                    f"{calibration.FEWEST} validation examples",
+                    precision,
+                )
+        if abstain is None:
+            raise errors.InputError(
+                f"{self.folder} has kept no confidences of validation examples: only "
+                "runs of this version that classify have them."
+            )
+        made = replace(self)
+        made.__dict__["rules"] = replace(self.rules, abstain=abstain)
+        return made
+
+    @_built_once
+    def _compiled(self) -> compiled.Compiled:
+        if self.uses_litert:
             return self._checked(compiled.litert(self.folder))
         return self._checked(compiled.traced(self.model))
 
     @_built_once
-    def _logits_of_many(self) -> compiled.Logits:
-        if self._uses_litert:
-            return self._logits
+    def _compiled_for_many(self) -> compiled.Compiled:
+        if self.uses_litert:
+            return self._compiled
         return self._checked(compiled.frozen(self.model))
 
-    def _checked(self, logits):
-        """Return `logits`, after checking that they fit to the other files."""
-        if logits.outputs != len(self.class_names):
+    def _checked(self, made):
+        """Return a compiled model, after checking that it fits to the other files."""
+        if made.num_outputs != len(self.class_names):
             raise errors.InputError(
                 f"{self.folder / 'classes.json'} has "
                 f"{errors.counted(len(self.class_names), 'name')}, and the model "
-                f"{errors.counted(logits.outputs, 'output')}."
+                f"{errors.counted(made.num_outputs, 'output')}."
             )
-        shape, own = self.manifest["input"]["shape"], logits.input_shape
+        shape, own = self.manifest["input"]["shape"], made.input_shape
         fits = [size in (None, n) for size, n in zip(shape, own, strict=False)]
         if len(shape) != len(own) or not all(fits):
             raise errors.InputError(
                 f"{self.folder / 'manifest.json'} has inputs of the shape {shape}, and "
                 f"the model takes {list(own)}."
             )
-        return logits
+        return made
 
     @_built_once
-    def _uses_litert(self) -> bool:
+    def uses_litert(self) -> bool:
+        """Whether LiteRT computes the answers; TensorFlow otherwise."""
         return compiled.has_litert() and self.is_converted
 
     def convert(self) -> None:
@@ -144,7 +188,7 @@ class Artifact:
         with _BUILDING:
             if not self.is_converted:
                 compiled.convert(self.model, self.folder, self.manifest["model_sha256"])
-                for name in ("_uses_litert", "_logits", "_logits_of_many"):
+                for name in ("uses_litert", "_compiled", "_compiled_for_many"):
                     self.__dict__.pop(name, None)
 
     def source(self, inputs: Image | np.ndarray | Iterable[Image | str]) -> Source:
@@ -184,9 +228,29 @@ class Artifact:
             batch_size: Examples that are in memory at a time.
 
         Returns:
-            float32 `(count, outputs)`, also for one example: probabilities of the
-            classes, whose rows sum to 1; of several labels, a probability of each; or
-            the predicted numbers.
+            float32 `(count, outputs)`, also for one example: calibrated probabilities
+            of the classes, whose rows sum to 1; of several labels, a probability of
+            each; or the predicted numbers.
+
+        Raises:
+            NotFiniteError: The model returns NaN or infinity for some examples.
+            InputError: Examples that cannot be used.
+        """
+        return self.answer(inputs, batch_size=batch_size).values
+
+    def answer(
+        self,
+        inputs: Image | np.ndarray | Iterable[Image | str],
+        *,
+        batch_size: int = 32,
+        feature_maps: bool = False,
+    ) -> Answers:
+        """Predict, and judge each prediction.
+
+        Args:
+            inputs: See `source`.
+            batch_size: Examples that are in memory at a time.
+            feature_maps: Whether the answers hold them, for `Examples.heat_maps`.
 
         Raises:
             NotFiniteError: The model returns NaN or infinity for some examples.
@@ -194,15 +258,36 @@ class Artifact:
         """
         errors.check_at_least("batch_size", batch_size, 1)
         source = self.source(inputs)
-        count = len(source)
-        logits = np.zeros((count, len(self.class_names)), "float32")
+        count, parts = len(source), []
+        compute = self._compiled if count < MANY else self._compiled_for_many
         steps = range(0, count, batch_size)
         for start in progress.track(steps, "predicting", len(steps)):
             rows = np.arange(start, min(start + batch_size, count))
-            compute = self._logits if count < MANY else self._logits_of_many
-            logits[rows] = compute(source.read(rows))
+            made = compute(source.read(rows))
+            if not feature_maps:
+                made.pop("feature_map", None)
+            parts.append(made)
+        if not parts:
+            return Answers(
+                np.zeros((0, len(self.class_names)), "float32"), np.zeros(0, bool)
+            )
+        outputs = {
+            name: np.concatenate([made[name] for made in parts]) for name in parts[0]
+        }
+        return self._judged(outputs)
+
+    def _judged(self, outputs) -> Answers:
+        """Return the answers that the outputs of the model mean."""
+        logits, embeddings = outputs["logits"], outputs.get("embedding")
         _check_finite(logits)
-        return ANSWERS[self.activation](logits)
+        values = self.rules.values(logits, self.activation)
+        is_sure, far = np.ones(len(values), bool), None
+        if self.rules.abstain is not None:
+            is_sure = values.max(axis=1) >= self.rules.abstain.threshold
+        if None not in (self.rules.unlike, self.examples) and embeddings is not None:
+            distances = unlike.distance(embeddings, self.examples.embeddings)
+            far = (distances / max(self.rules.unlike, 1e-6)).astype("float32")
+        return Answers(values, is_sure, far, embeddings, outputs.get("feature_map"))
 
 
 def _check_finite(logits):
@@ -302,8 +387,8 @@ def _problem(manifest) -> str | None:
         return "files_sha256 must be an object"
     # The first runs had neither objective nor activation, and no kind of input.
     old = "objective" not in manifest
-    if manifest.get("activation", "softmax" if old else None) not in list(ANSWERS):
-        return f"activation must be one of {', '.join(ANSWERS)}"
+    if manifest.get("activation", "softmax" if old else None) not in list(ACTIVATIONS):
+        return f"activation must be one of {', '.join(ACTIVATIONS)}"
     inputs = manifest.get("input")
     if not isinstance(inputs, dict):
         return "input must be an object"

@@ -23,21 +23,26 @@ if TYPE_CHECKING:
 LITERT = "model.tflite"
 
 
+# Of what `taps.with_features` makes of a model; the last two where it has them.
+OUTPUTS = ("logits", "embedding", "feature_map")
+
+
 @dataclass(frozen=True)
-class Logits:
+class Compiled:
     """A model as a function, which threads can share.
 
     Attributes:
-        function: From a batch of inputs, as the model takes them, to float32 logits.
+        function: From a batch of inputs, as the model takes them, to the outputs of
+            `taps.with_features`, float32.
         input_shape: Shape of one example; `None` where any number is taken.
-        outputs: Number of the logits of an example.
+        num_outputs: Number of the logits of an example.
     """
 
-    function: Callable[[np.ndarray], np.ndarray]
+    function: Callable[[np.ndarray], dict[str, np.ndarray]]
     input_shape: tuple[int | None, ...]
-    outputs: int
+    num_outputs: int
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+    def __call__(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
         return self.function(inputs)
 
 
@@ -56,9 +61,8 @@ def converted(folder: Path, model_sha256: str) -> bool:
     path, about = folder / LITERT, folder / f"{LITERT}.json"
     if not (path.exists() and about.exists()):
         return False
-    wanted = {"model_sha256": model_sha256, "sha256": files.sha256(path)}
     try:
-        return files.read_json(about) == wanted
+        return files.read_json(about) == _about(path, model_sha256)
     except errors.InputError:
         return False
 
@@ -73,13 +77,25 @@ def convert(model: "keras.Model", folder: Path, model_sha256: str) -> None:
     Raises:
         InputError: The folder cannot be written to.
     """
+    from keras_tl.models import taps
+
+    whole = taps.with_features(in_float32(model))
     with files.atomic(folder / LITERT) as temporary:
-        _in_float32(model).export(temporary, format="litert", verbose=False)
-    about = {"model_sha256": model_sha256, "sha256": files.sha256(folder / LITERT)}
+        whole.export(temporary, format="litert", verbose=False)
+    about = _about(folder / LITERT, model_sha256)
     files.write_json(folder / f"{LITERT}.json", about)
 
 
-def _in_float32(model):
+def _about(path, model_sha256) -> dict:
+    """Return what is written beside a LiteRT model, of this version of its outputs."""
+    return {
+        "model_sha256": model_sha256,
+        "sha256": files.sha256(path),
+        "outputs": list(OUTPUTS),
+    }
+
+
+def in_float32(model: "keras.Model") -> "keras.Model":
     """Return a model whose layers all compute in float32, with the same weights."""
     import keras
 
@@ -94,42 +110,44 @@ def _in_float32(model):
     return copy
 
 
-def litert(folder: Path) -> Logits:
+def litert(folder: Path) -> Compiled:
     """Load a run's LiteRT model; examples run one by one, as fast as batches."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(folder / LITERT), num_threads=os.cpu_count())
+    names = interpreter.get_signature_runner().get_output_details()
+    places = {name: details["index"] for name, details in names.items()}
     interpreter.allocate_tensors()
     details = interpreter.get_input_details()[0]
-    target = interpreter.get_output_details()[0]
     # An interpreter has one example in it at a time. It computes on all cores, so that
     # one for each thread would take memory and be no faster.
     lock = threading.Lock()
 
-    def logits(inputs):
-        rows = []
+    def run(inputs):
+        rows = {name: [] for name in places}
         for row in np.asarray(inputs, details["dtype"]):
             with lock:
                 interpreter.set_tensor(details["index"], row[None])
                 interpreter.invoke()
-                rows.append(interpreter.get_tensor(target["index"])[0])
-        return np.stack(rows)
+                for name, place in places.items():
+                    rows[name].append(interpreter.get_tensor(place)[0])
+        return {name: np.stack(values) for name, values in rows.items()}
 
     shape = tuple(details["shape"][1:].tolist())
-    return Logits(logits, shape, int(target["shape"][-1]))
+    return Compiled(run, shape, int(names["logits"]["shape"][-1]))
 
 
-def traced(model: "keras.Model") -> Logits:
+def traced(model: "keras.Model") -> Compiled:
     """Build a TensorFlow function of a model; takes about a second.
 
     Raises:
         InputError: The model has not one input and one row of outputs.
     """
     function = _trace(model)
-    return _logits(model, lambda inputs: function(inputs).numpy())
+    return _compiled(model, function)
 
 
-def frozen(model: "keras.Model") -> Logits:
+def frozen(model: "keras.Model") -> Compiled:
     """Build a TensorFlow function of a model, with its weights as constants.
 
     It is a sixth to a quarter faster than that of `traced`; a model of a hundred
@@ -141,13 +159,20 @@ def frozen(model: "keras.Model") -> Logits:
     # No public name leads here in TensorFlow 2.
     from tensorflow.python.framework import convert_to_constants
 
-    constant = convert_to_constants.convert_variables_to_constants_v2(_trace(model))
-    return _logits(model, lambda inputs: constant(inputs)[0].numpy())
+    traced = _trace(model)
+    constant = convert_to_constants.convert_variables_to_constants_v2(traced)
+    # Outputs of a dictionary are in the order of their names.
+    names = sorted(traced.structured_outputs)
+    return _compiled(
+        model, lambda inputs: dict(zip(names, constant(inputs), strict=True))
+    )
 
 
 def _trace(model):
     """Return the TensorFlow function of a model, for batches of any size."""
     import tensorflow as tf
+
+    from keras_tl.models import taps
 
     if len(model.inputs) != 1 or len(model.outputs) != 1 or model.outputs[0].ndim != 2:
         raise errors.InputError(
@@ -155,17 +180,23 @@ def _trace(model):
             f"each example. Received: {model.inputs}, {model.outputs}."
         )
     shape, dtype = model.inputs[0].shape[1:], model.inputs[0].dtype
-    function = tf.function(lambda inputs: model(inputs, training=False))
-    return function.get_concrete_function(tf.TensorSpec((None, *shape), dtype))
+    whole = taps.with_features(model)
+
+    def run(inputs):
+        outputs = whole(inputs, training=False)
+        return {name: tf.cast(values, "float32") for name, values in outputs.items()}
+
+    return tf.function(run).get_concrete_function(tf.TensorSpec((None, *shape), dtype))
 
 
-def _logits(model, function):
+def _compiled(model, function):
     """Return the function of a model with its shapes."""
     import tensorflow as tf
 
     inputs, outputs = model.inputs[0], model.outputs[0]
-    return Logits(
-        lambda batch: function(tf.cast(batch, inputs.dtype)),
-        tuple(inputs.shape[1:]),
-        outputs.shape[-1],
-    )
+
+    def run(batch):
+        made = function(tf.cast(batch, inputs.dtype))
+        return {name: values.numpy() for name, values in made.items()}
+
+    return Compiled(run, tuple(inputs.shape[1:]), outputs.shape[-1])

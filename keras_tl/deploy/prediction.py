@@ -76,12 +76,14 @@ def answers(
     """Return the answers of a model, and the inputs for which it has none.
 
     Returns:
-        Rows of input, name of the output and value: of several classes the `top` most
-        likely ones, of several labels and of numbers, all.
+        Rows of input, name of the output, value and note: of several classes the `top`
+        most likely ones, of several labels and of numbers, all. A note says where the
+        model is not sure, where an input is unlike the training examples, and which
+        of several labels are there.
     """
     problems = []
     try:
-        values_of_each = model.predict(inputs)
+        given = model.answer(inputs)
     except artifact.NotFiniteError as error:
         if len(error.examples) == len(inputs):
             raise
@@ -92,13 +94,16 @@ def answers(
         inputs = [
             one for index, one in enumerate(inputs) if index not in error.examples
         ]
-        values_of_each = model.predict(inputs)
+        given = model.answer(inputs)
     rows = []
-    for example, values in zip(inputs, values_of_each, strict=True):
+    for example, values, note in zip(inputs, given.values, given.notes, strict=True):
         order = range(len(values))
         if model.activation == "softmax":
             order = values.argsort()[::-1][:top]
-        rows += [(str(example), model.class_names[n], float(values[n])) for n in order]
+        for n in order:
+            there = ["yes"] if model.is_there(n, values[n]) else []
+            shown = ", ".join([*there, note] if note else there)
+            rows.append((str(example), model.class_names[n], float(values[n]), shown))
     return rows, problems
 
 
@@ -108,6 +113,7 @@ def predict(
     top: int,
     csv: Path | None,
     bad_images: Literal["skip", "error"] = "skip",
+    precision: float | None = None,
 ) -> bool:
     """Predict with a finished run; print a table, or write it as CSV.
 
@@ -118,6 +124,7 @@ def predict(
         csv: New file to write the table to.
         bad_images: "skip" predicts the others and lists what cannot be used; "error"
             predicts nothing then.
+        precision: Wanted share of right answers; the model is not sure of the others.
 
     Returns:
         Whether all inputs could be predicted.
@@ -131,6 +138,15 @@ def predict(
     if not 1 <= top <= len(model.class_names):
         raise errors.expected(
             "top", f"be in [1, {len(model.class_names)}], the number of classes", top
+        )
+    if precision is not None:
+        model = model.with_precision(precision)
+        abstain = model.rules.abstain
+        print(
+            f"Answers with a probability of at least {abstain.threshold:.2f}: on "
+            f"validation {100 * abstain.coverage:.0f} % of them, of which "
+            f"{100 * precision:g} % were right.",
+            file=sys.stderr,
         )
     problems, count = [], len(inputs)
     if "" in inputs:
@@ -148,7 +164,7 @@ def predict(
         rows, without_answer = answers(model, inputs, top)
     problems += without_answer
     value = "value" if model.activation == "linear" else "probability"
-    columns = (model.kind, "class", value)
+    columns = (model.kind, "class", value, "note")
     if csv is not None:
         _write(csv, columns, rows)
     else:
@@ -196,7 +212,7 @@ def _listed(problems, count) -> str:
 def _show(columns, rows):
     """Print a table; where there is no terminal, lines with tabs for other programs."""
     if not progress.is_terminal():
-        lines = [(e, name, f"{number:.6f}") for e, name, number in rows]
+        lines = [(e, name, f"{number:.6f}", note) for e, name, number, note in rows]
         for row in [columns, *lines]:
             print("\t".join(_on_one_line(cell) for cell in row))
         return
@@ -204,8 +220,9 @@ def _show(columns, rows):
     table.add_column(columns[0], overflow="fold")
     table.add_column(columns[1])
     table.add_column(columns[2], justify="right")
-    for example, name, number in rows:
-        cells = (_on_one_line(cell) for cell in (example, name, f"{number:.3f}"))
+    table.add_column(columns[3])
+    for example, name, number, note in rows:
+        cells = map(_on_one_line, (example, name, f"{number:.3f}", note))
         table.add_row(*map(Text, cells))
     progress.console().print(table)
 
@@ -220,8 +237,8 @@ def _on_one_line(cell) -> str:
 
 def _write(path, columns, rows):
     table = [
-        dict(zip(columns, (e, name, f"{number:.6f}"), strict=True))
-        for e, name, number in rows
+        dict(zip(columns, (e, name, f"{number:.6f}", note), strict=True))
+        for e, name, number, note in rows
     ]
     files.write_csv(path, table)
     print(f"{path}: {errors.counted(len(rows), 'row')}")

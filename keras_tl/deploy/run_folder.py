@@ -2,22 +2,24 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import keras
+import numpy as np
 
 from keras_tl import config, files
-from keras_tl.analysis import evaluation, report, summary
+from keras_tl.analysis import calibration, evaluation, report, summary, unlike
 from keras_tl.config import Run
 from keras_tl.data import splits, text
-from keras_tl.deploy import exemplars
-from keras_tl.models import freezing, saving
-from keras_tl.training import store
+from keras_tl.deploy import answers, exemplars
+from keras_tl.models import freezing, saving, splitting, taps
+from keras_tl.training import features, store
 from keras_tl.training.objectives import Objective, SingleLabel
 
 # Files that a model needs besides its own, where a run has them.
-NEEDED = ("classes.json", text.FILE)
+NEEDED = ("classes.json", text.FILE, answers.RULES, answers.EXAMPLES)
 
 # Example of what `keras-tl predict` takes, by the kind of the inputs.
 EXAMPLES = {"image": "IMAGE...", "text": '"some text"'}
@@ -38,10 +40,10 @@ def save(
     """Write the files of a finished run, each in one step.
 
     `model.keras`, `classes.json`, `metrics.json`, `history.csv`, `predictions.csv`,
-    figures, `report.html`, what the inputs need (a tokenizer), what an update needs if
-    the data are gone (`exemplars.zip`), and last
-    `manifest.json`, which is there only when everything else is. What `--resume` needs
-    is removed.
+    figures, `report.html`, what the inputs need (a tokenizer), how answers are judged
+    (`answers.json`, `examples.npz`), what an update needs when the data are gone
+    (`exemplars.zip`), and last `manifest.json`, which is there only when everything
+    else is. What `--resume` needs is removed.
 
     Args:
         run: The run; in a script of your own, a new folder.
@@ -75,11 +77,19 @@ def save(
     saving.save(model, folder / "model.keras")
     data.test.inputs.save(folder)
     files.write_json(folder / "classes.json", list(data.class_names))
+    *_, own = results.values()
+    rules = _keep_rules(folder, model, data, objective)
+    files.write_json(folder / answers.RULES, asdict(rules))
+    judgement = None
+    if objective.activation in ("softmax", "sigmoid"):
+        judgement = calibration.judge(rules, own.logits, own.labels)
     metrics = summary.metrics(results)
+    if judgement:
+        metrics["calibration"] = judgement.as_dict()
+        print(*judgement.sentences, sep="\n")
     files.write_json(folder / "metrics.json", metrics)
     if histories:
         files.write_csv(folder / "history.csv", summary.history_rows(histories))
-    *_, own = results.values()
     rows = summary.prediction_rows(own, data.test)
     files.write_csv(folder / "predictions.csv", rows)
     summary.save_figures(folder, results, histories, data.test, objective.metric)
@@ -111,6 +121,7 @@ def save(
         histories=histories,
         layers=freezing.report(model),
         manifest=manifest,
+        judgement=judgement,
         metric=objective.metric,
     )
     files.write_json(folder / "manifest.json", manifest)
@@ -128,6 +139,47 @@ def save(
         f"To use the model: keras-tl predict {files.quoted(folder)} {example}"
     )
     return metrics
+
+
+# Most validation examples by which answers are judged, and most training examples that
+# are kept: a few seconds of a small backbone.
+MOST_JUDGED, MOST_KEPT = 1000, 500
+
+
+def _keep_rules(folder, model, data, objective) -> calibration.Rules:
+    """Choose how logits become answers, and keep training examples beside the model."""
+    if data.test.inputs.kind == "image":
+        data = data.at_size(model.inputs[0].shape[1])
+    order = np.random.default_rng(0).permutation(len(data.validation))
+    judged = data.validation.take(np.sort(order[:MOST_JUDGED]))
+    outputs = taps.with_features(model).output
+    if "embedding" not in outputs:
+        logits = features.run(model, judged.inputs, title="calibrating")
+        return calibration.rules_of(logits, judged.labels, objective.activation)
+    known = np.flatnonzero(data.train.known)
+    chosen = splits.balanced(data.train.labels[known], MOST_KEPT, seed=0)
+    kept = data.train.take(known[chosen])
+    both = keras.layers.Concatenate(dtype="float32")(
+        [outputs["logits"], outputs["embedding"]]
+    )
+    whole = keras.Model(splitting.inputs(model), both)
+    columns = outputs["logits"].shape[-1]
+    rows = features.run(whole, judged.inputs, title="calibrating")
+    logits, embeddings = rows[:, :columns], rows[:, columns:]
+    own = features.run(whole, kept.inputs, title="keeping examples")[:, columns:]
+    rules = calibration.rules_of(
+        logits,
+        judged.labels,
+        objective.activation,
+        distances=unlike.distance(embeddings, own),
+    )
+    kernel, *_ = taps.last_dense(model).get_weights()
+    examples = answers.Examples.of(kept, own, kernel)
+    if objective.activation == "softmax":
+        confidence, correct = rules.confidence(logits, judged.labels)
+        examples = replace(examples, confidence=confidence, correct=correct)
+    examples.save(folder / answers.EXAMPLES)
+    return rules
 
 
 # Settings of the lengths of phases; those of all others are called `epochs`.

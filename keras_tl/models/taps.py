@@ -1,4 +1,4 @@
-"""Features from any layers of a model, in one pass."""
+"""Features from any layers of a model, in one pass; those that its classifier sees."""
 
 from collections.abc import Sequence
 
@@ -71,3 +71,46 @@ def classifier(
     made = heads.classify(model, features.outputs[0], len(bias), dropout=0.0)
     made.get_layer("logits").set_weights([kernel, bias])
     return made
+
+
+def with_features(model: keras.Model) -> keras.Model:
+    """Build a model that also returns what its classifier sees.
+
+    Returns:
+        A model from the input of `model` to a dictionary: its `logits`; where they are
+        a Dense layer's, `embedding`, the vector that this layer takes; and where that
+        is the average of a feature map, `feature_map`. It shares all layers.
+
+    >>> layers = [keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()]
+    >>> head = [keras.layers.Dropout(0.2), keras.layers.Dense(2)]
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), *layers, *head])
+    >>> {name: x.shape for name, x in with_features(model).output.items()}
+    {'logits': (None, 2), 'embedding': (None, 4), 'feature_map': (None, 6, 6, 4)}
+    """
+    logits = splitting.functional(model).outputs[0]
+    outputs = {"logits": logits}
+    producers = _producers(model)
+    classifier, x = producers[id(logits)]
+    if last_dense(model) is classifier:
+        while isinstance(producers[id(x)][0], keras.layers.Dropout):
+            x = producers[id(x)][1]
+        outputs["embedding"] = x
+        pool, feature_map = producers[id(x)]
+        if isinstance(pool, keras.layers.GlobalAveragePooling2D):
+            outputs["feature_map"] = feature_map
+    return keras.Model(splitting.inputs(model), outputs, name=model.name)
+
+
+def last_dense(model: keras.Model) -> keras.layers.Dense | None:
+    """Return the Dense layer that makes the logits of a model, if one does."""
+    layer, x = _producers(model)[id(splitting.functional(model).outputs[0])]
+    return layer if type(layer) is keras.layers.Dense and len(x.shape) == 2 else None
+
+
+def _producers(model) -> dict:
+    """Return the operation that makes each tensor, and its first input, by the id."""
+    return {
+        id(tensor): (operation, tensors[0] if tensors else None)
+        for operation, tensors, made in splitting.nodes(model)
+        for tensor in made
+    }

@@ -14,6 +14,7 @@
 - `speed`: How long training takes on this machine, measured on a few batches; and its
   end.
 - `schedules`: Schedules of the learning rate over a phase.
+- `gradients`: Gradients with respect to inputs, which Keras itself has no function for.
 - `rate_finder`: Find a learning rate: train some steps with growing rates, and observe
   the loss.
 - `stages`: Fine-tuning by blocks: gradual unfreezing, and learning rates that fall by

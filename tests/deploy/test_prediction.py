@@ -1,6 +1,7 @@
 import csv
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_only_bad_files_are_an_error(run, tmp_path):
 
 
 def test_an_input_without_an_answer_is_listed(run, photos, capsys, monkeypatch):
-    right = artifact.Artifact.predict
+    right = artifact.Artifact.answer
 
     def some(self, inputs, **options):
         if len(inputs) == 4:
@@ -61,7 +62,7 @@ def test_an_input_without_an_answer_is_listed(run, photos, capsys, monkeypatch):
             raise error
         return right(self, inputs, **options)
 
-    monkeypatch.setattr(artifact.Artifact, "predict", some)
+    monkeypatch.setattr(artifact.Artifact, "answer", some)
     assert not prediction.predict(run[0], [str(photos)], 1, None)
     output = capsys.readouterr()
     names = [row[0] for row in rows_of(output.out)[1:]]
@@ -121,7 +122,7 @@ def test_a_long_path_is_one_line_where_there_is_no_terminal(run, tmp_path, capsy
     path = save(tmp_path / ("deep" * 20) / ("name" * 20 + ".png"))
     assert prediction.predict(run[0], [str(path)], 1, None)
     header, row = rows_of(capsys.readouterr().out)
-    assert header == ["image", "class", "probability"]
+    assert header == ["image", "class", "probability", "note"]
     assert row[0] == str(path)
     assert 0 <= float(row[2]) <= 1
 
@@ -191,3 +192,23 @@ def test_images_that_are_nearly_black_are_named(run, tmp_path):
     Image.fromarray(np.full((9, 9), 200, "uint16")).save(tmp_path / "a.png")
     with pytest.warns(errors.InputWarning, match="use only 8 bits"):
         prediction.predict(run[0], [str(tmp_path / "a.png")], 1, None)
+
+
+def test_a_wanted_precision_decides_what_the_model_is_not_sure_of(
+    run, photos, capsys, monkeypatch
+):
+    kept = artifact.load(run[0]).examples
+    confidence = np.linspace(0, 1, 40)
+    kept = replace(kept, confidence=confidence, correct=confidence > 0.5)
+    monkeypatch.setattr(artifact.Examples, "load", lambda path: kept)
+    assert prediction.predict(run[0], [str(photos)], 1, None, precision=1.0)
+    output = capsys.readouterr()
+    assert "at least 0.51: on validation 50 % of them" in output.err
+    for _, _, probability, note in rows_of(output.out)[1:]:
+        assert ("not sure" in note) == (float(probability) < 0.51)
+    kept = replace(kept, correct=np.zeros(40, bool))
+    with pytest.raises(errors.InputError, match="`precision` must be reached by"):
+        prediction.predict(run[0], [str(photos)], 1, None, precision=0.9)
+    kept = replace(kept, confidence=np.zeros(0))
+    with pytest.raises(errors.InputError, match="has kept no confidences"):
+        prediction.predict(run[0], [str(photos)], 1, None, precision=0.9)
