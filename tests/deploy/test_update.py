@@ -98,7 +98,9 @@ def material_of(old, new, of_each=100):
 # %% The whole way
 
 
-def test_an_update_is_a_run_that_knows_old_and_new_classes(old, new, call, tmp_path):
+def test_an_update_is_a_run_that_knows_old_and_new_classes(
+    old, new, call, tmp_path, capsys
+):
     before = {path: path.read_bytes() for path in old.iterdir()}
     status = call("update", old, "--data", new, "--out", "v2", "--learning-rate", 0.03)
     assert status == 0
@@ -119,6 +121,9 @@ def test_an_update_is_a_run_that_knows_old_and_new_classes(old, new, call, tmp_p
         assert path.read_bytes() == content
     assert versions.current(old).folder.resolve() == (tmp_path / "v2").resolve()
     assert (tmp_path / "v2" / "report.html").exists()
+    capsys.readouterr()
+    assert call("predict", old, new / "yellow" / "100.png") == 0
+    assert "In use is version 2" in capsys.readouterr().err
 
     # And once more, from what the update has kept.
     more = write(tmp_path / "more", {"blue": 6}, first=200)
@@ -282,6 +287,8 @@ def test_old_test_images_never_train_also_not_compressed_again(old, new):
     copies = [jpeg(pixels) for pixels in data.test.read(range(4))]
     for index, content in enumerate(copies):
         (new / "yellow" / f"leak{index}.jpg").write_bytes(content)
+    # One that is too small to be compared like that does not keep others from it.
+    Image.fromarray(picture("red", 500)[:16, :16]).save(new / "red" / "small.png")
     _, material = material_of(old, new)
     (note,) = [note for note in material.notes if "old test images" in note]
     assert "nearly the same" in note
