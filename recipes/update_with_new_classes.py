@@ -1,4 +1,4 @@
-"""Update with new classes: what a model forgets, and what keeps it from forgetting.
+"""Update with new classes: what a model forgets, and what prevents it.
 
 Workflow: a pretrained backbone learns all classes but the last ones; then come these,
 and its head grows. Naive fine-tuning sees the new images alone; elastic weight
@@ -52,7 +52,7 @@ BEFORE, EVERYTHING = "before", "everything"
 
 @dataclass(frozen=True)
 class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
-    """Update with new classes: what a model forgets, and what keeps it."""
+    """Update with new classes: what a model forgets, and what prevents it."""
 
     new_classes: int = 2  # Number of classes, the last ones, that come later.
     exemplars: int = 20  # Old training images of each class that rehearsal sees.

@@ -405,8 +405,9 @@ def grow(
     term, train, validation = None, inputs.train, inputs.validation
     if method != "rehearsal":
         train = _last(inputs.train, len(material.new["train"]))
-    if method == "naive" and len(material.new["validation"]):
-        validation = _last(inputs.validation, len(material.new["validation"]))
+        # What sees no old images cannot choose by them.
+        if len(material.new["validation"]):
+            validation = _last(validation, len(material.new["validation"]))
     if method == "lwf":
         targets = evaluation.predict(part, train)[:, :known]
         train, term = replace(train, targets=targets), distillation.old_answers()

@@ -88,7 +88,7 @@ def test_it_keeps_what_a_phase_would_have_changed(here):
         )
         phases.fit(model, data, replace(here, choose_by="last"), phase)
         moved[strength] = np.abs(model.get_weights()[0] - before).max()
-    assert moved[100.0] < 0.3 * moved[0.0]
+    assert moved[100.0] < 0.5 * moved[0.0]
 
 
 def test_information_of_other_weights_is_named():
