@@ -5,8 +5,9 @@
     python notebooks/build.py --check             exit 1 where a stored one is stale
     python notebooks/build.py NAME... --only-run  store nothing, exit 1 where one fails
 
-Each `NAME.ipynb` goes with the recipe NAME. Its source is `NAME.py`, in jupytext's
-percent format, or else `template.txt`, filled for the recipe.
+Each `NAME.ipynb` goes with the recipe NAME, or is a guide over several commands. Its
+source is `NAME.py`, in jupytext's percent format, or else `template.txt`, filled for
+the recipe.
 """
 
 import argparse
@@ -115,6 +116,12 @@ SECTION = re.compile(
 )
 
 
+def names() -> list[str]:
+    """Return the names of all notebooks: those of recipes, and those with a source."""
+    sources = {path.stem for path in NOTEBOOKS.glob("*.py")} - {"build"}
+    return sorted({*cli.recipe_names(), *sources})
+
+
 def unexecuted(name: str) -> nbformat.NotebookNode:
     """Return the notebook of a recipe as its source has it, without outputs."""
     path, slots = NOTEBOOKS / f"{name}.py", {}
@@ -206,7 +213,7 @@ def write_photos(folder: Path) -> None:
 def stale() -> dict[str, str]:
     """Find the stored notebooks that are not as they should be: name -> why."""
     reasons = {}
-    for name in cli.recipe_names():
+    for name in names():
         path = NOTEBOOKS / f"{name}.ipynb"
         if not path.exists():
             reasons[name] = "is missing"
@@ -221,8 +228,8 @@ def stale() -> dict[str, str]:
         elif path.stat().st_size > MOST_BYTES:
             reasons[name] = f"is larger than {MOST_BYTES / 1e6:g} MB"
     for path in NOTEBOOKS.glob("*.ipynb"):
-        if path.stem not in cli.recipe_names():
-            reasons[path.stem] = "has no recipe; delete it"
+        if path.stem not in names():
+            reasons[path.stem] = "has no recipe and no source; delete it"
     return reasons
 
 
@@ -239,16 +246,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="recipe")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="notebook")
     parser.add_argument("--check", action="store_true", help="execute nothing")
     parser.add_argument("--only-run", action="store_true", help="store nothing")
     parser.add_argument(
         "--folder", type=Path, help="where to run them: the folder with their data"
     )
     options = parser.parse_args(arguments)
-    unknown = set(options.names) - set(cli.recipe_names())
+    unknown = set(options.names) - set(names())
     if unknown:
-        parser.error(f"there is no recipe called {', '.join(sorted(unknown))}")
+        parser.error(f"there is no notebook called {', '.join(sorted(unknown))}")
     if options.check:
         reasons = stale()
         if reasons:
@@ -256,7 +263,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit("\n".join([*lines, "Run: python notebooks/build.py"]))
         return
     failed = []
-    for name in options.names or [n for n in stale() if n in cli.recipe_names()]:
+    for name in options.names or [n for n in stale() if n in names()]:
         notebook = unexecuted(name)
         if options.only_run and name in OFFLINE:
             replace_settings(notebook, OFFLINE[name])

@@ -353,6 +353,22 @@ def regrets(groups: list[list[dict]]) -> str:
     return "\n".join(lines).strip("\n") + "\n"
 
 
+def maps(groups: list[list[dict]]) -> str:
+    """Make a table of heat maps: what deleting what they name costs an answer."""
+    columns = ("images", "map", "fall of the probability", "more than the last")
+    lines = [f"| {' | '.join([*columns, '95 % interval'])} |", f"|{' --- |' * 5}"]
+    for record in [one for group in groups for one in group]:
+        about = facts([record])
+        for row in record["metrics"]["maps"]:
+            images = f"{about['images'].split(',')[0]}, seed {record['seed']}"
+            cells = [images, row["map"], f"{row['fall']:.3f}"]
+            cells += [f"{row['more']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}"]
+            if row is record["metrics"]["maps"][-1]:
+                cells[3:] = ["", ""]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def recipes(results: dict[str, list[list[dict]]]) -> str:
     """Make the README's list of recipes: the first line of each, and its headline."""
     lines = ["| recipe | what it does | test accuracy | minutes |"]
@@ -428,6 +444,7 @@ TABLES = {
     "regrets": lambda results: regrets(
         [g for groups in results.values() for g in groups]
     ),
+    "maps": lambda results: maps([g for groups in results.values() for g in groups]),
     "freeze points": lambda results: curves(
         [g for groups in results.values() for g in groups]
     ),

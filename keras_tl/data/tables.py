@@ -487,6 +487,16 @@ def _splits(cells, name) -> list[str]:
             f"each row, and train in some. Received: "
             f"{', '.join(unknown[:5]) or splits[0]}."
         )
+    names = {}
+    for cell, split in zip(cells, splits, strict=True):
+        names.setdefault(split, {})[str(cell).strip().casefold()] = str(cell)
+    for split, spelled in names.items():
+        if len(spelled) > 1:
+            raise errors.InputError(
+                f"The column of splits of {name} has several names for the {split} "
+                f"split: {', '.join(spelled.values())}. Keep the rows of one, or give "
+                "all of them one name."
+            )
     return splits
 
 

@@ -198,6 +198,11 @@ BAD = {
     ),
     "no label": (None, {"label": ["cat", ""] * 20}, "must have a label.*20 rows"),
     "splits": (None, {"split": ["train", "other"] * 20}, "column of splits.*other"),
+    "names of a split": (
+        None,
+        {"split": ["train", "test", "holdout", "Test"] * 10},
+        "several names for the test split: Test, holdout",
+    ),
     "numbers": (Columns(task="regression"), {}, "must hold numbers.*row 1"),
     "no images": (
         None,
