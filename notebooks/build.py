@@ -89,7 +89,7 @@ SHORT = {
         "gain?",
     },
     "update_with_new_classes": {
-        "SETTINGS": "limit=300, epochs=4, blocks=2, seeds=1",
+        "SETTINGS": "limit=300, exemplars=(2, 10), epochs=4, blocks=2, seeds=1",
         "NEXT": "Fewer `exemplars`: how many old images of each class are worth "
         "keeping? With `new_classes=5`, is more forgotten?",
     },

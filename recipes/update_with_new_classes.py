@@ -3,9 +3,9 @@
 Workflow: a pretrained backbone learns all classes but the last ones; then come these,
 and its head grows. Naive fine-tuning sees the new images alone; elastic weight
 consolidation (EWC) and learning without forgetting (LwF) see these too, and hold on to
-weights or answers; rehearsal sees some old images of each class besides. For
-comparison, the model of before, and one that learns all classes at once from all
-images. A study that was killed continues with `--resume`.
+weights or answers; rehearsal sees some old images of each class besides, and holds on
+to the answers. For comparison, the model of before, and one that learns all classes at
+once from all images. A study that was killed continues with `--resume`.
 What to learn from it: that new images alone cost the old classes, how many old images
 have to be kept, and how far that is from training anew. `keras-tl update` does the same
 with a finished run, and refuses an update that has made the old classes worse.
@@ -22,7 +22,7 @@ Expected:
     see docs/results.md
 Run:
     keras-tl run update_with_new_classes
-    keras-tl run update_with_new_classes --exemplars 5 --seeds 5
+    keras-tl run update_with_new_classes --exemplars 5 20 --seeds 5
 """
 
 # %%
@@ -46,7 +46,7 @@ from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings
 
-METHODS = {"naive": "naive", "EWC": "ewc", "LwF": "lwf", "rehearsal": "rehearsal"}
+METHODS = {"naive": "naive", "EWC": "ewc", "LwF": "lwf"}
 BEFORE, EVERYTHING = "before", "everything"
 
 
@@ -55,17 +55,22 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     """Update with new classes: what a model forgets, and what prevents it."""
 
     new_classes: int = 2  # Number of classes, the last ones, that come later.
-    exemplars: int = 20  # Old training images of each class that rehearsal sees.
+    # Old training images of each class that rehearsal sees; each number is a method.
+    exemplars: tuple[int, ...] = (20, 100)
     blocks: int = 4  # Blocks of the backbone that are fine-tuned, from the output back.
-    epochs: int = 8  # Most epochs of the head, of fine-tuning, and of the update.
+    update_blocks: int = 0  # Blocks that an update trains; 0 trains the head alone.
+    epochs: int = 8  # Most epochs of the head, and of fine-tuning.
+    update_epochs: int = 30  # Most epochs of an update.
     learning_rate: float = 1e-3  # Adam's learning rate for the head.
     choose_by: ChooseBy = "accuracy"  # Validation metric that selects the epoch.
     seeds: int = 3  # Trials of each method, with seeds one after the other.
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("new_classes", "exemplars", "blocks", "epochs", "seeds"):
+        for name in ("new_classes", "blocks", "epochs", "update_epochs", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
+        errors.check_at_least("update_blocks", self.update_blocks, 0)
+        errors.check_at_least("exemplars", min(self.exemplars, default=0), 1)
         errors.check_above("learning_rate", self.learning_rate, 0)
 
 
@@ -89,14 +94,14 @@ def build_data(settings: Config) -> splits.Splits:
     return data
 
 
-def build_material(settings: Config, data, seed: int) -> update.Material:
+def build_material(settings: Config, data, exemplars: int, seed: int):
     """Split the data into those of the old classes and those of the new ones."""
     known = len(data.class_names) - settings.new_classes
     old = {n: s.take(np.flatnonzero(s.labels < known)) for n, s in data.items()}
     new = {n: s.take(np.flatnonzero(s.labels >= known)) for n, s in data.items()}
     names = data.class_names
     first = replace(data, **old, class_names=names[:known])
-    kept = splits.of_each(first.train.labels, settings.exemplars, seed=seed)
+    kept = splits.of_each(first.train.labels, exemplars, seed=seed)
     return update.Material(replace(first, train=first.train.take(kept)), new, names)
 
 
@@ -133,23 +138,32 @@ def learn(settings: Config, data, place, setup) -> keras.Model:
 def trial(settings, data, place, run, name: str, method: str, seed: int) -> study.Row:
     keras.utils.set_random_seed(seed)
     setup = phases.setup(settings, place, data, run, trial=name, seed=seed)
-    material = build_material(settings, data, seed)
-    # The old test images come first.
-    labels = material.joined().test.labels
+    counts = {f"rehearsal of {count}": count for count in settings.exemplars}
+    # EWC and the training of before see all old images, at their time.
+    count = counts.get(method, len(data.train))
+    material = build_material(settings, data, count, seed)
+    joined = material.joined()
     path = run.folder / f"before-seed-{seed}.keras"
-    if method in METHODS:
-        with place.scope():
-            model = keras.models.load_model(path, compile=False)
-        options = {"blocks": settings.blocks, "epochs": settings.epochs}
-        options["learning_rate"] = settings.learning_rate
-        logits = update.grow(model, material, setup, METHODS[method], **options).after
-    else:
-        every = build_material(replace(settings, exemplars=len(data.train)), data, seed)
-        learned = every.old if method == BEFORE else every.joined()
+    if method in (BEFORE, EVERYTHING):
+        learned = material.old if method == BEFORE else joined
         model = learn(settings, learned, place, setup)
-        logits = evaluation.predict(model, material.joined().test)
+        logits = evaluation.predict(model, joined.test)
         if method == BEFORE:
             saving.save(model, path)
+    else:
+        with place.scope():
+            model = keras.models.load_model(path, compile=False)
+        logits = update.grow(
+            model,
+            material,
+            setup,
+            METHODS.get(method, "rehearsal"),
+            blocks=settings.update_blocks,
+            epochs=settings.update_epochs,
+            learning_rate=settings.learning_rate,
+        ).after
+    # The old test images come first.
+    labels = joined.test.labels
     right = logits.argmax(1) == labels
     is_new = labels >= len(material.old.class_names)
     return {
@@ -161,12 +175,18 @@ def trial(settings, data, place, run, name: str, method: str, seed: int) -> stud
     }
 
 
+def methods(settings: Config) -> list[str]:
+    """Name the methods, in the order of the tables."""
+    rehearsals = [f"rehearsal of {count}" for count in settings.exemplars]
+    return [BEFORE, *METHODS, *rehearsals, EVERYTHING]
+
+
 def plan(settings, data, place, run) -> dict:
     """Name the trials: every method with every seed, the model of before first."""
     trials = {}
     for seed in range(settings.seed, settings.seed + settings.seeds):
-        for method in (BEFORE, *METHODS, EVERYTHING):
-            name = f"{method}-seed-{seed}"
+        for method in methods(settings):
+            name = f"{method.replace(' ', '-')}-seed-{seed}"
             one = functools.partial(trial, settings, data, place, run)
             trials[name] = functools.partial(one, name, method, seed)
     return trials
@@ -183,14 +203,14 @@ def by_classes(rows) -> list[study.Row]:
     ]
 
 
-def show(rows, folder) -> None:
+def show(settings, rows, folder) -> None:
     summaries = study.summarize(rows, ["classes", "method"])
     study.show("Test accuracy on all classes, the old and the new ones", summaries)
     gains = study.gains(rows, ["classes"], "method", "naive")
     study.show("Gain over naive fine-tuning", gains)
     figure = figures.lines(
         study.series(summaries, "method", "classes"),
-        [BEFORE, *METHODS, EVERYTHING],
+        methods(settings),
         "Method",
         "Test accuracy",
     )
@@ -213,7 +233,7 @@ def main(settings: Config) -> dict:
     print(place.describe(settings.batch_size, settings.learning_rate))
     sized = data.at_size(settings.image_size).map(splits.read_once)
     rows = by_classes(study.run(run.folder, plan(settings, sized, place, run)))
-    show(rows, run.folder)
+    show(settings, rows, run.folder)
     return study.save(run, rows=rows, by=["classes", "method"], base="naive")
 
 

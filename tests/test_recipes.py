@@ -121,9 +121,10 @@ STUDIES = {
     "update_with_new_classes": {
         "limit": 60,
         "image_size": 32,
-        "exemplars": 2,
+        "exemplars": (2,),
         "blocks": 1,
         "epochs": 1,
+        "update_epochs": 1,
         "seeds": 1,
         "batch_size": 16,
     },

@@ -382,10 +382,12 @@ def grow(
         model: The model of the old run, whose layers train.
         material: Old and new images.
         setup: Settings of the phase.
-        method: "rehearsal" trains on old and new images, all classes weighted alike;
-            "lwf" on the new ones, so that the answers for the old classes stay, see
-            `distillation.old_answers`; "ewc" on the new ones, so that weights that the
-            old classes depend on stay, see `methods.ewc`; "naive" on the new ones.
+        method: "rehearsal" trains on old and new images, all classes weighted alike,
+            so that the answers for the old classes stay (Rebuffi et al., "iCaRL", 2017,
+            arXiv:1611.07725, with a linear head); "lwf" the same on the new images
+            alone, see `distillation.old_answers`; "ewc" on the new ones, so that
+            weights that the old classes depend on stay, see `methods.ewc`; "naive" on
+            the new ones.
         blocks: Blocks of the backbone that train, from the output back; 0 trains the
             head alone. They move at a tenth of the learning rate.
         epochs: Most epochs.
@@ -408,7 +410,7 @@ def grow(
         # What sees no old images cannot choose by them.
         if len(material.new["validation"]):
             validation = _last(validation, len(material.new["validation"]))
-    if method == "lwf":
+    if method in ("rehearsal", "lwf"):
         targets = evaluation.predict(part, train)[:, :known]
         train, term = replace(train, targets=targets), distillation.old_answers()
     elif method == "ewc":
