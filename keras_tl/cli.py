@@ -41,6 +41,8 @@ commands:
   serve RUN...           serve runs on this machine: a web page and an API
   export RUN             write the model for LiteRT, ONNX or TensorFlow, with a program
                          that needs nothing else
+  update RUN             train a run on with new images or classes; keep what it
+                         knew, or say what got worse
   cache list             list the features that runs have kept for later ones
   cache clear            remove these features
 

@@ -95,6 +95,11 @@ SHORT = {
         "NEXT": "With `domain_weight=0.1` the second task matters less. Does the first "
         "gain?",
     },
+    "update_with_new_classes": {
+        "SETTINGS": "limit=300, exemplars=(2, 10), epochs=4, blocks=2, seeds=1",
+        "NEXT": "Fewer `exemplars`: how many old images of each class are worth "
+        "keeping? With `new_classes=5`, is more forgotten?",
+    },
 }
 # Settings instead of those in a notebook, for `--only-run`: nothing is downloaded, and
 # each takes less than a minute.

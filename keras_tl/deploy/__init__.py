@@ -20,4 +20,7 @@
 - `guard`: What every request passes before the server looks at it.
 - `schemas`: What the server answers, for its OpenAPI description.
 - `corrections`: Keep labelled examples that users of the server have corrected.
+- `exemplars`: Images that a run keeps of its data, so that it can be updated.
+- `update`: Update a finished run with more images, or with new classes.
+- `versions`: The line of a run and its updates: which version is in use.
 """
