@@ -38,9 +38,9 @@ commands:
   run NAME [OPTIONS]     run a recipe; its results go to a new folder, the RUN
   check DATA             look for what is wrong with data, before training
   predict RUN INPUT...   classify images, folders of images, or texts
-  serve RUN...           serve runs on this machine: a web page and an API
-  export RUN             write the model for LiteRT, ONNX or TensorFlow, with a program
-                         that needs nothing else
+  serve RUN...           let others use runs: a web page and an API
+  export RUN             write a model for LiteRT, ONNX or TensorFlow, with a
+                         program that needs nothing else
   update RUN             train a run on with new images or classes; keep what it
                          knew, or say what got worse
   cache list             list the features that runs have kept for later ones

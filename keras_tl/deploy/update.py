@@ -5,8 +5,6 @@ with the new classes. So an update is measured on the test images of the old run
 by class and pair by pair, and refused where it has made them worse.
 """
 
-import types
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +12,12 @@ from dataclasses import dataclass, field, replace
 import keras
 import numpy as np
 
-from keras_tl import config, errors, files
-from keras_tl.analysis import evaluation, planner, probe, records
+from keras_tl import errors
+from keras_tl.analysis import evaluation, probe, records
 from keras_tl.analysis.evaluation import Comparison, Evaluation
 from keras_tl.data import assembly, datasets, duplicates, splits
 from keras_tl.data.splits import Split, Splits
-from keras_tl.deploy import exemplars
+from keras_tl.deploy import exemplars, run_data
 from keras_tl.deploy.artifact import Artifact
 from keras_tl.methods import distillation, ewc
 from keras_tl.models import freezing, heads
@@ -106,9 +104,10 @@ def old_data(model: Artifact, of_each: int, *, seed: int = 0) -> Old:
     Raises:
         InputError: Neither is there: nothing could be said of the old classes.
     """
-    loaded = _load_again(model)
     source = "the data of the run, loaded again"
-    if loaded is None:
+    try:
+        loaded = run_data.load(model)
+    except errors.InputError:
         loaded = exemplars.load(
             model.folder,
             model.manifest,
@@ -128,37 +127,6 @@ def old_data(model: Artifact, of_each: int, *, seed: int = 0) -> Old:
         model.image_size, model.resize
     )
     return Old(sized.map(splits.read_once), source)
-
-
-def _load_again(model) -> Splits | None:
-    """Load the data that a run's settings name; `None` where they are not its data."""
-    try:
-        saved = config.current(files.read_json(model.folder / "config.json"))
-    except errors.InputError:
-        return None
-    name = saved.get("data") or saved.get("dataset")
-    # An update joins several data: it has its images from what the run has kept.
-    if not isinstance(name, str) or "run" in saved:
-        return None
-    names = ("leave_out", "image_column", "label_column", "split_column", "task")
-    common = dict.fromkeys((*names, "images", "groups", "limit"))
-    common |= {"seed": 0, "bad_images": "error", "resize": "crop"}
-    settings = types.SimpleNamespace(**{**common, **saved})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.InputWarning)
-        try:
-            options = datasets.options_of(settings, image_size=model.image_size)
-            loaded = datasets.load(name, **options)
-        except (errors.InputError, OSError):
-            return None
-    wanted = model.manifest["data"]["sha256"]
-    limits = (splits.limit, planner.limited) if settings.limit else ()
-    every = [loaded, *(f(loaded, settings.limit, seed=settings.seed) for f in limits)]
-    for one in every:
-        same = one.class_names == model.class_names
-        if same and splits.describe(one)["sha256"] == wanted:
-            return one
-    return None
 
 
 def new_data(
