@@ -58,7 +58,7 @@ def test_a_file_gets_lines_also_where_colours_are_asked_for(monkeypatch):
     assert not progress.is_terminal()
 
 
-def test_loops_in_threads_leave_the_terminal_to_the_main_thread(monkeypatch, terminal):
+def test_loops_in_threads_leave_the_terminal_to_the_main_thread(monkeypatch):
     bars = []
     monkeypatch.setattr(progress, "draw", lambda *_, **__: bars.append(1) or iter("ab"))
     with ThreadPoolExecutor(1) as pool:
