@@ -326,6 +326,51 @@ def checks(result: dict) -> str:
     )
 
 
+def exports(result: dict) -> str:
+    """Make the section on the formats of exports."""
+    rows = []
+    for run in result["runs"]:
+        side = f", {run['input'][0]} px" if len(run["input"]) == 3 else ""
+        name = f"{run['model']}{side}"
+        for row in run["rows"]:
+            if "refused" in row:
+                rows.append([name, row["format"], f"refused: {row['refused']}"])
+                rows[-1] += [""] * 6
+                continue
+            parity = row["parity"]
+            low, high = row["interval"]
+            accuracy = f"{row['accuracy']:.3f} ({low:.3f} to {high:.3f})"
+            verdict = row["verdict"] or ""
+            rows.append(
+                [
+                    name,
+                    row["format"],
+                    f"{row['megabytes']:.2f}",
+                    f"{row['milliseconds']:.1f}",
+                    f"{row['seconds_to_load']:.1f}",
+                    f"{row['peak_mib']:,.0f}",
+                    accuracy + (f"; {verdict}" if verdict else ""),
+                    f"{100 * parity['agreement']:.1f} % of {parity['examples']}",
+                    f"{parity['difference']:.1e}",
+                ]
+            )
+    head = ["model", "format", "MB", "ms", "s to load", "peak MiB"]
+    head += ["test accuracy", "same answer", "largest difference of logits"]
+    return _section(
+        "exports",
+        "What `keras-tl export` writes, in each format: size of the model's files, "
+        "median time of one example without its preparation, time until the first "
+        "answer and most memory of a process that runs its `predict.py`, accuracy on "
+        "the run's test split with its 95 % Wilson interval (of int8 with the paired "
+        "test against float), and how far it agrees with the Keras model on validation "
+        "examples. The weights of MobileNetV2 are torchvision's, whose kernels are "
+        "kept turned, with images that are not. "
+        "`python -m benchmarks.exports RUN... --keep`.",
+        _table(head, rows),
+        f"{result['date']}, {_machine(result)}.",
+    )
+
+
 def answers(result: dict) -> str:
     """Make the section on how far answers can be believed."""
     calibrated, told = [], []
@@ -376,6 +421,7 @@ SECTIONS = {
     "growth": growth,
     "ranking": ranking,
     "accuracy": accuracy,
+    "exports": exports,
 }
 
 

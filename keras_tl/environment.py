@@ -36,12 +36,19 @@ def provenance(recipe: str, settings, seconds: float) -> dict:
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     known = {"python": platform.python_version(), "keras_tl": __version__}
-    for name in VERSIONS:
-        try:
-            known[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return known
+    return known | {name: found for name in VERSIONS if (found := version(name))}
+
+
+def version(package: str) -> str | None:
+    """Return the version of a package, `None` where it is not installed.
+
+    >>> version("no-such-package") is None
+    True
+    """
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 # Instruction sets by which processors compute with wide vectors, the fastest first.

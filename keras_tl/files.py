@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -53,6 +54,41 @@ def atomic(path: Path | str) -> Iterator[Path]:
         raise errors.InputError(_cannot_write(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary folder that becomes the new folder `path` if no error occurs.
+
+    On any error it is removed, and `path` does not exist.
+
+    Raises:
+        InputError: `path` exists already or cannot be made, or the disk is full.
+
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     with atomic_folder(Path(parent) / "new") as temporary:
+    ...         _ = (temporary / "a.txt").write_text("whole")
+    ...     os.listdir(parent), os.listdir(Path(parent) / "new")
+    (['new'], ['a.txt'])
+    """
+    path = Path(path)
+    check_new(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise errors.InputError(_cannot_write(path, error)) from error
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o777 & ~umask)
+        check_new(path)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise errors.InputError(_cannot_write(path, error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _cannot_write(path: Path, error: OSError) -> str:

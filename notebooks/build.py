@@ -43,6 +43,13 @@ SHORT = {
         "NEXT": "`quickstart` trains the same network beside a pretrained one. What do "
         "twice as many images add, or twice as many epochs?",
     },
+    "compress_and_export": {
+        "SETTINGS": "limit=300, image_size=96, epochs=10, fine_tune_epochs=2, "
+        "prune_steps=2, prune_epochs=1, student_epochs=4, calls=30",
+        "NEXT": "How much can be zero before it costs: `sparsity=0.9`. Is a student of "
+        "fewer blocks, `student_blocks=5`, worth its size? Your own images: "
+        '`data="my_photos"`.',
+    },
     "cross_validation": {
         "SETTINGS": "limit=500, folds=5, leave_one_out=50",
         "DATA": "data, pool, test = recipe.build_data(settings)",
@@ -87,6 +94,11 @@ SHORT = {
         "DATA": "data, domains = recipe.build_data(settings)",
         "NEXT": "With `domain_weight=0.1` the second task matters less. Does the first "
         "gain?",
+    },
+    "update_with_new_classes": {
+        "SETTINGS": "limit=300, exemplars=(2, 10), epochs=4, blocks=2, seeds=1",
+        "NEXT": "Fewer `exemplars`: how many old images of each class are worth "
+        "keeping? With `new_classes=5`, is more forgotten?",
     },
 }
 # Settings instead of those in a notebook, for `--only-run`: nothing is downloaded, and

@@ -16,7 +16,7 @@ Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, o
 Expected:
     efficientnet_lite0, 128 px, cifar10_sample, 2,000 train, 1,500 test:
       frozen 0.813 ± 0.020 (0.809 to 0.816, 3 seeds)
-      20 s (features 0 s, head 2 s, 100 % of the features from the cache) on 2 cores,
+      125 s (features 0 s, head 4 s, 100 % of the features from the cache) on 2 cores,
         AMD EPYC with avx512_bf16
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-29
     more in docs/results.md

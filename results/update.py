@@ -66,7 +66,10 @@ def add(runs: list[Path]) -> None:
             # A study; what a killed one had done before is in its trials.
             for name in ("by", "over", "trials"):
                 record[name] = manifest[name]
-            record["seconds"] = round(sum(t["seconds"] for t in manifest["trials"]), 1)
+            # One that is measured in several ways has several rows.
+            trials = enumerate(manifest["trials"])
+            seconds = {row.get("trial", n): row["seconds"] for n, row in trials}
+            record["seconds"] = round(sum(seconds.values()), 1)
         else:
             record["metrics"] = files.read_json(run / "metrics.json")
         folder = RESULTS / record["recipe"]
@@ -138,8 +141,24 @@ def methods(record: dict) -> list[tuple[str, str]]:
         name = ", ".join(names) + (f" ({values})" if values else "")
         digits = 0 if row["seconds"] >= 10 else 1
         text = f"{over_seeds(row, of)}, {row['seconds']:.{digits}f} s each"
+        if "megabytes" in chosen[0]:  # What was exported: size and speed.
+            text = f"{over_seeds(row, of)}{exported(chosen, compared, row[compared])}"
         lines.append((name, text))
     return lines
+
+
+def exported(trials: list[dict], compared: str, name: str) -> str:
+    """Return interval, size, latency and memory of one method's exports, the means."""
+    of_name = [trial for trial in trials if trial[compared] == name]
+    measured = ("megabytes", "zipped_megabytes", "milliseconds", "peak_mib")
+    size, zipped, time, memory = (
+        np.mean([trial[key] for trial in of_name]) for key in measured
+    )
+    half = np.mean([np.diff(trial["interval"]) / 2 for trial in of_name])
+    return (
+        f" ± {half:.3f}, {size:.2f} MB ({zipped:.2f} zipped), {time:.2f} ms, "
+        f"{memory:.0f} MiB"
+    )
 
 
 def setting(name: str, value: str | int) -> str:

@@ -50,7 +50,7 @@ FILES = [
     *("model.keras", "classes.json", "config.json", "metrics.json", "history.csv"),
     *("manifest.json", "curves.png", "comparison.png", "confusion.png"),
     *("predictions.png", "predictions.csv", "report.html"),
-    *("answers.json", "examples.npz"),
+    *("answers.json", "examples.npz", "exemplars.zip"),
 ]
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
@@ -108,6 +108,20 @@ STUDIES = {
         "seeds": 1,
         "batch_size": 16,
     },
+    "compress_and_export": {
+        "limit": 40,
+        "image_size": 32,
+        "blocks": 1,
+        "epochs": 1,
+        "fine_tune_epochs": 1,
+        "prune_steps": 1,
+        "prune_epochs": 1,
+        "student_blocks": 2,
+        "student_epochs": 1,
+        "copies": 1,
+        "calls": 2,
+        "batch_size": 16,
+    },
     "cross_validation": {
         "limit": 40,
         "image_size": 32,
@@ -116,6 +130,16 @@ STUDIES = {
         "fine_tune": True,
         "blocks": 1,
         "epochs": 1,
+        "batch_size": 16,
+    },
+    "update_with_new_classes": {
+        "limit": 60,
+        "image_size": 32,
+        "exemplars": (2,),
+        "blocks": 1,
+        "epochs": 1,
+        "update_epochs": 1,
+        "seeds": 1,
         "batch_size": 16,
     },
     "few_labels": {
@@ -266,7 +290,8 @@ def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
     settings = recipe.Config(out=run, **STUDIES[name])
     manifest = recipe.main(settings)
     trials = sorted((run / "trials").glob("*.json"))
-    assert len(trials) == len(manifest["trials"]) > 1
+    names = {row.get("trial", n) for n, row in enumerate(manifest["trials"])}
+    assert len(trials) == len(names) > 1
     assert {"config.json", "trials.csv", "manifest.json"} <= {
         path.name for path in run.iterdir()
     }
@@ -282,7 +307,8 @@ def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
     assert capsys.readouterr().out.count("Trial ") == 1
 
     def measured(row):
-        changes = ("seconds", "memory_mib")
+        changes = ("seconds", "memory_mib", "peak_mib", "seconds_to_load")
+        changes += ("milliseconds", "milliseconds_99")
         return {key: value for key, value in row.items() if key not in changes}
 
     assert list(map(measured, again["trials"])) == list(
@@ -419,7 +445,8 @@ def test_sentences_are_classified_by_features_and_by_fine_tuning(
     # Validation may reject the fine-tuning.
     names = ["logistic regression", "frozen", "fine-tuned"]
     assert list(metrics["models"]) in (names, names[:2])
-    assert {path.name for path in run.iterdir()} == {*FILES, "tokenizer.json"}
+    made = {path.name for path in run.iterdir()}
+    assert made == {*FILES, "tokenizer.json"} - {"exemplars.zip"}
     # Mistakes are shown as texts.
     report = (run / "report.html").read_text()
     *_, own = metrics["models"].values()
@@ -670,6 +697,9 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(
         ("cross_validation", {"leave_one_out": 1}, "`leave_one_out`.*at least 20"),
         ("cross_validation", {"leave_one_out": 19}, "`leave_one_out`.*at least 20"),
         ("cross_validation", {"blocks": 99}, "number of blocks"),
+        ("compress_and_export", {"sparsity": 1.0}, r"be in \[0, 1\)"),
+        ("compress_and_export", {"student_blocks": 99}, "number of blocks"),
+        ("compress_and_export", {"prune_steps": 0}, "prune_steps=0"),
         ("distillation", {"label_weight": 2.0}, "label_weight"),
         ("distillation", {"copies": 0}, "copies=0"),
         ("distillation", {"blocks": 99}, "number of blocks"),

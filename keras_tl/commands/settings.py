@@ -1,6 +1,6 @@
 """Settings that the commands have in common; nothing heavy is imported here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -238,6 +238,8 @@ class Serve(Settings):
     seconds: float = 30.0  # Longest time from the begin of a request to its answer.
     queue: int = 256  # Most images or texts that wait or are computed.
 
+    POSITIONAL = None
+
     def __post_init__(self):
         super().__post_init__()
         if not self.runs:
@@ -258,11 +260,140 @@ class Serve(Settings):
             raise errors.expected("corrections", "be a folder", str(self.corrections))
 
 
+# What `deploy.export.FORMATS` describes.
+EXPORT_FORMATS = ("litert", "litert-int8", "onnx", "savedmodel", "keras")
+
+
+@dataclass(frozen=True)
+class Export(Settings):
+    """Export a finished run to a folder that needs neither keras-tl nor its run.
+
+    The folder holds the model, what it takes and gives (contract.json), and predict.py,
+    a short program that needs the runtime alone. The export is compared with the model
+    on real examples; one that differs is not written.
+    """
+
+    run: Path  # Folder of the finished run.
+    # litert (phones, small computers; the fastest here), litert-int8 (a quarter of the
+    # size), onnx, savedmodel (TensorFlow Serving), or keras.
+    format: str = "litert"
+    out: Path | None = None  # New folder for the export; RUN-FORMAT if None.
+    # Folder of images like those the model is for, to compare on and to calibrate
+    # int8 with; by default the run's own data.
+    images: Path | None = None
+    # Largest difference of logits that is allowed, as a multiple of the largest logit
+    # where that is above 1; by default 0.001, and any with int8.
+    tolerance: float | None = None
+    # Smallest share of equal answers that is allowed; by default 0.99, 0.9 with int8.
+    agreement: float | None = None
+
+    POSITIONAL = "run"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.format not in EXPORT_FORMATS:
+            raise errors.unknown("format", self.format, EXPORT_FORMATS)
+        if self.tolerance is not None:
+            errors.check_above("tolerance", self.tolerance, 0)
+        if self.agreement is not None and not 0 <= self.agreement <= 1:
+            raise errors.expected("agreement", "be in [0, 1]", self.agreement)
+        if self.images is not None and not self.images.is_dir():
+            raise errors.expected("images", "be a folder that exists", str(self.images))
+
+    @property
+    def folder(self) -> Path:
+        """The new folder."""
+        if self.out is not None:
+            return self.out
+        run = self.run.resolve()
+        return run.with_name(f"{run.name}-{self.format}")
+
+
+@dataclass(frozen=True)
+class Update(RunSettings, CacheSettings, OwnDataSettings):
+    """Update a finished run with more images, or with new classes.
+
+    The update is a new run. It is measured on the test images of the old one, and
+    rejected, with status 1, where it has made them worse.
+    """
+
+    data: str = ""  # Folder of new images, table of them, or name of a dataset.
+    run: Path = field(kw_only=True)  # Folder of the finished run.
+    # What keeps the old classes: their images, rehearsed; their answers (lwf); the
+    # weights they depend on (ewc); or nothing (naive).
+    method: Literal["rehearsal", "lwf", "ewc", "naive"] = "rehearsal"
+    exemplars: int = 100  # Old training images of each class to rehearse, at most.
+    blocks: int = 0  # Blocks of the backbone that train, from the output back.
+    minutes: float = 10.0  # Time for all of it, on this machine.
+    epochs: int = 30  # Most epochs.
+    learning_rate: float = 1e-3  # Largest learning rate of the head.
+    batch_size: int = 32  # Images per step, over all devices.
+    # Loss of accuracy on the old test images that is accepted for what is new, in
+    # [0, 1]; a larger one rejects the update where it is significant.
+    margin: float = 0.02
+    # Another pretrained backbone, on which the head is fitted anew.
+    backbone: str | None = None
+    weights: Path | None = None  # File with its weights, instead of those of ImageNet.
+    preprocessing: str | None = None  # Scale of the pixels that such a file needs.
+    # Go back to the version that the one in use was made from; nothing is trained.
+    rollback: bool = False
+
+    COMMAND = "keras-tl update"
+    POSITIONAL = "run"
+    LENGTHS = MappingProxyType({"update": "epochs"})
+
+    def __post_init__(self):
+        if self.rollback:
+            Settings.__post_init__(self)
+            if self.data or self.out is not None:
+                raise errors.expected(
+                    "rollback", "stand alone: it trains nothing", self.rollback
+                )
+        else:
+            super().__post_init__()
+            self._check()
+        if not Path(self.run).is_dir():
+            raise errors.expected("run", "be the folder of a run", str(self.run))
+
+    def _check(self):
+        for name in ("exemplars", "epochs", "batch_size"):
+            errors.check_at_least(name, getattr(self, name), 1)
+        errors.check_at_least("blocks", self.blocks, 0)
+        for name in ("minutes", "learning_rate"):
+            errors.check_above(name, getattr(self, name), 0)
+        if not 0 <= self.margin <= 1:
+            raise errors.expected("margin", "be in [0, 1]", self.margin)
+        if self.resize != "crop":
+            hint = "Images become squares as those of the run did."
+            raise errors.expected("resize", "be left out", self.resize, hint)
+        if self.task not in (None, "single-label"):
+            raise errors.expected("task", "be single-label, or left out", self.task)
+        if self.backbone is None and (self.weights or self.preprocessing):
+            raise errors.expected(
+                "backbone", "be given together with weights or preprocessing", None
+            )
+        if self.backbone is None:
+            return
+        if self.method != "rehearsal" or self.blocks:
+            raise errors.expected(
+                "backbone",
+                "be left out with another method or with blocks: its head is fitted "
+                "anew, on old and new images",
+                self.backbone,
+            )
+        name, _ = catalog.width(self.backbone)
+        weights = "imagenet" if self.weights is None else self.weights
+        size = 32 if name.startswith(catalog.HUB) else catalog.find(name).native_size
+        catalog.check(name, weights, size, self.preprocessing)
+
+
 # Name of a command -> its settings.
 COMMANDS: dict[str, type[Settings]] = {
+    "export": Export,
     "check": Check,
     "train": Train,
     "plan": Plan,
     "rank": Rank,
     "serve": Serve,
+    "update": Update,
 }

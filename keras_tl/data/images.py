@@ -484,9 +484,18 @@ def _reduced(content: bytes, image_size: int | None) -> Image.Image:
     """Read the header of an image, and let a JPEG be decoded at a part of its size."""
     image = _open(content)
     if image_size is not None:
-        side = 2 * max(image_size, _SHARED_SIDE)
+        side = draft_side(image_size)
         image.draft(None, (side, side))
     return image
+
+
+def draft_side(image_size: int) -> int:
+    """Return the side in pixels down to which a JPEG is decoded at a part of its size.
+
+    >>> draft_side(96), draft_side(300)
+    (512, 600)
+    """
+    return 2 * max(image_size, _SHARED_SIDE)
 
 
 def _is_deep(image: Image.Image) -> bool:

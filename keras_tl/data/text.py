@@ -89,14 +89,22 @@ class Tokenizer:
         Returns:
             int32 `(len(texts), sequence_length)`, 0 behind the last token of a text.
         """
+        encodings = self._of_library().encode_batch(list(texts))
+        ids = [encoding.ids for encoding in encodings]
+        return np.array(ids, "int32").reshape(-1, self.sequence_length)
+
+    def _of_library(self):
+        """Return it as an object of Hugging Face's library, which cuts and pads."""
         import tokenizers
 
         tokenizer = tokenizers.Tokenizer.from_str(self.specification)
         tokenizer.enable_truncation(self.sequence_length)
         tokenizer.enable_padding(length=self.sequence_length, pad_id=0)
-        encodings = tokenizer.encode_batch(list(texts))
-        ids = [encoding.ids for encoding in encodings]
-        return np.array(ids, "int32").reshape(-1, self.sequence_length)
+        return tokenizer
+
+    def export(self, path: Path | str) -> None:
+        """Write what `tokenizers.Tokenizer.from_file` loads; it cuts and pads alike."""
+        files.write_text(path, self._of_library().to_str(pretty=True) + "\n")
 
     def save(self, path: Path | str) -> None:
         """Write the tokenizer into one file, in one step."""

@@ -4,6 +4,11 @@
 - `artifact`: Load the model of a finished run, and use it for predictions.
 - `answers`: Answers of a model, and what is needed to judge them.
 - `prediction`: Predict with a finished run, for the command `keras-tl predict`.
+- `export`: Export a finished run: a folder that needs neither keras-tl nor its run.
+- `conversion`: Convert a trained model to the formats of other runtimes.
+- `standalone`: The program `predict.py` that goes with an exported model.
+- `exported`: Use and measure an export: accuracy, size, latency, memory.
+- `run_data`: The data of a finished run, loaded again by its settings.
 - `compiled`: A model as one compiled function, for use after training.
 - `server`: Serve finished runs: a web page, and an API for programs.
 - `service`: What a server does with a request: decode, batch, answer, keep corrections.
@@ -15,4 +20,7 @@
 - `guard`: What every request passes before the server looks at it.
 - `schemas`: What the server answers, for its OpenAPI description.
 - `corrections`: Keep labelled examples that users of the server have corrected.
+- `exemplars`: Images that a run keeps of its data, so that it can be updated.
+- `update`: Update a finished run with more images, or with new classes.
+- `versions`: The line of a run and its updates: which version is in use.
 """

@@ -8,6 +8,7 @@ examples one whose weights are constants.
 import importlib.util
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_tl import errors, files
+from keras_tl.deploy import conversion
 
 if TYPE_CHECKING:
     import keras
@@ -51,6 +53,36 @@ def has_litert() -> bool:
     return importlib.util.find_spec("ai_edge_litert") is not None
 
 
+def runtime() -> str | None:
+    """Return what a LiteRT model is run with: "LiteRT", or TensorFlow's part of it.
+
+    That takes the seconds of importing TensorFlow, but not those of loading the model
+    with Keras and of tracing it. `None` where neither is installed.
+    """
+    if has_litert():
+        return "LiteRT"
+    found = importlib.util.find_spec("tensorflow")
+    if found is None or found.origin is None:
+        return None
+    # Asking for the module itself would import TensorFlow.
+    part = Path(found.origin).parent / "lite" / "python" / "interpreter.py"
+    return "the LiteRT in TensorFlow" if part.is_file() else None
+
+
+def _interpreter(path):
+    """Return the interpreter of a LiteRT model, on all cores."""
+    if has_litert():
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
+    with warnings.catch_warnings():
+        # TensorFlow's says that it is going to be a package of its own.
+        warnings.simplefilter("ignore")
+        return Interpreter(str(path), num_threads=os.cpu_count())
+
+
 def converted(folder: Path, model_sha256: str) -> bool:
     """Return whether a run has a LiteRT model, undamaged and of its present model.
 
@@ -75,13 +107,14 @@ def convert(model: "keras.Model", folder: Path, model_sha256: str) -> None:
     operations of its own on a CPU.
 
     Raises:
-        InputError: The folder cannot be written to.
+        InputError: The folder cannot be written to, or LiteRT has no operation for a
+            part of the model.
     """
     from keras_tl.models import taps
 
-    whole = taps.with_features(in_float32(model))
+    whole = taps.with_features(conversion.in_float32(model))
     with files.atomic(folder / LITERT) as temporary:
-        whole.export(temporary, format="litert", verbose=False)
+        conversion.litert(whole, temporary)
     about = _about(folder / LITERT, model_sha256)
     files.write_json(folder / f"{LITERT}.json", about)
 
@@ -95,26 +128,9 @@ def _about(path, model_sha256) -> dict:
     }
 
 
-def in_float32(model: "keras.Model") -> "keras.Model":
-    """Return a model whose layers all compute in float32, with the same weights."""
-    import keras
-
-    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
-        return model
-
-    def plain(layer):
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
-
-    copy = keras.models.clone_model(model, clone_function=plain)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
 def litert(folder: Path) -> Compiled:
     """Load a run's LiteRT model; examples run one by one, as fast as batches."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(folder / LITERT), num_threads=os.cpu_count())
+    interpreter = _interpreter(folder / LITERT)
     names = interpreter.get_signature_runner().get_output_details()
     places = {name: details["index"] for name, details in names.items()}
     interpreter.allocate_tensors()

@@ -1,0 +1,36 @@
+"""`keras-tl export RUN`: write the model of a run for another runtime."""
+
+import keras_tl.quiet  # noqa: F401  Before Keras.
+
+from keras_tl import files
+from keras_tl.commands.settings import Export
+from keras_tl.deploy import export
+
+
+def main(settings: Export) -> dict:
+    """Export, and say what was written and how to use it."""
+    files.check_new(settings.folder)
+    contract = export.export(
+        settings.run,
+        settings.format,
+        settings.folder,
+        sample=settings.images,
+        tolerance=settings.tolerance,
+        agreement=settings.agreement,
+    )
+    size = sum(
+        one["bytes"]
+        for name, one in contract["files"].items()
+        if name.startswith(contract["model"])
+    )
+    folder = files.quoted(settings.folder)
+    print(
+        f"Written to {folder}: the model, {size / 1e6:.2f} MB, contract.json and "
+        "predict.py."
+    )
+    example = "photo.jpg" if contract["kind"] == "image" else '"some text"'
+    print(
+        f"To use it: pip install {' '.join(contract['requirements'])}; "
+        f"python {folder}/predict.py {example}"
+    )
+    return contract
