@@ -46,7 +46,7 @@ SHORT = {
     "compress_and_export": {
         "SETTINGS": "limit=300, image_size=96, epochs=10, fine_tune_epochs=2, "
         "prune_steps=2, prune_epochs=1, student_epochs=4, calls=30",
-        "NEXT": "How much can be zero before it costs: `sparsity=0.9`. Is a student of "
+        "NEXT": "How much can be zero before it costs: `sparsity=0.8`. Is a student of "
         "fewer blocks, `student_blocks=5`, worth its size? Your own images: "
         '`data="my_photos"`.',
     },

@@ -58,8 +58,8 @@ class Config(
     blocks: int = 8  # Blocks that are fine-tuned and pruned, from the output back.
     epochs: int = 30  # Most epochs for the head of the original.
     fine_tune_epochs: int = 4  # Most epochs of its fine-tuning.
-    sparsity: float = 0.8  # Share of the weights that become zero, in [0, 1).
-    prune_steps: int = 4  # Steps in which they do.
+    sparsity: float = 0.5  # Share of the weights that become zero, in [0, 1).
+    prune_steps: int = 3  # Steps in which they do.
     prune_epochs: int = 2  # Most epochs after each step.
     student_blocks: int = 8  # First blocks of the backbone that the student has.
     student_epochs: int = 10  # Most epochs of the student.
