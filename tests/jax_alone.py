@@ -3,7 +3,8 @@
 `models`, `methods`, `training.features`, `training.optimizers` and `analysis` are
 written on Keras and numpy: a frozen stem runs once, a head is fitted to its features
 with a rate of its own and held to its start, the whole is evaluated and drawn; a second
-head learns along; a heat map has its gradient. Every module of `models`, `methods` and `analysis` can be imported.
+head learns along; a heat map has its gradient. Every module of `models`, `methods` and
+`analysis` can be imported.
 """
 
 import importlib
