@@ -12,6 +12,8 @@ the recipe.
 
 import argparse
 import ast
+import base64
+import io
 import os
 import re
 import sys
@@ -32,6 +34,8 @@ from keras_tl.data import datasets
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 MOST_BYTES = 1_000_000
+# Larger figures are stored with a palette.
+MOST_OF_FIGURE = 200_000
 # What the notebooks that are made from the template differ in, besides the recipe.
 TEMPLATE = {
     "DATA": "data = recipe.build_data(settings)",
@@ -46,7 +50,7 @@ SHORT = {
     "compress_and_export": {
         "SETTINGS": "limit=300, image_size=96, epochs=10, fine_tune_epochs=2, "
         "prune_steps=2, prune_epochs=1, student_epochs=4, calls=30",
-        "NEXT": "How much can be zero before it costs: `sparsity=0.9`. Is a student of "
+        "NEXT": "How much can be zero before it costs: `sparsity=0.8`. Is a student of "
         "fewer blocks, `student_blocks=5`, worth its size? Your own images: "
         '`data="my_photos"`.',
     },
@@ -62,7 +66,7 @@ SHORT = {
         "leaves out the labels. Is the gain larger than the spread over the seeds?",
     },
     "explain_predictions": {
-        "SETTINGS": "limit=600, image_size=96, explained=24, shown=6, steps=8",
+        "SETTINGS": "limit=400, image_size=96, explained=24, shown=4, steps=8",
         "NEXT": 'Your own images: `data="my_photos"`. Do the mistakes look at the '
         "thing itself, or at what stands around it?",
     },
@@ -185,6 +189,18 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
         ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # When each cell ran.
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if len(data.get("image/png", "")) > MOST_OF_FIGURE:
+                data["image/png"] = with_256_colours(data["image/png"])
+
+
+def with_256_colours(encoded: str) -> str:
+    """Return a PNG in base64 with a palette, a third of the size."""
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+    buffer = io.BytesIO()
+    picture.quantize(256).save(buffer, "png", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def replace_settings(notebook: nbformat.NotebookNode, arguments: str) -> None:

@@ -39,7 +39,7 @@ from keras_tl.deploy import artifact
 
 # %% tags=["parameters"]
 known, new = ("cat", "horse", "ship"), "truck"
-of_each, minutes = 100, 1.5
+of_each, minutes = 100, 1.2
 
 # %%
 sample = datasets.sample()
@@ -62,7 +62,7 @@ gallery.samples(data.train, data.class_names)
 
 # %% [markdown]
 # ## Train
-# On the command line: `keras-tl train photos --minutes 1.5 --out runs/photos`. What is
+# On the command line: `keras-tl train photos --minutes 1.2 --out runs/photos`. What is
 # wrong with the data would be refused; what is decided is printed with its reason.
 
 # %%

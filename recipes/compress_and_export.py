@@ -14,8 +14,7 @@ Gupta, "To prune, or not to prune", 2017, arXiv:1710.01878; distillation: Hinton
 2015, arXiv:1503.02531.
 Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, or
 `--data FOLDER`.
-Expected:
-    Not measured yet.
+Expected: not measured
 Run:
     keras-tl run compress_and_export
     keras-tl run compress_and_export --data my_photos --start-from runs/my_photos
@@ -58,8 +57,8 @@ class Config(
     blocks: int = 8  # Blocks that are fine-tuned and pruned, from the output back.
     epochs: int = 30  # Most epochs for the head of the original.
     fine_tune_epochs: int = 4  # Most epochs of its fine-tuning.
-    sparsity: float = 0.8  # Share of the weights that become zero, in [0, 1).
-    prune_steps: int = 4  # Steps in which they do.
+    sparsity: float = 0.5  # Share of the weights that become zero, in [0, 1).
+    prune_steps: int = 3  # Steps in which they do.
     prune_epochs: int = 2  # Most epochs after each step.
     student_blocks: int = 8  # First blocks of the backbone that the student has.
     student_epochs: int = 10  # Most epochs of the student.

@@ -59,6 +59,7 @@ def test_a_file_gets_lines_also_where_colours_are_asked_for(monkeypatch):
 
 
 def test_loops_in_threads_leave_the_terminal_to_the_main_thread(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
     bars = []
     monkeypatch.setattr(progress, "draw", lambda *_, **__: bars.append(1) or iter("ab"))
     with ThreadPoolExecutor(1) as pool:

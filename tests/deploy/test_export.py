@@ -22,7 +22,7 @@ from keras_tl.commands import settings
 from keras_tl.config import RunSettings
 from keras_tl.data import datasets, images, splits
 from keras_tl.data.settings import DataSettings
-from keras_tl.deploy import answers, artifact, conversion, export, run_folder
+from keras_tl.deploy import answers, artifact, conversion, export, exported, run_folder
 from keras_tl.models import heads
 
 FAST = ("litert", "onnx")
@@ -413,6 +413,20 @@ def test_16_bits_are_said_before_and_exported_as_32(saved, tmp_path, capsys):
     assert conversion.layers_of_16_bits(plain) is None
     conversion.litert(plain, tmp_path / "model.tflite")
     assert (tmp_path / "model.tflite").stat().st_size
+
+
+def test_an_export_is_measured_in_a_process_of_its_own(run, tmp_path):
+    export.export(run, "litert", tmp_path / "new")
+    here = exported.measure(tmp_path / "new", calls=3)
+    assert 0 < here["milliseconds"] <= here["milliseconds_99"]
+    # Without Keras and TensorFlow, which this process has.
+    assert 10 < here["peak_mib"] < 250
+    assert exported.size(tmp_path / "new") == (
+        (tmp_path / "new/model.tflite").stat().st_size
+    )
+    assert exported.zipped_size(tmp_path / "new") < exported.size(tmp_path / "new")
+    with pytest.raises(errors.InputError, match="be an export"):
+        exported.logits(run)
 
 
 def test_a_run_that_was_changed_is_not_compared_on_other_data(run):
