@@ -176,12 +176,12 @@ class Artifact:
     @_built_once
     def uses_litert(self) -> bool:
         """Whether LiteRT computes the answers; TensorFlow otherwise."""
-        return compiled.has_litert() and self.is_converted
+        return compiled.runtime() is not None and self.is_converted
 
     @property
     def runtime(self) -> str:
         """What computes the answers, the fastest at hand, for people."""
-        return "LiteRT" if self.uses_litert else "TensorFlow"
+        return compiled.runtime() if self.uses_litert else "TensorFlow"
 
     def convert(self) -> None:
         """Convert the model for LiteRT, unless that was done; `predict` then uses it.
@@ -189,7 +189,8 @@ class Artifact:
         Raises:
             InputError: LiteRT is not installed, or the folder cannot be written to.
         """
-        errors.check_installed("ai_edge_litert", extra="export")
+        if compiled.runtime() is None:
+            errors.check_installed("ai_edge_litert", extra="export")
         with _BUILDING:
             if not self.is_converted:
                 compiled.convert(self.model, self.folder, self.manifest["model_sha256"])

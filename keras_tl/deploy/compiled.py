@@ -8,6 +8,7 @@ examples one whose weights are constants.
 import importlib.util
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,36 @@ class Compiled:
 def has_litert() -> bool:
     """Return whether LiteRT is installed."""
     return importlib.util.find_spec("ai_edge_litert") is not None
+
+
+def runtime() -> str | None:
+    """Return what a LiteRT model is run with: "LiteRT", or TensorFlow's part of it.
+
+    That takes the seconds of importing TensorFlow, but not those of loading the model
+    with Keras and of tracing it. `None` where neither is installed.
+    """
+    if has_litert():
+        return "LiteRT"
+    found = importlib.util.find_spec("tensorflow")
+    if found is None or found.origin is None:
+        return None
+    # Asking for the module itself would import TensorFlow.
+    part = Path(found.origin).parent / "lite" / "python" / "interpreter.py"
+    return "the LiteRT in TensorFlow" if part.is_file() else None
+
+
+def _interpreter(path):
+    """Return the interpreter of a LiteRT model, on all cores."""
+    if has_litert():
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
+    with warnings.catch_warnings():
+        # TensorFlow's says that it is going to be a package of its own.
+        warnings.simplefilter("ignore")
+        return Interpreter(str(path), num_threads=os.cpu_count())
 
 
 def converted(folder: Path, model_sha256: str) -> bool:
@@ -99,9 +130,7 @@ def _about(path, model_sha256) -> dict:
 
 def litert(folder: Path) -> Compiled:
     """Load a run's LiteRT model; examples run one by one, as fast as batches."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(folder / LITERT), num_threads=os.cpu_count())
+    interpreter = _interpreter(folder / LITERT)
     names = interpreter.get_signature_runner().get_output_details()
     places = {name: details["index"] for name, details in names.items()}
     interpreter.allocate_tensors()

@@ -18,9 +18,6 @@ from keras_tl.deploy import artifact, compiled
 # Most inputs that are listed with their problems.
 MOST_LISTED = 20
 
-# LiteRT answers in a second; importing TensorFlow alone takes several.
-FASTER = ' Four times as fast: pip install "keras-tl[export]"'
-
 # An input and why it cannot be used, as the rest of a sentence.
 Problem = tuple[str, str]
 
@@ -179,7 +176,7 @@ def predict(
 
 def _prepare(model):
     """Convert a model for LiteRT, where that is possible; say what takes long."""
-    if not compiled.has_litert():
+    if compiled.runtime() is None:
         print("Loading the model.", file=sys.stderr)
     elif not model.is_converted:
         print(
@@ -190,7 +187,7 @@ def _prepare(model):
             model.convert()
         except errors.InputError as error:
             print(f"Not converted: {error}", file=sys.stderr)
-    faster = "" if compiled.has_litert() else FASTER
+    faster = "" if compiled.has_litert() else ' Faster: pip install "keras-tl[export]"'
     print(f"Computed with {model.runtime}.{faster}", file=sys.stderr)
 
 
