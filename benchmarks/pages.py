@@ -173,6 +173,25 @@ def growth(result: dict) -> str:
     )
 
 
+def serving(result: dict) -> str:
+    """Make the section on the server under load."""
+    columns = ("connections", "images_per_second", "p50_ms", "p99_ms", "errors")
+    rows = [[f"{row[name]:,}" for name in columns] for row in result["rows"]]
+    return _section(
+        "serving",
+        "`keras-tl serve` under load: EfficientNet-Lite0, 224 px, LiteRT; one JPEG "
+        "of 640 x 480 in each request, the clients on the same cores. Wanted: one at a "
+        "time p50 12 ms, p99 22; 8 at once 59, 144 and 111 images a second; ready "
+        "within 3 s, under 1,000 MiB. `python -m benchmarks.serving --keep`.",
+        _table(
+            ["connections", "images a second", "p50 ms", "p99 ms", "errors"],
+            rows,
+        ),
+        f"Ready in {result['ready_seconds']:.1f} s, {result['mib']:,} MiB. "
+        f"On {_machine(result)}.",
+    )
+
+
 def ranking(result: dict) -> str:
     """Make the section on ranking backbones."""
     trials, summary = result["trials"], result["summary"]
@@ -395,6 +414,7 @@ def answers(result: dict) -> str:
 
 # Name of a benchmark with a folder in results -> its section.
 SECTIONS = {
+    "serving": serving,
     "answers": answers,
     "checks": checks,
     "copies": copies,

@@ -38,8 +38,11 @@ commands:
   run NAME [OPTIONS]     run a recipe; its results go to a new folder, the RUN
   check DATA             look for what is wrong with data, before training
   predict RUN INPUT...   classify images, folders of images, or texts
-  export RUN             write the model for LiteRT, ONNX or TensorFlow, with a program
-                         that needs nothing else
+  serve RUN...           let others use runs: a web page and an API
+  export RUN             write a model for LiteRT, ONNX or TensorFlow, with a
+                         program that needs nothing else
+  update RUN             train a run on with new images or classes; keep what it
+                         knew, or say what got worse
   cache list             list the features that runs have kept for later ones
   cache clear            remove these features
 
@@ -85,6 +88,8 @@ def on_data(name: str, arguments: list[str]) -> None:
 def settings_on_data(name: str, *arguments: str) -> Settings:
     """Read the settings of such a command; DATA or RUN may stand before all flags."""
     first = getattr(COMMANDS[name], "POSITIONAL", "data")
+    if first is None:  # The settings name what stands before the flags.
+        return config.parse(COMMANDS[name], list(arguments), f"keras-tl {name}")
     if arguments and arguments[0][:1] != "-":
         arguments = (f"--{first}", *arguments)
     program = f"keras-tl {name} {first.upper()}"

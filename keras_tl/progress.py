@@ -1,6 +1,7 @@
 """Show progress: a bar in a terminal; lines in a notebook or a file."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -35,9 +36,10 @@ def console(width: int = _LONGEST) -> Console:
 def is_terminal() -> bool:
     """Return whether printed lines can be drawn again.
 
-    A notebook cannot without packages that a user may not have; a file never can.
+    A notebook cannot without packages that a user may not have; a file never can, also
+    where FORCE_COLOR asks for colours, as notebooks do for what they start.
     """
-    return Console().is_terminal
+    return sys.stdout.isatty() and Console().is_terminal
 
 
 class Lines:

@@ -12,6 +12,8 @@ the recipe.
 
 import argparse
 import ast
+import base64
+import io
 import os
 import re
 import sys
@@ -32,6 +34,8 @@ from keras_tl.data import datasets
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 MOST_BYTES = 1_000_000
+# Larger figures are stored with a palette.
+MOST_OF_FIGURE = 200_000
 # What the notebooks that are made from the template differ in, besides the recipe.
 TEMPLATE = {
     "DATA": "data = recipe.build_data(settings)",
@@ -62,7 +66,7 @@ SHORT = {
         "leaves out the labels. Is the gain larger than the spread over the seeds?",
     },
     "explain_predictions": {
-        "SETTINGS": "limit=600, image_size=96, explained=24, shown=6, steps=8",
+        "SETTINGS": "limit=400, image_size=96, explained=24, shown=4, steps=8",
         "NEXT": 'Your own images: `data="my_photos"`. Do the mistakes look at the '
         "thing itself, or at what stands around it?",
     },
@@ -94,6 +98,11 @@ SHORT = {
         "DATA": "data, domains = recipe.build_data(settings)",
         "NEXT": "With `domain_weight=0.1` the second task matters less. Does the first "
         "gain?",
+    },
+    "update_with_new_classes": {
+        "SETTINGS": "limit=300, exemplars=(2, 10), epochs=4, blocks=2, seeds=1",
+        "NEXT": "Fewer `exemplars`: how many old images of each class are worth "
+        "keeping? With `new_classes=5`, is more forgotten?",
     },
 }
 # Settings instead of those in a notebook, for `--only-run`: nothing is downloaded, and
@@ -180,6 +189,18 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
         ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # When each cell ran.
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if len(data.get("image/png", "")) > MOST_OF_FIGURE:
+                data["image/png"] = with_256_colours(data["image/png"])
+
+
+def with_256_colours(encoded: str) -> str:
+    """Return a PNG in base64 with a palette, a third of the size."""
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+    buffer = io.BytesIO()
+    picture.quantize(256).save(buffer, "png", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def replace_settings(notebook: nbformat.NotebookNode, arguments: str) -> None:

@@ -14,8 +14,7 @@ Gupta, "To prune, or not to prune", 2017, arXiv:1710.01878; distillation: Hinton
 2015, arXiv:1503.02531.
 Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, or
 `--data FOLDER`.
-Expected:
-    Not measured yet.
+Expected: not measured
 Run:
     keras-tl run compress_and_export
     keras-tl run compress_and_export --data my_photos --start-from runs/my_photos

@@ -66,7 +66,10 @@ def add(runs: list[Path]) -> None:
             # A study; what a killed one had done before is in its trials.
             for name in ("by", "over", "trials"):
                 record[name] = manifest[name]
-            record["seconds"] = round(sum(t["seconds"] for t in manifest["trials"]), 1)
+            # One that is measured in several ways has several rows.
+            trials = enumerate(manifest["trials"])
+            seconds = {row.get("trial", n): row["seconds"] for n, row in trials}
+            record["seconds"] = round(sum(seconds.values()), 1)
         else:
             record["metrics"] = files.read_json(run / "metrics.json")
         folder = RESULTS / record["recipe"]

@@ -3,7 +3,8 @@
 `models`, `methods`, `training.features`, `training.optimizers` and `analysis` are
 written on Keras and numpy: a frozen stem runs once, a head is fitted to its features
 with a rate of its own and held to its start, the whole is evaluated and drawn; a second
-head learns along. Every module of `models`, `methods` and `analysis` can be imported.
+head learns along; a heat map has its gradient. Every module of `models`, `methods` and
+`analysis` can be imported.
 """
 
 import importlib
@@ -32,10 +33,10 @@ def main():
     import numpy as np
 
     from keras_tl import analysis, methods, models
-    from keras_tl.analysis import evaluation, figures
+    from keras_tl.analysis import evaluation, explain, figures
     from keras_tl.data.splits import Split
     from keras_tl.methods import multi_task, regularizers
-    from keras_tl.models import backbones, freezing, heads, splitting
+    from keras_tl.models import backbones, freezing, heads, splitting, taps
     from keras_tl.training import features, optimizers, store
     from keras_tl.training.terms import TermModel
 
@@ -72,6 +73,15 @@ def main():
     result = evaluation.evaluate(labels, logits, ("red", "green", "blue"))
     assert result.accuracy > 0.9, result.accuracy
     figures.confusion(result.confusion, result.class_names)
+
+    # The map of an average is known without a gradient.
+    some, chosen = pixels[:2].astype("float32"), labels[:2]
+    outputs = taps.with_features(model)(some, training=False)
+    kernel = np.asarray(taps.last_dense(model).kernel)[:, chosen].T[:, None, None]
+    wanted = np.maximum((np.asarray(outputs["feature_map"]) * kernel).sum(-1), 0)
+    wanted = wanted / wanted.max(axis=(1, 2), keepdims=True)
+    maps = explain.grad_cam(model, some, chosen)
+    np.testing.assert_allclose(maps, wanted, atol=1e-4)
 
     # "domain" comes before "logits" in the alphabet, in which JAX gives predictions.
     tasks = multi_task.heads(model, {"domain": 2})

@@ -1,8 +1,9 @@
+import io
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from keras_tl import progress
 from keras_tl.training.progress import PhaseProgress
@@ -39,15 +40,26 @@ def test_what_is_over_soon_says_nothing(capsys):
     assert not capsys.readouterr().out
 
 
-def test_a_terminal_gets_a_bar(monkeypatch, capsys):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert Console().is_terminal
+class Terminal(io.StringIO):
+    """A standard output that says that it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
     assert list(progress.track(range(4), "features", 4)) == list(range(4))
-    assert "features" in capsys.readouterr().out
+    assert "features" in sys.stdout.getvalue()
+
+
+def test_a_file_gets_lines_also_where_colours_are_asked_for(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not progress.is_terminal()
 
 
 def test_loops_in_threads_leave_the_terminal_to_the_main_thread(monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", Terminal())
     bars = []
     monkeypatch.setattr(progress, "draw", lambda *_, **__: bars.append(1) or iter("ab"))
     with ThreadPoolExecutor(1) as pool:

@@ -19,6 +19,7 @@ RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("[!_]*.py"))
 # Settings for which 0 has a meaning: none of it.
 ZERO = {"seed", "augmented_copies", "leave_one_out", "penalty_scale", "label_weight"}
 ZERO |= {"backbone_rate", "domain_weight", "fine_tune_epochs", "scratch_epochs"}
+ZERO |= {"sparsity", "update_blocks"}
 # Recipes with a folder as a setting without a default.
 FOLDERS = {
     "minilm_sentiment": ("data", "weights"),

@@ -337,10 +337,12 @@ class Judgement:
         abstain = self.rules.abstain
         if abstain is not None:
             share = 100 * self.right / max(1, self.answered)
+            needs = f"With a confidence of at least {abstain.threshold:.2f}, chosen for"
+            if not abstain.threshold:
+                needs = "Without abstaining, which is not needed for"
             texts.append(
-                f"With a confidence of at least {abstain.threshold:.2f}, chosen for a "
-                f"precision of {abstain.precision:g}, the model answers "
-                f"{self.answered:,} of {self.count:,} test examples, and "
+                f"{needs} a precision of {abstain.precision:g} on validation, the "
+                f"model answers {self.answered:,} of {self.count:,} test examples, and "
                 f"{share:.1f} % of these answers are right."
             )
         return texts

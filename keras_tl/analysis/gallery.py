@@ -1,5 +1,6 @@
 """Look at examples: of each class, augmented, and those that a model gets wrong."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -108,10 +109,10 @@ def explanations(
     pictures, texts = [], []
     for index, (image, title) in enumerate(zip(images, titles, strict=True)):
         pictures += [image, *(overlay(image, one[index]) for one in maps.values())]
-        texts += [title, *maps]
+        texts += [title, *(textwrap.fill(name, 16) for name in maps)]
         if neighbours:
             pictures.append(neighbours[index][0])
-            texts.append(f"nearest, {neighbours[index][1]}")
+            texts.append(f"nearest:\n{neighbours[index][1]}")
     columns = 1 + len(maps) + bool(neighbours)
     # Two images side by side, where that fits.
     return figures.grid(pictures, texts, columns=columns * (2 if columns < 5 else 1))

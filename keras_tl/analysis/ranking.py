@@ -356,6 +356,18 @@ class Ranking:
             key=lambda one: one.parameters,
         )
 
+    @property
+    def strongest(self) -> Measured:
+        """The one tied with the first that has the highest accuracy on ImageNet.
+
+        Where none of them states it, the first.
+        """
+        tied = set(self.order.tied)
+        return max(
+            (one for one in self.measured if one.name in tied),
+            key=lambda one: one.candidate.imagenet_accuracy or 0.0,
+        )
+
     def rows(self) -> list[dict]:
         """Return a row for each candidate, ready for JSON and CSV, the best first."""
         by_accuracy = sorted(

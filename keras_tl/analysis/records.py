@@ -95,8 +95,9 @@ def of_splits(splits: Splits) -> Records:
     hashes = [digest for _, split in pairs for digest in split.inputs.hashes()]
     looks, thumbnails, sizes = _looks(splits)
     near = np.empty((0, 2), "int64")
-    if len(looks) and min(sizes.min(axis=0)) >= _SMALLEST:
-        near = duplicates.near(looks, thumbnails)
+    large = np.flatnonzero(sizes.min(axis=1) >= _SMALLEST) if len(looks) else ()
+    if len(large):
+        near = large[duplicates.near(looks[large], thumbnails[large])]
     return Records(
         tuple(name for key, split in pairs for name in _names(key, split)),
         np.array([key for key, split in pairs for _ in range(len(split))], "U10"),

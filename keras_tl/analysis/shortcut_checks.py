@@ -27,6 +27,8 @@ _DIFFERENCE = 0.5
 # many images are within so much of their median, which is that large. So many pixels
 # of a class are none of a mark, but may be aligned objects.
 _AGREEING, _WITHIN, _GRADIENT, _PIXELS = 0.6, 0.3, 30.0, 12
+# Smallest side of images in which a mark can be told from an object.
+_SHARP = 32
 # Share of the images of other classes that may have the colour of a mark at its place,
 # and share of all of their pixels that have it where it is the colour of a background.
 _RARE, _BACKGROUND = 0.2, 0.1
@@ -165,7 +167,9 @@ def marks(records: Records) -> list[Finding]:
     that only marks outside of the middle of the image are named.
     """
     members, squares = _members(records), records.squares
-    if squares is None or squares.shape[1] < 32 or len(members) < 2:
+    if squares is None or squares.shape[1] < _SHARP or len(members) < 2:
+        return []
+    if len(records.sizes) and np.median(records.sizes.min(axis=1)) < _SHARP:
         return []
     edges = {name: _common_edges(squares[m]) for name, m in members.items()}
     findings = []

@@ -44,9 +44,14 @@ def distance(
     >>> distance(np.array([[2.0, 0.0], [0.0, 3.0]]), np.array([[1.0, 0.0]])).tolist()
     [0.0, 1.4142135623730951]
     """
-    errors.check_at_least("neighbours", neighbours, 1)
-    neighbours = min(neighbours, len(references))
     cosines = normalized(embeddings) @ normalized(references).T
+    return to_nearest(cosines, neighbours)
+
+
+def to_nearest(cosines: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
+    """Return the `distance` of examples, whose cosines `(count, number)` are known."""
+    errors.check_at_least("neighbours", neighbours, 1)
+    neighbours = min(neighbours, cosines.shape[1])
     nearest = np.partition(cosines, -neighbours, axis=1)[:, -neighbours]
     return np.sqrt(np.maximum(0.0, 2 - 2 * nearest))
 

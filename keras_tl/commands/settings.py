@@ -1,9 +1,11 @@
 """Settings that the commands have in common; nothing heavy is imported here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from keras_tl import environment, errors, files
 from keras_tl.config import RunSettings, Settings
@@ -210,6 +212,54 @@ class Check(OwnDataSettings):
                 )
 
 
+@dataclass(frozen=True)
+class Serve(Settings):
+    """Serve finished runs on this machine: a web page, and an API for programs."""
+
+    # Folders of finished runs, or NAME=FOLDER; the first is the one that answers where
+    # none is named.
+    runs: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN [RUN ...]"),
+    ]
+    # Address to listen at. Others than this machine reach 0.0.0.0; give a token then.
+    host: str = "127.0.0.1"
+    port: int = 8000  # Port to listen at; 0 takes a free one.
+    # What clients need to know, of at least 16 characters. Other users of this machine
+    # can see the command line: the variable KERAS_TL_TOKEN does the same.
+    token: str | None = None
+    # Folder for labels that users have corrected, with a folder for each run. By
+    # default RUN-corrections, beside each run.
+    corrections: Path | None = None
+    megabytes: float = 32.0  # Largest size of a request.
+    megapixels: float = 50.0  # Largest size of an image.
+    count: int = 32  # Most images or texts of a request.
+    seconds: float = 30.0  # Longest time from the begin of a request to its answer.
+    queue: int = 256  # Most images or texts that wait or are computed.
+
+    POSITIONAL = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.runs:
+            raise errors.expected("runs", "name at least one finished run", self.runs)
+        if not 0 <= self.port < 2**16:
+            raise errors.expected("port", "be in [0, 65535]", self.port)
+        for name in ("megabytes", "megapixels", "seconds"):
+            errors.check_above(name, getattr(self, name), 0)
+        errors.check_at_least("count", self.count, 1)
+        errors.check_at_least("queue", self.queue, self.count)
+        token = self.token
+        if token is not None and not (len(token) >= 16 and token.isascii()):
+            # It is not repeated: it may be in use elsewhere.
+            raise errors.InputError(
+                "`token` must have at least 16 characters, all of ASCII."
+            )
+        if self.corrections is not None and Path(self.corrections).is_file():
+            raise errors.expected("corrections", "be a folder", str(self.corrections))
+
+
 # What `deploy.export.FORMATS` describes.
 EXPORT_FORMATS = ("litert", "litert-int8", "onnx", "savedmodel", "keras")
 
@@ -259,6 +309,84 @@ class Export(Settings):
         return run.with_name(f"{run.name}-{self.format}")
 
 
+@dataclass(frozen=True)
+class Update(RunSettings, CacheSettings, OwnDataSettings):
+    """Update a finished run with more images, or with new classes.
+
+    The update is a new run. It is measured on the test images of the old one, and
+    rejected, with status 1, where it has made them worse.
+    """
+
+    data: str = ""  # Folder of new images, table of them, or name of a dataset.
+    run: Path = field(kw_only=True)  # Folder of the finished run.
+    # What keeps the old classes: their images, rehearsed; their answers (lwf); the
+    # weights they depend on (ewc); or nothing (naive).
+    method: Literal["rehearsal", "lwf", "ewc", "naive"] = "rehearsal"
+    exemplars: int = 100  # Old training images of each class to rehearse, at most.
+    blocks: int = 0  # Blocks of the backbone that train, from the output back.
+    minutes: float = 10.0  # Time for all of it, on this machine.
+    epochs: int = 30  # Most epochs.
+    learning_rate: float = 1e-3  # Largest learning rate of the head.
+    batch_size: int = 32  # Images per step, over all devices.
+    # Loss of accuracy on the old test images that is accepted for what is new, in
+    # [0, 1]; a larger one rejects the update where it is significant.
+    margin: float = 0.02
+    # Another pretrained backbone, on which the head is fitted anew.
+    backbone: str | None = None
+    weights: Path | None = None  # File with its weights, instead of those of ImageNet.
+    preprocessing: str | None = None  # Scale of the pixels that such a file needs.
+    # Go back to the version that the one in use was made from; nothing is trained.
+    rollback: bool = False
+
+    COMMAND = "keras-tl update"
+    POSITIONAL = "run"
+    LENGTHS = MappingProxyType({"update": "epochs"})
+
+    def __post_init__(self):
+        if self.rollback:
+            Settings.__post_init__(self)
+            if self.data or self.out is not None:
+                raise errors.expected(
+                    "rollback", "stand alone: it trains nothing", self.rollback
+                )
+        else:
+            super().__post_init__()
+            self._check()
+        if not Path(self.run).is_dir():
+            raise errors.expected("run", "be the folder of a run", str(self.run))
+
+    def _check(self):
+        for name in ("exemplars", "epochs", "batch_size"):
+            errors.check_at_least(name, getattr(self, name), 1)
+        errors.check_at_least("blocks", self.blocks, 0)
+        for name in ("minutes", "learning_rate"):
+            errors.check_above(name, getattr(self, name), 0)
+        if not 0 <= self.margin <= 1:
+            raise errors.expected("margin", "be in [0, 1]", self.margin)
+        if self.resize != "crop":
+            hint = "Images become squares as those of the run did."
+            raise errors.expected("resize", "be left out", self.resize, hint)
+        if self.task not in (None, "single-label"):
+            raise errors.expected("task", "be single-label, or left out", self.task)
+        if self.backbone is None and (self.weights or self.preprocessing):
+            raise errors.expected(
+                "backbone", "be given together with weights or preprocessing", None
+            )
+        if self.backbone is None:
+            return
+        if self.method != "rehearsal" or self.blocks:
+            raise errors.expected(
+                "backbone",
+                "be left out with another method or with blocks: its head is fitted "
+                "anew, on old and new images",
+                self.backbone,
+            )
+        name, _ = catalog.width(self.backbone)
+        weights = "imagenet" if self.weights is None else self.weights
+        size = 32 if name.startswith(catalog.HUB) else catalog.find(name).native_size
+        catalog.check(name, weights, size, self.preprocessing)
+
+
 # Name of a command -> its settings.
 COMMANDS: dict[str, type[Settings]] = {
     "export": Export,
@@ -266,4 +394,6 @@ COMMANDS: dict[str, type[Settings]] = {
     "train": Train,
     "plan": Plan,
     "rank": Rank,
+    "serve": Serve,
+    "update": Update,
 }

@@ -332,11 +332,13 @@ def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Trai
         some = splits.limit(data, MOST_RANKED, seed=settings.seed)
         cache = store.Cache() if settings.cache else None
         ranked = ranking.rank(candidates, some, cache=cache, seed=settings.seed)
-        best = ranked.best.candidate
+        best = ranked.strongest.candidate
         chosen = (
             best.backbone if best.alpha is None else f"{best.backbone}:{best.alpha}"
         )
         reason = ranked.sentence()
+        if ranked.strongest is not ranked.best:
+            reason += f" {chosen} has the highest accuracy on ImageNet of these."
     decisions.add(Decision("backbone", chosen, reason))
     return replace(settings, backbone=chosen)
 

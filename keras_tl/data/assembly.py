@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -302,23 +302,17 @@ def assemble(content: Content, options: Options) -> Splits:
         InputError: Files that cannot be used, or too few images of a class.
     """
     folder = content.folder
-    copies = conflicts(content)
-    bad = [*content.bad, *copies]
-    if bad and options.bad_images == "error":
-        raise errors.InputError(_list(bad, folder))
-    skipped = {path for path, _ in bad}
-    used = [n for n, file in enumerate(content.files) if file.path not in skipped]
+    used, bad = _usable(content, options)
     files = [content.files[n] for n in used]
     class_names = _class_names(content, files)
     given = {file.split for file in files}
-    shares = {"validation": options.validation, "test": options.test}
-    drawn = {name: share for name, share in shares.items() if name not in given}
+    drawn = _missing(files, options)
     again = []
     if drawn:
         files, again = _draw(content, used, drawn, options)
     left_out = [
         *content.left_out,
-        *((path, "bad images") for path in skipped),
+        *((path, "bad images") for path in bad),
         *((file.path, "copies of drawn images") for file in again),
     ]
     _warn(content, files)
@@ -330,6 +324,59 @@ def assemble(content: Content, options: Options) -> Splits:
         f"{_left_out(left_out, folder)}",
         task=content.task,
     )
+
+
+def parts(
+    content: Content,
+    class_names: Sequence[str],
+    options: Options,
+    *,
+    undivided: Collection[str] = (),
+) -> dict[str, Split]:
+    """Make splits of files whose classes are some of those that are known already.
+
+    As `assemble`, but a split may be empty, and any number of classes will do.
+
+    Args:
+        content: The files, each of exactly one class.
+        class_names: Names of all classes, in the order of their numbers.
+        options: How they become splits.
+        undivided: Classes with too few images to draw from, all of which train.
+
+    Returns:
+        Name of the split -> the examples, which may be none.
+
+    Raises:
+        InputError: Files that cannot be used, or too few images of another class.
+    """
+    used, _ = _usable(content, options)
+    whole = [n for n in used if content.files[n].label in undivided]
+    rest = [n for n in used if content.files[n].label not in undivided]
+    files = [content.files[n] for n in rest]
+    drawn = _missing(files, options)
+    if files and drawn:
+        files, _ = _draw(content, rest, drawn, options)
+    files = sorted(
+        [*files, *(content.files[n] for n in whole)], key=lambda file: file.path
+    )
+    return {name: _split(content, files, name, class_names, options) for name in NAMES}
+
+
+def _usable(content, options) -> tuple[list[int], set[Path]]:
+    """Return the indices of the files that can be used, and those that cannot."""
+    bad = [*content.bad, *conflicts(content)]
+    if bad and options.bad_images == "error":
+        raise errors.InputError(_list(bad, content.folder))
+    skipped = {path for path, _ in bad}
+    used = [n for n, file in enumerate(content.files) if file.path not in skipped]
+    return used, skipped
+
+
+def _missing(files, options) -> dict[str, float]:
+    """Return the splits that have no files, with the shares to draw for them."""
+    given = {file.split for file in files}
+    shares = {"validation": options.validation, "test": options.test}
+    return {name: share for name, share in shares.items() if name not in given}
 
 
 def _how(content, drawn, options) -> str:

@@ -268,14 +268,7 @@ def check(
     """
     try:
         image = _reduced(content, _SHARED_SIDE)
-        # Cameras add a preview or a depth map behind a JPEG; Pillow then calls the
-        # file MPO. Its first image is the photo, and every JPEG reader takes that.
-        # Phones do the same in HEIF.
-        single = image.format in ("MPO", "HEIF")
-        frames = 1 if single else getattr(image, "n_frames", 1)
-        if frames > 1:
-            problem = f"holds {frames} frames or pages; save the one you want by itself"
-            return Checked(problem)
+        _check_single(image)
         highest = image.getextrema()[1] if _is_deep(image) else None
         size = _upright_size(_open(content))
         image = _to_rgb(image)
@@ -294,6 +287,43 @@ def check(
         *_look(image),
         square,
     )
+
+
+def _check_single(image: Image.Image) -> None:
+    """Raise `InputError` for an animation, or a file of several pages."""
+    # Cameras add a preview or a depth map behind a JPEG; Pillow then calls the file
+    # MPO. Its first image is the photo, and every JPEG reader takes that. Phones do the
+    # same in HEIF.
+    single = image.format in ("MPO", "HEIF")
+    frames = 1 if single else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise errors.InputError(
+            f"holds {frames} frames or pages; save the one you want by itself"
+        )
+
+
+def check_header(content: bytes, most_pixels: int) -> tuple[int, int]:
+    """Check an image by its header, before time and memory are spent on its pixels.
+
+    Args:
+        content: The bytes of its file.
+        most_pixels: Largest number of pixels that it may have.
+
+    Returns:
+        Its width and height in pixels, upright.
+
+    Raises:
+        InputError: It is no image, has more pixels, or several frames or pages.
+    """
+    with _reading(content):
+        image = _open(content)
+        if image.width * image.height > most_pixels:
+            raise errors.InputError(
+                f"has {image.width:,} x {image.height:,} pixels, and {most_pixels:,} "
+                "are taken; save it smaller"
+            )
+        _check_single(image)
+        return _upright_size(image)
 
 
 def size(path: Path | str | bytes | np.ndarray) -> tuple[int, int]:
@@ -347,10 +377,11 @@ class Header:
 _MAKE, _MODEL, _SETTINGS, _TAKEN = 0x010F, 0x0110, 0x8769, 0x9003
 
 
-def header(path: Path | str) -> Header:
-    """Read the header of an image file; nothing is decoded."""
+def header(path: Path | str | bytes) -> Header:
+    """Read the header of an image file, or of its content; nothing is decoded."""
+    file = io.BytesIO(path) if isinstance(path, bytes) else path
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             exif = image.getexif()
             names = (str(exif.get(tag, "")).strip("\0 ") for tag in (_MAKE, _MODEL))
             taken = str(exif.get_ifd(_SETTINGS).get(_TAKEN, "")).strip("\0 ")

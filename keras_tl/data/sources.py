@@ -335,11 +335,12 @@ class ImageFiles(_Images):
             return list(progress.track(hashes, "comparing images", len(self.paths)))
 
     def names(self, indices: Indices) -> list[str] | None:
-        """Return the paths of some files; `None` where only their content is known."""
-        paths = [self.paths[index] for index in indices]
-        if any(isinstance(path, (bytes, np.ndarray)) for path in paths):
+        """Return the paths of some files; `None` where some have none."""
+        # Of all images, also of those that are not asked for: an answer for none of
+        # them tells whether there are names.
+        if any(isinstance(path, (bytes, np.ndarray)) for path in self.paths):
             return None
-        return [str(path) for path in paths]
+        return [str(self.paths[index]) for index in indices]
 
     def sizes(self, indices: Indices) -> list[tuple[int, int]]:
         """Return width and height of some images, from the headers of their files."""

@@ -419,6 +419,26 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(by_rank[:count])
 
 
+def of_each(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
+    """Draw at most a number of examples of each class.
+
+    Args:
+        labels: int `(count,)`, the class of each example.
+        count: Examples of each class, at least 1; all of a class that has fewer.
+        seed: Seed of the drawing.
+
+    Returns:
+        Sorted indices.
+
+    >>> of_each(np.array([0, 0, 0, 1]), 2, seed=0).size
+    3
+    """
+    errors.check_at_least("count", count, 1)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    kept = [order[labels[order] == label][:count] for label in np.unique(labels)]
+    return np.sort(np.concatenate([np.empty(0, "int64"), *kept]))
+
+
 def copies(*splits: Split) -> list[np.ndarray]:
     """Number examples by their content: equal ones have the same number.
 

@@ -10,4 +10,17 @@
 - `exported`: Use and measure an export: accuracy, size, latency, memory.
 - `run_data`: The data of a finished run, loaded again by its settings.
 - `compiled`: A model as one compiled function, for use after training.
+- `server`: Serve finished runs: a web page, and an API for programs.
+- `service`: What a server does with a request: decode, batch, answer, keep corrections.
+- `hosting`: Finished runs that answer together: loaded once, batched, replaced while in
+  use.
+- `stacked`: Several runs over one backbone: what they share is computed once.
+- `batching`: Run requests that come together as one batch, in one thread.
+- `uploads`: Read what clients send, within limits.
+- `guard`: What every request passes before the server looks at it.
+- `schemas`: What the server answers, for its OpenAPI description.
+- `corrections`: Keep labelled examples that users of the server have corrected.
+- `exemplars`: Images that a run keeps of its data, so that it can be updated.
+- `update`: Update a finished run with more images, or with new classes.
+- `versions`: The line of a run and its updates: which version is in use.
 """

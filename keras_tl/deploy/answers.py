@@ -133,11 +133,18 @@ class Examples:
                 *(kept[name] for name in ("kernel", "confidence", "correct")),
             )
 
+    @cached_property
+    def _directions(self) -> np.ndarray:
+        return unlike.normalized(self.embeddings)
+
+    def cosines(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the cosines of embeddings with those of the examples."""
+        return unlike.normalized(embeddings) @ self._directions.T
+
     def nearest(self, embeddings: np.ndarray, count: int = 3) -> np.ndarray:
         """Return the indices of the nearest examples, `(len(embeddings), count)`."""
         errors.check_at_least("count", count, 1)
-        own = unlike.normalized(self.embeddings)
-        cosines = unlike.normalized(embeddings) @ own.T
+        cosines = self.cosines(embeddings)
         return np.argsort(-cosines, axis=1, kind="stable")[:, :count]
 
     def heat_maps(self, feature_maps: np.ndarray, outputs: np.ndarray) -> np.ndarray:

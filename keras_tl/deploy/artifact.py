@@ -212,6 +212,11 @@ class Artifact:
             return sources.of_images(inputs, self.image_size, self.resize)
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             inputs = [inputs]
+        tokenizer = self._tokenizer
+        return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
+
+    @_built_once
+    def _tokenizer(self) -> text.Tokenizer:
         path = self.folder / text.FILE
         tokenizer = text.Tokenizer.load(path)
         if [tokenizer.sequence_length] != self.manifest["input"]["shape"]:
@@ -219,7 +224,7 @@ class Artifact:
                 f"{path} makes {errors.counted(tokenizer.sequence_length, 'token')}, "
                 f"and the model takes {self.manifest['input']['shape']}."
             )
-        return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
+        return tokenizer
 
     def predict(
         self,
@@ -280,10 +285,22 @@ class Artifact:
         outputs = {
             name: np.concatenate([made[name] for made in parts]) for name in parts[0]
         }
-        return self._judged(outputs)
+        return self.judge(outputs)
 
-    def _judged(self, outputs) -> Answers:
-        """Return the answers that the outputs of the model mean."""
+    def outputs(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Compute a batch of examples as the model takes them, see `source`.
+
+        Returns:
+            `logits`, and where the model has them `embedding` and `feature_map`.
+        """
+        return self._compiled(batch)
+
+    def judge(self, outputs: dict[str, np.ndarray]) -> Answers:
+        """Return the answers that outputs of the model mean.
+
+        Raises:
+            NotFiniteError: Logits that are NaN or infinity.
+        """
         logits, embeddings = outputs["logits"], outputs.get("embedding")
         _check_finite(logits)
         values = self.rules.values(logits, self.activation)
@@ -291,7 +308,7 @@ class Artifact:
         if self.rules.abstain is not None:
             is_sure = values.max(axis=1) >= self.rules.abstain.threshold
         if None not in (self.rules.unlike, self.examples) and embeddings is not None:
-            distances = unlike.distance(embeddings, self.examples.embeddings)
+            distances = unlike.to_nearest(self.examples.cosines(embeddings))
             far = (distances / max(self.rules.unlike, 1e-6)).astype("float32")
         return Answers(values, is_sure, far, embeddings, outputs.get("feature_map"))
 

@@ -1,5 +1,6 @@
 """Predict with a finished run, for the command `keras-tl predict`."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from rich.text import Text
 from keras_tl import errors, files, progress, quiet
 from keras_tl.data import images as image_files
 from keras_tl.data import layout
-from keras_tl.deploy import artifact, compiled
+from keras_tl.deploy import artifact, compiled, versions
 
 # Most inputs that are listed with their problems.
 MOST_LISTED = 20
@@ -135,6 +136,7 @@ def predict(
     if csv is not None:
         _check_csv(csv)
     model = artifact.load(run)
+    _say_of_versions(run)
     if not 1 <= top <= len(model.class_names):
         raise errors.expected(
             "top", f"be in [1, {len(model.class_names)}], the number of classes", top
@@ -189,6 +191,14 @@ def _prepare(model):
             print(f"Not converted: {error}", file=sys.stderr)
     faster = "" if compiled.has_litert() else ' Faster: pip install "keras-tl[export]"'
     print(f"Computed with {model.runtime}.{faster}", file=sys.stderr)
+
+
+def _say_of_versions(run):
+    """Say where another version of a run is in use, see `versions`."""
+    with contextlib.suppress(errors.InputError):
+        used = versions.current(run)
+        if used.folder.resolve() != Path(run).resolve():
+            print(f"In use is version {used.number}, {used.folder}.", file=sys.stderr)
 
 
 def _check_csv(path):

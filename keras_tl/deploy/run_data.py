@@ -1,5 +1,6 @@
 """The data of a finished run, loaded again by its settings."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -35,9 +36,12 @@ def load(artifact: "Artifact") -> Splits:
         )
     settings = SimpleNamespace(**config.current(settings))
     wanted = artifact.manifest.get("data", {}).get("sha256")
-    for data in _candidates(artifact, settings):
-        if splits.describe(data)["sha256"] == wanted:
-            return sized(artifact, data)
+    with warnings.catch_warnings():
+        # The run has warned of what is odd about them.
+        warnings.simplefilter("ignore", errors.InputWarning)
+        for data in _candidates(artifact, settings):
+            if splits.describe(data)["sha256"] == wanted:
+                return sized(artifact, data)
     raise errors.InputError(
         f"the data that {artifact.folder / 'config.json'} names are not those that the "
         "run was trained on, or are split otherwise"

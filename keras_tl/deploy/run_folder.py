@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from keras_tl import config, files
 from keras_tl.analysis import calibration, evaluation, report, summary, unlike
 from keras_tl.config import Run
 from keras_tl.data import splits, text
-from keras_tl.deploy import answers
+from keras_tl.deploy import answers, exemplars
 from keras_tl.models import freezing, saving, splitting, taps
 from keras_tl.training import features, store
 from keras_tl.training.objectives import Objective, SingleLabel
@@ -34,13 +35,15 @@ def save(
     objective: Objective | None = None,
     cache: store.Cache | None = None,
     decisions: Sequence[Mapping] = (),
+    further: Mapping[str, object] = MappingProxyType({}),
 ) -> dict:
     """Write the files of a finished run, each in one step.
 
     `model.keras`, `classes.json`, `metrics.json`, `history.csv`, `predictions.csv`,
-    figures, `report.html`, what the inputs need (a tokenizer), and last
-    `manifest.json`, which is there only when everything else is. What `--resume` needs
-    is removed.
+    figures, `report.html`, what the inputs need (a tokenizer), how answers are judged
+    (`answers.json`, `examples.npz`), what an update needs when the data are gone
+    (`exemplars.zip`), and last `manifest.json`, which is there only when everything
+    else is. What `--resume` needs is removed.
 
     Args:
         run: The run; in a script of your own, a new folder.
@@ -53,6 +56,7 @@ def save(
         objective: Objective of the training; a single label by default.
         cache: The features that the run took from earlier ones, and computed itself.
         decisions: What was decided for the user, as `planner.Decision.as_dict` has it.
+        further: Further entries of the manifest.
 
     Returns:
         What `metrics.json` holds.
@@ -105,6 +109,8 @@ def save(
         "objective": objective.name,
         "activation": objective.activation,
         "output": "logits, in the order of classes.json",
+        "exemplars": exemplars.save(folder, data, _side(model, data)),
+        **further,
     }
     report.write(
         folder / "report.html",
@@ -221,6 +227,12 @@ def _durations(histories, cache) -> dict:
         "seconds_of_parts": {"features": round(cache.seconds, 1), **seconds},
         "features": {"made": cache.made, "found": cache.found},
     }
+
+
+def _side(model, data) -> int | None:
+    """Return the side of the images that a model takes, if it takes such."""
+    shape = model.inputs[0].shape
+    return shape[1] if data.test.inputs.kind == "image" and len(shape) == 4 else None
 
 
 def _input(model, data) -> dict:

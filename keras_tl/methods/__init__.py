@@ -1,6 +1,8 @@
 """Published methods, one in each module; each adds a term to the loss, or layers.
 
 - `regularizers`: Regularize fine-tuning where labels are few: L2-SP, DELTA, BSS, LwF.
+- `ewc`: Elastic weight consolidation: weights that the old classes depend on move
+  little.
 - `lora`: LoRA: keep pretrained kernels as they are and train a low-rank change of each.
 - `distillation`: Distillation: a small model learns from the answers of a large one.
 - `pruning`: Magnitude pruning: the smallest weights become zero and stay so.

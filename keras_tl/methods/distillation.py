@@ -130,3 +130,44 @@ def from_teacher(
         return (1 - student_loss_weight) * temperature**2 * batch.mean(divergence)
 
     return lambda model, steps: Term(soft_loss, label_weight=student_loss_weight)
+
+
+def old_answers(*, alpha: float = 1.0, temperature: float = 2.0) -> Method:
+    """Keep the answers of a model for its old classes, as its head learns new ones.
+
+    alpha * temperature^2 * KL(before, now), a mean over the batch, where both are the
+    softmax of the logits of the old classes, the first ones, divided by `temperature`.
+    Those of before are computed once: they are the targets of the training split.
+
+    Args:
+        alpha: Weight of the penalty, at least 0.
+        temperature: Greater than 0; a higher one gives unlikely classes more influence.
+
+    Returns:
+        A method for `phases.Phase`. Validation losses are those of the labels.
+
+    Raises:
+        InputError: A value out of range, or training images without targets.
+
+    Reference:
+        Li and Hoiem, "Learning without forgetting", 2016, arXiv:1606.09282, with one
+        head for old and new classes; `regularizers.lwf` has it for heads of their own.
+    """
+    errors.check_at_least("alpha", alpha, 0)
+    errors.check_above("temperature", temperature, 0)
+
+    def penalty(batch):
+        if batch.targets is None or batch.targets.shape[-1] > batch.logits.shape[-1]:
+            raise errors.InputError(
+                "The training images have no logits of the model before, one for each "
+                "of its classes, as their targets."
+            )
+        count = batch.targets.shape[-1]
+        before, now = (
+            ops.log_softmax(ops.cast(logits, "float32") / temperature)
+            for logits in (batch.targets, batch.logits[:, :count])
+        )
+        divergence = ops.sum(ops.exp(before) * (before - now), axis=-1)
+        return alpha * temperature**2 * batch.mean(divergence)
+
+    return lambda model, steps: Term(penalty)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from keras_tl import errors
 from keras_tl.models import freezing, splitting
@@ -140,6 +141,54 @@ def replace(
     else:
         raise errors.unknown("at", at, outputs)
     return classify(model, vector(x), num_classes, dropout)
+
+
+def widen(model: keras.Model, num_classes: int) -> keras.Model:
+    """Add classes to the head of a trained classifier, which keeps its old logits.
+
+    The weights of the old classes are copied bit for bit; those of the new ones are 0,
+    so that their logits are. The old logits of a batch are those of before, bit for
+    bit; of one image alone, a processor may add up a head of hundreds of classes in
+    another order.
+
+    Args:
+        model: A functional model whose last layer is Dense and gives logits.
+        num_classes: Width of the output; not less than it is.
+
+    Returns:
+        An uncompiled model, which shares all layers but the last, trainable or not as
+        they are; `model` itself where it has so many classes already.
+
+    Raises:
+        InputError: A model that ends otherwise, or fewer classes than it has.
+
+    >>> old = keras.Sequential([keras.Input((4,)), *map(keras.layers.Dense, (8, 2))])
+    >>> widen(old, 5).output.shape
+    (None, 5)
+    """
+    _check_graph(model, "model")
+    layer, inputs, _ = splitting.nodes(model)[-1]
+    if type(layer) is not keras.layers.Dense or len(inputs[0].shape) != 2:
+        raise errors.expected(
+            "model",
+            "end in a Dense layer on a vector of features",
+            f"{model.name}, which ends in {layer.name} ({type(layer).__name__})",
+        )
+    errors.check_at_least("num_classes", num_classes, layer.units)
+    if num_classes == layer.units:
+        return model
+    wider = keras.layers.Dense.from_config(
+        {**layer.get_config(), "units": num_classes, "kernel_initializer": "zeros"}
+    )
+    logits = wider(inputs[0])
+    more = num_classes - layer.units
+    wider.set_weights(
+        [
+            np.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, more)])
+            for weight in layer.get_weights()
+        ]
+    )
+    return keras.Model(splitting.inputs(model), logits, name=model.name)
 
 
 def vector(x: keras.KerasTensor, prefix: str = "") -> keras.KerasTensor:

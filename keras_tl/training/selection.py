@@ -14,12 +14,34 @@ def stopper(setup, phase, directions):
     """Build the callback that stops a phase and knows its best epoch."""
     if setup.choose_by == LAST:
         return _KeepLast("epoch", mode="max", restore_best_weights=True)
-    return keras.callbacks.EarlyStopping(
+    kind = (
+        _ByAccuracy if setup.choose_by == "accuracy" else keras.callbacks.EarlyStopping
+    )
+    return kind(
         monitor=f"val_{setup.choose_by}",
         mode=directions[setup.choose_by],
         patience=phase.patience,
         restore_best_weights=True,
     )
+
+
+# What a unit of the loss counts, as accuracy: nine are less than an image of ten
+# thousand. Keras compares with 32 bits, which have no room for less.
+_TIE, _LARGEST_LOSS = 1e-5, 9.0
+
+
+class _ByAccuracy(keras.callbacks.EarlyStopping):
+    """Of epochs with the same accuracy, take the one with the lowest loss.
+
+    Few validation images have few accuracies: without it, the first of many equal
+    epochs would be kept, which is the least trained one.
+    """
+
+    def get_monitor_value(self, logs):
+        value = super().get_monitor_value(logs)
+        if value is None:
+            return None
+        return value - _TIE * min(logs["val_loss"], _LARGEST_LOSS)
 
 
 class _KeepLast(keras.callbacks.EarlyStopping):
@@ -48,7 +70,8 @@ def callbacks(trainer, validation, setup, phase, stopper, checkpoint):
     # A resumed phase restores the weights of its start as well.
     if phase.keep_start and not checkpoint.epoch and setup.choose_by != LAST:
         start = trainer.evaluate(validation, verbose=0, return_dict=True)
-        built.append(_KeepStart(stopper, start[setup.choose_by]))
+        logs = {f"val_{name}": value for name, value in start.items()}
+        built.append(_KeepStart(stopper, stopper.get_monitor_value(logs)))
     return built
 
 

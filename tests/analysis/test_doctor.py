@@ -303,6 +303,16 @@ def test_clean_samples_raise_no_error_and_no_warning(name):
     assert not codes(doctor.check(data).findings, "error", "warning")
 
 
+def test_tiny_images_that_are_enlarged_have_no_marks(tmp_path):
+    digits = datasets.load("digits", count=300).train
+    for index, label in enumerate(digits.labels):
+        place = tmp_path / f"digit {label}"
+        place.mkdir(exist_ok=True)
+        Image.fromarray(digits.read([index])[0]).save(place / f"{index}.png")
+    found = doctor.check(tmp_path, features=False, image_size=128).findings
+    assert "label-in-mark" not in codes(found)
+
+
 @pytest.mark.real
 @pytest.mark.parametrize(
     "name",

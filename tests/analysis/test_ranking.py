@@ -132,6 +132,7 @@ def test_ties_are_said(tiny, squares):
     ]
     ranked = ranking.rank(candidates, squares)
     assert len(ranked.order.tied) == 2
+    assert ranked.strongest.candidate.backbone == "efficientnet_lite0"
     assert "Tied with it, within chance: " in ranked.sentence()
     assert all(row["tied_with_first"] for row in ranked.rows())
 

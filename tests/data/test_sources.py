@@ -146,3 +146,14 @@ def test_texts_are_what_they_are():
     assert texts.preview([2]) == ["a film"]
     with pytest.raises(errors.InputError, match="number 2: ' '"):
         text.Texts(("good", " "))
+
+
+def test_images_of_which_some_have_no_name_have_none_together(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((8, 8, 3), "uint8")).save(path)
+    named, content = (
+        sources.of_images([path], 8),
+        sources.of_images([path.read_bytes()], 8),
+    )
+    assert sources.concatenate(named, named).names([1]) == [str(path)]
+    assert sources.concatenate(named, content).names([0, 1]) is None

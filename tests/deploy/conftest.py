@@ -10,7 +10,7 @@ from keras_tl.analysis import summary
 from keras_tl.config import RunSettings
 from keras_tl.data import text
 from keras_tl.data.splits import Split, Splits, describe
-from keras_tl.deploy import run_folder
+from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import heads
 
 
@@ -65,3 +65,16 @@ def text_run(tmp_path, monkeypatch):
     data = Splits(split, split, split, ["bad", "good"], "Texts.")
     run_folder.save(tmp_path / "text", model, data=data)
     return tmp_path / "text"
+
+
+@pytest.fixture
+def served(run, saved_run):
+    """Return the folder of a run that LiteRT can serve; converted once."""
+    folder, _ = run
+    names = ("model.tflite", "model.tflite.json")
+    if "converted" not in saved_run:
+        artifact.load(folder).convert()
+        saved_run["converted"] = [(folder / name).read_bytes() for name in names]
+    for name, content in zip(names, saved_run["converted"], strict=True):
+        (folder / name).write_bytes(content)
+    return folder

@@ -140,3 +140,26 @@ class Subclassed(keras.Model):
 def test_a_model_whose_classifier_cannot_be_found_says_what_to_do(model, message):
     with pytest.raises(errors.InputError, match=message):
         heads.replace(model, 3)
+
+
+@pytest.mark.parametrize("old", [2, 8, 17])
+@pytest.mark.parametrize("count", [3, 64])
+def test_the_old_logits_of_a_wider_head_are_equal_bit_for_bit(
+    make_backbone, old, count
+):
+    model = heads.attach(make_backbone(), old)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 8, 8, 3), dtype="uint8")
+    before = model.predict_on_batch(images)
+    wider = heads.widen(model, old + 5)
+    after = wider.predict_on_batch(images)
+    np.testing.assert_array_equal(after[:, :old], before)
+    np.testing.assert_array_equal(after[:, old:], 0)
+    assert heads.widen(wider, old + 5) is wider
+
+
+def test_a_head_that_cannot_grow_is_named(make_backbone):
+    with pytest.raises(errors.InputError, match="at least 4"):
+        heads.widen(heads.attach(make_backbone(), 4), 3)
+    with pytest.raises(errors.InputError, match="end in a Dense layer"):
+        heads.widen(make_backbone(), 3)

@@ -296,7 +296,9 @@ def test_label_smoothing_reaches_the_loss(classifier, colours, here):
     assert history["val_loss"][0] == pytest.approx(by_hand, abs=1e-5)
 
 
-def test_accuracy_can_choose_the_epoch(classifier, colours, here):
+def test_accuracy_chooses_the_epoch_and_the_loss_among_equal_ones(
+    classifier, colours, here
+):
     setup = dataclasses.replace(here, choose_by="accuracy")
     history = phases.fit(
         classifier,
@@ -304,7 +306,13 @@ def test_accuracy_can_choose_the_epoch(classifier, colours, here):
         setup,
         phases.Phase(epochs=12, learning_rate=1.0, patience=12),
     )
-    assert history["kept"].index(1) == np.argmax(history["val_accuracy"])
+    pairs = list(zip(history["val_accuracy"], history["val_loss"], strict=True))
+    highest = max(history["val_accuracy"])
+    losses = [loss for accuracy, loss in pairs if accuracy == highest]
+    assert max(losses) - min(losses) > 0.1
+    accuracy, loss = pairs[history["kept"].index(1)]
+    assert accuracy == highest
+    assert loss < min(losses) + 0.01
     logits = keras.ops.convert_to_numpy(classifier(colours.validation.inputs.pixels))
     accuracy = (logits.argmax(1) == colours.validation.labels).mean()
     assert accuracy == pytest.approx(max(history["val_accuracy"]))

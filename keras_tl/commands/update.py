@@ -1,0 +1,221 @@
+"""Update a finished run with more images, or with new classes."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras_tl.quiet as quiet  # Before Keras.
+
+import keras
+from rich.table import Table
+
+from keras_tl import config, errors, files, progress
+from keras_tl.analysis.planner import Decision
+from keras_tl.commands.settings import Update
+from keras_tl.data import datasets, splits
+from keras_tl.deploy import artifact, run_folder, update, versions
+from keras_tl.deploy.update import Material, Updated, Verdict
+from keras_tl.models import backbones, catalog, freezing, heads
+from keras_tl.training import phases, placement, store
+
+# Seconds for measuring, the figures, the report and the saved model.
+RESERVE = 20.0
+
+
+def main(settings: Update) -> bool:
+    """Update a run, or go back to the version before; time counts from the start.
+
+    Returns:
+        Whether the update is accepted.
+
+    Raises:
+        InputError: A run or data that cannot be used.
+    """
+    if settings.rollback:
+        before, now = versions.roll_back(settings.run)
+        print(
+            f"Version {now.number} is in use again, {now.folder}; version "
+            f"{before.number}, {before.folder}, is kept."
+        )
+        return True
+    return run(settings, started=quiet.STARTED)
+
+
+def run(settings: Update, started: float | None = None) -> bool:
+    """Update a run. See `main`."""
+    started = time.perf_counter() if started is None else started
+    keras.utils.set_random_seed(settings.seed)
+    place = placement.choose()
+    old_run = artifact.load(settings.run)
+    update.check_updatable(old_run)
+    number = versions.next_number(settings.run)
+    warn_of_another_version(settings.run)
+    class_names, new = update.new_data(
+        settings.data, old_run, datasets.options_of(settings)
+    )
+    if settings.limit is not None:
+        new = {n: s.take(limited(s, settings)) for n, s in new.items()}
+    old = update.old_data(old_run, settings.exemplars, seed=settings.seed)
+    material = update.material(old.splits, class_names, new)
+    decisions = [
+        Decision("old images", describe(dict(old.splits.items())), old.source),
+        *map(left_out, material.notes),
+    ]
+    data = material.joined()
+    with place.scope():
+        model = old_run.model
+        backbone = build(settings, model, old_run.image_size, len(class_names))
+    print(data)
+    for note in material.notes:
+        errors.warn(note)
+    new_run = config.start_run("update", settings, started, splits.describe(data))
+    setup = phases.Setup(
+        place,
+        settings.batch_size,
+        settings.seed,
+        choose_by="accuracy",
+        cache=store.Cache() if settings.cache else None,
+        state=new_run.state,
+    )
+    if backbone is not None:
+        updated = update.refit(model, backbone, material, setup)
+    else:
+        updated = update.grow(
+            model,
+            material,
+            setup,
+            settings.method,
+            blocks=settings.blocks,
+            epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            until=started + 60 * settings.minutes - RESERVE,
+        )
+    verdict, report = measure(updated, material, settings.margin)
+    decisions.append(
+        Decision("update", ("rejected", "accepted")[verdict.accepted], verdict.reason)
+    )
+    for decision in decisions:
+        print(decision)
+    files.write_csv(new_run.folder / "update.csv", report)
+    run_folder.save(
+        new_run,
+        updated.model,
+        data=data,
+        results=update.evaluations(updated, data.test.labels, data),
+        histories=updated.histories,
+        cache=setup.cache,
+        decisions=[decision.as_dict() for decision in decisions],
+        further={
+            "version": number,
+            "updated_from": versions.origin(settings.run, new_run.folder),
+            "update": {
+                "accepted": verdict.accepted,
+                "reason": verdict.reason,
+                "method": settings.method if backbone is None else "backbone",
+                "new_classes": list(material.new_classes),
+                "classes": report,
+            },
+        },
+    )
+    versions.add(new_run.folder, use=verdict.accepted)
+    say(settings.run, new_run.folder, number, verdict)
+    return verdict.accepted
+
+
+def left_out(note: str) -> Decision:
+    """Return a note of what was left out as a decision."""
+    count, _, rest = note.removeprefix("Left out: ").partition(" ")
+    return Decision("left out", count, rest)
+
+
+def limited(split, settings):
+    """Return the indices of the new images that are used."""
+    return splits.balanced(split.labels, settings.limit, settings.seed)
+
+
+def warn_of_another_version(folder: Path) -> None:
+    """Warn where another version than the one that is updated is in use."""
+    used = versions.current(folder)
+    if used.folder.resolve() != Path(folder).resolve():
+        errors.warn(
+            f"{folder} is not the version in use, which is {used.folder}. The update "
+            f"begins with {folder} all the same."
+        )
+
+
+def build(settings: Update, model, image_size: int, classes: int):
+    """Build the backbone that is asked for; raise now for what cannot be done."""
+    if settings.backbone is None:
+        # The model stays as it is: both are done again where it is trained.
+        freezing.unfreeze_blocks(heads.widen(model, classes), settings.blocks)
+        return None
+    name, alpha = catalog.width(settings.backbone)
+    return backbones.load(
+        name,
+        weights=settings.weights or "imagenet",
+        image_size=image_size,
+        preprocessing=settings.preprocessing,
+        alpha=alpha,
+    )
+
+
+def describe(parts) -> str:
+    """Count the images of each split."""
+    return ", ".join(f"{name} {len(split):,}" for name, split in parts.items())
+
+
+def measure(
+    updated: Updated, material: Material, margin: float
+) -> tuple[Verdict, list[dict]]:
+    """Compare the update with the old run, print it class by class, and decide."""
+    names, count = material.class_names, len(material.old.test)
+    old = material.old.test.labels, updated.before[:count], updated.after[:count]
+    new = (
+        material.new["test"].labels,
+        updated.before[count:],
+        updated.after[count:],
+    )
+    report = []
+    for part, values in (("old", old), ("new", new)):
+        if len(values[0]):
+            rows = update.by_class(*values, names)
+            report += [{"test": part, **row} for row in rows]
+    show(report)
+    return update.decide(update.compare(*old, names), margin), report
+
+
+def show(rows: Sequence[dict]) -> None:
+    """Print what got worse and what got better, class by class."""
+    table = Table(title="Test images of the run, and new ones", title_style="bold")
+    table.caption = "In brackets: 95 % interval, of each class by itself."
+    for name in ("test", "class", "images", "before", "after", "difference"):
+        table.add_column(name)
+    for row in rows:
+        interval = f"({row['low']:+.3f} to {row['high']:+.3f})"
+        after, difference = f"{row['after']:.3f}", ""
+        if row["before"] is None:
+            after += f" ({row['low']:.3f} to {row['high']:.3f})"
+        else:
+            difference = f"{row['difference']:+.3f} {interval}"
+        before = "" if row["before"] is None else f"{row['before']:.3f}"
+        name = files.printable(row["class"])
+        table.add_row(
+            row["test"], name, f"{row['images']:,}", before, after, difference
+        )
+    progress.console().print(table)
+
+
+def say(old: Path, new: Path, number: int, verdict: Verdict) -> None:
+    """Say which version is in use, and how to change that."""
+    if verdict.accepted:
+        print(
+            f"Version {number} is in use, {new}. To go back: keras-tl update "
+            f"{files.quoted(new)} --rollback"
+        )
+    else:
+        used = versions.current(old)
+        print(
+            f"The update is rejected: version {used.number}, {used.folder}, stays in "
+            f"use. {new} is kept. More --exemplars, another --method or a larger "
+            "--margin may do."
+        )
