@@ -1,7 +1,8 @@
 """A model as one compiled function, for use after training.
 
-With LiteRT (extra `export`), a run's model is converted once; from then on neither
-TensorFlow nor Keras is imported to use it. Without it, a TensorFlow function, for many
+A run's model is converted for LiteRT once. With LiteRT (extra `export`) neither
+TensorFlow nor Keras is imported to use it from then on; without, TensorFlow's own
+interpreter runs it. A run that cannot be converted is a TensorFlow function, for many
 examples one whose weights are constants.
 """
 

@@ -88,6 +88,20 @@ def test_a_converted_run_is_used_without_tensorflow_and_keras(run, tmp_path):
         assert float(value) == pytest.approx(probability, abs=1e-5)
 
 
+def test_without_litert_tensorflow_runs_the_converted_model(run, monkeypatch):
+    folder, model = run
+    monkeypatch.setattr(compiled, "has_litert", lambda: False)
+    loaded = artifact.load(folder)
+    assert loaded.runtime == "TensorFlow"
+    loaded.convert()
+    again = artifact.load(folder)
+    assert again.runtime == "the LiteRT in TensorFlow"
+    wanted = again.rules.values(model.predict_on_batch(PIXELS), "softmax")
+    np.testing.assert_allclose(again.predict(PIXELS), wanted, atol=1e-5)
+    # Keras has not loaded the model.
+    assert "model" not in again.__dict__
+
+
 def test_a_conversion_of_another_model_is_not_used(run):
     folder, model = run
     compiled.convert(model, folder, "hash")
