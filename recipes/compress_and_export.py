@@ -14,7 +14,16 @@ Gupta, "To prune, or not to prune", 2017, arXiv:1710.01878; distillation: Hinton
 2015, arXiv:1503.02531.
 Data: the CIFAR-10 sample inside the package, `--dataset digits`, any of TFDS, or
 `--data FOLDER`.
-Expected: not measured
+Expected:
+    efficientnet_lite0, 96 px, cifar10_sample, 2,000 train, 1,500 test:
+      original, float32 0.836 ± 0.019, 13.49 MB (12.46 zipped), 3.35 ms, 68 MiB
+      original, int8 0.833 ± 0.019, 3.98 MB (3.29 zipped), 0.84 ms, 49 MiB
+      pruned, float32 0.819 ± 0.019, 13.49 MB (8.23 zipped), 2.13 ms, 68 MiB
+      pruned, int8 0.820 ± 0.019, 3.98 MB (2.55 zipped), 0.94 ms, 49 MiB
+      student, float32 0.697 ± 0.023, 1.02 MB (0.94 zipped), 0.71 ms, 44 MiB
+      788 s on 2 cores, AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-29
+    more in docs/results.md
 Run:
     keras-tl run compress_and_export
     keras-tl run compress_and_export --data my_photos --start-from runs/my_photos
