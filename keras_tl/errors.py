@@ -8,6 +8,9 @@ import numbers
 import warnings
 from collections.abc import Callable, Iterable
 
+# Largest side of images, in pixels: a batch of larger ones fills the memory.
+_LARGEST_SIDE = 2048
+
 
 class InputError(ValueError):
     """An input of the user cannot be used.
@@ -130,6 +133,8 @@ def side(argument: str, value: object, minimum: int = 1) -> int:
         hint = "Images are squares: other shapes are not supported."
         raise expected(argument, "be a whole number of pixels", value, hint)
     check_at_least(argument, value, minimum)
+    if value > _LARGEST_SIDE:
+        raise expected(argument, f"be at most {_LARGEST_SIDE:,} pixels", value)
     return int(value)
 
 

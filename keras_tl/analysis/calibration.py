@@ -335,6 +335,12 @@ class Judgement:
             f"{self.after.error:.3f}."
         ]
         abstain = self.rules.abstain
+        if abstain is None and self.rules.thresholds is None:
+            texts.append(
+                "The model always answers, and never says that it is not sure: for "
+                f"that at least {FEWEST} validation examples are needed, the most "
+                f"confident of which have a precision of {PRECISION:g}."
+            )
         if abstain is not None:
             share = 100 * self.right / max(1, self.answered)
             needs = f"With a confidence of at least {abstain.threshold:.2f}, chosen for"

@@ -2,14 +2,21 @@
 
 import keras_tl.quiet  # noqa: F401  Before Keras.
 
-from keras_tl import files
+from keras_tl import errors, files
 from keras_tl.commands.settings import Export
-from keras_tl.deploy import export
+from keras_tl.deploy import export, versions
 
 
 def main(settings: Export) -> dict:
     """Export, and say what was written and how to use it."""
     files.check_new(settings.folder)
+    inside = settings.folder.resolve().is_relative_to(settings.run.resolve())
+    if inside:
+        hint = "A run stays as it is: name a folder outside of it."
+        raise errors.expected("out", "not be in the run", str(settings.folder), hint)
+    about = versions.about_use(settings.run)
+    if about is not None:
+        print(about)
     contract = export.export(
         settings.run,
         settings.format,

@@ -11,7 +11,7 @@ import keras_tl.quiet  # noqa: F401  Before Keras.
 
 from keras_tl import errors, quiet
 from keras_tl.commands.settings import Serve
-from keras_tl.deploy import hosting
+from keras_tl.deploy import hosting, versions
 
 # Variable that holds the token, where it is no option.
 TOKEN = "KERAS_TL_TOKEN"
@@ -26,6 +26,10 @@ def main(settings: Serve) -> None:
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         errors.check_installed(module, extra="serve")
     runs = hosting.named(settings.runs)
+    for run in runs.values():
+        about = versions.about_use(run)
+        if about is not None:
+            print(about, file=sys.stderr)
     # Taken before anything is loaded.
     bound = bind(settings.host, settings.port)
     with bound:

@@ -210,6 +210,11 @@ def prepare_data(
         settings = choose_backbone(settings, sized, decisions)
     settings = choose_limit(settings, sized, end, decisions)
     sized = planner.limited(sized, settings.limit, seed=settings.seed)
+    single = sized.task == "single-label"
+    if single and len(np.unique(sized.train.labels)) < 2:
+        raise errors.expected(
+            "limit", "leave training images of at least two classes", settings.limit
+        )
     if settings.limit is not None:
         counts = ", ".join(f"{name} {len(split):,}" for name, split in sized.items())
         print(f"Of these are used: {counts}.")

@@ -1,5 +1,6 @@
 """Update a finished run with more images, or with new classes."""
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def run(settings: Update, started: float | None = None) -> bool:
     old_run = artifact.load(settings.run)
     update.check_updatable(old_run)
     number = versions.next_number(settings.run)
-    warn_of_another_version(settings.run)
+    check_in_use(settings.run)
     class_names, new = update.new_data(
         settings.data, old_run, datasets.options_of(settings)
     )
@@ -91,6 +92,9 @@ def run(settings: Update, started: float | None = None) -> bool:
             until=started + 60 * settings.minutes - RESERVE,
         )
     verdict, report = measure(updated, material, settings.margin)
+    kept = updated.histories.get("update", {}).get("kept", [True])
+    if not material.new_classes and not any(kept):
+        verdict = Verdict(False, "no epoch was better than what it began with")
     decisions.append(
         Decision("update", ("rejected", "accepted")[verdict.accepted], verdict.reason)
     )
@@ -133,13 +137,17 @@ def limited(split, settings):
     return splits.balanced(split.labels, settings.limit, settings.seed)
 
 
-def warn_of_another_version(folder: Path) -> None:
-    """Warn where another version than the one that is updated is in use."""
-    used = versions.current(folder)
-    if used.folder.resolve() != Path(folder).resolve():
-        errors.warn(
-            f"{folder} is not the version in use, which is {used.folder}. The update "
-            f"begins with {folder} all the same."
+def check_in_use(run: Path) -> None:
+    """Raise `InputError` where another version than the one to be updated is in use."""
+    used = versions.current(run)
+    if used.folder.resolve() != Path(run).resolve():
+        raise errors.expected(
+            "run",
+            "be the version in use, so that nothing that it has learned is lost",
+            str(run),
+            f"In use is version {used.number}: keras-tl update "
+            f"{files.quoted(os.path.relpath(used.folder))} ..., or go back first: "
+            f"keras-tl update {files.quoted(run)} --rollback",
         )
 
 

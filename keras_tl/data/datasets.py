@@ -103,6 +103,11 @@ def read(
         table = tables.in_folder(path)
         if table is not None and not _has_classes(path):
             return tables.read(table, columns, options)
+        if columns.task not in (None, "single-label"):
+            hint = "Several labels of an image, or numbers, stand in a table."
+            raise errors.expected(
+                "task", "be single-label for a folder of classes", columns.task, hint
+            )
         return folders.read(path, options)
     if path.is_file():
         return tables.read(path, columns, options)

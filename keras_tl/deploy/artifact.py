@@ -428,6 +428,8 @@ def _problem(manifest) -> str | None:
 
 
 def _check_hash(path, sha256):
+    if not path.is_file() and path.name != "model.keras":
+        raise errors.InputError(f"{path}, which this run saved, is missing.")
     if not path.is_file() or files.sha256(path) != sha256:
         if path.name == "model.keras":
             _read_archive(path)  # Raises with the reason, where it is known.

@@ -1,6 +1,5 @@
 """Predict with a finished run, for the command `keras-tl predict`."""
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -195,10 +194,9 @@ def _prepare(model):
 
 def _say_of_versions(run):
     """Say where another version of a run is in use, see `versions`."""
-    with contextlib.suppress(errors.InputError):
-        used = versions.current(run)
-        if used.folder.resolve() != Path(run).resolve():
-            print(f"In use is version {used.number}, {used.folder}.", file=sys.stderr)
+    about = versions.about_use(run)
+    if about is not None:
+        print(about, file=sys.stderr)
 
 
 def _check_csv(path):

@@ -156,9 +156,19 @@ def predict(inputs):
 
 
 if __name__ == "__main__":
-    for one, rows in zip(sys.argv[1:], predict(sys.argv[1:])):
+    if len(sys.argv) == 1:
+        sys.exit(__doc__)
+    failed = False
+    for one in sys.argv[1:]:
+        try:
+            (rows,) = predict([one])
+        except Exception as error:
+            print(f"{one}: {error}", file=sys.stderr)
+            failed = True
+            continue
         for name, value, remark in rows:
             print(one, name, f"{value:.6f}", remark, sep="\\t")
+    sys.exit(failed)
 """
 
 

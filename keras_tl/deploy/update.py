@@ -246,12 +246,16 @@ def material(
     old_test, old_rest = ~is_new & of_test, ~is_new & ~of_test
     leaks = also(is_new & ~of_test, old_test)
     known = also(is_new & of_test, old_rest) & ~also(is_new & of_test, old_test)
+    # The same image with the same label, which the run has learned or is tested by.
+    pixels = duplicates.blocks(list(seen.pixels), pairs=[]).astype(str)
+    same = np.char.add(np.char.add(pixels, " "), labels)
+    again = is_new & np.isin(same, same[~is_new]) & ~leaks & ~known
     relabelled = np.zeros(len(seen), bool)
     trains = seen.splits == "train"
     for index in np.flatnonzero(also(~is_new & trains, is_new & trains & ~leaks)):
         same = is_new & trains & ~leaks & (numbers == numbers[index])
         relabelled[index] = (labels[same] != labels[index]).any()
-    dropped = leaks | known | relabelled
+    dropped = leaks | known | again | relabelled
     kept = {}
     start = 0
     for name, (first, second) in counts.items():
@@ -269,6 +273,7 @@ def material(
         for chosen, text in (
             (leaks, "of the new images, nearly the same as old test images"),
             (known, "of the new test images, nearly the same as old training images"),
+            (again, "of the new images, which the run has with the same label"),
             (relabelled, "of the old training images, which have another label now"),
         )
         if chosen.any()
@@ -299,6 +304,12 @@ def _check_left(material):
         raise errors.InputError(
             f"There are no new images to train on. {left_out}".strip()
         )
+    for number, name in enumerate(material.old.class_names):
+        if not (material.old.train.labels == number).any():
+            raise errors.InputError(
+                f"No training image of {name!r} is left: all have another label in the "
+                f"new images. {left_out}".strip()
+            )
     for number in range(len(material.old.class_names), len(material.class_names)):
         for name, split in material.new.items():
             if not (split.labels == number).any():

@@ -58,6 +58,20 @@ def current(run: Path | str) -> Version:
     return Version(folder, state["version"])
 
 
+def about_use(run: Path | str) -> str | None:
+    """Return which version of a run is in use, where it is another one; else `None`."""
+    try:
+        used = current(run)
+    except errors.InputError:
+        return None
+    if used.folder.resolve() == Path(run).resolve():
+        return None
+    return (
+        f"{run} is what is used here; the version in use is {used.number}, "
+        f"{os.path.relpath(used.folder)}."
+    )
+
+
 def next_number(run: Path | str) -> int:
     """Return the number that the next update of a line gets."""
     return _state(first(run))["latest"] + 1

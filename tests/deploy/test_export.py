@@ -208,9 +208,26 @@ def test_the_programs_are_short_and_need_nothing_of_ours(run, tmp_path):
         export.export(run, format, tmp_path / format, agreement=0.5)
         program = (tmp_path / format / "predict.py").read_text()
         code = [line for line in program.splitlines() if line.strip()]
-        assert len(code) < 60
+        assert len(code) < 75
         assert max(map(len, code)) <= 88
         assert "keras_tl" not in program
+
+
+def test_a_bad_file_keeps_the_program_from_no_other_answer(run, photos, tmp_path):
+    export.export(run, "litert", tmp_path / "new", agreement=0.5)
+    (tmp_path / "bad.jpg").write_text("no image")
+    good = photos[0]
+    program = [sys.executable, tmp_path / "new" / "predict.py"]
+    ended = subprocess.run(
+        [*program, tmp_path / "bad.jpg", good], capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert ended.stdout.startswith(f"{good}\t")
+    assert "bad.jpg: cannot identify" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    ended = subprocess.run(program, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "python predict.py photo.jpg" in ended.stderr
 
 
 def test_int8_is_calibrated_on_training_images_and_tested_beside_float(

@@ -22,7 +22,13 @@ from keras_tl.training import phases, placement
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
 
-COLOURS = {"blue": (2,), "green": (1,), "red": (0,), "yellow": (0, 1)}
+COLOURS = {
+    "blue": (2,),
+    "green": (1,),
+    "red": (0,),
+    "yellow": (0, 1),
+    "magenta": (0, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -123,11 +129,11 @@ def test_an_update_is_a_run_that_knows_old_and_new_classes(
     assert (tmp_path / "v2" / "report.html").exists()
     capsys.readouterr()
     assert call("predict", old, new / "yellow" / "100.png") == 0
-    assert "In use is version 2" in capsys.readouterr().err
+    assert "the version in use is 2" in capsys.readouterr().err
 
     # And once more, from what the update has kept.
-    more = write(tmp_path / "more", {"blue": 6}, first=200)
-    assert call("update", "v2", "--data", more, "--out", "v3", "--epochs", 1) == 0
+    more = write(tmp_path / "more", {"magenta": 12}, first=200)
+    assert call("update", "v2", "--data", more, "--out", "v3", "--margin", 1) == 0
     assert artifact.load("v3").manifest["version"] == 3
     assert call("update", "v3", "--rollback") == 0
     assert versions.current(old).folder.name == "v2"
@@ -437,3 +443,22 @@ def test_old_images_are_limited_evenly(old):
     assert np.bincount(data.train.labels).tolist() == [5, 5, 5]
     whole = update.old_data(run, 100).splits
     assert len(data.test) == len(whole.test)
+
+
+def test_the_data_of_the_run_again_are_no_new_images(old, call, tmp_path, capsys):
+    again = json.loads((old / "config.json").read_text())["data"]
+    assert call("update", old, "--data", again, "--out", "again") == 2
+    output = capsys.readouterr().err
+    assert "no new images to train on" in output
+    assert "which the run has with the same label" in output
+    assert not (tmp_path / "again").exists()
+
+
+def test_another_version_than_the_one_in_use_is_not_updated(
+    old, new, call, tmp_path, capsys
+):
+    options = ("--data", new, "--learning-rate", 0.03)
+    assert call("update", old, *options, "--out", "v2") == 0
+    assert call("update", old, *options, "--out", "v3") == 2
+    assert "`run` must be the version in use" in capsys.readouterr().err
+    assert not (tmp_path / "v3").exists()
