@@ -157,6 +157,7 @@ STUDIES = {
         "weights": None,
         "few": 1,
         "many": 2,
+        "augmentations": ("none",),
         "image_size": 32,
         "steps": 1,
         "batch_size": 16,
