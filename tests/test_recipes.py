@@ -226,6 +226,7 @@ def test_the_articles_augmentation_trains_the_whole_model(tmp_path):
     assert "fine-tuning" in (tmp_path / "run" / "history.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_finished_run_trains_on_where_it_ended(tmp_path):
     recipe = importlib.import_module("recipes.cnn_cifar10")
     sizes = SIZES["cnn_cifar10"]
@@ -482,6 +483,7 @@ def test_a_recipe_runs_where_no_cache_can_be_kept(tmp_path, monkeypatch):
     assert (tmp_path / "run" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_the_maps_of_a_classifier_are_drawn_and_compared(tmp_path):
     recipe = importlib.import_module("recipes.explain_predictions")
     run, sizes = tmp_path / "run", EXPLAIN_SIZES["explain_predictions"]
@@ -636,6 +638,7 @@ def test_two_tasks_are_learned_together_and_apart(photographs, tmp_path, capsys)
         recipe.build_data(settings)
 
 
+@pytest.mark.slow
 def test_quickstart_does_the_same_on_a_folder_of_ones_own(
     photographs, tmp_path, capsys, monkeypatch
 ):

@@ -109,7 +109,7 @@ def schedule(sparsity: float, steps: int) -> list[float]:
         Zhu and Gupta, "To prune, or not to prune: exploring the efficacy of pruning for
         model compression", 2017, arXiv:1710.01878, equation 1.
 
-    >>> schedule(0.8, 2)
+    >>> [round(share, 3) for share in schedule(0.8, 2)]
     [0.7, 0.8]
     """
     _check(sparsity)

@@ -297,6 +297,7 @@ def test_clean_files_raise_nothing(folder):
     assert not codes(findings_of(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar10_sample", "digits"])
 def test_clean_samples_raise_no_error_and_no_warning(name):
     data = datasets.load(name, count=1_000)
