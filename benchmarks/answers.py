@@ -53,15 +53,14 @@ def trained(folder: Path, out: Path, minutes: float) -> artifact.Artifact:
 
 def scores(model: artifact.Artifact, paths: list[Path]) -> dict[str, np.ndarray]:
     """Compute how unlike the training images some images are, by several scores."""
-    given = model.answer(paths)
-    temperature = model.rules.temperature
-    # Up to a constant of each image, which softmax takes away, and energy needs.
-    logits = np.concatenate(
-        [
-            model._compiled(model.source(paths).read([index]))["logits"]
-            for index in range(len(paths))
-        ]
-    )
+    source = model.source(paths)
+    batches = [model.outputs(source.read([index])) for index in range(len(paths))]
+    outputs = {
+        name: np.concatenate([batch[name] for batch in batches])
+        for name in ("logits", "embedding")
+    }
+    given = model.judge(outputs)
+    logits, temperature = outputs["logits"], model.rules.temperature
     own = model.examples.embeddings
     return {
         "probability": -given.values.max(axis=1),

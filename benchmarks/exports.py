@@ -71,10 +71,10 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--keep", action="store_true", help="write the results")
     options = parser.parse_args()
-    found = [measure_run(run) for run in options.runs]
+    measured = [measure_run(run) for run in options.runs]
     if options.keep:
         record = {"date": datetime.date.today().isoformat()}
-        pages.keep(NAME, record | harness.machine() | {"runs": found})
+        pages.keep(NAME, record | harness.machine() | {"runs": measured})
 
 
 if __name__ == "__main__":

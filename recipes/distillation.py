@@ -104,16 +104,10 @@ def build_model(settings: Config, num_classes: int) -> keras.Model:
 
 
 def build_student(settings: Config, num_classes: int) -> keras.Model:
-    backbone = backbones.from_settings(settings)
-    blocks = list(freezing.blocks(backbone).values())
-    if settings.student_blocks > len(blocks):
-        raise errors.expected(
-            "student_blocks",
-            f"be at most {len(blocks)}, the number of blocks",
-            settings.student_blocks,
-        )
-    last = backbone.get_layer(blocks[settings.student_blocks - 1][-1])
-    student = heads.attach(keras.Model(backbone.input, last.output), num_classes)
+    backbone = freezing.first_blocks(
+        backbones.from_settings(settings), settings.student_blocks, "student_blocks"
+    )
+    student = heads.attach(backbone, num_classes)
     freezing.unfreeze(student)
     return resizing.at_size(student, settings.student_size)
 

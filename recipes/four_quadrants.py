@@ -151,8 +151,7 @@ def decide(settings: Config, model: keras.Model, data: splits.Splits):
 def start_at_probe(model: keras.Model, data: splits.Splits, setup) -> None:
     freezing.unfreeze_head(model)
     _, features = phases.precompute_frozen(model, data, setup, test=False)
-    linear = probe.linear(features.train, features.validation, data.task)
-    model.get_layer("logits").set_weights(linear.dense())
+    probe.fit_head(model, features)
 
 
 def trial(settings, data, place, run, name, quadrant: str, method: str, seed: int):

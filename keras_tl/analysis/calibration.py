@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from keras_tl import errors
 from keras_tl.analysis import unlike
@@ -51,6 +51,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     3.6
     """
 
+    # Takes a fifth of a second, which who only predicts need not wait.
+    from scipy import optimize
+
     def cost(log_temperature):
         scaled = logits / np.exp(log_temperature)
         if labels.ndim == 1:
@@ -62,8 +65,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     logits = np.asarray(logits, "float64")
     bounds = (-np.log(_LARGEST), np.log(_LARGEST))
-    found = optimize.minimize_scalar(cost, bounds=bounds, method="bounded")
-    return float(np.exp(found.x))
+    lowest = optimize.minimize_scalar(cost, bounds=bounds, method="bounded")
+    return float(np.exp(lowest.x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +240,10 @@ class Rules:
             return logits
         values = ACTIVATIONS[activation](logits / self.temperature)
         return values.astype("float32")
+
+    def present(self, values: np.ndarray) -> np.ndarray:
+        """Return which of several labels are there, bool, by their probabilities."""
+        return values >= (0.5 if self.thresholds is None else np.array(self.thresholds))
 
     def confidence(
         self, logits: np.ndarray, labels: np.ndarray

@@ -7,6 +7,7 @@ its one setting.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -22,7 +23,10 @@ from threadpoolctl import threadpool_limits
 from keras_tl import errors
 from keras_tl.data.choices import Task
 from keras_tl.data.sources import read_all
-from keras_tl.data.splits import Split
+from keras_tl.data.splits import Split, Splits
+
+if TYPE_CHECKING:
+    import keras
 
 # Name -> setting that validation selects, its values, and how to build it.
 KINDS: dict[str, tuple[str, tuple, Callable]] = {
@@ -160,6 +164,20 @@ def _binary(classifier, scaler) -> tuple[np.ndarray, float]:
 def linear(train: Split, validation: Split, task: Task) -> Probe:
     """Fit the linear classifier, or regression, for a task. See `fit`."""
     return fit(LINEAR[task], train, validation)
+
+
+def fit_head(model: "keras.Model", features: Splits) -> None:
+    """Put the best linear classifier, or regression, into the head of a model.
+
+    Args:
+        model: Its head is one layer, as that of `heads.attach`.
+        features: What that layer takes, see `phases.precompute_frozen`.
+    """
+    from keras_tl.models import freezing
+
+    (layer,) = [layer for layer in freezing.head(model) if layer.weights]
+    fitted = linear(features.train, features.validation, features.task)
+    layer.set_weights(fitted.dense())
 
 
 def fit(kind: str, train: Split, validation: Split) -> Probe:

@@ -88,7 +88,8 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
 
     freezing.unfreeze_head(model)
     tail, features = phases.precompute_frozen(model, loaded, plain)
-    trained = {PROBE: fit_probe(model, features)}
+    probe.fit_head(model, features)
+    trained = {PROBE: model.get_weights()}
     outputs = {PROBE: predict(tail, features)}
     reset_head(model, loaded, settings.seed)
     head = phases.fit(tail, features, plain, phases.Phase(30, 1e-3))
@@ -216,8 +217,7 @@ def prepare_data(
             "limit", "leave training images of at least two classes", settings.limit
         )
     if settings.limit is not None:
-        counts = ", ".join(f"{name} {len(split):,}" for name, split in sized.items())
-        print(f"Of these are used: {counts}.")
+        print(f"Of these are used: {splits.counts(sized)}.")
     return settings, sized.map(splits.read_once)
 
 
@@ -466,13 +466,6 @@ def setup_of(
 
 
 # %% Models to choose from
-
-
-def fit_probe(model: keras.Model, features: Splits) -> list[np.ndarray]:
-    """Put the best linear classifier on frozen features into the head of a model."""
-    linear = probe.linear(features.train, features.validation, features.task)
-    model.get_layer("logits").set_weights(linear.dense())
-    return model.get_weights()
 
 
 def reset_head(model: keras.Model, data: Splits, seed: int) -> None:

@@ -59,7 +59,7 @@ def run(settings: Update, started: float | None = None) -> bool:
     old = update.old_data(old_run, settings.exemplars, seed=settings.seed)
     material = update.material(old.splits, class_names, new)
     decisions = [
-        Decision("old images", describe(dict(old.splits.items())), old.source),
+        Decision("old images", splits.counts(old.splits), old.source),
         *map(left_out, material.notes),
     ]
     data = material.joined()
@@ -122,7 +122,7 @@ def run(settings: Update, started: float | None = None) -> bool:
         },
     )
     versions.add(new_run.folder, use=verdict.accepted)
-    say(settings.run, new_run.folder, number, verdict)
+    show_outcome(settings.run, new_run.folder, number, verdict)
     return verdict.accepted
 
 
@@ -139,8 +139,8 @@ def limited(split, settings):
 
 def check_in_use(run: Path) -> None:
     """Raise `InputError` where another version than the one to be updated is in use."""
-    used = versions.current(run)
-    if used.folder.resolve() != Path(run).resolve():
+    used = versions.other_in_use(run)
+    if used is not None:
         raise errors.expected(
             "run",
             "be the version in use, so that nothing that it has learned is lost",
@@ -165,11 +165,6 @@ def build(settings: Update, model, image_size: int, classes: int):
         preprocessing=settings.preprocessing,
         alpha=alpha,
     )
-
-
-def describe(parts) -> str:
-    """Count the images of each split."""
-    return ", ".join(f"{name} {len(split):,}" for name, split in parts.items())
 
 
 def measure(
@@ -213,8 +208,8 @@ def show(rows: Sequence[dict]) -> None:
     progress.console().print(table)
 
 
-def say(old: Path, new: Path, number: int, verdict: Verdict) -> None:
-    """Say which version is in use, and how to change that."""
+def show_outcome(old: Path, new: Path, number: int, verdict: Verdict) -> None:
+    """Print which version is in use, and how to change that."""
     if verdict.accepted:
         print(
             f"Version {number} is in use, {new}. To go back: keras-tl update "

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -180,7 +180,7 @@ class Splits:
 
     def __str__(self) -> str:
         """Describe the data in lines: sizes, origin, and the classes with counts."""
-        counts = ", ".join(f"{name} {len(split):,}" for name, split in self.items())
+        numbers = counts(self)
         total = sum(len(split) for _, split in self.items())
         noun = NOUNS.get(self.train.inputs.kind, "examples")
         number = len(self.class_names)
@@ -191,7 +191,7 @@ class Splits:
             "regression": f"with {errors.counted(number, 'number')} each to be "
             "predicted",
         }[self.task]
-        lines = [f"{total:,} {noun} {learned}: {counts}.", self.origin]
+        lines = [f"{total:,} {noun} {learned}: {numbers}.", self.origin]
         if self.train.labels.ndim == 1:
             lines.append(f"Classes: {self._count_classes()}.")
         return "\n".join(lines)
@@ -227,6 +227,16 @@ class Splits:
     def at_size(self, image_size: int, resize: Resize | None = None) -> "Splits":
         """Return the same data, images read as squares; see `Split.at_size`."""
         return self.map(lambda split: split.at_size(image_size, resize))
+
+
+def counts(parts: "Splits | Mapping[str, Split]") -> str:
+    """Count the examples of each split, for people.
+
+    >>> one = Split(np.zeros((1500, 1, 1, 3), "uint8"), np.zeros(1500, "int32"))
+    >>> counts({"train": one})
+    'train 1,500'
+    """
+    return ", ".join(f"{name} {len(split):,}" for name, split in parts.items())
 
 
 def _task(split):

@@ -108,13 +108,6 @@ class Artifact:
         path = self.folder / answers.EXAMPLES
         return Examples.load(path) if path.exists() else None
 
-    def is_there(self, output: int, value: float) -> bool:
-        """Return whether one of several labels is there, by its probability."""
-        thresholds = self.rules.thresholds
-        if self.activation != "sigmoid":
-            return False
-        return value >= (0.5 if thresholds is None else thresholds[output])
-
     def with_precision(self, precision: float) -> "Artifact":
         """Return a model that is sure only where enough of its answers are right.
 
@@ -343,14 +336,8 @@ def load(folder: Path | str) -> Artifact:
             str(folder),
             f"This one was interrupted: continue its command with --resume {folder}",
         )
-    if not manifest_path.exists():
-        raise errors.expected(
-            "run",
-            "name the folder of a finished run, with a manifest.json in it",
-            str(folder),
-        )
-    manifest = files.read_json(manifest_path)
-    if isinstance(manifest, dict) and "trials" in manifest:
+    manifest = read_manifest(folder)
+    if "trials" in manifest:
         raise errors.expected(
             "run",
             "name a run that saved one classifier",
@@ -360,16 +347,35 @@ def load(folder: Path | str) -> Artifact:
     problem = _problem(manifest)
     if problem:
         raise errors.InputError(f"{manifest_path} is not what a run saves: {problem}.")
-    _check_hash(folder / "model.keras", manifest["model_sha256"])
+    check_hash(folder / "model.keras", manifest["model_sha256"])
     for name, sha256 in manifest.get("files_sha256", {}).items():
         if name == Path(name).name:
-            _check_hash(folder / name, sha256)
+            check_hash(folder / name, sha256)
     names = files.read_json(folder / "classes.json")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise errors.InputError(
             f"{folder / 'classes.json'} must be a list of the names of the classes."
         )
     return Artifact(folder, tuple(names), manifest)
+
+
+def read_manifest(folder: Path | str) -> dict:
+    """Read the manifest of a finished run; only that it is an object is checked.
+
+    Raises:
+        InputError: There is none, or it holds something else.
+    """
+    path = Path(folder) / "manifest.json"
+    if not path.exists():
+        raise errors.expected(
+            "run",
+            "name the folder of a finished run, with a manifest.json in it",
+            str(folder),
+        )
+    manifest = files.read_json(path)
+    if not isinstance(manifest, dict):
+        raise errors.InputError(f"{path} is not what a run saves: it is no object.")
+    return manifest
 
 
 def copy_weights(run: Path | str, model: "keras.Model", data: Mapping) -> None:
@@ -402,8 +408,6 @@ def copy_weights(run: Path | str, model: "keras.Model", data: Mapping) -> None:
 
 def _problem(manifest) -> str | None:
     """Return what is wrong with a manifest, if anything is."""
-    if not isinstance(manifest, dict):
-        return "it is no object"
     if not isinstance(manifest.get("model_sha256"), str):
         return "model_sha256 must be a hash"
     if not isinstance(manifest.get("files_sha256", {}), dict):
@@ -427,7 +431,8 @@ def _problem(manifest) -> str | None:
     return None
 
 
-def _check_hash(path, sha256):
+def check_hash(path: Path, sha256: str | None) -> None:
+    """Raise `InputError` for a file that is missing, or not the one of a hash."""
     if not path.is_file() and path.name != "model.keras":
         raise errors.InputError(f"{path}, which this run saved, is missing.")
     if not path.is_file() or files.sha256(path) != sha256:

@@ -62,11 +62,11 @@ def runtime() -> str | None:
     """
     if has_litert():
         return "LiteRT"
-    found = importlib.util.find_spec("tensorflow")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("tensorflow")
+    if spec is None or spec.origin is None:
         return None
     # Asking for the module itself would import TensorFlow.
-    part = Path(found.origin).parent / "lite" / "python" / "interpreter.py"
+    part = Path(spec.origin).parent / "lite" / "python" / "interpreter.py"
     return "the LiteRT in TensorFlow" if part.is_file() else None
 
 

@@ -162,16 +162,19 @@ def _function(model, batch):
 
 @contextlib.contextmanager
 def _refused(runtime: str) -> Iterator[None]:
-    """Say in one sentence what a converter cannot do."""
+    """Raise `InputError` in one sentence for what a converter cannot do."""
     try:
         yield
     # Converters raise types of their own, and RuntimeError and ValueError.
     except Exception as error:
-        found = re.findall(r"\b(?:tf\.)?([A-Z]\w+)\(tensor<", str(error))
-        what = f"the operations {', '.join(sorted(set(found)))}" if found else "it"
-        why = errors.reason(error) if not found else f"{runtime} has none of these"
+        missing = re.findall(r"\b(?:tf\.)?([A-Z]\w+)\(tensor<", str(error))
+        cause, reason = "it", errors.reason(error)
+        if missing:
+            cause = f"the operations {', '.join(sorted(set(missing)))}"
+            reason = f"{runtime} has none of these"
         raise errors.InputError(
-            f"The model cannot be converted for {runtime}, because of {what}: {why}."
+            f"The model cannot be converted for {runtime}, because of {cause}: "
+            f"{reason}."
         ) from error
 
 

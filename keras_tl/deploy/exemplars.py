@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_tl import errors, files
+from keras_tl import files
 from keras_tl.data import splits
 from keras_tl.data.choices import Resize
 from keras_tl.data.sources import ImageFiles
 from keras_tl.data.splits import Split, Splits
+from keras_tl.deploy import artifact
 
 FILE = "exemplars.zip"
 # Images of each class that are kept, and most of all classes: some to rehearse and to
@@ -106,11 +107,7 @@ def load(
     path, about = run / FILE, manifest.get("exemplars")
     if about is None or not path.is_file():
         return None
-    if not isinstance(about, dict) or files.sha256(path) != about.get("sha256"):
-        raise errors.InputError(
-            f"{path} is not the file this run saved: its sha256 is not the one in "
-            "manifest.json."
-        )
+    artifact.check_hash(path, about.get("sha256") if isinstance(about, dict) else None)
     contents, labels = defaultdict(list), defaultdict(list)
     with zipfile.ZipFile(path) as archive:
         for name in sorted(archive.namelist()):

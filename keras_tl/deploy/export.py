@@ -428,10 +428,9 @@ def _compare(model, network, logits, contract, examples) -> Parity:
     if model.activation == "softmax":
         agreement = float((found.argmax(1) == wanted.argmax(1)).mean())
     elif model.activation == "sigmoid":
-        limits = contract["thresholds"] or 0.5
         values = (model.rules.values(one, "sigmoid") for one in (found, wanted))
-        there = [one >= limits for one in values]
-        agreement = float((there[0] == there[1]).mean())
+        first, second = map(model.rules.present, values)
+        agreement = float((first == second).mean())
     difference = float(np.abs(found - wanted).max())
     return Parity(
         len(wanted),

@@ -131,11 +131,11 @@ def measure(folder: Path | str, *, calls: int = 50) -> dict[str, float]:
     if ended.returncode:
         last = ended.stderr.strip().splitlines()[-1:]
         raise errors.InputError(f"{program} cannot be run: {''.join(last)}")
-    found = json.loads(ended.stdout.splitlines()[-1])
-    milliseconds = 1000 * np.array(found["seconds"][_WARM:])
+    measured = json.loads(ended.stdout.splitlines()[-1])
+    milliseconds = 1000 * np.array(measured["seconds"][_WARM:])
     return {
         "milliseconds": float(np.median(milliseconds)),
         "milliseconds_99": float(np.quantile(milliseconds, 0.99)),
-        "seconds_to_load": found["loaded"],
-        "peak_mib": found["peak"],
+        "seconds_to_load": measured["loaded"],
+        "peak_mib": measured["peak"],
     }

@@ -126,7 +126,7 @@ class Guard:
         return None
 
     async def _pass(self, scope, receive, send) -> JSONResponse | None:
-        """Let a request through, whose body is held to its limit."""
+        """Pass a request on, and hold its body to its limit."""
         if scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return None

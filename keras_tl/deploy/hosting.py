@@ -250,9 +250,7 @@ def _answer(model, values, is_sure) -> str | list[str] | None:
         return None
     if model.activation == "softmax":
         return model.class_names[int(values.argmax())]
-    thresholds = model.rules.thresholds or [0.5] * len(values)
-    present = np.flatnonzero(values >= np.asarray(thresholds))
-    return [model.class_names[n] for n in present]
+    return [model.class_names[n] for n in np.flatnonzero(model.rules.present(values))]
 
 
 def _values(model, values, top) -> list[dict]:
@@ -308,7 +306,7 @@ def named(runs: Sequence[str]) -> dict[str, Path]:
     >>> named(["my=."])
     {'my': PosixPath('.')}
     """
-    found = {}
+    folders = {}
     for text in runs:
         name, equals, folder = text.partition("=")
         # A folder may have such a sign in its name.
@@ -318,8 +316,8 @@ def named(runs: Sequence[str]) -> dict[str, Path]:
             raise errors.expected("runs", "be folders of finished runs", text)
         if name[:1] in ("", ".") or set(name) & set("/\\") or not name.isprintable():
             raise errors.expected("runs", "have names that folders can have", text)
-        if name in found:
+        if name in folders:
             hint = f"Give one a name of its own: {name}-2={files.quoted(folder)}"
             raise errors.expected("runs", "have names that differ", text, hint)
-        found[name] = Path(folder)
-    return found
+        folders[name] = Path(folder)
+    return folders

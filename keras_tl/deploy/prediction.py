@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
@@ -97,11 +98,13 @@ def answers(
         given = model.answer(inputs)
     rows = []
     for example, values, note in zip(inputs, given.values, given.notes, strict=True):
-        order = range(len(values))
+        order, present = range(len(values)), np.zeros(len(values), bool)
         if model.activation == "softmax":
             order = values.argsort()[::-1][:top]
+        elif model.activation == "sigmoid":
+            present = model.rules.present(values)
         for n in order:
-            there = ["yes"] if model.is_there(n, values[n]) else []
+            there = ["yes"] * bool(present[n])
             shown = ", ".join([*there, note] if note else there)
             rows.append((str(example), model.class_names[n], float(values[n]), shown))
     return rows, problems
@@ -135,7 +138,9 @@ def predict(
     if csv is not None:
         _check_csv(csv)
     model = artifact.load(run)
-    _say_of_versions(run)
+    about = versions.about_use(run)
+    if about is not None:
+        print(about, file=sys.stderr)
     if not 1 <= top <= len(model.class_names):
         raise errors.expected(
             "top", f"be in [1, {len(model.class_names)}], the number of classes", top
@@ -190,13 +195,6 @@ def _prepare(model):
             print(f"Not converted: {error}", file=sys.stderr)
     faster = "" if compiled.has_litert() else ' Faster: pip install "keras-tl[export]"'
     print(f"Computed with {model.runtime}.{faster}", file=sys.stderr)
-
-
-def _say_of_versions(run):
-    """Say where another version of a run is in use, see `versions`."""
-    about = versions.about_use(run)
-    if about is not None:
-        print(about, file=sys.stderr)
 
 
 def _check_csv(path):

@@ -133,12 +133,12 @@ def _page(content, kind):
 def _add_state(app, service, metrics):
     @app.get("/healthz", response_model=schemas.State)
     async def healthz():
-        """Say that the process lives."""
+        """Return that the process lives."""
         return {"status": "ok"}
 
     @app.get("/readyz", response_model=schemas.State)
     async def readyz():
-        """Say that models are loaded, and answer."""
+        """Return that models are loaded, and answer."""
         return {"status": "ready"}
 
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}})

@@ -133,12 +133,12 @@ class Service:
         return await asyncio.wrap_future(future), problems
 
     async def _results(self, hosted, question, outputs, problems) -> list[dict]:
-        found = iter(())
+        computed = iter(())
         if outputs is not None:
-            found = iter(
+            computed = iter(
                 await self.in_thread(hosting.results, hosted, question, outputs)
             )
-        return [problem or next(found) for problem in problems]
+        return [problem or next(computed) for problem in problems]
 
     async def correct(self, given: uploads.Correction) -> dict:
         """Keep an example with its right label.

@@ -68,7 +68,7 @@ class Material:
 
     def joined(self) -> Splits:
         """Return old and new images together, the old ones first."""
-        origin = f"{self.old.origin} And new ones: {_counts(self.new)}."
+        origin = f"{self.old.origin} And new ones: {splits.counts(self.new)}."
         return Splits(
             **{n: splits.join(s, self.new[n]) for n, s in self.old.items()},
             class_names=self.class_names,
@@ -247,9 +247,9 @@ def material(
     leaks = also(is_new & ~of_test, old_test)
     known = also(is_new & of_test, old_rest) & ~also(is_new & of_test, old_test)
     # The same image with the same label, which the run has learned or is tested by.
-    pixels = duplicates.blocks(list(seen.pixels), pairs=[]).astype(str)
-    same = np.char.add(np.char.add(pixels, " "), labels)
-    again = is_new & np.isin(same, same[~is_new]) & ~leaks & ~known
+    pairs = list(zip(seen.pixels, labels, strict=True))
+    had = {pairs[index] for index in np.flatnonzero(~is_new)}
+    again = is_new & [pair in had for pair in pairs] & ~leaks & ~known
     relabelled = np.zeros(len(seen), bool)
     trains = seen.splits == "train"
     for index in np.flatnonzero(also(~is_new & trains, is_new & trains & ~leaks)):
@@ -317,10 +317,6 @@ def _check_left(material):
                     f"The new class {material.class_names[number]!r} has no {name} "
                     f"images. It needs some in each split. {left_out}".strip()
                 )
-
-
-def _counts(parts) -> str:
-    return ", ".join(f"{name} {len(split):,}" for name, split in parts.items())
 
 
 # %% Training
@@ -433,9 +429,7 @@ def refit(
     better = heads.attach(backbone, len(data.class_names))
     freezing.unfreeze_head(better)
     part, inputs = phases.precompute_frozen(better, data, setup)
-    linear = probe.linear(inputs.train, inputs.validation, data.task)
-    (layer,) = [layer for layer in freezing.head(better) if layer.weights]
-    layer.set_weights(linear.dense())
+    probe.fit_head(better, inputs)
     before = evaluation.predict(model, data.test)
     return Updated(better, before, evaluation.predict(part, inputs.test), {})
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_tl import errors, files
+from keras_tl.deploy import artifact
 
 FILE = "current.json"
 
@@ -34,7 +35,7 @@ def first(run: Path | str) -> Path:
         InputError: No finished run.
     """
     run = Path(run)
-    origin = _origin(_manifest(run))
+    origin = _origin(artifact.read_manifest(run))
     return run if origin is None else _beside(run, origin["first"])
 
 
@@ -50,7 +51,8 @@ def current(run: Path | str) -> Version:
     start = first(run)
     state = _state(start)
     folder = _beside(start, state["run"])
-    if state["model_sha256"] not in (None, _manifest(folder).get("model_sha256")):
+    sha256 = artifact.read_manifest(folder).get("model_sha256")
+    if state["model_sha256"] not in (None, sha256):
         raise errors.InputError(
             f"{start / FILE} names {folder} as the version in use, and another model "
             "is there now."
@@ -58,15 +60,23 @@ def current(run: Path | str) -> Version:
     return Version(folder, state["version"])
 
 
+def other_in_use(run: Path | str) -> Version | None:
+    """Return the version in use where it is another one than a run; else `None`.
+
+    Raises:
+        InputError: See `current`.
+    """
+    used = current(run)
+    return None if used.folder.resolve() == Path(run).resolve() else used
+
+
 def about_use(run: Path | str) -> str | None:
-    """Return which version of a run is in use, where it is another one; else `None`."""
+    """Return a sentence on the version in use where it is another one; else `None`."""
     try:
-        used = current(run)
+        used = other_in_use(run)
     except errors.InputError:
         return None
-    if used.folder.resolve() == Path(run).resolve():
-        return None
-    return (
+    return used and (
         f"{run} is what is used here; the version in use is {used.number}, "
         f"{os.path.relpath(used.folder)}."
     )
@@ -87,7 +97,7 @@ def origin(run: Path | str, new: Path | str) -> dict:
     return {
         "run": _relative(run, new),
         "first": _relative(first(run), new),
-        "model_sha256": _manifest(Path(run)).get("model_sha256"),
+        "model_sha256": artifact.read_manifest(Path(run)).get("model_sha256"),
     }
 
 
@@ -102,7 +112,7 @@ def add(run: Path | str, *, use: bool) -> None:
         InputError: No update, or the folder of the first run cannot be written to.
     """
     run = Path(run)
-    manifest = _manifest(run)
+    manifest = artifact.read_manifest(run)
     if _origin(manifest) is None:
         raise errors.expected("run", "be an update of another run", str(run))
     start = first(run)
@@ -128,14 +138,14 @@ def roll_back(run: Path | str) -> tuple[Version, Version]:
     """
     before = current(run)
     start = first(run)
-    made_from = _origin(_manifest(before.folder))
+    made_from = _origin(artifact.read_manifest(before.folder))
     if made_from is None:
         raise errors.InputError(
             f"{before.folder} is the first version and the one in use: there is none "
             "to go back to."
         )
     folder = _beside(before.folder, made_from["run"])
-    manifest = _manifest(folder)
+    manifest = artifact.read_manifest(folder)
     if manifest.get("model_sha256") != made_from["model_sha256"]:
         raise errors.InputError(
             f"{folder} has another model than the one that {before.folder} was made "
@@ -150,7 +160,7 @@ def _entry(start, run, number) -> dict:
     return {
         "run": _relative(run, start),
         "version": number,
-        "model_sha256": _manifest(run).get("model_sha256"),
+        "model_sha256": artifact.read_manifest(run).get("model_sha256"),
     }
 
 
@@ -182,20 +192,6 @@ def _origin(manifest) -> dict | None:
             "The manifest of an update must name the run that it was made from."
         )
     return made_from
-
-
-def _manifest(run) -> dict:
-    path = Path(run) / "manifest.json"
-    if not path.is_file():
-        raise errors.expected(
-            "run",
-            "name the folder of a finished run, with a manifest.json in it",
-            str(run),
-        )
-    manifest = files.read_json(path)
-    if not isinstance(manifest, dict):
-        raise errors.InputError(f"{path} is not what a run saves: it is no object.")
-    return manifest
 
 
 def _relative(run, folder) -> str:

@@ -122,12 +122,8 @@ def from_teacher(
                 "The training images have no logits of a teacher: see "
                 "`distillation.teach`."
             )
-        teacher, student = (
-            ops.log_softmax(ops.cast(logits, "float32") / temperature)
-            for logits in (batch.targets, batch.logits)
-        )
-        divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
-        return (1 - student_loss_weight) * temperature**2 * batch.mean(divergence)
+        distance = _divergence(batch, batch.targets, batch.logits, temperature)
+        return (1 - student_loss_weight) * distance
 
     return lambda model, steps: Term(soft_loss, label_weight=student_loss_weight)
 
@@ -163,11 +159,17 @@ def old_answers(*, alpha: float = 1.0, temperature: float = 2.0) -> Method:
                 "of its classes, as their targets."
             )
         count = batch.targets.shape[-1]
-        before, now = (
-            ops.log_softmax(ops.cast(logits, "float32") / temperature)
-            for logits in (batch.targets, batch.logits[:, :count])
-        )
-        divergence = ops.sum(ops.exp(before) * (before - now), axis=-1)
-        return alpha * temperature**2 * batch.mean(divergence)
+        now = batch.logits[:, :count]
+        return alpha * _divergence(batch, batch.targets, now, temperature)
 
     return lambda model, steps: Term(penalty)
+
+
+def _divergence(batch, wanted, logits, temperature):
+    """Return temperature^2 * KL(wanted, logits), the mean over a batch."""
+    wanted, given = (
+        ops.log_softmax(ops.cast(one, "float32") / temperature)
+        for one in (wanted, logits)
+    )
+    each = ops.sum(ops.exp(wanted) * (wanted - given), axis=-1)
+    return temperature**2 * batch.mean(each)

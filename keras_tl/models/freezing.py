@@ -193,6 +193,26 @@ def blocks(model: keras.Model) -> dict[str, list[str]]:
     return grouped
 
 
+def first_blocks(backbone: keras.Model, count: int, argument: str) -> keras.Model:
+    """Build a model of the first blocks of a backbone, whose layers it shares.
+
+    Args:
+        backbone: See `blocks`.
+        count: Number of blocks.
+        argument: Name of the setting that `count` comes from, for the error.
+
+    Raises:
+        InputError: The backbone has fewer blocks.
+    """
+    members = list(blocks(backbone).values())
+    if count > len(members):
+        raise errors.expected(
+            argument, f"be at most {len(members)}, the number of blocks", count
+        )
+    last = backbone.get_layer(members[count - 1][-1])
+    return keras.Model(backbone.input, last.output)
+
+
 def _end_of_stem(model, names):
     """Count the layers before the first block: up to the last place to cut there."""
     try:

@@ -215,6 +215,17 @@ def nodes(
     ]
 
 
+def producers(
+    model: keras.Model,
+) -> dict[int, tuple[keras.Operation, list[keras.KerasTensor]]]:
+    """Return the operation and the inputs that make each tensor, by its id."""
+    return {
+        id(tensor): (operation, inputs)
+        for operation, inputs, tensors in nodes(model)
+        for tensor in tensors
+    }
+
+
 # Operations that change the shape of their input at most.
 _PASSING = ("Reshape", "Flatten", "Permute", "Squeeze", "Dropout", "Identity", "Cast")
 
@@ -232,14 +243,10 @@ def ends_in(model: keras.Model, activations: tuple[str, ...]) -> str | None:
     >>> ends_in(keras.Sequential(layers), ("sigmoid",))
     'sigmoid'
     """
-    producers = {
-        id(tensor): (operation, inputs)
-        for operation, inputs, tensors in nodes(model)
-        for tensor in tensors
-    }
-    operation, inputs = producers[id(functional(model).outputs[0])]
+    made_by = producers(model)
+    operation, inputs = made_by[id(functional(model).outputs[0])]
     while operation.__class__.__name__ in _PASSING and inputs:
-        operation, inputs = producers[id(inputs[0])]
+        operation, inputs = made_by[id(inputs[0])]
     if isinstance(operation, keras.Model):
         return ends_in(operation, activations)
     operation = getattr(operation, "layer", operation)  # That of a wrapper.

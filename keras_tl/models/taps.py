@@ -89,28 +89,21 @@ def with_features(model: keras.Model) -> keras.Model:
     """
     logits = splitting.functional(model).outputs[0]
     outputs = {"logits": logits}
-    producers = _producers(model)
-    classifier, x = producers[id(logits)]
+    producers = splitting.producers(model)
+    classifier, (x, *_) = producers[id(logits)]
     if last_dense(model) is classifier:
         while isinstance(producers[id(x)][0], keras.layers.Dropout):
-            x = producers[id(x)][1]
+            x = producers[id(x)][1][0]
         outputs["embedding"] = x
-        pool, feature_map = producers[id(x)]
+        pool, inputs = producers[id(x)]
         if isinstance(pool, keras.layers.GlobalAveragePooling2D):
-            outputs["feature_map"] = feature_map
+            outputs["feature_map"] = inputs[0]
     return keras.Model(splitting.inputs(model), outputs, name=model.name)
 
 
 def last_dense(model: keras.Model) -> keras.layers.Dense | None:
     """Return the Dense layer that makes the logits of a model, if one does."""
-    layer, x = _producers(model)[id(splitting.functional(model).outputs[0])]
-    return layer if type(layer) is keras.layers.Dense and len(x.shape) == 2 else None
-
-
-def _producers(model) -> dict:
-    """Return the operation that makes each tensor, and its first input, by the id."""
-    return {
-        id(tensor): (operation, tensors[0] if tensors else None)
-        for operation, tensors, made in splitting.nodes(model)
-        for tensor in made
-    }
+    output = splitting.functional(model).outputs[0]
+    layer, inputs = splitting.producers(model)[id(output)]
+    is_dense = type(layer) is keras.layers.Dense and len(inputs[0].shape) == 2
+    return layer if is_dense else None
