@@ -386,6 +386,7 @@ def test_metrics_count_requests_images_and_batches(client):
     assert "keras_tl_examples_inside 0.0" in text
 
 
+@pytest.mark.slow
 def test_several_runs_are_served_by_name(served, text_run):
     runs = hosting.named([str(served), f"words={text_run}"])
     app = server.make_app(runs)

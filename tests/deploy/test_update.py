@@ -164,6 +164,7 @@ def test_an_update_that_makes_old_classes_worse_is_rejected(
     assert worse["green"] < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lwf", "ewc"])
 def test_other_methods_keep_more_of_the_old_classes_than_none(old, new, here, method):
     shutil.rmtree(new / "red")
@@ -212,6 +213,7 @@ def test_last_blocks_can_train_along(old, new, here):
     np.testing.assert_array_equal(kept, first)
 
 
+@pytest.mark.slow
 def test_another_backbone_is_compared_with_the_old_run(old, new, call):
     options = ("--backbone", "efficientnet_lite0", "--out", "v2")
     call("update", old, "--data", new, *options)
