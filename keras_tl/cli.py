@@ -328,7 +328,12 @@ def predict(arguments: list[str]) -> None:
         """
         return run, inputs, top, csv, bad_images, precision_at_least
 
-    parsed = tyro.cli(parse, args=_without_dashes(arguments), prog="keras-tl predict")
+    parsed = tyro.cli(
+        parse,
+        args=_without_dashes(arguments),
+        prog="keras-tl predict",
+        registry=config.optional_values(),
+    )
     from keras_tl.deploy import prediction
 
     if not prediction.predict(*parsed):

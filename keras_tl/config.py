@@ -90,7 +90,7 @@ class RunSettings(Settings):
     """Settings of every run."""
 
     seed: int = 0  # Seed of weights, shuffling, augmentation and splits.
-    out: Path | None = None  # New folder for the results; runs/NAME if None.
+    out: Path | None = None  # New folder for the results; by default one in runs/.
     resume: Path | None = None  # Folder of an interrupted run to continue.
 
     def __post_init__(self):
@@ -275,7 +275,7 @@ def parse(config: type, arguments: list[str], program: str | None = None):
     arguments, saved = _take(arguments, "--config")
     arguments, resumed = _take(arguments, "--resume")
     if resumed is not None:
-        arguments = _without_own_data(arguments, _started_with(Path(resumed)))
+        arguments = _without_own(arguments, _started_with(Path(resumed)))
         free = {flag for name in FREE for flag in (f"--{name}", f"--no-{name}")}
         others = [argument for argument in arguments if argument not in free]
         if others or saved is not None:
@@ -305,6 +305,7 @@ def parse(config: type, arguments: list[str], program: str | None = None):
             config,
             args=arguments,
             prog=program,
+            registry=optional_values(),
             description=f"{inspect.cleandoc(config.__doc__)}\n\n{CONFIG_HELP}",
         )
     finally:
@@ -319,6 +320,41 @@ def parse(config: type, arguments: list[str], program: str | None = None):
     elif getattr(settings, "out", None) is not None:
         files.check_new(settings.out)
     return settings
+
+
+def optional_values() -> tyro.constructors.ConstructorRegistry:
+    """Return tyro's rules, with helps that name the type of a value that may be None.
+
+    Its own say `{None}|INT`. A command line may still say `--limit=None`, which is how
+    `to_arguments` writes it.
+    """
+    constructors = tyro.constructors
+    registry = constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def optional(info):
+        types = set(typing.get_args(info.type))
+        if type(None) not in types or len(types) != 2:
+            return None
+        (inner,) = types - {type(None)}
+        spec = registry.get_primitive_spec(
+            constructors.PrimitiveTypeInfo.make(inner, info.markers)
+        )
+        if getattr(spec, "nargs", None) != 1:
+            return None
+        return dataclasses.replace(
+            spec,
+            instance_from_str=lambda texts: (
+                None if texts == ["None"] else spec.instance_from_str(texts)
+            ),
+            is_instance=lambda value: value is None or spec.is_instance(value),
+            str_from_instance=lambda value: (
+                ["None"] if value is None else spec.str_from_instance(value)
+            ),
+            choices=spec.choices and (*spec.choices, "None"),
+        )
+
+    return registry
 
 
 def _check_interrupted(folder):
@@ -341,19 +377,22 @@ def _take(arguments, flag):
     return arguments, None
 
 
-def _without_own_data(arguments, settings):
-    """Leave out the data of an interrupted run, which may be named once more."""
-    own = settings.get("data")
-    others, data = _take(arguments, "--data")
-    if data is None or own is None:
-        return arguments
-    if Path(data).resolve() != Path(own).resolve():
-        raise errors.expected(
-            "data",
-            f"be left out with `--resume`, or be that of the interrupted run, {own}",
-            data,
-        )
-    return others
+def _without_own(arguments, settings):
+    """Leave out data and run of an interrupted run, which may be named once more."""
+    for name in ("data", "run"):
+        own = settings.get(name)
+        others, given = _take(arguments, f"--{name}")
+        if given is None or own is None:
+            continue
+        if Path(given).resolve() != Path(own).resolve():
+            raise errors.expected(
+                name,
+                f"be left out with `--resume`, or be that of the interrupted run, "
+                f"{own}",
+                given,
+            )
+        arguments = others
+    return arguments
 
 
 def to_arguments(config: type, saved: dict) -> list[str]:

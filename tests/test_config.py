@@ -53,6 +53,16 @@ def test_every_field_is_a_flag_and_its_comment_the_help(capsys):
         assert said in shown
 
 
+def test_the_help_names_the_type_of_a_value_that_may_be_left_out(capsys):
+    with pytest.raises(SystemExit):
+        config.parse(Settings, ["--help"])
+    shown = capsys.readouterr().out
+    assert "--data PATH" in shown
+    assert "--weights STR" in shown
+    assert "{None}" not in shown
+    assert config.parse(Settings, ["--data=None", "--weights", "None"]).weights is None
+
+
 @pytest.mark.parametrize(
     "settings",
     [

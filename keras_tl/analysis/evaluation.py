@@ -89,6 +89,33 @@ def wilson_interval(right: int, count: int) -> tuple[float, float]:
     return tuple(float(end) for end in test.proportion_ci(0.95, method="wilson"))
 
 
+def difference_interval(only_a: int, only_b: int, count: int) -> tuple[float, float]:
+    """Compute an interval of the difference of two shares of the same examples.
+
+    The 95 % interval of A. Agresti, Y. Min, Simple Improved Confidence Intervals for
+    Comparing Matched Proportions, 2005, https://doi.org/10.1002/sim.1781, which has a
+    width also where both models are right for the same examples.
+
+    Args:
+        only_a: Number of examples that only A gets right.
+        only_b: Number of examples that only B gets right.
+        count: Number of all examples.
+
+    Returns:
+        The ends of the interval of B's share minus A's, in [-1, 1].
+
+    >>> [round(end, 3) for end in difference_interval(20, 30, 400)]
+    [-0.01, 0.06]
+    >>> [round(end, 3) for end in difference_interval(0, 0, 20)]
+    [-0.089, 0.089]
+    """
+    only_a, only_b, count = only_a + 0.5, only_b + 0.5, count + 2
+    difference = (only_b - only_a) / count
+    deviation = np.sqrt(only_a + only_b - count * difference**2) / count
+    half = stats.norm.ppf(0.975) * deviation
+    return max(-1.0, float(difference - half)), min(1.0, float(difference + half))
+
+
 def seed_summary(values: Sequence[float]) -> dict[str, float | list[float] | None]:
     """Summarise one number per seed.
 
@@ -358,7 +385,7 @@ class Comparison:
 
     Attributes:
         difference: Mean score of B minus mean score of A, such as of accuracies.
-        interval: 95 % bootstrap interval of the difference.
+        interval: 95 % interval of the difference, see `compare`.
         only_a: Number of examples with a better score by A.
         only_b: Number of examples with a better score by B.
         p_value: Probability of so uneven a division of these by chance.
@@ -397,7 +424,9 @@ def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> Comparison:
     Comparing Supervised Classification Learning Algorithms, 1998,
     https://doi.org/10.1162/089976698300017197. For scores that are numbers it is the
     signed-rank test of F. Wilcoxon, Individual Comparisons by Ranking Methods, 1945,
-    https://doi.org/10.2307/3001968, which weighs how large each difference is.
+    https://doi.org/10.2307/3001968, which weighs how large each difference is. The
+    interval is that of `difference_interval`, and of a bootstrap for scores that are
+    numbers.
     """
     if not np.array_equal(a.labels, b.labels):
         raise errors.InputError(
@@ -408,13 +437,12 @@ def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> Comparison:
     only_a, only_b = int((gain < 0).sum()), int((gain > 0).sum())
     # Two that are never right alone: nothing speaks against their being equal.
     both = only_a + only_b
-    if not both:
-        p_value = 1.0
-    elif np.isin(gain, (-1, 0, 1)).all():
-        p_value = float(stats.binomtest(only_b, both).pvalue)
+    if np.isin(gain, (-1, 0, 1)).all():
+        p_value = float(stats.binomtest(only_b, both).pvalue) if both else 1.0
+        interval = difference_interval(only_a, only_b, len(gain))
     else:
         p_value = float(stats.wilcoxon(gain).pvalue)
-    interval = bootstrap_interval(gain, seed=seed)
+        interval = bootstrap_interval(gain, seed=seed)
     return Comparison(float(gain.mean()), interval, only_a, only_b, p_value)
 
 

@@ -20,7 +20,7 @@ from keras_tl.training.settings import CacheSettings
 class OwnDataSettings(Settings):
     """Settings of data of one's own; see `datasets.load`."""
 
-    # Folder of images, table of images and labels, or name of a dataset.
+    # DATA above: folder of images, table of images and labels, or name of a dataset.
     data: str
     image_column: str | None = None  # Column of a table with the paths of the images.
     # Column of a table with the labels; several are separated by commas.
@@ -273,7 +273,7 @@ class Export(Settings):
     on real examples; one that differs is not written.
     """
 
-    run: Path  # Folder of the finished run.
+    run: Path  # RUN above: folder of the finished run.
     # litert (phones, small computers; the fastest here), litert-int8 (a quarter of the
     # size), onnx, savedmodel (TensorFlow Serving), or keras.
     format: str = "litert"
@@ -318,18 +318,18 @@ class Update(RunSettings, CacheSettings, OwnDataSettings):
     """
 
     data: str = ""  # Folder of new images, table of them, or name of a dataset.
-    run: Path = field(kw_only=True)  # Folder of the finished run.
+    run: Path = field(kw_only=True)  # RUN above: folder of the finished run.
     # What keeps the old classes: their images, rehearsed; their answers (lwf); the
     # weights they depend on (ewc); or nothing (naive).
     method: Literal["rehearsal", "lwf", "ewc", "naive"] = "rehearsal"
-    exemplars: int = 100  # Old training images of each class to rehearse, at most.
+    exemplars: int = 100  # Most old training images of each class to rehearse.
     blocks: int = 0  # Blocks of the backbone that train, from the output back.
     minutes: float = 10.0  # Time for all of it, on this machine.
-    epochs: int = 30  # Most epochs.
+    epochs: int = 30  # Most epochs; training ends when validation gets no better.
     learning_rate: float = 1e-3  # Largest learning rate of the head.
     batch_size: int = 32  # Images per step, over all devices.
-    # Loss of accuracy on the old test images that is accepted for what is new, in
-    # [0, 1]; a larger one rejects the update where it is significant.
+    # Loss of accuracy on the old test images that is accepted, from 0 to 1, such as
+    # 0.02 for two points. An update that loses significantly more is rejected.
     margin: float = 0.02
     # Another pretrained backbone, on which the head is fitted anew.
     backbone: str | None = None

@@ -105,6 +105,26 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
     assert 0.90 <= covered / 300 <= 0.98
 
 
+def test_the_interval_of_a_paired_difference_covers_the_truth_at_least_as_it_says():
+    rng = np.random.default_rng(0)
+    for count, only_a, only_b in [(20, 0.05, 0.1), (50, 0.02, 0.02), (100, 0, 0.03)]:
+        cells = rng.multinomial(count, [only_a, only_b, 1 - only_a - only_b], 2000)
+        ends = [evaluation.difference_interval(a, b, count) for a, b, _ in cells]
+        truth = only_b - only_a
+        covered = np.mean([low <= truth <= high for low, high in ends])
+        assert covered >= 0.94
+
+
+def test_models_that_never_differ_still_have_an_interval_of_their_difference():
+    same = with_so_many_right(18, 20)
+    low, high = evaluation.compare(same, same).interval
+    # Many more examples say more.
+    many = with_so_many_right(1800, 2000)
+    assert low < -0.08
+    assert high > 0.08
+    assert np.abs(evaluation.compare(many, many).interval).max() < 0.001
+
+
 def with_so_many_right(right, count):
     predicted = (np.arange(count) >= right).astype(int)
     return evaluation.evaluate(np.zeros(count, int), np.eye(2)[predicted], "ab")
