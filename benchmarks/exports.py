@@ -29,7 +29,7 @@ def measure(run: Path, format: str, data, folder: Path) -> dict:
     except errors.InputError as error:
         return {"format": format, "refused": str(error)}
     dtype = contract["input"]["dtype"]
-    logits = exported.run(exported.logits(folder), data.test.inputs, dtype)
+    logits = exported.run(exported.load(folder), data.test.inputs, dtype)
     result = evaluation.evaluate(data.test.labels, logits, data.class_names)
     compared = contract.get("accuracy", {}).get("comparison")
     return {

@@ -201,7 +201,7 @@ def measure(settings, data, place, run, name: str, format: str) -> study.Row:
     # Whatever int8 loses is what is to be seen here.
     allowed = {"agreement": 0.0} if format == "litert-int8" else {}
     contract = export.export(model, format, folder, data=data, **allowed)
-    compute, dtype = exported.logits(folder), contract["input"]["dtype"]
+    compute, dtype = exported.load(folder), contract["input"]["dtype"]
     results = [
         evaluation.evaluate(
             split.labels, exported.run(compute, split.inputs, dtype), data.class_names

@@ -1,8 +1,8 @@
 """Convert a trained model to the formats of other runtimes.
 
-Every conversion computes in float32 and has one input and one output, `logits`. LiteRT
-files are made for its own operations alone: what would need those of TensorFlow would
-be converted, and then fail where it is used.
+Every conversion computes in float32, and has one input, `inputs`, and named outputs.
+LiteRT files are made for its own operations alone: what would need those of TensorFlow
+would be converted, and then fail where it is used.
 """
 
 import contextlib
@@ -113,15 +113,16 @@ def litert(
 def onnx(model: "keras.Model", path: Path) -> None:
     """Write a model for ONNX Runtime, for batches of any size.
 
+    Args:
+        model: A model from one input to a dictionary of outputs, in float32.
+        path: The new file.
+
     Raises:
         InputError: ONNX has no operation for a part of the model.
     """
-    import keras
-
     function = _function(model, None)
-    named = keras.Model(model.inputs, {"logits": model.outputs[0]})
     with _quiet(), _refused("ONNX"):
-        named.export(
+        model.export(
             path, "onnx", verbose=False, input_signature=list(function.input_signature)
         )
 
@@ -129,7 +130,12 @@ def onnx(model: "keras.Model", path: Path) -> None:
 def saved_model(model: "keras.Model", folder: Path) -> None:
     """Write a TensorFlow SavedModel, with the signature `serving_default`.
 
-    Its input is called `inputs`, its output `logits`, as TensorFlow Serving takes them.
+    Its input is called `inputs`, and its outputs have names, as TensorFlow Serving
+    takes them.
+
+    Args:
+        model: As for `onnx`.
+        folder: The new folder.
     """
     with _quiet():
         _save(model, folder, batch=None)

@@ -1,18 +1,20 @@
 """Export a finished run: a folder that needs neither keras-tl nor its run.
 
 It holds the model in the format of a runtime, `contract.json` (how inputs are prepared,
-names, calibration, what was measured), for texts the tokenizer, and `predict.py`, a
-short program that needs the runtime alone. What the export says is compared with what
-the model says, on real examples; one that differs is not written.
+names, calibration, what was measured), features of training examples, for texts the
+tokenizer, and `predict.py`, a short program that needs the runtime alone. What the
+export says is compared with what the model says, on real examples; one that differs is
+not written.
 """
 
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from keras_tl import config, environment, errors, files
+from keras_tl.analysis import unlike
 from keras_tl.data import datasets, images, text
 from keras_tl.data.sources import Source
 from keras_tl.data.splits import Split, Splits, balanced
@@ -51,6 +53,8 @@ FORMATS = {
 
 # Most examples that logits are compared on, and that int8 is calibrated with.
 MOST_COMPARED, MOST_CALIBRATED = 256, 500
+# Embeddings of training examples, beside the model.
+EXAMPLES = "examples.npy"
 # Fewest images that int8 can be calibrated with and compared on.
 FEWEST_IMAGES = 10
 # Texts to compare logits on where those of the run cannot be loaded again.
@@ -169,16 +173,23 @@ def export(
     print(f"Converting to {format}.", flush=True)
     with files.atomic_folder(folder) as temporary:
         needs = _needs(model, format)
-        contract = _contract(model, network, format, chosen)
+        whole = _outputs(model, network)
+        contract = _contract(model, whole, format, chosen)
         contract["requirements"] = standalone.requirements(format, model.kind, needs)
         _write_program(model, contract, needs, temporary)
         path = temporary / chosen.model
         path.parent.mkdir(exist_ok=True)
+        known = None
+        if "embedding" in whole.output:
+            known = model.examples.embeddings
+            _keep_known(known, temporary)
         if format == "litert-int8":
-            _convert_to_int8(network, path, examples.calibration)
+            _convert_to_int8(network, whole, path, examples.calibration)
+            if known is not None:
+                contract["unlike"] = _unlike_of_int8(temporary, contract, examples)
         else:
-            _convert(model, network, format, path)
-        logits = exported.logits(temporary)
+            _convert(model, whole, format, path)
+        logits = exported.load(temporary)
         parity = _compare(model, network, logits, contract, examples)
         print(parity)
         _check(parity, chosen)
@@ -278,21 +289,46 @@ def _of_our_own(model, reason) -> Examples:
 # %% Files
 
 
-def _convert(model, network, format, path):
+def _outputs(model, network) -> keras.Model:
+    """Return the model with named outputs: logits, and what the rule `unlike` needs."""
+    outputs = {"logits": network.outputs[0]}
+    if None not in (model.rules.unlike, model.examples):
+        outputs = {**outputs, **taps.with_features(network).output}
+        outputs.pop("feature_map", None)
+    return keras.Model(network.inputs, outputs, name=network.name)
+
+
+def _keep_known(embeddings, folder) -> None:
+    """Write the embeddings of training examples, in the precision of a run."""
+    np.save(folder / EXAMPLES, embeddings.astype("float16"))
+
+
+def _unlike_of_int8(folder, contract, examples) -> dict:
+    """Keep what int8 itself makes of training examples, and choose its threshold.
+
+    Rounding moves embeddings, so that the distances to those of the model are larger.
+    """
+    compute, dtype = exported.load(folder, "embedding"), contract["input"]["dtype"]
+    known = exported.run(compute, examples.calibration, dtype)
+    _keep_known(known, folder)
+    known = np.load(folder / EXAMPLES).astype("float32")
+    distances = unlike.distance(exported.run(compute, examples.compared, dtype), known)
+    return {**contract["unlike"], "threshold": unlike.threshold(distances)}
+
+
+def _convert(model, whole, format, path):
     """Write the model into its file or folder."""
     if format == "savedmodel":
-        conversion.saved_model(network, path)
+        conversion.saved_model(whole, path)
     elif format == "onnx":
-        conversion.onnx(network, path)
+        conversion.onnx(whole, path)
     elif format == "litert":
-        conversion.litert(network, path)
-    elif network is model.model:
-        shutil.copyfile(model.folder / "model.keras", path)
+        conversion.litert(whole, path)
     else:
-        network.save(path)
+        whole.save(path)
 
 
-def _convert_to_int8(network, path, calibration: Source):
+def _convert_to_int8(network, whole, path, calibration: Source):
     """Write the model in int8, its mean logits those of the model.
 
     Rounding moves the mean of each logit. The bias of the classifier takes that back,
@@ -303,29 +339,37 @@ def _convert_to_int8(network, path, calibration: Source):
     dtype = network.inputs[0].dtype
     inputs = calibration.read(range(len(calibration))).astype(dtype)
     sample = [inputs[row : row + 1] for row in range(len(inputs))]
-    conversion.litert(network, path, sample)
+    conversion.litert(whole, path, sample)
     last = taps.last_dense(network)
     if last is None or last.bias is None:
         return
     before = last.bias.numpy()
-    logits = exported.logits(path.parent)
+    logits = exported.load(path.parent)
     shift = np.mean(network.predict(inputs, verbose=0) - logits(inputs), axis=0)
     try:
         last.bias.assign_add(shift)
-        conversion.litert(network, path, sample)
+        conversion.litert(whole, path, sample)
     finally:
         last.bias.assign(before)
 
 
-def _contract(model, network, format, chosen) -> dict:
+def _contract(model, whole, format, chosen) -> dict:
     """Describe what the exported model takes and gives."""
     spec, rules = model.manifest["input"], model.rules
     inputs = {
         # Of one example; `None` takes any number at a time.
         "batch": 1 if format.startswith("litert") else None,
         "shape": spec["shape"],
-        "dtype": network.inputs[0].dtype,
+        "dtype": whole.inputs[0].dtype,
     }
+    far = None
+    if "embedding" in whole.output:
+        # Of the distance to the training example of this rank, see `unlike.distance`.
+        far = {
+            "threshold": max(rules.unlike, 1e-6),
+            "neighbours": min(unlike.NEIGHBOURS, len(model.examples.embeddings)),
+            "examples": EXAMPLES,
+        }
     if model.kind == "image":
         inputs |= {
             "axes": ["height", "width", "channel"],
@@ -342,12 +386,13 @@ def _contract(model, network, format, chosen) -> dict:
         "model": chosen.model,
         "kind": model.kind,
         "input": inputs,
-        "output": {"name": "logits", "shape": [len(model.class_names)]},
+        "outputs": {n: list(x.shape[1:]) for n, x in whole.output.items()},
         "class_names": list(model.class_names),
         "activation": model.activation,
         "temperature": rules.temperature,
         "abstain": None if rules.abstain is None else asdict(rules.abstain),
         "thresholds": None if rules.thresholds is None else list(rules.thresholds),
+        "unlike": far,
         "run": {
             "name": model.folder.resolve().name,
             "recipe": model.manifest.get("recipe"),

@@ -27,7 +27,7 @@ example = np.zeros((1, *spec["shape"]), spec["dtype"])
 seconds = []
 for _ in range(int(sys.argv[2])):
     before = time.perf_counter()
-    program["logits"](example)
+    program["outputs"](example)
     seconds.append(time.perf_counter() - before)
 status = pathlib.Path("/proc/self/status")
 if status.exists():  # Linux, whose getrusage counts what the parent had.
@@ -41,11 +41,18 @@ print(json.dumps({"loaded": loaded, "seconds": seconds, "peak": peak}))
 _WARM = 5
 
 
-def logits(folder: Path | str) -> Callable[[np.ndarray], np.ndarray]:
+def load(
+    folder: Path | str, output: str = "logits"
+) -> Callable[[np.ndarray], np.ndarray]:
     """Load an export as its `predict.py` does.
 
+    Args:
+        folder: The export.
+        output: Name of the output that is wanted.
+
     Returns:
-        A function from a batch of inputs, as `contract.json` describes them, to logits.
+        A function from a batch of inputs, as `contract.json` describes them, to that
+        output.
 
     Raises:
         InputError: The folder is no export.
@@ -54,7 +61,8 @@ def logits(folder: Path | str) -> Callable[[np.ndarray], np.ndarray]:
     if not program.is_file():
         raise errors.expected("folder", "be an export", str(folder))
     with quiet.start_up():  # LiteRT says how it computes.
-        return runpy.run_path(str(program))["logits"]
+        outputs = runpy.run_path(str(program))["outputs"]
+    return lambda batch: outputs(batch)[output]
 
 
 def run(
@@ -63,10 +71,10 @@ def run(
     dtype: str,
     batch_size: int = 32,
 ) -> np.ndarray:
-    """Compute the logits of examples.
+    """Compute an output of an export, or of a model, for examples.
 
     Args:
-        compute: See `logits`.
+        compute: See `load`.
         source: The examples, as the model takes them.
         dtype: Type of its inputs.
         batch_size: Examples that are in memory at a time.

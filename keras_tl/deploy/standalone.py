@@ -10,26 +10,27 @@ from string import Template
 from keras_tl.data import images
 
 # Format -> the packages and the import of its runtime, and how the program computes
-# the logits of a batch with it.
+# the named outputs of a batch with it.
 RUNTIMES = {
     "litert": (
         "ai-edge-litert",
         "from ai_edge_litert.interpreter import Interpreter",
         """\
 interpreter = Interpreter(str(FOLDER / contract["model"]))
+targets = interpreter.get_signature_runner().get_output_details()
 interpreter.allocate_tensors()
 source = interpreter.get_input_details()[0]["index"]
-target = interpreter.get_output_details()[0]["index"]
 
 
-def one_row(example):
+def of_one(example):
     interpreter.set_tensor(source, example[None])
     interpreter.invoke()
-    return interpreter.get_tensor(target)[0]
+    return {n: interpreter.get_tensor(t["index"])[0] for n, t in targets.items()}
 
 
-def logits(batch):
-    return np.stack([one_row(example) for example in batch])
+def outputs(batch):
+    rows = [of_one(example) for example in batch]
+    return {name: np.stack([row[name] for row in rows]) for name in targets}
 """,
     ),
     "onnx": (
@@ -39,8 +40,9 @@ def logits(batch):
 session = onnxruntime.InferenceSession(FOLDER / contract["model"])
 
 
-def logits(batch):
-    return session.run(["logits"], {"inputs": batch})[0]
+def outputs(batch):
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"inputs": batch})))
 """,
     ),
     "savedmodel": (
@@ -50,9 +52,9 @@ def logits(batch):
 loaded = tf.saved_model.load(FOLDER / contract["model"])
 
 
-def logits(batch):
-    serve = loaded.signatures["serving_default"]
-    return serve(inputs=tf.constant(batch))["logits"].numpy()
+def outputs(batch):
+    made = loaded.signatures["serving_default"](inputs=tf.constant(batch))
+    return {name: values.numpy() for name, values in made.items()}
 """,
     ),
     "keras": (
@@ -62,8 +64,9 @@ def logits(batch):
 model = keras.saving.load_model(FOLDER / contract["model"], compile=False)
 
 
-def logits(batch):
-    return np.asarray(model.predict_on_batch(batch))
+def outputs(batch):
+    made = model.predict_on_batch(batch)
+    return made if isinstance(made, dict) else {"logits": made}
 """,
     ),
 }
@@ -150,11 +153,38 @@ def answer(row):
 """,
 }
 
-_END = """\
+_PREDICT = """\
 def predict(inputs):
-    return map(answer, logits(np.stack(list(map(prepare, inputs)))).astype("float64"))
+    made = outputs(np.stack([prepare(one) for one in inputs]))
+    return [answer(row) for row in made["logits"].astype("float64")]
+"""
+
+# The same where the run knows how unlike its training examples an example is, as
+# `analysis.unlike` computes it.
+_PREDICT_UNLIKE = """\
+def directions(rows):
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
+known = directions(np.load(FOLDER / "examples.npy").astype("float32"))
+
+
+def are_unlike(embeddings):
+    limits, cosines = contract["unlike"], directions(embeddings) @ known.T
+    nearest = np.sort(cosines)[:, -limits["neighbours"] :][:, 0]
+    far = np.sqrt(np.maximum(0, 2 - 2 * nearest)) > limits["threshold"]
+    return far.tolist()
+
+
+def predict(inputs):
+    made = outputs(np.stack([prepare(one) for one in inputs]))
+    answers = [answer(row) for row in made["logits"].astype("float64")]
+    for rows, is_unlike in zip(answers, are_unlike(made["embedding"])):
+        also = ["unlike the training examples"] * is_unlike
+        yield [(n, v, ", ".join([r] * bool(r) + also)) for n, v, r in rows]
+"""
+
+_END = """\
 if __name__ == "__main__":
     if len(sys.argv) == 1:
         sys.exit(__doc__)
@@ -194,7 +224,8 @@ def program(contract: Mapping, needs: Sequence[str] = ()) -> str:
     As a program it prints for each input a line of input, name, value and a remark,
     separated by tabs. Of several classes the likeliest, with the remark "not sure"
     where the model abstains; of several labels all, with "yes" for those that are
-    there. Imported, it has `prepare`, `logits` and `predict`.
+    there. A further remark is "unlike the training examples", where the run can tell.
+    Imported, it has `prepare`, `outputs` and `predict`.
 
     Args:
         contract: What `contract.json` holds, see `export.export`.
@@ -220,5 +251,6 @@ def program(contract: Mapping, needs: Sequence[str] = ()) -> str:
     }
     first = Template(_HEAD).substitute(head).rstrip("\n") + "\n" + code
     preparation = Template(_IMAGE if image else _TEXT).substitute(values)
-    parts = (first, preparation, _ANSWERS[contract["activation"]], _END)
+    predict = _PREDICT_UNLIKE if contract["unlike"] else _PREDICT
+    parts = (first, preparation, _ANSWERS[contract["activation"]], predict, _END)
     return "\n\n".join(parts)

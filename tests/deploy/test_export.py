@@ -129,12 +129,13 @@ def alone(folder, inputs, hidden):
 
 
 def export_unsure(run, format, out, inputs):
-    """Export a run that is calibrated, and is sure of half of the inputs."""
-    change(run, calibration.Rules(1.7))
-    highest = artifact.load(run).predict(inputs).max(axis=1)
-    low, high = np.unique(highest.round(3))[[0, -1]]
+    """Export a run that is sure of some of the inputs, and to which some are unlike."""
+    change(run, calibration.Rules(1.7, unlike=1.0))
+    given = artifact.load(run).answer(inputs)
+    low, high = np.unique(given.values.max(axis=1).round(3))[[0, -1]]
     limit = calibration.Abstaining(0.95, float(low + high) / 2, 0.5)
-    change(run, calibration.Rules(1.7, limit))
+    far = float(given.unlike.min() + given.unlike.max()) / 2
+    change(run, calibration.Rules(1.7, limit, unlike=far))
     return export.export(run, format, out)
 
 
@@ -144,11 +145,12 @@ def check_alone(run, out, format, inputs):
     given = model.answer(inputs)
     rows = alone(out, inputs, NOT_NEEDED[format])
     assert [row[0] for row in rows] == [str(one) for one in inputs]
-    for row, values, sure in zip(rows, given.values, given.is_sure, strict=True):
+    for row, values, note in zip(rows, given.values, given.notes, strict=True):
         assert row[1] == model.class_names[values.argmax()]
         assert float(row[2]) == pytest.approx(values.max(), abs=1e-4)
-        assert row[3] == ("" if sure else "not sure")
+        assert row[3] == note
     assert 0 < given.is_sure.sum() < len(inputs)
+    assert 0 < (given.unlike > 1).sum() < len(inputs)
 
 
 @pytest.mark.parametrize("format", FAST)
@@ -208,7 +210,7 @@ def test_the_programs_are_short_and_need_nothing_of_ours(run, tmp_path):
         export.export(run, format, tmp_path / format, agreement=0.5)
         program = (tmp_path / format / "predict.py").read_text()
         code = [line for line in program.splitlines() if line.strip()]
-        assert len(code) < 75
+        assert len(code) < 90
         assert max(map(len, code)) <= 88
         assert "keras_tl" not in program
 
@@ -249,6 +251,20 @@ def test_int8_is_calibrated_on_training_images_and_tested_beside_float(
     gain = measured["comparison"]["difference"]
     assert gain == pytest.approx(measured["int8"]["value"] - measured["float"]["value"])
     assert "test examples: float" in capsys.readouterr().out
+
+
+def test_int8_judges_by_what_int8_itself_makes_of_training_images(run, tmp_path):
+    contract = export.export(run, "litert-int8", tmp_path / "new", agreement=0.7)
+    program = runpy.run_path(str(tmp_path / "new/predict.py"))
+    data = datasets.from_settings(Settings(limit=60)).at_size(16)
+    train, validation = (
+        program["outputs"](split.read(range(60)).astype("float32"))["embedding"]
+        for split in (data.train, data.validation)
+    )
+    known = np.load(tmp_path / "new" / contract["unlike"]["examples"])
+    np.testing.assert_allclose(np.sort(known, 0), np.sort(train, 0), atol=2e-3)
+    # As many validation examples are within as `unlike.threshold` promises.
+    assert np.mean(program["are_unlike"](validation)) == pytest.approx(0.05, abs=0.02)
 
 
 def test_images_of_ones_own_serve_where_the_data_are_gone(
@@ -356,7 +372,7 @@ def test_tensorflow_serving_finds_a_signature_with_named_tensors(run, tmp_path):
     assert {name: one.shape.as_list() for name, one in inputs.items()} == {
         "inputs": [None, 16, 16, 3]
     }
-    assert list(serve.structured_outputs) == ["logits"]
+    assert sorted(serve.structured_outputs) == ["embedding", "logits"]
     pixels = datasets.sample().at_size(16).test.read(range(5)).astype("float32")
     found = serve(inputs=tf.constant(pixels))["logits"]
     wanted = artifact.load(run).model.predict_on_batch(pixels)
@@ -367,7 +383,7 @@ def test_several_labels_and_numbers_are_answered_as_by_the_run(run, photos, tmp_
     limits = np.linspace(0.2, 0.8, 10).tolist()
     change(
         run,
-        calibration.Rules(1.3, None, limits),
+        calibration.Rules(1.3, None, limits, unlike=0.0),  # Everything is unlike.
         activation="sigmoid",
         objective="multi-label",
     )
@@ -378,8 +394,11 @@ def test_several_labels_and_numbers_are_answered_as_by_the_run(run, photos, tmp_
         [[float(v) for _, v, _ in row] for row in predict(out, photos)], "float32"
     )
     np.testing.assert_allclose(found, wanted, atol=1e-4)
-    there = np.array([[y == "yes" for *_, y in row] for row in predict(out, photos)])
+    remarks = [[y.split(", ") for *_, y in row] for row in predict(out, photos)]
+    there = np.array([["yes" in remark for remark in row] for row in remarks])
     assert (there == (wanted >= limits)).all()
+    for row in remarks:
+        assert {remark[-1] for remark in row} == {"unlike the training examples"}
     change(run, calibration.Rules(), activation="linear", objective="regression")
     out = tmp_path / "numbers"
     assert export.export(run, "litert", out)["parity"]["agreement"] is None
@@ -443,7 +462,7 @@ def test_an_export_is_measured_in_a_process_of_its_own(run, tmp_path):
     )
     assert exported.zipped_size(tmp_path / "new") < exported.size(tmp_path / "new")
     with pytest.raises(errors.InputError, match="be an export"):
-        exported.logits(run)
+        exported.load(run)
 
 
 def test_a_run_that_was_changed_is_not_compared_on_other_data(run):
