@@ -11,7 +11,8 @@ import keras_tl.quiet  # noqa: F401  Before Keras.
 
 from keras_tl import errors, quiet
 from keras_tl.commands.settings import Serve
-from keras_tl.deploy import hosting, versions
+from keras_tl.deploy import versions
+from keras_tl.serving import hosting
 
 # Variable that holds the token, where it is no option.
 TOKEN = "KERAS_TL_TOKEN"
@@ -40,7 +41,7 @@ def serve(settings: Serve, runs: dict[str, Path], bound: socket.socket) -> None:
     """Serve runs at a socket; what has begun is answered before it ends."""
     import uvicorn
 
-    from keras_tl.deploy import guard, server, uploads
+    from keras_tl.serving import guard, server, uploads
 
     limits = uploads.Limits(
         round(settings.megabytes * 1e6),

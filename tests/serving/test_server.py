@@ -18,10 +18,11 @@ from PIL import Image
 from keras_tl import errors, files
 from keras_tl.data import datasets
 from keras_tl.data import text as text_data
-from keras_tl.deploy import artifact, compiled, corrections, guard, hosting, server
-from keras_tl.deploy.corrections import Corrections
-from keras_tl.deploy.uploads import Limits
+from keras_tl.deploy import artifact, compiled
 from keras_tl.models import saving
+from keras_tl.serving import corrections, guard, hosting, server
+from keras_tl.serving.corrections import Corrections
+from keras_tl.serving.uploads import Limits
 
 TOKEN = "a-token-that-is-long"
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_tl import errors, files
-from keras_tl.deploy import artifact, compiled, stacked
+from keras_tl.deploy import artifact, compiled
 from keras_tl.deploy.answers import Answers
 from keras_tl.deploy.artifact import Artifact
-from keras_tl.deploy.batching import Batcher
-from keras_tl.deploy.corrections import Corrections
-from keras_tl.deploy.uploads import Limits, Question, content_of, decode
+from keras_tl.serving import stacked
+from keras_tl.serving.batching import Batcher
+from keras_tl.serving.corrections import Corrections
+from keras_tl.serving.uploads import Limits, Question, content_of, decode
 
 # Converts a run in a process of its own: this one never loads TensorFlow for it.
 _CONVERT = (

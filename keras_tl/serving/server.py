@@ -1,4 +1,4 @@
-"""Serve finished runs: a web page, and an API for programs."""
+"""The application of the server: pages, paths of the API, and errors as sentences."""
 
 import asyncio
 import contextlib
@@ -15,10 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from keras_tl import errors
-from keras_tl.deploy import guard, hosting, schemas, uploads
-from keras_tl.deploy.batching import FullError
-from keras_tl.deploy.service import Metrics, Service
-from keras_tl.deploy.uploads import Limits
+from keras_tl.serving import guard, hosting, schemas, uploads
+from keras_tl.serving.batching import FullError
+from keras_tl.serving.service import Metrics, Service
+from keras_tl.serving.uploads import Limits
 
 # The page: path -> file in assets/serve, and its type.
 PAGE = {

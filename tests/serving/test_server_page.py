@@ -10,7 +10,7 @@ import uvicorn
 from PIL import Image
 
 from keras_tl.commands import serve
-from keras_tl.deploy import server
+from keras_tl.serving import server
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
 CHROMIUM = shutil.which("chromium")
