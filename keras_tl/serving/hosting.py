@@ -230,7 +230,9 @@ def results(hosted: Hosted, question: Question, outputs: Outputs) -> list[dict]:
 
 
 def _result(model, question, answers, row) -> dict:
-    values, is_sure = answers.values[row], bool(answers.is_sure[row])
+    values, is_sure = answers.values[row], None
+    if model.rules.abstain is not None:
+        is_sure = bool(answers.is_sure[row])
     result = {
         "answer": _answer(model, values, is_sure),
         "is_sure": is_sure,
@@ -247,7 +249,7 @@ def _result(model, question, answers, row) -> dict:
 
 def _answer(model, values, is_sure) -> str | list[str] | None:
     """Return the class, the labels that are present, or nothing of numbers."""
-    if model.activation == "linear" or not is_sure:
+    if model.activation == "linear" or is_sure is False:
         return None
     if model.activation == "softmax":
         return model.class_names[int(values.argmax())]

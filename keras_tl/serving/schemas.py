@@ -64,7 +64,8 @@ class Result(BaseModel):
     """The answer for an example, or why it has none.
 
     `answer` is the class, or the labels that are present; none of numbers, and none
-    where the model is not sure. `unlike` above 1 means unlike the training examples.
+    where the model is not sure. `is_sure` is null where the run has no rule for
+    abstaining. `unlike` above 1 means unlike the training examples.
     """
 
     error: str | None = None

@@ -115,7 +115,6 @@ def test_the_answer_is_the_likeliest_class_and_top_bounds_the_list(client):
     assert len(shown) == 2
     assert shown == sorted(shown, reverse=True)
     assert result["answer"] == result["values"][0]["name"]
-    assert result["is_sure"] is True
 
 
 def change_rules(folder, **changes):
@@ -135,6 +134,30 @@ def test_a_model_that_abstains_has_no_answer(served):
         (result,) = post(client, KINDS["jpeg"]).json()["answers"][0]["results"]
     assert (result["answer"], result["is_sure"]) == (None, False)
     assert len(result["values"]) == 3
+
+
+def test_a_model_with_a_rule_for_abstaining_says_that_it_is_sure(served):
+    change_rules(served, abstain={"precision": 0.95, "threshold": 0.0, "coverage": 1.0})
+    with client_of(served) as client:
+        (result,) = post(client, KINDS["jpeg"]).json()["answers"][0]["results"]
+    assert result["is_sure"] is True
+    assert result["answer"] == result["values"][0]["name"]
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "linear"])
+def test_without_a_rule_for_abstaining_nothing_is_said_of_being_sure(
+    served, activation
+):
+    manifest = files.read_json(served / "manifest.json") | {"activation": activation}
+    files.write_json(served / "manifest.json", manifest)
+    change_rules(served, abstain=None)
+    with client_of(served) as client:
+        (result,) = post(client, KINDS["jpeg"]).json()["answers"][0]["results"]
+    assert result["is_sure"] is None
+    values = result["values"]
+    likely = [one["name"] for one in values if one.get("probability", 0) >= 0.5]
+    wanted = {"softmax": values[0]["name"], "sigmoid": likely, "linear": None}
+    assert result["answer"] == wanted[activation]
 
 
 def test_it_shows_what_the_artefact_says_of_an_image(client, served):
