@@ -98,9 +98,11 @@ class Kept(BaseModel):
 
 
 _REASONS = {
+    400: "The form is damaged.",
     401: "A token is needed.",
     403: "A page of another server, or a server without a token.",
     404: "No such model.",
+    409: "The run cannot be loaded; the old model stays.",
     413: "More than the limits.",
     415: "Neither JSON nor a form.",
     422: "It cannot be used.",
