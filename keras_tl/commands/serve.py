@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import socket
 import sys
 from dataclasses import replace
@@ -70,6 +71,8 @@ def serve(settings: Serve, runs: dict[str, Path], bound: socket.socket) -> None:
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=int(settings.seconds) + 1,
     )
+    # Uvicorn raises the signal again when all is answered: that is a success.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # From here on, who comes waits for the answer, and is not refused.
     bound.listen(MOST_CONNECTIONS)
     print(f"Serving {', '.join(runs)} at {address(bound)} (Ctrl-C ends it)", flush=True)

@@ -123,7 +123,7 @@ def test_what_was_begun_is_answered_before_it_ends(server):
         connection.sendall(body[20:])
         answer = connection.recv(100_000)
     assert answer.startswith(b"HTTP/1.1 200"), answer
-    process.wait(30)
+    assert process.wait(30) == 0
 
 
 @pytest.mark.slow
