@@ -184,6 +184,9 @@ def test_texts_have_their_own_input(start, page, text_run):
 
 def test_a_token_is_asked_for(start, page, served):
     page.goto(start({"colours": served}, token=TOKEN))
+    page.get_by_label("This server needs a token").fill("another token")
+    page.keyboard.press("Enter")
+    page.get_by_text("This is not the server's token.").wait_for()
     page.get_by_label("This server needs a token").fill(TOKEN)
     page.keyboard.press("Enter")
     page.get_by_text("Tells apart").wait_for()

@@ -35,7 +35,10 @@ async function ask(path, form) {
     }
     let content = {};
     try { content = await response.json(); } catch { /* An error without a sentence. */ }
-    if (response.status === 401) lock();
+    if (response.status === 401) {
+      lock();
+      if (token) content.error = "This is not the server's token.";
+    }
     if (!response.ok) throw new Error(content.error || `Error ${response.status}.`);
     return content;
   }
