@@ -77,7 +77,8 @@ SHORT = {
         "input when images are less like photographs?",
     },
     "four_quadrants": {
-        "SETTINGS": 'few=3, many=9, steps=8, augmentations=("none",), image_size=96',
+        "SETTINGS": 'few=3, many=9, steps=8, limit=300, augmentations=("none",), '
+        "image_size=96",
         "DATA": "both = recipe.build_data(settings)\ndata = both[settings.different]",
         "NEXT": "Your own images as `different`, with more `steps`. In which quadrant "
         "is the choice worth most?",
