@@ -23,7 +23,7 @@ from keras_tl import environment, errors, files
 
 CONFIG_HELP = (
     "--config FILE starts from the settings in the config.json of a run.\n\n"
-    "Other options replace what it holds."
+    "Options that are given as well replace those of the file."
 )
 
 # Settings of earlier versions: old name -> name now. Files that were saved with them

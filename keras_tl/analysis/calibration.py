@@ -350,14 +350,19 @@ class Judgement:
             )
         if abstain is not None:
             share = 100 * self.right / max(1, self.answered)
-            needs = f"With a confidence of at least {abstain.threshold:.2f}, chosen for"
-            if not abstain.threshold:
-                needs = "Without abstaining, which is not needed for"
-            texts.append(
-                f"{needs} a precision of {abstain.precision:g} on validation, the "
-                f"model answers {self.answered:,} of {self.count:,} test examples, and "
-                f"{share:.1f} % of these answers are right."
-            )
+            if abstain.threshold:
+                texts.append(
+                    f"With a confidence of at least {abstain.threshold:.2f}, chosen "
+                    f"for a precision of {abstain.precision:g} on validation, the "
+                    f"model answers {self.answered:,} of {self.count:,} test examples, "
+                    f"and {share:.1f} % of these answers are right."
+                )
+            else:
+                texts.append(
+                    f"On validation a share of {abstain.precision:g} was right "
+                    "without abstaining, so the model never says that it is not sure; "
+                    f"of {self.count:,} test examples {share:.1f} % are right."
+                )
         return texts
 
 

@@ -286,7 +286,7 @@ class Export(Settings):
     # Largest difference of logits that is allowed, as a multiple of the largest logit
     # where that is above 1; by default 0.001, and any with int8.
     tolerance: float | None = None
-    # Smallest share of equal answers that is allowed; by default 0.99, 0.9 with int8.
+    # Share of answers that must be the same; by default 0.99, 0.9 with int8.
     agreement: float | None = None
 
     POSITIONAL = "run"
@@ -316,7 +316,7 @@ class Update(RunSettings, CacheSettings, OwnDataSettings):
     """Update a finished run with more images, or with new classes.
 
     The update is a new run. It is measured on the test images of the old one, and
-    rejected, with status 1, where it has made them worse.
+    rejected, with status 1, where it is significantly worse on them, or no better.
     """
 
     data: str = ""  # Folder of new images, table of them, or name of a dataset.
@@ -337,7 +337,7 @@ class Update(RunSettings, CacheSettings, OwnDataSettings):
     backbone: str | None = None
     weights: Path | None = None  # File with its weights, instead of those of ImageNet.
     preprocessing: str | None = None  # Scale of the pixels that such a file needs.
-    # Go back to the version that the one in use was made from; nothing is trained.
+    # Undo the last update: use the version before it again. Nothing is trained.
     rollback: bool = False
 
     COMMAND = "keras-tl update"

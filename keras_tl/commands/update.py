@@ -13,7 +13,7 @@ from rich.table import Table
 from keras_tl import config, errors, files, progress
 from keras_tl.analysis.planner import Decision
 from keras_tl.commands.settings import Update
-from keras_tl.data import datasets, splits
+from keras_tl.data import splits
 from keras_tl.deploy import artifact, run_folder, update, versions
 from keras_tl.deploy.update import Material, Updated, Verdict
 from keras_tl.models import backbones, catalog, freezing, heads
@@ -51,21 +51,15 @@ def run(settings: Update, started: float | None = None) -> bool:
     update.check_updatable(old_run)
     number = versions.next_number(settings.run)
     check_in_use(settings.run)
-    class_names, new = update.new_data(
-        settings.data, old_run, datasets.options_of(settings)
-    )
-    if settings.limit is not None:
-        new = {n: s.take(limited(s, settings)) for n, s in new.items()}
-    old = update.old_data(old_run, settings.exemplars, seed=settings.seed)
-    material = update.material(old.splits, class_names, new)
+    material, source = update.load(old_run, settings)
     decisions = [
-        Decision("old images", splits.counts(old.splits), old.source),
+        Decision("old images", splits.counts(material.old), source),
         *map(left_out, material.notes),
     ]
     data = material.joined()
     with place.scope():
         model = old_run.model
-        backbone = build(settings, model, old_run.image_size, len(class_names))
+        backbone = build(settings, model, old_run.image_size, len(data.class_names))
     print(data)
     for note in material.notes:
         errors.warn(note)
@@ -93,8 +87,11 @@ def run(settings: Update, started: float | None = None) -> bool:
         )
     verdict, report = measure(updated, material, settings.margin)
     kept = updated.histories.get("update", {}).get("kept", [True])
-    if not material.new_classes and not any(kept):
-        verdict = Verdict(False, "no epoch was better than what it began with")
+    gained = bool(material.new_classes) or any(kept)
+    if not gained:
+        verdict = Verdict(
+            False, "no epoch was better on validation: the model is what it was"
+        )
     decisions.append(
         Decision("update", ("rejected", "accepted")[verdict.accepted], verdict.reason)
     )
@@ -122,7 +119,7 @@ def run(settings: Update, started: float | None = None) -> bool:
         },
     )
     versions.add(new_run.folder, use=verdict.accepted)
-    show_outcome(settings.run, new_run.folder, number, verdict)
+    show_outcome(settings.run, new_run.folder, number, verdict, gained)
     return verdict.accepted
 
 
@@ -130,11 +127,6 @@ def left_out(note: str) -> Decision:
     """Return a note of what was left out as a decision."""
     count, _, rest = note.removeprefix("Left out: ").partition(" ")
     return Decision("left out", count, rest)
-
-
-def limited(split, settings):
-    """Return the indices of the new images that are used."""
-    return splits.balanced(split.labels, settings.limit, settings.seed)
 
 
 def check_in_use(run: Path) -> None:
@@ -208,7 +200,9 @@ def show(rows: Sequence[dict]) -> None:
     progress.console().print(table)
 
 
-def show_outcome(old: Path, new: Path, number: int, verdict: Verdict) -> None:
+def show_outcome(
+    old: Path, new: Path, number: int, verdict: Verdict, gained: bool
+) -> None:
     """Print which version is in use, and how to change that."""
     if verdict.accepted:
         print(
@@ -217,8 +211,13 @@ def show_outcome(old: Path, new: Path, number: int, verdict: Verdict) -> None:
         )
     else:
         used = versions.current(old)
+        advice = "More --exemplars, another --method or a larger --margin may do."
+        if not gained:
+            advice = (
+                "Few images seldom change a model: collect more of them, or train "
+                "more of it with --blocks 2."
+            )
         print(
-            f"The update is rejected: version {used.number}, {used.folder}, stays in "
-            f"use. {new} is kept. More --exemplars, another --method or a larger "
-            "--margin may do."
+            f"The update is rejected, {verdict.reason.partition(';')[0]}. Version "
+            f"{used.number}, {used.folder}, stays in use; {new} is kept. {advice}"
         )

@@ -14,7 +14,6 @@ from PIL import Image
 
 from keras_tl import files
 from keras_tl.data import splits
-from keras_tl.data.choices import Resize
 from keras_tl.data.sources import ImageFiles
 from keras_tl.data.splits import Split, Splits
 from keras_tl.deploy import artifact
@@ -82,21 +81,8 @@ def chosen(name: str, split: Split, classes: int) -> np.ndarray:
     return known[splits.of_each(split.labels[known], count, seed=0)]
 
 
-def load(
-    run: Path,
-    manifest: dict,
-    class_names: tuple[str, ...],
-    image_size: int,
-    resize: Resize,
-) -> Splits | None:
+def of_run(model: artifact.Artifact) -> Splits | None:
     """Load the exemplars of a run.
-
-    Args:
-        run: The run's folder.
-        manifest: Its manifest.
-        class_names: Its classes.
-        image_size: Side of the images that its model takes.
-        resize: How an image becomes a square.
 
     Returns:
         Splits of its classes; `None` where it keeps none.
@@ -104,7 +90,7 @@ def load(
     Raises:
         InputError: The file is not the one that the run saved.
     """
-    path, about = run / FILE, manifest.get("exemplars")
+    path, about = model.folder / FILE, model.manifest.get("exemplars")
     if about is None or not path.is_file():
         return None
     artifact.check_hash(path, about.get("sha256") if isinstance(about, dict) else None)
@@ -116,14 +102,14 @@ def load(
             labels[split].append(int(label))
     kept = {
         name: Split(
-            ImageFiles(tuple(contents[name]), image_size, resize),
+            ImageFiles(tuple(contents[name]), model.image_size, model.resize),
             np.array(labels[name], "int32"),
         )
         for name in OF_EACH
     }
     return Splits(
         **kept,
-        class_names=class_names,
+        class_names=model.class_names,
         origin="The images that the run kept.",
         task="single-label",
     )

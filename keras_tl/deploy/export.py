@@ -19,7 +19,15 @@ from keras_tl.data import datasets, images, text
 from keras_tl.data.sources import Source
 from keras_tl.data.splits import Split, Splits, balanced
 from keras_tl.deploy import artifact as artifacts
-from keras_tl.deploy import conversion, exported, prediction, run_data, standalone
+from keras_tl.deploy import (
+    conversion,
+    exemplars,
+    exported,
+    prediction,
+    run_data,
+    standalone,
+    update,
+)
 from keras_tl.models import catalog, taps
 
 
@@ -228,9 +236,17 @@ def _examples(model, format, sample, data) -> Examples:
     if sample is not None:
         return _of_folder(model, Path(sample))
     try:
-        data = run_data.load(model) if data is None else run_data.sized(model, data)
+        data = update.data_of(model) if data is None else run_data.sized(model, data)
     except errors.InputError as error:
         reason = str(error).rstrip(".")
+        kept = exemplars.of_run(model) if model.kind == "image" else None
+        if kept is not None:
+            print(f"Compared on images that the run has kept, since {reason}.")
+            return Examples(
+                _some(kept.validation, MOST_COMPARED),
+                "validation images that the run has kept",
+                _some(kept.train, MOST_CALIBRATED),
+            )
         if format == "litert-int8":
             hint = " Give --images FOLDER." if model.kind == "image" else ""
             raise errors.InputError(

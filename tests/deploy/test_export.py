@@ -22,7 +22,15 @@ from keras_tl.commands import settings
 from keras_tl.config import RunSettings
 from keras_tl.data import datasets, images, splits
 from keras_tl.data.settings import DataSettings
-from keras_tl.deploy import answers, artifact, conversion, export, exported, run_folder
+from keras_tl.deploy import (
+    answers,
+    artifact,
+    conversion,
+    exemplars,
+    export,
+    exported,
+    run_folder,
+)
 from keras_tl.models import heads
 
 FAST = ("litert", "onnx")
@@ -272,6 +280,7 @@ def test_images_of_ones_own_serve_where_the_data_are_gone(
 ):
     changed = files.read_json(run / "config.json")
     files.write_json(run / "config.json", {**changed, "data": "gone"})
+    (run / exemplars.FILE).unlink()
     assert call("export", run, "--format", "litert-int8") == 2
     said = capsys.readouterr().err
     assert "needs representative examples" in said

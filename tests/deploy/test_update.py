@@ -3,6 +3,7 @@ import json
 import shutil
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -133,10 +134,15 @@ def test_an_update_is_a_run_that_knows_old_and_new_classes(
     assert call("predict", old, new / "yellow" / "100.png") == 0
     assert "the version in use is 2" in capsys.readouterr().err
 
-    # And once more, from what the update has kept.
+    # And once more.
     more = write(tmp_path / "more", {"magenta": 12}, first=200)
+    capsys.readouterr()
     assert call("update", "v2", "--data", more, "--out", "v3", "--margin", 1) == 0
+    # Rehearsed are the images of both: those of the run, and of the update.
+    assert "the data of the run, loaded again" in capsys.readouterr().out
     assert artifact.load("v3").manifest["version"] == 3
+    splits = update.data_of(artifact.load("v3"))
+    assert splits.class_names == ("blue", "green", "red", "yellow", "magenta")
     assert call("update", "v3", "--rollback") == 0
     assert versions.current(old).folder.name == "v2"
 
@@ -235,7 +241,14 @@ def test_exemplars_are_as_many_of_each_class(tmp_path):
     split = Split(pixels, labels)
     data = Splits(split, split, split, ["a", "b", "c"], "Noise.")
     about = exemplars.save(tmp_path, data, 8)
-    kept = exemplars.load(tmp_path, {"exemplars": about}, ("a", "b", "c"), 8, "crop")
+    run = SimpleNamespace(
+        folder=tmp_path,
+        manifest={"exemplars": about},
+        class_names=("a", "b", "c"),
+        image_size=8,
+        resize="crop",
+    )
+    kept = exemplars.of_run(run)
     for name, part in kept.items():
         of_each = exemplars.OF_EACH[name]
         counts = np.bincount(part.labels).tolist()
@@ -247,8 +260,7 @@ def test_exemplars_are_as_many_of_each_class(tmp_path):
 
 def test_exemplars_are_those_of_their_labels(old):
     data = datasets.load(json.loads((old / "config.json").read_text())["data"])
-    run = artifact.load(old)
-    kept = exemplars.load(old, run.manifest, run.class_names, 32, "crop")
+    kept = exemplars.of_run(artifact.load(old))
     for name, split in kept.items():
         whole = getattr(data, name).at_size(32)
         pixels = whole.read(range(len(whole))).astype(int)
@@ -266,6 +278,28 @@ def test_an_update_works_when_the_old_data_are_gone(old, new, call, tmp_path, ca
     assert call("update", old, "--data", new, *arguments) == 0
     assert "exemplars.zip of the run" in capsys.readouterr().out
     assert artifact.load("v2").class_names[-1] == "yellow"
+
+
+def test_an_update_that_changes_nothing_says_so(old, call, tmp_path, capsys):
+    """Here since its rate is next to nothing."""
+    more = write(tmp_path / "more", {"red": 12}, first=200)
+    arguments = ("--data", more, "--out", "v2", "--learning-rate", 1e-12)
+    assert call("update", old, *arguments) == 1
+    said = capsys.readouterr().out
+    assert "no epoch was better on validation" in said
+    assert "collect more of them" in said
+    assert "--margin may do" not in said
+
+
+def test_an_update_is_exported_by_the_data_of_both(old, new, call, capsys):
+    assert call("update", old, "--data", new, "--out", "v2", "--margin", 1) in (0, 1)
+    capsys.readouterr()
+    assert call("export", "v2", "--agreement", 0.5) == 0
+    assert "Compared on the run's validation examples" in capsys.readouterr().out
+    shutil.rmtree(new)
+    arguments = ("--format", "litert-int8", "--agreement", 0.5)
+    assert call("export", "v2", *arguments) == 0
+    assert "Compared on images that the run has kept" in capsys.readouterr().out
 
 
 def test_data_that_have_changed_since_are_not_taken_for_those_of_the_run(old, tmp_path):
