@@ -323,7 +323,8 @@ def check(
     example = None
     if samples is not None:
         example = _fit(_resampled(mono, own, rate), samples, noise)
-    look, thumbnail = images.look(spectrogram(mono, own, 64, highest=4_000))
+    picture = spectrogram(mono, own, 64, highest=_TOP_OF_COPIES, span=_SPAN_OF_COPIES)
+    look, thumbnail = images.look(picture)
     return Checked(
         None,
         _hash(mono, own),
@@ -370,12 +371,20 @@ def _hash(mono, rate) -> bytes:
 # Dark to bright, as matplotlib's "magma": levels and their colours.
 _LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _COLOURS = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
-# Span of a spectrogram below its loudest place, in dB.
-_SPAN = 80.0
+# Levels below the loudest place that a spectrogram shows, in dB; and those by which
+# copies are recognized, since compression changes what is quiet.
+_SPAN, _SPAN_OF_COPIES = 80.0, 50.0
+# Top frequency of spectrograms by which copies are recognized, which telephones have.
+_TOP_OF_COPIES = 3_800.0
 
 
 def spectrogram(
-    sound: np.ndarray, rate: int, side: int = 128, *, highest: float | None = None
+    sound: np.ndarray,
+    rate: int,
+    side: int = 128,
+    *,
+    highest: float | None = None,
+    span: float = _SPAN,
 ) -> np.ndarray:
     """Draw the spectrogram of a clip, for people.
 
@@ -384,17 +393,18 @@ def spectrogram(
         rate: Samples a second.
         side: Number of rows, frequencies on the mel scale, and of columns.
         highest: Frequency of the top row, in Hz; by default half of the rate.
+        span: Levels below the loudest place that are shown, in dB.
 
     Returns:
         uint8 RGB `(side, side, 3)`: time from left to right, high frequencies at the
-        top, the loudest place bright, 80 dB below it black.
+        top, the loudest place bright.
 
     >>> tone = np.sin(np.arange(16_000) * 2 * np.pi * 1_000 / 16_000)
     >>> picture = spectrogram(tone, 16_000, 32).astype(int)
     >>> picture.shape, picture.sum(axis=(1, 2)).argmax().item()
     ((32, 32, 3), 20)
     """
-    length = 2 ** max(6, round(math.log2(0.032 * rate)))
+    length = 2 * max(32, round(0.016 * rate))
     step = max(1, len(sound) / side)
     starts = (np.arange(side) * step + step / 2 - length / 2).astype("int64")
     padded = np.pad(sound.astype("float32"), length)
@@ -403,7 +413,7 @@ def spectrogram(
     bins = _mel_rows(side, length, rate, highest or rate / 2)
     rows = np.maximum(power @ bins, 1e-12)
     decibels = 10 * np.log10(rows / rows.max())
-    levels = np.clip(1 + decibels / _SPAN, 0, 1).T[::-1]
+    levels = np.clip(1 + decibels / span, 0, 1).T[::-1]
     colours = np.array(_COLOURS, "float32").T
     picture = [np.interp(levels, _LEVELS, channel) for channel in colours]
     return np.rint(np.stack(picture, axis=-1)).astype("uint8")
