@@ -9,7 +9,6 @@ To see the messages, set TF_CPP_MIN_LOG_LEVEL=0.
 
 import contextlib
 import importlib.abc
-import importlib.util
 import os
 import subprocess
 import sys
@@ -69,8 +68,10 @@ class QuietFinder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name != "tensorflow":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        # It stays: whoever asks whether TensorFlow is installed loads nothing yet.
+        others = (finder for finder in sys.meta_path if finder is not self)
+        specs = (finder.find_spec(name, path, target) for finder in others)
+        spec = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 

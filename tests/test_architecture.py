@@ -23,12 +23,15 @@ MAY_IMPORT = {
     "methods": {"data", "models", "training"},
     "analysis": {"data", "models", "training"},
     "deploy": {"data", "models", "training", "methods", "analysis"},
+    "serving": {"data", "deploy"},
     "assets": set(),
     "vendoring": set(),
-    "commands": {"data", "models", "training", "methods", "analysis", "deploy"},
+    "commands": {
+        *("data", "models", "training", "methods", "analysis", "deploy", "serving"),
+    },
     "cli": {
         *("vendoring", "data", "models", "training", "methods", "analysis", "deploy"),
-        "commands",
+        *("serving", "commands"),
     },
     "__main__": {"cli"},
     "__init__": {"deploy"},

@@ -179,6 +179,19 @@ def test_why_tensorflow_cannot_start_is_shown(ends, last, tmp_path):
     assert shown.stderr.startswith("I0000")
 
 
+def test_tensorflow_says_nothing_also_after_it_was_asked_for(tmp_path):
+    """As `compiled.runtime` asks whether it is there, without loading it."""
+    (tmp_path / "tensorflow.py").write_text(FAILS)
+    ended = run(
+        "-c",
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import keras_tl.quiet\n"
+        "import importlib.util\n"
+        "assert importlib.util.find_spec('tensorflow') is not None\n"
+        "import tensorflow",
+    )
+    assert ended.stderr == "F0000 No AVX here.\n"
+
+
 @pytest.mark.parametrize("variable", ["HOME", "KERAS_HOME", "KERAS_TL_CACHE"])
 def test_commands_that_write_nothing_need_no_folder_to_write_to(variable, tmp_path):
     (tmp_path / "file").touch()

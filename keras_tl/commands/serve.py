@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import socket
 import sys
 from dataclasses import replace
@@ -11,7 +12,8 @@ import keras_tl.quiet  # noqa: F401  Before Keras.
 
 from keras_tl import errors, quiet
 from keras_tl.commands.settings import Serve
-from keras_tl.deploy import hosting, versions
+from keras_tl.deploy import versions
+from keras_tl.serving import hosting
 
 # Variable that holds the token, where it is no option.
 TOKEN = "KERAS_TL_TOKEN"
@@ -40,7 +42,7 @@ def serve(settings: Serve, runs: dict[str, Path], bound: socket.socket) -> None:
     """Serve runs at a socket; what has begun is answered before it ends."""
     import uvicorn
 
-    from keras_tl.deploy import guard, server, uploads
+    from keras_tl.serving import guard, server, uploads
 
     limits = uploads.Limits(
         round(settings.megabytes * 1e6),
@@ -69,6 +71,8 @@ def serve(settings: Serve, runs: dict[str, Path], bound: socket.socket) -> None:
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=int(settings.seconds) + 1,
     )
+    # Uvicorn raises the signal again when all is answered: that is a success.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # From here on, who comes waits for the answer, and is not refused.
     bound.listen(MOST_CONNECTIONS)
     print(f"Serving {', '.join(runs)} at {address(bound)} (Ctrl-C ends it)", flush=True)

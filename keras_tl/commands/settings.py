@@ -216,27 +216,29 @@ class Check(OwnDataSettings):
 class Serve(Settings):
     """Serve finished runs on this machine: a web page, and an API for programs."""
 
-    # Folders of finished runs, or NAME=FOLDER; the first is the one that answers where
-    # none is named.
+    # Folders of finished runs, or NAME=FOLDER. The first one answers requests that name
+    # no run.
     runs: Annotated[
         tuple[str, ...],
         tyro.conf.Positional,
         tyro.conf.arg(metavar="RUN [RUN ...]"),
     ]
-    # Address to listen at. Others than this machine reach 0.0.0.0; give a token then.
+    # Address to listen at. By default only this machine can reach the server. With the
+    # address 0.0.0.0 other machines can too, and a token should be set.
     host: str = "127.0.0.1"
     port: int = 8000  # Port to listen at; 0 takes a free one.
-    # What clients need to know, of at least 16 characters. Other users of this machine
-    # can see the command line: the variable KERAS_TL_TOKEN does the same.
+    # Secret of at least 16 characters that every client has to send. Other users of
+    # this machine can read the command line; the environment variable KERAS_TL_TOKEN
+    # sets the token without being seen there.
     token: str | None = None
-    # Folder for labels that users have corrected, with a folder for each run. By
-    # default RUN-corrections, beside each run.
+    # Folder for examples whose labels users have corrected, with a sub-folder for each
+    # run; by default RUN-corrections, beside each run.
     corrections: Path | None = None
     megabytes: float = 32.0  # Largest size of a request.
     megapixels: float = 50.0  # Largest size of an image.
     count: int = 32  # Most images or texts of a request.
-    seconds: float = 30.0  # Longest time from the begin of a request to its answer.
-    queue: int = 256  # Most images or texts that wait or are computed.
+    seconds: float = 30.0  # Longest time from the start of a request to its answer.
+    queue: int = 256  # Most images or texts that wait or are computed at a time.
 
     POSITIONAL = None
 

@@ -35,7 +35,10 @@ async function ask(path, form) {
     }
     let content = {};
     try { content = await response.json(); } catch { /* An error without a sentence. */ }
-    if (response.status === 401) lock();
+    if (response.status === 401) {
+      lock();
+      if (token) content.error = "This is not the server's token.";
+    }
     if (!response.ok) throw new Error(content.error || `Error ${response.status}.`);
     return content;
   }
@@ -156,7 +159,8 @@ function answerOf(model, { answer, is_sure: isSure, values }) {
   if (model.activation === "linear") {
     return values.map(({ name, value }) => `${name} ${number(value)}`).join(", ");
   }
-  if (!isSure) return "Not sure";
+  // It is null where the run has no rule for abstaining.
+  if (isSure === false) return "Not sure";
   if (Array.isArray(answer)) return answer.join(", ") || "None of them";
   return answer;
 }
@@ -166,12 +170,13 @@ const number = (value) => String(Number(value.toPrecision(4)));
 function likelihood(model, { is_sure: isSure, values }) {
   if (model.activation !== "softmax" || !values.length) return "";
   const { name, probability } = values[0];
-  return isSure ? `, ${percent(probability)}` : `; ${name} at ${percent(probability)}`;
+  const likely = percent(probability);
+  return isSure === false ? `; ${name} at ${likely}` : `, ${likely}`;
 }
 
 function notesOf({ is_sure: isSure, unlike }) {
   const notes = [];
-  if (!isSure) notes.push("No answer is likely enough.");
+  if (isSure === false) notes.push("No answer is likely enough.");
   if (unlike > 1) notes.push("Unlike the training examples: do not rely on it.");
   return notes.join(" ");
 }

@@ -10,8 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from keras_tl.deploy.batching import FullError, Room
-from keras_tl.deploy.uploads import Limits
+from keras_tl.serving.batching import FullError, Room
+from keras_tl.serving.uploads import Limits
 
 # Bytes of all requests that are read or answered at a time.
 ALL_BODIES = 256_000_000

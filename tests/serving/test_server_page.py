@@ -10,13 +10,18 @@ import uvicorn
 from PIL import Image
 
 from keras_tl.commands import serve
-from keras_tl.deploy import server
+from keras_tl.serving import server
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="needs Playwright: pip install playwright"
+)
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="needs the program chromium: apt install chromium",
+    ),
 ]
 TOKEN = "a-token-that-is-long"
 
@@ -104,7 +109,7 @@ def test_a_dropped_file_is_answered_and_its_label_corrected(
     card = page.locator(".card")
     card.locator(".bars li").first.wait_for()
     answer = card.get_by_role("heading").inner_text()
-    assert answer in ("red", "green", "blue", "Not sure")
+    assert answer in ("red", "green", "blue")
     said = page.locator("#status").inner_text()
     assert said.startswith("photo0.png: ")
     assert answer in said
@@ -116,6 +121,22 @@ def test_a_dropped_file_is_answered_and_its_label_corrected(
     (kept,) = (tmp_path / "kept/colours/blue").iterdir()
     assert kept.read_bytes() == photos[0].read_bytes()
     assert {url.startswith((address, "blob:", "data:")) for url in page.asked} == {True}
+
+
+@pytest.mark.parametrize("abstains", [True, False])
+def test_not_sure_is_said_only_where_the_model_abstains(
+    start, page, photos, served, change_rules, abstains
+):
+    rule = {"precision": 0.95, "threshold": 1.1, "coverage": 0.1}
+    change_rules(served, abstain=rule if abstains else None)
+    page.goto(start({"colours": served}))
+    page.locator("#about", has_text="red").wait_for()
+    page.set_input_files("#files", photos[:1])
+    page.locator(".bars li").first.wait_for()
+    card = page.locator(".card")
+    assert (card.get_by_role("heading").inner_text() == "Not sure") == abstains
+    assert ("No answer is likely enough" in card.inner_text()) == abstains
+    assert ("Not sure" in page.locator("#status").inner_text()) == abstains
 
 
 def test_several_are_chosen_and_one_that_is_no_image_is_said(
@@ -163,6 +184,9 @@ def test_texts_have_their_own_input(start, page, text_run):
 
 def test_a_token_is_asked_for(start, page, served):
     page.goto(start({"colours": served}, token=TOKEN))
+    page.get_by_label("This server needs a token").fill("another token")
+    page.keyboard.press("Enter")
+    page.get_by_text("This is not the server's token.").wait_for()
     page.get_by_label("This server needs a token").fill(TOKEN)
     page.keyboard.press("Enter")
     page.get_by_text("Tells apart").wait_for()

@@ -9,9 +9,9 @@ import prometheus_client as prometheus
 from starlette.exceptions import HTTPException
 
 from keras_tl import errors
-from keras_tl.deploy import hosting, uploads
-from keras_tl.deploy.batching import Room
-from keras_tl.deploy.uploads import Limits
+from keras_tl.serving import hosting, uploads
+from keras_tl.serving.batching import Room
+from keras_tl.serving.uploads import Limits
 
 
 class Metrics:

@@ -64,7 +64,8 @@ class Result(BaseModel):
     """The answer for an example, or why it has none.
 
     `answer` is the class, or the labels that are present; none of numbers, and none
-    where the model is not sure. `unlike` above 1 means unlike the training examples.
+    where the model is not sure. `is_sure` is null where the run has no rule for
+    abstaining. `unlike` above 1 means unlike the training examples.
     """
 
     error: str | None = None
@@ -97,9 +98,11 @@ class Kept(BaseModel):
 
 
 _REASONS = {
+    400: "The form is damaged.",
     401: "A token is needed.",
     403: "A page of another server, or a server without a token.",
     404: "No such model.",
+    409: "The run cannot be loaded; the old model stays.",
     413: "More than the limits.",
     415: "Neither JSON nor a form.",
     422: "It cannot be used.",

@@ -18,10 +18,11 @@ from PIL import Image
 from keras_tl import errors, files
 from keras_tl.data import datasets
 from keras_tl.data import text as text_data
-from keras_tl.deploy import artifact, compiled, corrections, guard, hosting, server
-from keras_tl.deploy.corrections import Corrections
-from keras_tl.deploy.uploads import Limits
+from keras_tl.deploy import artifact, compiled
 from keras_tl.models import saving
+from keras_tl.serving import corrections, guard, hosting, server
+from keras_tl.serving.corrections import Corrections
+from keras_tl.serving.uploads import Limits
 
 TOKEN = "a-token-that-is-long"
 
@@ -114,26 +115,39 @@ def test_the_answer_is_the_likeliest_class_and_top_bounds_the_list(client):
     assert len(shown) == 2
     assert shown == sorted(shown, reverse=True)
     assert result["answer"] == result["values"][0]["name"]
-    assert result["is_sure"] is True
 
 
-def change_rules(folder, **changes):
-    """Change how logits become answers, as an update of the run does."""
-    files.write_json(
-        folder / "answers.json", files.read_json(folder / "answers.json") | changes
-    )
-    manifest = files.read_json(folder / "manifest.json")
-    manifest["files_sha256"]["answers.json"] = files.sha256(folder / "answers.json")
-    files.write_json(folder / "manifest.json", manifest)
-
-
-def test_a_model_that_abstains_has_no_answer(served):
+def test_a_model_that_abstains_has_no_answer(served, change_rules):
     rule = {"precision": 0.95, "threshold": 0.9999, "coverage": 0.1}
     change_rules(served, abstain=rule)
     with client_of(served) as client:
         (result,) = post(client, KINDS["jpeg"]).json()["answers"][0]["results"]
     assert (result["answer"], result["is_sure"]) == (None, False)
     assert len(result["values"]) == 3
+
+
+def test_a_model_with_a_rule_for_abstaining_says_that_it_is_sure(served, change_rules):
+    change_rules(served, abstain={"precision": 0.95, "threshold": 0.0, "coverage": 1.0})
+    with client_of(served) as client:
+        (result,) = post(client, KINDS["jpeg"]).json()["answers"][0]["results"]
+    assert result["is_sure"] is True
+    assert result["answer"] == result["values"][0]["name"]
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "linear"])
+def test_without_a_rule_for_abstaining_nothing_is_said_of_being_sure(
+    served, change_rules, activation
+):
+    manifest = files.read_json(served / "manifest.json") | {"activation": activation}
+    files.write_json(served / "manifest.json", manifest)
+    change_rules(served, abstain=None)
+    with client_of(served) as client:
+        (result,) = post(client, KINDS["jpeg"]).json()["answers"][0]["results"]
+    assert result["is_sure"] is None
+    values = result["values"]
+    likely = [one["name"] for one in values if one.get("probability", 0) >= 0.5]
+    wanted = {"softmax": values[0]["name"], "sigmoid": likely, "linear": None}
+    assert result["answer"] == wanted[activation]
 
 
 def test_it_shows_what_the_artefact_says_of_an_image(client, served):
@@ -554,7 +568,7 @@ def test_corrections_never_go_into_a_run(served):
         server.make_app({"tiny": served}, corrections=served)
 
 
-def test_a_model_is_replaced_without_a_lost_request(served, monkeypatch):
+def test_a_model_is_replaced_without_a_lost_request(served, change_rules):
     with client_of(served, token=TOKEN) as client:
         client.headers["authorization"] = f"Bearer {TOKEN}"
         statuses, stop = [], threading.Event()

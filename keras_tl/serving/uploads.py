@@ -90,6 +90,9 @@ def schema(kind: type[Inputs]) -> dict:
     text = {"type": "string"}
     as_json["properties"]["images"]["items"] = text
     as_form["properties"]["images"]["items"] = {**text, "format": "binary"}
+    for field in as_form["properties"].values():
+        # A form has no null.
+        field.update(field.pop("anyOf", [{}])[0])
     content = {
         "application/json": {"schema": as_json},
         "multipart/form-data": {"schema": as_form},

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from keras_tl.deploy.batching import MOST, Batcher, FullError, Room
+from keras_tl.serving.batching import MOST, Batcher, FullError, Room
 
 
 class Slow:

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_tl import errors, files
-from keras_tl.deploy import artifact, compiled, stacked
+from keras_tl.deploy import artifact, compiled
 from keras_tl.deploy.answers import Answers
 from keras_tl.deploy.artifact import Artifact
-from keras_tl.deploy.batching import Batcher
-from keras_tl.deploy.corrections import Corrections
-from keras_tl.deploy.uploads import Limits, Question, content_of, decode
+from keras_tl.serving import stacked
+from keras_tl.serving.batching import Batcher
+from keras_tl.serving.corrections import Corrections
+from keras_tl.serving.uploads import Limits, Question, content_of, decode
 
 # Converts a run in a process of its own: this one never loads TensorFlow for it.
 _CONVERT = (
@@ -229,7 +230,9 @@ def results(hosted: Hosted, question: Question, outputs: Outputs) -> list[dict]:
 
 
 def _result(model, question, answers, row) -> dict:
-    values, is_sure = answers.values[row], bool(answers.is_sure[row])
+    values, is_sure = answers.values[row], None
+    if model.rules.abstain is not None:
+        is_sure = bool(answers.is_sure[row])
     result = {
         "answer": _answer(model, values, is_sure),
         "is_sure": is_sure,
@@ -246,7 +249,7 @@ def _result(model, question, answers, row) -> dict:
 
 def _answer(model, values, is_sure) -> str | list[str] | None:
     """Return the class, the labels that are present, or nothing of numbers."""
-    if model.activation == "linear" or not is_sure:
+    if model.activation == "linear" or is_sure is False:
         return None
     if model.activation == "softmax":
         return model.class_names[int(values.argmax())]

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from keras_tl.commands import serve
-from keras_tl.deploy.corrections import Corrections
+from keras_tl.serving.corrections import Corrections
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +56,7 @@ def test_with_litert_neither_tensorflow_nor_keras_is_loaded(served):
     script = """
 import sys
 from fastapi.testclient import TestClient
-from keras_tl.deploy import hosting, server
+from keras_tl.serving import hosting, server
 app = server.make_app(hosting.named([sys.argv[1]]))
 with TestClient(app, "http://localhost") as client:
     files = {"images": open(sys.argv[2], "rb")}
@@ -123,7 +123,7 @@ def test_what_was_begun_is_answered_before_it_ends(server):
         connection.sendall(body[20:])
         answer = connection.recv(100_000)
     assert answer.startswith(b"HTTP/1.1 200"), answer
-    process.wait(30)
+    assert process.wait(30) == 0
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_server_process import image
-from keras_tl.deploy.corrections import Corrections
+from keras_tl.serving.corrections import Corrections
 kept = Corrections(Path(sys.argv[1]), "image", ("a", "b"), sys.argv[2])
 for seed in range(int(sys.argv[3]), 10**6):
     print(kept.add(image(seed), ["ab"[seed % 2]]), flush=True)

@@ -1,4 +1,4 @@
-"""Serve finished runs: a web page, and an API for programs."""
+"""The application of the server: pages, paths of the API, and errors as sentences."""
 
 import asyncio
 import contextlib
@@ -10,15 +10,15 @@ from pathlib import Path
 import prometheus_client as prometheus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from keras_tl import errors
-from keras_tl.deploy import guard, hosting, schemas, uploads
-from keras_tl.deploy.batching import FullError
-from keras_tl.deploy.service import Metrics, Service
-from keras_tl.deploy.uploads import Limits
+from keras_tl.serving import guard, hosting, schemas, uploads
+from keras_tl.serving.batching import FullError
+from keras_tl.serving.service import Metrics, Service
+from keras_tl.serving.uploads import Limits
 
 # The page: path -> file in assets/serve, and its type.
 PAGE = {
@@ -141,7 +141,11 @@ def _add_state(app, service, metrics):
         """Return that models are loaded, and answer."""
         return {"status": "ready"}
 
-    @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
+    @app.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        responses={401: schemas.ERRORS[401]},
+    )
     async def read_metrics() -> Response:
         """Return counts and times for Prometheus."""
         content = prometheus.generate_latest(metrics.registry)
@@ -151,7 +155,11 @@ def _add_state(app, service, metrics):
 def _add_models(app, service, token):
     metrics, limits = service.metrics, service.limits
 
-    @app.get("/v1/models", response_model=schemas.Models)
+    @app.get(
+        "/v1/models",
+        response_model=schemas.Models,
+        responses={401: schemas.ERRORS[401]},
+    )
     async def models():
         """List the models, and what a request may ask for."""
         described = [service.host.find(name).describe() for name in service.host.names]
