@@ -641,6 +641,10 @@ def files(
     )
 
 
+# For what needs no rate, such as listing a folder.
+FILES = files()
+
+
 def _longest(paths) -> float:
     lengths = [0.0]
     for path in paths:

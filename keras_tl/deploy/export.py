@@ -259,7 +259,7 @@ def _of_folder(model, folder) -> Examples:
     if not folder.is_dir():
         raise errors.expected("images", "be a folder that exists", str(folder))
     paths, problems = prediction.find([folder])
-    bad = {name for name, _ in [*problems, *prediction.check_images(paths)]}
+    bad = {name for name, _ in [*problems, *prediction.check_files(paths)]}
     paths = [path for path in paths if str(path) not in bad]
     if len(paths) < FEWEST_IMAGES:
         raise errors.expected(
