@@ -84,9 +84,7 @@ def log_mel(samples: int = SAMPLES, *, bands: int = 32) -> keras.Model:
     decibels = 10 * ops.log10(ops.maximum(x, 1e-10))
     loudest = ops.max(decibels, axis=(1, 2), keepdims=True)
     x = ops.maximum(decibels, loudest - 80.0) / 10 + 2
-    x = layers.Reshape(
-        (*x.shape[1:], 1), name=f"{FRONT_END}image", dtype="float32"
-    )(x)
+    x = layers.Reshape((*x.shape[1:], 1), name=f"{FRONT_END}image", dtype="float32")(x)
     return keras.Model(wave, x, name="log_mel")
 
 
@@ -127,6 +125,33 @@ def mel_bands(bands: int, *, low: float = 60.0, high: float = 3800.0) -> np.ndar
     fall = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
     triangles = np.maximum(0, np.minimum(rise, fall))
     return (triangles * 2 / (edges[2:] - edges[:-2])).astype("float32")
+
+
+def log_mel_cnn(samples: int = SAMPLES) -> keras.Model:
+    """Build a small CNN on the log-mel spectrogram, to train from scratch.
+
+    Three convolutions of 16, 32 and 64 channels with ReLU, each followed by max
+    pooling, without normalization by batches: their statistics were too unstable on few
+    clips.
+
+    Args:
+        samples: See `log_mel`.
+
+    Returns:
+        A model from waves `(batch, samples)` in [-1, 1] to a feature map.
+
+    >>> log_mel_cnn().output.shape
+    (None, 9, 4, 64)
+    """
+    front = log_mel(samples)
+    # Most values are between 2 and 10.
+    x = layers.Rescaling(0.25, -1.5, name="preprocess")(front.output)
+    for number, channels in enumerate((16, 32, 64), start=1):
+        x = layers.Conv2D(
+            channels, 3, padding="same", activation="relu", name=f"conv_{number}"
+        )(x)
+        x = layers.MaxPooling2D(name=f"conv_{number}_pool")(x)
+    return keras.Model(front.input, x, name="log_mel_cnn")
 
 
 def speech_embedding(
