@@ -19,6 +19,8 @@
 - `pipeline`: From examples to batches: shuffled, augmented, padded, weighted,
   prefetched.
 - `augment`: Random changes of training images, on whole batches, after the cache.
+- `augment_audio`: Random changes of training clips of sound, on whole batches, after
+  the cache.
 - `warp`: Turn, shift, shear, zoom and flip whole batches of images, sampling pixels
   once.
 - `random_layers`: Keras's RandAugment, MixUp and CutMix, with the random numbers of the

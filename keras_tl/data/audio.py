@@ -411,7 +411,9 @@ def spectrogram(
     frames = padded[starts[:, None] + length + np.arange(length)]
     power = np.abs(np.fft.rfft(frames * np.hanning(length).astype("float32"))) ** 2
     bins = _mel_rows(side, length, rate, highest or rate / 2)
-    rows = np.maximum(power @ bins, 1e-12)
+    # A product as small as this takes longer on several threads, which wait for each
+    # other.
+    rows = np.maximum(np.einsum("tf,fr->tr", power, bins), 1e-12)
     decibels = 10 * np.log10(rows / rows.max())
     levels = np.clip(1 + decibels / span, 0, 1).T[::-1]
     colours = np.array(_COLOURS, "float32").T

@@ -488,6 +488,7 @@ def test_without_the_extra_it_is_named(words, monkeypatch):
         audio.from_folder(words, rate=RATE)
 
 
+@pytest.mark.real
 def test_real_spoken_digits_are_read(real_data):
     data = audio.from_folder(
         real_data / "data" / "spoken_digits",
