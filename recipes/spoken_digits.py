@@ -27,7 +27,6 @@ Run:
 import functools
 import itertools
 import math
-import re
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,8 +46,8 @@ from keras_tl.training import phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings
 
 METHODS = ("from scratch", "frozen", "fine-tuned")
-# The label and the speaker in the name of a file.
-LABEL, SPEAKER = r"^([^_]+)_", r"^[^_]+_([^_]+)_"
+# How a name gives the label: LABEL_SPEAKER_NUMBER.wav.
+NAME = r"^([^_]+)_[^_]+_"
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,10 @@ class Config(RunSettings, TrainingSettings):
     data: Path | None = None  # Folder of files LABEL_SPEAKER_NUMBER.wav.
     weights: Path | None = None  # Folder with embedding_model.tflite.
     clips: tuple[int, ...] = (1, 6, 40)  # Numbers of clips of each digit to try.
-    methods: tuple[str, ...] = METHODS  # Methods to compare.
     pairs: int = 15  # Most pairs of speakers to leave out, one after the other.
     blocks: int = 2  # Blocks of the embedding to fine-tune, from the output back.
     steps: int = 300  # Steps of each phase,
-    epochs: int = 60  # but at most this many epochs.
+    epochs: int = 40  # but at most this many epochs.
     learning_rate: float = 3e-3  # Adam's learning rate for the small CNN.
     fine_tune_learning_rate: float = 2e-4  # Of fine-tuning.
     choose_by: ChooseBy = "loss"  # Validation metric that selects the epoch.
@@ -79,9 +77,6 @@ class Config(RunSettings, TrainingSettings):
         errors.check_at_least("clips", min(self.clips, default=0), 1)
         for name in ("learning_rate", "fine_tune_learning_rate"):
             errors.check_above(name, getattr(self, name), 0)
-        for method in self.methods or ("",):
-            if method not in METHODS:
-                raise errors.unknown("methods", method, METHODS)
 
 
 # %% [markdown]
@@ -94,7 +89,7 @@ class Config(RunSettings, TrainingSettings):
 def build_data(settings: Config) -> splits.Splits:
     data = audio.from_folder(
         settings.data,
-        labels=LABEL,
+        labels=NAME,
         rate=audio_backbones.RATE,
         seconds=audio_backbones.SAMPLES / audio_backbones.RATE,
         seed=settings.seed,
@@ -106,12 +101,9 @@ def build_data(settings: Config) -> splits.Splits:
 def build_pool(data: splits.Splits) -> tuple[splits.Split, np.ndarray]:
     """Return all clips together, and the speaker of each."""
     pool = splits.join(splits.join(data.train, data.validation), data.test)
-    names = [Path(name).name for name in pool.inputs.names(range(len(pool)))]
-    found = [re.match(SPEAKER, name) for name in names]
-    if None in found:
-        name = names[found.index(None)]
-        raise errors.expected("data", "hold files LABEL_SPEAKER_NUMBER.wav", name)
-    return splits.read_once(pool), np.array([match[1] for match in found])
+    names = pool.inputs.names(range(len(pool)))
+    speakers = [Path(name).name.split("_")[1] for name in names]
+    return splits.read_once(pool), np.array(speakers)
 
 
 def pairs_of(speakers: np.ndarray, settings: Config) -> list[tuple[str, ...]]:
@@ -127,7 +119,7 @@ def leave_out(data, pool, speakers, pair, clips: int, seed: int) -> splits.Split
     """Split the pool: a pair of speakers is the test, the others learn and select."""
     unheard = np.isin(speakers, pair)
     heard = np.flatnonzero(~unheard)
-    chosen = splits.balanced(pool.labels[heard], len(heard) // 10, seed)
+    chosen = splits.of_each(pool.labels[heard], clips, seed=seed)
     parts = {
         "train": pool.take(np.delete(heard, chosen)),
         "validation": pool.take(heard[chosen]),
@@ -153,25 +145,28 @@ def build_model(settings: Config, num_classes: int, method: str) -> keras.Model:
     return model
 
 
-def fit(settings, model, data, setup, method: str):
-    """Train a model by a method; return the part that trains, its data, its history."""
+def train(settings, data, place, setup, method: str):
+    """Return a model trained by a method, its part that trains, data and history."""
+    keras.utils.set_random_seed(setup.seed)
+    with place.scope():
+        model = build_model(settings, len(data.class_names), method)
+    part, inputs = phases.precompute_frozen(model, data, setup)
+    rate = settings.learning_rate
+    if method != "from scratch":
+        freezing.unfreeze_head(part)
+        probe.fit_head(*phases.precompute_frozen(part, inputs, setup, test=False))
+    if method == "frozen":
+        return model, part, inputs, {}
+    if method == "fine-tuned":
+        freezing.unfreeze_blocks(part, settings.blocks)
+        rate = settings.fine_tune_learning_rate
     steps = math.ceil(len(data.train) / settings.batch_size)
     epochs = min(settings.epochs, math.ceil(settings.steps / steps))
-    part, inputs = phases.precompute_frozen(model, data, setup)
-    if method == "from scratch":
-        phase = phases.Phase(
-            epochs, settings.learning_rate, patience=epochs, name=method
-        )
-        return part, inputs, phases.fit(part, inputs, setup, phase)
-    freezing.unfreeze_head(part)
-    probe.fit_head(*phases.precompute_frozen(part, inputs, setup, test=False))
-    if method == "frozen":
-        return part, inputs, {}
-    freezing.unfreeze_blocks(part, settings.blocks)
-    phase = phases.fine_tuning(
-        epochs, settings.fine_tune_learning_rate, patience=epochs
-    )
-    return part, inputs, phases.fit(part, inputs, setup, phase)
+    # Where no epoch of fine-tuning does better on validation, the first head stays.
+    keep = method == "fine-tuned"
+    phase = phases.Phase(epochs, rate, patience=epochs, name=method, keep_start=keep)
+    history = phases.fit(part, inputs, setup, phase)
+    return model, part, inputs, history
 
 
 # %% [markdown]
@@ -181,17 +176,11 @@ def fit(settings, model, data, setup, method: str):
 
 # %%
 def trial(settings, material, pair, place, run, name, clips: int, method: str, seed):
-    keras.utils.set_random_seed(seed)
     data = leave_out(*material, pair, clips, seed)
-    with place.scope():
-        model = build_model(settings, len(data.class_names), method)
     setup = phases.setup(settings, place, data, run, trial=name, seed=seed)
-    part, inputs, _ = fit(settings, model, data, setup, method)
+    _, part, inputs, _ = train(settings, data, place, setup, method)
     return {
-        "clips": clips,
-        "method": method,
-        "pair": " and ".join(pair),
-        "seed": seed,
+        **{"clips": clips, "method": method, "pair": " and ".join(pair), "seed": seed},
         "validation": evaluation.accuracy(part, inputs.validation),
         "accuracy": evaluation.accuracy(part, inputs.test),
     }
@@ -201,7 +190,7 @@ def plan(settings, material, pairs, place, run) -> dict:
     """Name the trials: every method, number of clips and pair of speakers."""
     trials = {}
     for seed, pair in enumerate(pairs, start=settings.seed):
-        for clips, method in itertools.product(settings.clips, settings.methods):
+        for clips, method in itertools.product(settings.clips, METHODS):
             name = f"{clips}-clips-{method.replace(' ', '-')}-{'-'.join(pair)}"
             one = functools.partial(trial, settings, material, pair, place, run, name)
             trials[name] = functools.partial(one, clips, method, seed)
@@ -236,8 +225,7 @@ def main(settings: Config) -> dict:
     # Both raise now rather than in a trial.
     most = leave_out(*material, pairs[0], max(settings.clips), settings.seed)
     build_model(settings, len(data.class_names), "fine-tuned")
-    about = splits.describe(most)
-    run = config.start_run("spoken_digits", settings, started, about)
+    run = config.start_run("spoken_digits", settings, started, splits.describe(most))
     print(place.describe(settings.batch_size, settings.learning_rate))
     rows = study.run(run.folder, plan(settings, material, pairs, place, run))
     show(rows, run.folder)
@@ -246,14 +234,11 @@ def main(settings: Config) -> dict:
     last = [row for row in rows if row["clips"] == max(settings.clips)]
     (best,) = {row["method"] for row in study.choose(last, ["clips"], ["method"])}
     print(f"Kept is a model of the method that validation selects: {best}.")
-    keras.utils.set_random_seed(settings.seed)
-    with place.scope():
-        model = build_model(settings, len(data.class_names), best)
     setup = phases.setup(settings, place, most, run)
-    part, inputs, history = fit(settings, model, most, setup, best)
+    model, part, inputs, history = train(settings, most, place, setup, best)
     results = summary.evaluate_models({best: (part, inputs.test)}, most)
     files.write_csv(run.folder / "trials.csv", rows)
-    study_of = {"by": ["clips", "method"], "over": [], "compared": "method"}
+    about = {"by": ["clips", "method"], "compared": "method", "base": "from scratch"}
     return run_folder.save(
         run,
         model,
@@ -261,7 +246,7 @@ def main(settings: Config) -> dict:
         results=results,
         histories={best: history},
         cache=setup.cache,
-        further={**study_of, "base": "from scratch", "trials": rows},
+        further={**about, "over": [], "trials": rows},
     )
 
 

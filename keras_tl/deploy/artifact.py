@@ -344,7 +344,7 @@ def load(folder: Path | str) -> Artifact:
             f"This one was interrupted: continue its command with --resume {folder}",
         )
     manifest = read_manifest(folder)
-    if "trials" in manifest:
+    if "trials" in manifest and "model_name" not in manifest:
         raise errors.expected(
             "run",
             "name a run that saved one classifier",
