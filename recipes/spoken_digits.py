@@ -56,6 +56,7 @@ class Config(RunSettings, TrainingSettings):
 
     data: Path | None = None  # Folder of files LABEL_SPEAKER_NUMBER.wav.
     weights: Path | None = None  # Folder with embedding_model.tflite.
+    limit: int | None = None  # Keep at most about three times as many clips in all.
     clips: tuple[int, ...] = (1, 6, 40)  # Numbers of clips of each digit to try.
     pairs: int = 15  # Most pairs of speakers to leave out, one after the other.
     blocks: int = 2  # Blocks of the embedding to fine-tune, from the output back.
@@ -74,6 +75,8 @@ class Config(RunSettings, TrainingSettings):
                 raise errors.expected(name, "be a folder that exists", value, hint)
         for name in ("pairs", "blocks", "steps", "epochs"):
             errors.check_at_least(name, getattr(self, name), 1)
+        if self.limit is not None:
+            errors.check_at_least("limit", self.limit, 1)
         errors.check_at_least("clips", min(self.clips, default=0), 1)
         for name in ("learning_rate", "fine_tune_learning_rate"):
             errors.check_above(name, getattr(self, name), 0)
@@ -95,7 +98,7 @@ def build_data(settings: Config) -> splits.Splits:
         seed=settings.seed,
     )
     print(data)
-    return data
+    return splits.limit(data, settings.limit, seed=settings.seed)
 
 
 def build_pool(data: splits.Splits) -> tuple[splits.Split, np.ndarray]:
