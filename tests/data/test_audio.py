@@ -192,10 +192,10 @@ def test_a_size_that_no_program_knew_is_no_fault():
     assert audio.check(header(2**32 - 1)).problem is None
 
 
-def test_a_recording_of_more_than_ten_minutes_is_refused(monkeypatch):
-    monkeypatch.setattr(audio, "MOST_SECONDS", 1)
-    assert audio.check(content(sound(seconds=1))).problem is None
-    assert "is longer than" in audio.check(content(sound(seconds=1.1))).problem
+def test_a_recording_that_is_too_long_is_refused():
+    audio.decode(content(sound(seconds=1)), RATE, 10, most_seconds=1)
+    with pytest.raises(errors.InputError, match="is longer than 1 seconds; cut it"):
+        audio.decode(content(sound(seconds=1.1)), RATE, 10, most_seconds=1)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
