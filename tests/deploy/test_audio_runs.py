@@ -11,7 +11,7 @@ import pytest
 
 from keras_tl import errors, files
 from keras_tl.data import audio
-from keras_tl.deploy import artifact, prediction
+from keras_tl.deploy import artifact, export, prediction
 
 soundfile = pytest.importorskip("soundfile")
 
@@ -138,3 +138,37 @@ def test_a_manifest_without_what_sound_needs_is_named(sound_run, changed, messag
     files.write_json(run / "manifest.json", manifest)
     with pytest.raises(errors.InputError, match=message):
         artifact.load(run)
+
+
+@pytest.mark.parametrize(
+    "format", ["litert", pytest.param("onnx", marks=pytest.mark.slow)]
+)
+def test_an_export_of_sound_needs_nothing_of_keras_tl(
+    sound_run, tones, tmp_path, format, capsys
+):
+    run, _ = sound_run
+    pytest.importorskip("onnxruntime")
+    contract = export.export(run, format, tmp_path / "out")
+    assert "sounds of keras-tl's own" in capsys.readouterr().out
+    assert contract["input"]["rate"] == RATE
+    assert contract["requirements"][1:] == ["numpy", "soundfile", "soxr"]
+    high = tone(1, 2000, 2500, 0.3, 44_100)
+    soundfile.write(tmp_path / "new.flac", np.stack([high, high], 1), 44_100)
+    paths = [tones / "low" / "1.wav", tones / "high" / "1.wav", tmp_path / "new.flac"]
+    done = subprocess.run(
+        [sys.executable, "predict.py", *map(str, paths)],
+        cwd=tmp_path / "out",
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = artifact.load(run)
+    for row, wanted in zip(rows_of(done.stdout), loaded.predict(paths), strict=True):
+        assert row[1] == loaded.class_names[wanted.argmax()]
+        assert float(row[2]) == pytest.approx(wanted.max(), abs=1e-4)
+    with pytest.raises(errors.InputError, match="Give --images FOLDER"):
+        export.export(run, "litert-int8", tmp_path / "int8")
+    made = export.export(run, format, tmp_path / "other", sample=tones)
+    assert made["parity"]["origin"].startswith("clips of tones")
