@@ -302,15 +302,23 @@ def format_of(content: bytes) -> str:
     Raises:
         InputError: It is no sound.
     """
+    format = _header(content).format
+    return ".wav" if format.startswith("WAV") else f".{format.lower()}"
+
+
+def _header(clip):
+    """Read the header of a file alone."""
     errors.check_installed("soundfile", extra="audio")
     import soundfile
 
-    with _reading(content):
-        try:
-            format = soundfile.info(io.BytesIO(content)).format
-        except soundfile.LibsndfileError as error:
-            raise errors.InputError(f"cannot be decoded: {error}") from error
-    return ".wav" if format.startswith("WAV") else f".{format.lower()}"
+    is_content = isinstance(clip, bytes)
+    try:
+        return soundfile.info(io.BytesIO(clip) if is_content else str(clip))
+    except soundfile.LibsndfileError as error:
+        name = "a clip" if is_content else clip
+        raise errors.InputError(
+            f"Cannot use {name}: it cannot be decoded: {error.error_string}"
+        ) from error
 
 
 def is_sound(path: Path) -> bool:
@@ -371,14 +379,7 @@ def seconds_of(clip: Path | str | bytes) -> float:
     Raises:
         InputError: The file cannot be read.
     """
-    errors.check_installed("soundfile", extra="audio")
-    import soundfile
-
-    with _reading(clip) as content:
-        try:
-            return soundfile.info(io.BytesIO(content)).duration
-        except soundfile.LibsndfileError as error:
-            raise errors.InputError(f"cannot be decoded: {error}") from error
+    return _header(clip).duration
 
 
 def _hash(mono, rate) -> bytes:

@@ -188,6 +188,17 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path, file, problem):
     assert str(raised.value) == f"Cannot use {path}: it {found}."
 
 
+def test_the_header_alone_tells_length_and_format(tmp_path):
+    for format, suffix in (("WAV", ".wav"), ("FLAC", ".flac"), ("OGG", ".ogg")):
+        file = content(sound(seconds=0.25), format=format)
+        (tmp_path / "a").write_bytes(file)
+        assert audio.seconds_of(file) == audio.seconds_of(tmp_path / "a") == 0.25
+        assert audio.format_of(file) == suffix
+    for wrong in (b"no sound", b"", tmp_path / "absent.wav"):
+        with pytest.raises(errors.InputError, match="it cannot be decoded: "):
+            audio.seconds_of(wrong)
+
+
 def test_a_size_that_no_program_knew_is_no_fault():
     assert audio.check(header(2**32 - 1)).problem is None
 
