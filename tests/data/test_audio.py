@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -369,6 +370,14 @@ def test_data_of_sound_are_recognized(words, given):
         datasets.load(words, kind="image")
     with pytest.raises(errors.InputError, match="`kind` must be one of: audio, image"):
         datasets.load(words, kind="sound")
+
+
+def test_recipes_for_images_say_that_sound_is_none(words):
+    given = SimpleNamespace(data=words, bad_images="error", limit=None, seed=0)
+    with pytest.raises(
+        errors.InputError, match=r"hold images as .* It holds no/a_0\.wav"
+    ):
+        datasets.from_settings(given)
 
 
 def test_speakers_stay_in_one_split(words):
