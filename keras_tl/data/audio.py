@@ -89,6 +89,7 @@ def decode(
     samples: int,
     *,
     noise: float = NOISE,
+    most_seconds: float = MOST_SECONDS,
 ) -> np.ndarray:
     """Decode a clip to one channel, one rate and one length.
 
@@ -104,6 +105,7 @@ def decode(
         samples: Number of samples of the result.
         noise: Standard deviation of the noise; 0 is digital silence, of which most
             models have heard nothing.
+        most_seconds: Longest file that is read, in seconds.
 
     Returns:
         float32 `(samples,)` in [-1, 1].
@@ -115,7 +117,7 @@ def decode(
     0.5
     """
     _check(rate, samples, noise)
-    sound, own = _load(clip, rate)
+    sound, own = _load(clip, rate, most_seconds)
     return _fit(_resampled(sound, own, rate), samples, noise)
 
 
@@ -127,12 +129,12 @@ def _check(rate, samples, noise):
     errors.check_at_least("noise", noise, 0)
 
 
-def _load(clip, rate) -> tuple[np.ndarray, int]:
+def _load(clip, rate, most_seconds=MOST_SECONDS) -> tuple[np.ndarray, int]:
     """Return a clip as one channel, and its rate."""
     if isinstance(clip, np.ndarray):
         return _mono(_of_array(clip)), rate
     with _reading(clip) as content:
-        sound, rate = _decoded(content)
+        sound, rate = _decoded(content, most_seconds)
         mono = _mono(sound)
         _check_sound(mono, sound.shape[1])
     return mono, rate
@@ -195,7 +197,7 @@ def _loudest(sound, samples) -> int:
     return int(best[np.abs(best - middle).argmin()])
 
 
-def _decoded(content: bytes) -> tuple[np.ndarray, int]:
+def _decoded(content: bytes, most_seconds: float) -> tuple[np.ndarray, int]:
     """Decode the content of a file: float32 `(count, channels)`, and the rate."""
     errors.check_installed("soundfile", extra="audio")
     import soundfile
@@ -208,7 +210,7 @@ def _decoded(content: bytes) -> tuple[np.ndarray, int]:
             rate, announced = file.samplerate, file.frames
             if not _RATES[0] <= rate <= _RATES[1]:
                 raise errors.InputError(f"has an impossible rate of {rate:,} Hz")
-            most = MOST_SECONDS * rate
+            most = int(most_seconds * rate)
             sound = file.read(most + 1, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise errors.InputError(
@@ -216,7 +218,7 @@ def _decoded(content: bytes) -> tuple[np.ndarray, int]:
         ) from error
     if len(sound) > most:
         raise errors.InputError(
-            f"is longer than {MOST_SECONDS / 60:g} minutes; cut it into clips"
+            f"is longer than {most_seconds:g} seconds; cut it into clips"
         )
     if not len(sound):
         raise errors.InputError("holds no samples: its length is zero")
@@ -294,6 +296,31 @@ def _reason(error) -> str:
     return f"cannot be read: {error.strerror or error}"
 
 
+def format_of(content: bytes) -> str:
+    """Return the usual suffix of the format that a file of sound has.
+
+    Raises:
+        InputError: It is no sound.
+    """
+    format = _header(content).format
+    return ".wav" if format.startswith("WAV") else f".{format.lower()}"
+
+
+def _header(clip):
+    """Read the header of a file alone."""
+    errors.check_installed("soundfile", extra="audio")
+    import soundfile
+
+    is_content = isinstance(clip, bytes)
+    try:
+        return soundfile.info(io.BytesIO(clip) if is_content else str(clip))
+    except soundfile.LibsndfileError as error:
+        name = "a clip" if is_content else clip
+        raise errors.InputError(
+            f"Cannot use {name}: it cannot be decoded: {error.error_string}"
+        ) from error
+
+
 def is_sound(path: Path) -> bool:
     """Return whether a file holds sound, by its suffix."""
     return path.suffix.lower() in EXTENSIONS
@@ -315,7 +342,7 @@ def check(
     """
     errors.check_installed("soundfile", extra="audio")
     try:
-        sound, own = _decoded(content)
+        sound, own = _decoded(content, MOST_SECONDS)
         mono = _mono(sound)
         _check_sound(mono, sound.shape[1])
     except errors.InputError as error:
@@ -352,14 +379,7 @@ def seconds_of(clip: Path | str | bytes) -> float:
     Raises:
         InputError: The file cannot be read.
     """
-    errors.check_installed("soundfile", extra="audio")
-    import soundfile
-
-    with _reading(clip) as content:
-        try:
-            return soundfile.info(io.BytesIO(content)).duration
-        except soundfile.LibsndfileError as error:
-            raise errors.InputError(f"cannot be decoded: {error}") from error
+    return _header(clip).duration
 
 
 def _hash(mono, rate) -> bytes:

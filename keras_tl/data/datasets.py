@@ -194,9 +194,10 @@ def _has_classes(folder, choices) -> bool:
 
 
 def from_settings(settings: DataSettings) -> Splits:
-    """Load the data that the settings of a recipe name. See `load`."""
+    """Load the images that the settings of a recipe name. See `load`."""
     return load(
         settings.dataset if settings.data is None else settings.data,
+        kind="image",
         bad_images=settings.bad_images,
         count=settings.limit,
         seed=settings.seed,

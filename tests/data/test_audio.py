@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -188,14 +189,25 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path, file, problem):
     assert str(raised.value) == f"Cannot use {path}: it {found}."
 
 
+def test_the_header_alone_tells_length_and_format(tmp_path):
+    for format, suffix in (("WAV", ".wav"), ("FLAC", ".flac"), ("OGG", ".ogg")):
+        file = content(sound(seconds=0.25), format=format)
+        (tmp_path / "a").write_bytes(file)
+        assert audio.seconds_of(file) == audio.seconds_of(tmp_path / "a") == 0.25
+        assert audio.format_of(file) == suffix
+    for wrong in (b"no sound", b"", tmp_path / "absent.wav"):
+        with pytest.raises(errors.InputError, match="it cannot be decoded: "):
+            audio.seconds_of(wrong)
+
+
 def test_a_size_that_no_program_knew_is_no_fault():
     assert audio.check(header(2**32 - 1)).problem is None
 
 
-def test_a_recording_of_more_than_ten_minutes_is_refused(monkeypatch):
-    monkeypatch.setattr(audio, "MOST_SECONDS", 1)
-    assert audio.check(content(sound(seconds=1))).problem is None
-    assert "is longer than" in audio.check(content(sound(seconds=1.1))).problem
+def test_a_recording_that_is_too_long_is_refused():
+    audio.decode(content(sound(seconds=1)), RATE, 10, most_seconds=1)
+    with pytest.raises(errors.InputError, match="is longer than 1 seconds; cut it"):
+        audio.decode(content(sound(seconds=1.1)), RATE, 10, most_seconds=1)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
@@ -358,6 +370,14 @@ def test_data_of_sound_are_recognized(words, given):
         datasets.load(words, kind="image")
     with pytest.raises(errors.InputError, match="`kind` must be one of: audio, image"):
         datasets.load(words, kind="sound")
+
+
+def test_recipes_for_images_say_that_sound_is_none(words):
+    given = SimpleNamespace(data=words, bad_images="error", limit=None, seed=0)
+    with pytest.raises(
+        errors.InputError, match=r"hold images as .* It holds no/a_0\.wav"
+    ):
+        datasets.from_settings(given)
 
 
 def test_speakers_stay_in_one_split(words):

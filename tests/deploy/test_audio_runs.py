@@ -1,7 +1,6 @@
 """Runs whose model takes sound: trained, saved, predicted from files, reported."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from keras import layers
 
 from keras_tl import errors, files
 from keras_tl.data import audio
-from keras_tl.deploy import artifact, prediction, run_folder
-from keras_tl.models import heads
-from keras_tl.training import phases, placement
+from keras_tl.deploy import artifact, export, prediction
 
 soundfile = pytest.importorskip("soundfile")
 
@@ -23,60 +19,23 @@ ROOT = Path(__file__).parents[2]
 RATE, SAMPLES = 8_000, 1_600
 
 
-def tone(seed, low, high, seconds=0.15, rate=RATE):
+def tone(seed, low, high, seconds, rate):
+    """A tone of a frequency drawn between two."""
     rng = np.random.default_rng(seed)
     times = np.arange(round(seconds * rate)) / rate
-    wave = np.sin(2 * np.pi * rng.uniform(low, high) * times + rng.uniform(0, 6))
-    return wave * np.hanning(len(times)) * rng.uniform(0.3, 0.9)
-
-
-@pytest.fixture(scope="session")
-def clips(tmp_path_factory):
-    """A folder of low and of high tones; every fourth high one is low."""
-    folder = tmp_path_factory.mktemp("tones")
-    for number, (name, *span) in enumerate([("low", 100, 400), ("high", 1500, 3000)]):
-        (folder / name).mkdir()
-        for take in range(60):
-            path = folder / name / f"{take}.wav"
-            of = (100, 400) if take % 4 == 0 else span
-            soundfile.write(path, tone(100 * number + take, *of), RATE)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def saved(clips, tmp_path_factory):
-    """A run of a tiny model that takes sound."""
-    keras.utils.set_random_seed(0)
-    data = audio.from_folder(clips, rate=RATE, seconds=SAMPLES / RATE)
-    wave = keras.Input((SAMPLES,), name="wave")
-    x = layers.Reshape((SAMPLES // 16, 16, 1), name="frames")(wave)
-    x = layers.Conv2D(8, (1, 16), activation="relu", name="block1_conv")(x)
-    model = heads.attach(keras.Model(wave, x, name="tiny_sound"), 2)
-    phase = phases.Phase(epochs=15, learning_rate=0.05)
-    setup = phases.Setup(placement.choose(["CPU:0"]), batch_size=16)
-    history = phases.fit(model, data, setup, phase)
-    folder = tmp_path_factory.mktemp("saved") / "run"
-    run_folder.save(folder, model, data=data, histories={"head": history})
-    return folder, model, data
-
-
-@pytest.fixture
-def run(saved, tmp_path):
-    """Return a copy of the run of the test's own."""
-    shutil.copytree(saved[0], tmp_path / "run")
-    return tmp_path / "run"
+    return 0.5 * np.sin(2 * np.pi * rng.uniform(low, high) * times)
 
 
 def rows_of(output):
     return [line.split("\t") for line in output.splitlines()]
 
 
-def test_a_run_of_sound_predicts_files_in_any_form(saved, run, clips):
-    _, model, _ = saved
+def test_a_run_of_sound_predicts_files_in_any_form(sound_run, tones):
+    run, model = sound_run
     loaded = artifact.load(run)
     assert loaded.kind == "audio"
     assert loaded.manifest["input"]["rate"] == RATE
-    paths = sorted(clips.rglob("*.wav"))[::20]
+    paths = sorted(tones.rglob("*.wav"))[::20]
     source = audio.Clips(tuple(paths), RATE, SAMPLES)
     wanted = keras.ops.softmax(model.predict(source.read(range(len(paths))), verbose=0))
     waves = [soundfile.read(path, dtype="float32")[0] for path in paths]
@@ -93,7 +52,8 @@ def test_a_run_of_sound_predicts_files_in_any_form(saved, run, clips):
         loaded.predict([3])
 
 
-def test_the_report_shows_spectrograms_of_the_mistakes(run):
+def test_the_report_shows_spectrograms_of_the_mistakes(sound_run):
+    run, _ = sound_run
     page = (run / "report.html").read_text()
     assert "data:image/png;base64," in page
     assert "120 clips of 2 classes" in page
@@ -106,8 +66,9 @@ def test_the_report_shows_spectrograms_of_the_mistakes(run):
 
 
 def test_files_and_folders_are_predicted_on_the_command_line(
-    run, clips, call, capsys, tmp_path
+    sound_run, tones, call, capsys, tmp_path
 ):
+    run, _ = sound_run
     folder = tmp_path / "new"
     folder.mkdir()
     other = tone(1, 2000, 2500, 0.3, 44_100)
@@ -116,7 +77,7 @@ def test_files_and_folders_are_predicted_on_the_command_line(
     (folder / "notes.txt").write_text("No sound.")
     (folder / "c.wav").write_bytes(b"")
     soundfile.write(folder / "d.wav", np.zeros(99), RATE)
-    one = clips / "low" / "1.wav"
+    one = tones / "low" / "1.wav"
     assert call("predict", run, folder, one) == 1
     output = capsys.readouterr()
     head, *rows = rows_of(output.out)
@@ -133,11 +94,12 @@ def test_files_and_folders_are_predicted_on_the_command_line(
         prediction.find([tmp_path / "empty"], prediction.FILES["audio"])
 
 
-def test_a_fresh_process_predicts_without_what_only_training_needs(run, clips):
+def test_a_fresh_process_predicts_without_what_only_training_needs(sound_run, tones):
+    run, _ = sound_run
     pytest.importorskip("ai_edge_litert")
     loaded = artifact.load(run)
-    loaded.convert()
-    path = clips / "high" / "1.wav"
+    assert loaded.is_converted
+    path = tones / "high" / "1.wav"
     program = (
         "import sys; from keras_tl import cli\n"
         f"sys.argv = ['keras-tl', 'predict', {str(run)!r}, {str(path)!r}, '--top=2']\n"
@@ -169,9 +131,44 @@ def test_a_fresh_process_predicts_without_what_only_training_needs(run, clips):
         ({"kind": "video"}, "must be one of image, text, audio"),
     ],
 )
-def test_a_manifest_without_what_sound_needs_is_named(run, changed, message):
+def test_a_manifest_without_what_sound_needs_is_named(sound_run, changed, message):
+    run, _ = sound_run
     manifest = files.read_json(run / "manifest.json")
     manifest["input"] |= changed
     files.write_json(run / "manifest.json", manifest)
     with pytest.raises(errors.InputError, match=message):
         artifact.load(run)
+
+
+@pytest.mark.parametrize(
+    "format", ["litert", pytest.param("onnx", marks=pytest.mark.slow)]
+)
+def test_an_export_of_sound_needs_nothing_of_keras_tl(
+    sound_run, tones, tmp_path, format, capsys
+):
+    run, _ = sound_run
+    pytest.importorskip("onnxruntime")
+    contract = export.export(run, format, tmp_path / "out")
+    assert "sounds of keras-tl's own" in capsys.readouterr().out
+    assert contract["input"]["rate"] == RATE
+    assert contract["requirements"][1:] == ["numpy", "soundfile", "soxr"]
+    high = tone(1, 2000, 2500, 0.3, 44_100)
+    soundfile.write(tmp_path / "new.flac", np.stack([high, high], 1), 44_100)
+    paths = [tones / "low" / "1.wav", tones / "high" / "1.wav", tmp_path / "new.flac"]
+    done = subprocess.run(
+        [sys.executable, "predict.py", *map(str, paths)],
+        cwd=tmp_path / "out",
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = artifact.load(run)
+    for row, wanted in zip(rows_of(done.stdout), loaded.predict(paths), strict=True):
+        assert row[1] == loaded.class_names[wanted.argmax()]
+        assert float(row[2]) == pytest.approx(wanted.max(), abs=1e-4)
+    with pytest.raises(errors.InputError, match="Give --images FOLDER"):
+        export.export(run, "litert-int8", tmp_path / "int8")
+    made = export.export(run, format, tmp_path / "other", sample=tones)
+    assert made["parity"]["origin"].startswith("clips of tones")
