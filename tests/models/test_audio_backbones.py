@@ -100,11 +100,13 @@ def test_saved_and_loaded_it_is_bit_equal_without_code_of_ours(embedding, tmp_pa
 
 
 @pytest.mark.slow
-def test_litert_computes_the_same(embedding, tmp_path):
+@pytest.mark.parametrize("build", ["embedding", "log_mel_cnn"])
+def test_litert_computes_the_same(embedding, tmp_path, build):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-    embedding.export(tmp_path / "model.tflite", format="litert", verbose=False)
+    model = embedding if build == "embedding" else audio_backbones.log_mel_cnn()
+    model.export(tmp_path / "model.tflite", format="litert", verbose=False)
     waves = np.random.default_rng(0).normal(0, 0.1, (1, SAMPLES)).astype("float32")
-    ours = np.asarray(embedding(waves))
+    ours = np.asarray(model(waves))
     theirs = run(interpreter.Interpreter(str(tmp_path / "model.tflite")), waves)
     np.testing.assert_allclose(theirs, ours, atol=1e-3 * np.abs(ours).max())
 
