@@ -511,6 +511,7 @@ def tiny_embedding(monkeypatch, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_words_are_learned_from_some_speakers_and_tested_on_others(
     recordings, tiny_embedding, tmp_path, capsys
 ):
