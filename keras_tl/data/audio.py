@@ -45,7 +45,9 @@ NOISE = 3e-4
 MOST_SECONDS = 600
 # Longest input that is chosen for a model by the lengths of clips alone.
 _MOST_CHOSEN = 10.0
-_RATES = (1_000, 768_000)
+_RATES, _MOST_CHANNELS = (1_000, 384_000), 32
+# Samples of each channel that are decoded at a time.
+_PART = 2**16
 # Loudest sample, of 1, up to which a clip is silent: -70 dB.
 _SILENT = 10 ** (-70 / 20)
 # A clip is clipped where more than this share of its samples stand in a row at the
@@ -133,11 +135,10 @@ def _load(clip, rate, most_seconds=MOST_SECONDS) -> tuple[np.ndarray, int]:
     """Return a clip as one channel, and its rate."""
     if isinstance(clip, np.ndarray):
         return _mono(_of_array(clip)), rate
+    errors.check_installed("soundfile", extra="audio")
     with _reading(clip) as content:
-        sound, rate = _decoded(content, most_seconds)
-        mono = _mono(sound)
-        _check_sound(mono, sound.shape[1])
-    return mono, rate
+        sound, rate, _ = _decoded(content, most_seconds)
+    return sound, rate
 
 
 def _of_array(samples, name="clip") -> np.ndarray:
@@ -197,9 +198,13 @@ def _loudest(sound, samples) -> int:
     return int(best[np.abs(best - middle).argmin()])
 
 
-def _decoded(content: bytes, most_seconds: float) -> tuple[np.ndarray, int]:
-    """Decode the content of a file: float32 `(count, channels)`, and the rate."""
-    errors.check_installed("soundfile", extra="audio")
+def _decoded(content: bytes, most_seconds: float) -> tuple[np.ndarray, int, int]:
+    """Decode the content of a file.
+
+    Returns:
+        float32 `(count,)`, the average of the channels; the rate; and the number of
+        channels.
+    """
     import soundfile
 
     if not content:
@@ -207,11 +212,17 @@ def _decoded(content: bytes, most_seconds: float) -> tuple[np.ndarray, int]:
     _check_length(content)
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
-            rate, announced = file.samplerate, file.frames
+            rate, channels, announced = file.samplerate, file.channels, file.frames
             if not _RATES[0] <= rate <= _RATES[1]:
                 raise errors.InputError(f"has an impossible rate of {rate:,} Hz")
+            if channels > _MOST_CHANNELS:
+                raise errors.InputError(
+                    f"has {channels:,} channels; save it with {_MOST_CHANNELS} at most"
+                )
             most = int(most_seconds * rate)
-            sound = file.read(most + 1, dtype="float32", always_2d=True)
+            sound = _read_mono(file, most + 1)
+            # The number of an MP3 is estimated.
+            is_cut = file.format != "MP3" and len(sound) < min(announced, most)
     except soundfile.LibsndfileError as error:
         raise errors.InputError(
             f"cannot be decoded: {error.error_string.rstrip('.')}"
@@ -220,14 +231,25 @@ def _decoded(content: bytes, most_seconds: float) -> tuple[np.ndarray, int]:
         raise errors.InputError(
             f"is longer than {most_seconds:g} seconds; cut it into clips"
         )
-    if not len(sound):
-        raise errors.InputError("holds no samples: its length is zero")
-    if len(sound) < min(announced, most):
+    if is_cut:
         raise errors.InputError(
             f"is truncated: it ends after {len(sound) / rate:.2f} of "
             f"{announced / rate:.2f} seconds"
         )
-    return sound, rate
+    _check_sound(sound, channels)
+    return sound, rate, channels
+
+
+def _read_mono(file, most) -> np.ndarray:
+    """Read at most so many samples; a small file can be huge, and is read in parts."""
+    parts, left = [np.zeros(0, "float32")], most
+    while left > 0:
+        part = file.read(min(_PART, left), dtype="float32", always_2d=True)
+        if not len(part):
+            break
+        parts.append(_mono(part))
+        left -= len(part)
+    return np.concatenate(parts)
 
 
 def _check_length(content):
@@ -254,7 +276,9 @@ def _check_length(content):
 
 
 def _check_sound(mono, channels):
-    """Raise `InputError` for a clip that holds numbers, and no sound."""
+    """Raise `InputError` for a clip that holds no sound."""
+    if not len(mono):
+        raise errors.InputError("holds no samples: its length is zero")
     if not np.isfinite(mono).all():
         raise errors.InputError("holds values that are no numbers")
     loudest = float(np.abs(mono - mono.mean()).max())
@@ -342,9 +366,7 @@ def check(
     """
     errors.check_installed("soundfile", extra="audio")
     try:
-        sound, own = _decoded(content, MOST_SECONDS)
-        mono = _mono(sound)
-        _check_sound(mono, sound.shape[1])
+        mono, own, channels = _decoded(content, MOST_SECONDS)
     except errors.InputError as error:
         return Checked(_reason(error))
     example = None
@@ -360,7 +382,7 @@ def check(
         example,
         len(mono) / own,
         own,
-        sound.shape[1],
+        channels,
         _is_clipped(mono),
     )
 

@@ -176,6 +176,7 @@ def header(size):
         (header(100_000), "is truncated: 96,800 of its 100,000 bytes"),
         (content(sound(seconds=1), format="FLAC")[:3000], "is truncated"),
         (content(sound(), 100), "has an impossible rate of 100 Hz"),
+        (content(np.ones((9, 40)) / 2), "has 40 channels; save it with 32 at most"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else None,
 )
