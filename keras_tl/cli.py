@@ -37,7 +37,7 @@ commands:
                          needs of keras_tl
   run NAME [OPTIONS]     run a recipe; its results go to a new folder, the RUN
   check DATA             look for what is wrong with data, before training
-  predict RUN INPUT...   classify images, folders of images, or texts
+  predict RUN INPUT...   classify images, sound, folders of them, or texts
   serve RUN...           let others use runs: a web page and an API
   export RUN             write a model for LiteRT, ONNX or TensorFlow, with a
                          program that needs nothing else
@@ -296,7 +296,7 @@ def _is_constant(node: ast.Assign) -> bool:
 
 
 def predict(arguments: list[str]) -> None:
-    """Classify images or texts with a finished run."""
+    """Classify images, sound or texts with a finished run."""
 
     def parse(
         run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
@@ -310,15 +310,15 @@ def predict(arguments: list[str]) -> None:
         bad_images: Literal["skip", "error"] = "skip",
         precision_at_least: float | None = None,
     ) -> tuple:
-        """Classify images or texts with a finished run.
+        """Classify images, sound or texts with a finished run.
 
         Prints a table; where the output is no terminal, lines whose columns are
         separated by tabs. Ends with status 1 where some inputs could not be used.
 
         Args:
             run: Folder of a finished run.
-            inputs: Image files or folders of them; or texts, each in quotation marks.
-                Names that begin with a dash come after `--`.
+            inputs: Files of images or of sound, or folders of them; or texts, each in
+                quotation marks. Names that begin with a dash come after `--`.
             top: Number of classes to name for each input, the likeliest first.
             csv: New file to write the table to: input, class, probability, note.
             bad_images: "skip" predicts the others and lists what cannot be used, at

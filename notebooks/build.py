@@ -100,6 +100,13 @@ SHORT = {
         "NEXT": "With `domain_weight=0.1` the second task matters less. Does the first "
         "gain?",
     },
+    "spoken_digits": {
+        "SETTINGS": 'data="spoken_digits", weights="openwakeword", clips=(1, 10), '
+        "pairs=1, steps=100, epochs=20",
+        "MODEL": 'recipe.build_model(settings, len(data.class_names), "fine-tuned")',
+        "NEXT": "More clips of each digit, `clips=(160,)`: does the small CNN catch "
+        "up? Your own recordings are named `LABEL_SPEAKER_NUMBER.wav`.",
+    },
     "update_with_new_classes": {
         "SETTINGS": "limit=300, exemplars=(2, 10), epochs=4, blocks=2, seeds=1",
         "NEXT": "Fewer `exemplars`: how many old images of each class are worth "

@@ -132,7 +132,7 @@ def methods(record: dict) -> list[tuple[str, str]]:
     """Return each method of a study, at the settings that validation selected."""
     by, over, compared = record["by"], record["over"], record["compared"]
     chosen = study.choose(record["trials"], by, over)
-    of = "folds" if "fold" in record["trials"][0] else "seeds"
+    of = next((f"{n}s" for n in ("fold", "pair") if n in record["trials"][0]), "seeds")
     settings = [name for name in by if name != compared]
     lines = []
     for row in study.summarize(chosen, [*by, *over]):

@@ -18,9 +18,9 @@ from keras import layers
 from keras_tl import config
 from keras_tl.analysis import summary
 from keras_tl.config import RunSettings
-from keras_tl.data import text
+from keras_tl.data import audio, text
 from keras_tl.data.splits import Split, Splits, describe
-from keras_tl.deploy import run_folder
+from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import heads
 from keras_tl.training import phases, placement
 
@@ -232,6 +232,48 @@ def run(saved_run, make_backbone, colours, tmp_path, tmp_path_factory):
         saved_run.update(folder=folder, model=model)
     shutil.copytree(saved_run["folder"], tmp_path / "run")
     return tmp_path / "run", saved_run["model"]
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory):
+    """A folder of low and of high tones, at 8 kHz; every fourth high one is low."""
+    soundfile = pytest.importorskip("soundfile")
+    folder = tmp_path_factory.mktemp("tones")
+    times = np.arange(1_200) / 8_000
+    rng = np.random.default_rng(0)
+    for name, span in (("low", (100, 400)), ("high", (1500, 3000))):
+        (folder / name).mkdir()
+        for take in range(60):
+            pitch = rng.uniform(*((100, 400) if take % 4 == 0 else span))
+            wave = np.sin(2 * np.pi * pitch * times + rng.uniform(0, 6))
+            wave *= np.hanning(len(times)) * rng.uniform(0.3, 0.9)
+            soundfile.write(folder / name / f"{take}.wav", wave, 8_000)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saved_sound(tones, tmp_path_factory):
+    """A saved and converted run of a tiny model that tells tones apart; the model."""
+    keras.utils.set_random_seed(0)
+    data = audio.from_folder(tones, rate=8_000, seconds=0.2)
+    wave = keras.Input((1_600,), name="wave")
+    x = layers.Reshape((100, 16, 1), name="frames")(wave)
+    x = layers.Conv2D(8, (1, 16), activation="relu", name="block1_conv")(x)
+    model = heads.attach(keras.Model(wave, x, name="tiny_sound"), 2)
+    setup = phases.Setup(placement.choose(["CPU:0"]), batch_size=16)
+    phase = phases.Phase(epochs=15, learning_rate=0.05)
+    history = phases.fit(model, data, setup, phase)
+    folder = tmp_path_factory.mktemp("saved") / "run"
+    run_folder.save(folder, model, data=data, histories={"head": history})
+    artifact.load(folder).convert()
+    return folder, model
+
+
+@pytest.fixture
+def sound_run(saved_sound, tmp_path):
+    """Return a folder of the test's own with a run that takes sound, and its model."""
+    shutil.copytree(saved_sound[0], tmp_path / "run")
+    return tmp_path / "run", saved_sound[1]
 
 
 @pytest.fixture

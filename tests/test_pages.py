@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from keras_tl import cli, config, errors
@@ -81,6 +82,11 @@ def folder(tmp_path_factory, images_and_labels):
         of_class = folder / "my_photos" / ("cats", "dogs")[label]
         of_class.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(of_class / f"{number}.png")
+    for number in range(12):
+        of_class = folder / "my_sounds" / ("no", "yes")[number % 2]
+        of_class.mkdir(parents=True, exist_ok=True)
+        wave = np.random.default_rng(number).uniform(-0.5, 0.5, 4_000)
+        soundfile.write(of_class / f"{'abc'[number % 3]}_{number}.wav", wave, 8_000)
     shutil.copy(folder / "my_photos/cats/0.png", folder / "photo.jpg")
     shutil.copy(folder / "my_photos/cats/0.png", folder / "new_photo.jpg")
     for name in ("vgg16.weights.h5", "vgg16_notop.weights.h5", "scans.csv"):

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import importlib
+import itertools
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from PIL import Image
 from keras_tl import config, errors
 from keras_tl.data.sources import read_all
 from keras_tl.deploy import artifact, compiled, prediction
+from keras_tl.models import audio_backbones
 from keras_tl.training import placement
 
 ROOT = Path(__file__).parents[1]
@@ -472,6 +474,95 @@ def test_sentences_are_classified_by_features_and_by_fine_tuning(
     assert not (tmp_path / "b").exists()
 
 
+SOUND_SIZES = {
+    "spoken_digits": {
+        "clips": (1, 2),
+        "pairs": 1,
+        "blocks": 1,
+        "steps": 1,
+        "batch_size": 8,
+    },
+}
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """A folder of two words as three speakers say them: tones, high and low."""
+    soundfile = pytest.importorskip("soundfile")
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for index, speaker in itertools.product(range(8), ("ada", "bob", "cleo")):
+        for word, hertz in (("high", 2000), ("low", 300)):
+            time = np.arange(rng.integers(2000, 5000)) / 8000
+            wave = 0.3 * np.sin(2 * np.pi * hertz * rng.uniform(0.9, 1.1) * time)
+            wave += rng.normal(0, 0.01, len(time))
+            soundfile.write(folder / f"{word}_{speaker}_{index}.wav", wave, 8000)
+    return folder
+
+
+@pytest.fixture
+def tiny_embedding(monkeypatch, tmp_path):
+    """A folder that is taken for one of Google's embedding; its weights are random."""
+    monkeypatch.setattr(audio_backbones, "check", lambda weights: None)
+    monkeypatch.setattr(audio_backbones, "_constants", lambda path: None)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.slow
+def test_words_are_learned_from_some_speakers_and_tested_on_others(
+    recordings, tiny_embedding, tmp_path, capsys
+):
+    recipe = importlib.import_module("recipes.spoken_digits")
+    run, sizes = tmp_path / "run", SOUND_SIZES["spoken_digits"]
+    folders = {"data": recordings, "weights": tiny_embedding}
+    recipe.main(recipe.Config(out=run, **folders, **sizes))
+    made = {path.name for path in run.iterdir()}
+    files = {*FILES} - {"exemplars.zip"}
+    assert made - files == {"trials", "trials.csv", "spoken_digits.png"}
+    manifest = json.loads((run / "manifest.json").read_text())
+    rows = manifest["trials"]
+    assert [(row["clips"], row["method"]) for row in rows] == [
+        *itertools.product(sizes["clips"], recipe.METHODS)
+    ]
+    (pair,) = {row["pair"] for row in rows}
+    # All clips of the two, and no other, are the test.
+    with open(run / "predictions.csv") as file:
+        tested = [row["file"] for row in csv.DictReader(file)]
+    assert len(tested) == 32
+    assert {Path(name).name.split("_")[1] for name in tested} == {*pair.split(" and ")}
+    assert manifest["input"]["rate"] == 16_000
+    clip = recordings / "high_ada_0.wav"
+    answers = artifact.load(run).predict([clip])
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-6)
+    with pytest.raises(errors.InputError, match="a folder that exists"):
+        recipe.Config(data=recordings)
+    for path in recordings.glob("*"):
+        path.rename(path.with_name(path.name.replace("_", "-")))
+    with pytest.raises(errors.InputError, match="`labels`"):
+        recipe.main(recipe.Config(out=tmp_path / "b", **folders, **sizes))
+    assert not (tmp_path / "b").exists()
+
+
+def test_no_speaker_of_the_test_is_learned_from(recordings, tiny_embedding):
+    recipe = importlib.import_module("recipes.spoken_digits")
+    folders = {"data": recordings, "weights": tiny_embedding}
+    settings = recipe.Config(**folders)
+    data = recipe.build_data(settings)
+    pool, speakers = recipe.build_pool(data)
+    pairs = recipe.pairs_of(speakers, settings)
+    assert sorted(pairs) == [("ada", "bob"), ("ada", "cleo"), ("bob", "cleo")]
+    for seed, pair in enumerate(pairs):
+        split = recipe.leave_out(data, pool, speakers, pair, 2, seed)
+        for name, part in split.items():
+            names = part.inputs.names(range(len(part)))
+            heard = {Path(name).name.split("_")[1] for name in names}
+            assert heard == ({*pair} if name == "test" else {*speakers} - {*pair})
+        assert len(split.train) == len(split.validation) == 4
+
+
 def test_a_recipe_runs_where_no_cache_can_be_kept(tmp_path, monkeypatch):
     recipe = importlib.import_module("recipes.feature_extraction")
     (tmp_path / "file").touch()
@@ -500,6 +591,7 @@ def test_every_recipe_is_run():
     assert {
         *EXPLAIN_SIZES,
         *TEXT_SIZES,
+        *SOUND_SIZES,
         *SIZES,
         *FOLDER_SIZES,
         *PROBE_SIZES,

@@ -83,8 +83,7 @@ def unused(content: assembly.Content) -> list[Finding]:
     lost = [
         (path, reason)
         for path, reason in content.left_out
-        if path.suffix.lower() in images.UNREAD_EXTENSIONS
-        or reason in ("folders without images", "images in no folder of a class")
+        if assembly.is_lost(path, reason, content.kind)
     ]
     if not lost:
         return []
@@ -146,7 +145,7 @@ def sizes(records: Records) -> list[Finding]:
 
 def few_bits(content: assembly.Content, records: Records) -> list[Finding]:
     """Report images of 16 bits that are nearly black."""
-    texts = images.few_bits([file.image for file in content.files])
+    texts = images.few_bits([file.checked for file in content.files])
     if texts is None:
         return []
     indices = _of_16_bits(content, records)
@@ -155,7 +154,7 @@ def few_bits(content: assembly.Content, records: Records) -> list[Finding]:
 
 
 def _of_16_bits(content, records) -> list[int]:
-    paths = {f.entry.path for f in content.files if f.image.highest is not None}
+    paths = {f.entry.path for f in content.files if f.checked.highest is not None}
     return [index for index, path in enumerate(records.paths) if path in paths]
 
 
@@ -166,7 +165,7 @@ def blank(content: assembly.Content, records: Records) -> list[Finding]:
     flat = records.thumbnails.reshape(len(records), -1, 3).astype("int16")
     spread = (flat.max(axis=1) - flat.min(axis=1)).max(axis=1)
     indices = np.flatnonzero(spread <= _BLANK)
-    if images.few_bits([file.image for file in content.files]) is not None:
+    if images.few_bits([file.checked for file in content.files]) is not None:
         indices = np.setdiff1d(indices, _of_16_bits(content, records))
     if not len(indices):
         return []

@@ -66,23 +66,24 @@ class Records:
 def of_content(content: assembly.Content) -> Records:
     """Return the records of image files that have been read."""
     files = content.files
-    squares = [file.image.square for file in files]
+    squares = [file.checked.example for file in files]
     known = bool(files) and all(square is not None for square in squares)
     near = [
         pair
         for pair in content.near
-        if min(side for index in pair for side in files[index].image.size) >= _SMALLEST
+        if min(side for index in pair for side in files[index].checked.size)
+        >= _SMALLEST
     ]
     return Records(
         tuple(assembly.short(file.path, content.folder) for file in files),
         np.array([file.split for file in files], "U10"),
         tuple(file.label for file in files),
         content.task,
-        tuple(file.image.pixels for file in files),
+        tuple(file.checked.hash for file in files),
         np.array(near, "int64").reshape(-1, 2),
         tuple(file.path for file in files),
-        np.array([file.image.size for file in files], "int64").reshape(-1, 2),
-        np.stack([file.image.thumbnail for file in files]) if files else None,
+        np.array([file.checked.size for file in files], "int64").reshape(-1, 2),
+        np.stack([file.checked.thumbnail for file in files]) if files else None,
         np.stack(squares) if known else None,
         any(file.entry.group is not None for file in files),
         len({file.split for file in files}) < len(assembly.NAMES),

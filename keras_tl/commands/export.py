@@ -4,7 +4,7 @@ import keras_tl.quiet  # noqa: F401  Before Keras.
 
 from keras_tl import errors, files
 from keras_tl.commands.settings import Export
-from keras_tl.deploy import export, versions
+from keras_tl.deploy import export, standalone, versions
 
 
 def main(settings: Export) -> dict:
@@ -35,7 +35,7 @@ def main(settings: Export) -> dict:
         f"Written to {folder}: the model, {size / 1e6:.2f} MB, contract.json and "
         "predict.py."
     )
-    example = "photo.jpg" if contract["kind"] == "image" else '"some text"'
+    example = standalone.example(contract["kind"])
     print(
         f"To use it: pip install {' '.join(contract['requirements'])}; "
         f"python {folder}/predict.py {example}"

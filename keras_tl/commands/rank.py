@@ -17,9 +17,8 @@ from keras_tl.training import store
 
 def main(settings: Rank) -> ranking.Ranking:
     """Load the data, rank the candidates, print the table and write the results."""
-    data = datasets.load(
-        settings.data, count=settings.limit, **datasets.options_of(settings)
-    )
+    options = datasets.options_of(settings, count=settings.limit, kind="image")
+    data = datasets.load(settings.data, **options)
     print(data)
     candidates = chosen(settings)
     cache = store.Cache() if settings.cache else None

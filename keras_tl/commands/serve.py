@@ -49,6 +49,7 @@ def serve(settings: Serve, runs: dict[str, Path], bound: socket.socket) -> None:
         round(settings.megapixels * 1e6),
         settings.count,
         settings.seconds,
+        settings.clip_seconds,
     )
     with quiet.start_up():  # LiteRT says how it computes.
         app = server.make_app(

@@ -236,9 +236,10 @@ class Serve(Settings):
     corrections: Path | None = None
     megabytes: float = 32.0  # Largest size of a request.
     megapixels: float = 50.0  # Largest size of an image.
-    count: int = 32  # Most images or texts of a request.
+    count: int = 32  # Most images, clips or texts of a request.
     seconds: float = 30.0  # Longest time from the start of a request to its answer.
-    queue: int = 256  # Most images or texts that wait or are computed at a time.
+    clip_seconds: float = 60.0  # Length of the longest clip of sound.
+    queue: int = 256  # Most images, clips or texts that wait or are computed.
 
     POSITIONAL = None
 
@@ -248,7 +249,7 @@ class Serve(Settings):
             raise errors.expected("runs", "name at least one finished run", self.runs)
         if not 0 <= self.port < 2**16:
             raise errors.expected("port", "be in [0, 65535]", self.port)
-        for name in ("megabytes", "megapixels", "seconds"):
+        for name in ("megabytes", "megapixels", "seconds", "clip_seconds"):
             errors.check_above(name, getattr(self, name), 0)
         errors.check_at_least("count", self.count, 1)
         errors.check_at_least("queue", self.queue, self.count)

@@ -1,17 +1,17 @@
 """Examples: where they come from, and how they become batches.
 
 - `datasets`: Load data of any kind: folders, tables, arrays, the embedded sample, TFDS.
-- `folders`: A folder of image files as three splits.
-- `tables`: A table of image files and their labels as three splits.
+- `folders`: A folder of files, one sub-folder for each class, as three splits.
+- `tables`: A table of files and their labels as three splits.
 - `tfds_data`: A dataset of `tensorflow_datasets` as three splits.
 - `hugging_face`: A folder that Hugging Face's `datasets` has saved, as three splits.
-- `assembly`: Splits of image files, wherever their labels come from: checked, and
-  drawn.
+- `assembly`: Splits of files, wherever their labels come from: checked, and drawn.
 - `drawing`: Draw the splits that are missing, in blocks that have to stay together.
 - `duplicates`: Images that look alike, and blocks of examples that have to stay
   together.
-- `layout`: List the image files of a folder with their splits and classes, and all the
-  rest.
+- `layout`: List the files of a folder with their splits and classes, and all the rest.
+- `kinds`: Kinds of files that hold one example each: how they are told apart and read.
+- `audio`: Sound: clips decoded from files, resampled, and brought to one length.
 - `images`: Decode image files to square uint8 RGB arrays, and check them.
 - `text`: Texts: read from files, and turned into the token ids that a model takes.
 - `sources`: Sequences of examples that are read by index, whatever the examples are.
@@ -19,6 +19,8 @@
 - `pipeline`: From examples to batches: shuffled, augmented, padded, weighted,
   prefetched.
 - `augment`: Random changes of training images, on whole batches, after the cache.
+- `augment_audio`: Random changes of training clips of sound, on whole batches, after
+  the cache.
 - `warp`: Turn, shift, shear, zoom and flip whole batches of images, sampling pixels
   once.
 - `random_layers`: Keras's RandAugment, MixUp and CutMix, with the random numbers of the

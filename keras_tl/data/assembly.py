@@ -1,6 +1,5 @@
-"""Splits of image files, wherever their labels come from: checked, and drawn."""
+"""Splits of files, wherever their labels come from: checked, and drawn."""
 
-import contextlib
 import hashlib
 import re
 from collections import Counter, defaultdict
@@ -10,12 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from keras_tl import errors, progress
-from keras_tl.data import drawing, duplicates, images
+from keras_tl.data import drawing, duplicates, images, layout
 from keras_tl.data.choices import BadImages, Resize, Task
-from keras_tl.data.sources import ImageFiles, Stored
+from keras_tl.data.kinds import IMAGE, Checked, Kind, Reader
 from keras_tl.data.splits import Split, Splits
 
 NAMES = ("train", "validation", "test")
@@ -28,14 +26,14 @@ Label = str | tuple[str, ...] | tuple[float, ...]
 
 @dataclass(frozen=True)
 class Entry:
-    """An image file with what is known of it.
+    """A file with what is known of it.
 
     Attributes:
         path: The file.
         split: "train", "validation" or "test".
         label: Name of its class; names of its labels; or its numbers.
-        group: What it shares with the images that have to be in the same split, such as
-            a patient; `None` where it stands alone.
+        group: What it shares with the files that have to be in the same split, such as
+            a patient or a speaker; `None` where it stands alone.
     """
 
     path: Path
@@ -46,20 +44,23 @@ class Entry:
 
 @dataclass(frozen=True)
 class Options:
-    """How image files become splits.
+    """How files become splits.
 
     Attributes:
         seed: Seed of the drawing.
         bad_images: "error" lists everything that cannot be used in one error; "skip"
-            leaves it out and counts it: what is empty, truncated, animated or cannot be
-            read, images that stand in two splits, and images under two labels.
+            leaves it out and counts it: what is empty, truncated, animated, silent or
+            cannot be read, what stands in two splits, and what has two labels.
         validation: Share of train drawn for validation where there is none, in (0,
             0.5).
         test: Share of train drawn for test where there is none, in (0, 0.5).
         groups: Regular expression, of which the first group, or all that it matches,
-            names the group of an image: images of a group stay in one split. It is
+            names the group of a file: files of a group stay in one split. It is
             searched for in the path below the folder. For a table, its column of that
             name.
+        labels: Regular expression, of which the first group, or all that it matches,
+            names the class of a file. It is searched for in the path below the folder,
+            whose sub-folders then mean nothing. `None` takes those as classes.
         leave_out: Paths of files that are not used, such as `keras-tl check` lists.
         image_size: Side of the squares that images are decoded to while they are
             checked, so that they are read only once; or a function that returns it,
@@ -73,6 +74,7 @@ class Options:
     validation: float = 0.15
     test: float = 0.15
     groups: str | None = None
+    labels: str | None = None
     leave_out: Sequence[Path] = ()
     image_size: int | Callable[[int, float], int] | None = None
     resize: Resize = "crop"
@@ -87,39 +89,62 @@ class Options:
             if not 0 < share < 0.5:
                 raise errors.expected(name, "be in (0, 0.5)", share)
         if self.groups is not None:
-            pattern(self.groups)
+            pattern("groups", self.groups)
+        if self.labels is not None:
+            pattern("labels", self.labels)
 
 
-def pattern(groups: str) -> re.Pattern:
-    """Compile the regular expression of `Options.groups`.
+def pattern(argument: str, expression: str) -> re.Pattern:
+    """Compile the regular expression of an option.
 
     Raises:
         InputError: It is none.
     """
     try:
-        return re.compile(groups)
+        return re.compile(expression)
     except re.error as error:
+        column = "a column, or " if argument == "groups" else ""
         raise errors.expected(
-            "groups",
-            "be a column, or a regular expression whose group names the group",
-            groups,
+            argument,
+            f"be {column}a regular expression whose group names the "
+            f"{argument.removesuffix('s')}",
+            expression,
             f"It is no regular expression: {error}.",
         ) from error
 
 
+def matched(
+    argument: str, expression: str, folder: Path, kind: Kind, path: Path
+) -> str:
+    """Return what a regular expression names in the path of a file below a folder.
+
+    Raises:
+        InputError: It does not match.
+    """
+    match = pattern(argument, expression).search(short(path, folder))
+    if match is None:
+        raise errors.expected(
+            argument,
+            f"match the path of every {kind.noun}",
+            expression,
+            f"It does not match {short(path, folder)}.",
+        )
+    return match.group(1 if match.re.groups else 0)
+
+
 @dataclass(frozen=True)
 class File:
-    """An image file that has been read.
+    """A file that has been read.
 
     Attributes:
         entry: Where it is, and what is known of it.
         sha256: Hash of its bytes, as hexadecimal digits.
-        image: Result of decoding it.
+        checked: Result of decoding it.
     """
 
     entry: Entry
     sha256: str
-    image: images.Checked
+    checked: Checked
 
     @property
     def path(self) -> Path:
@@ -142,7 +167,7 @@ Problem = tuple[Path, str]
 
 @dataclass(frozen=True)
 class Content:
-    """Image files of a dataset, all of which have been read once.
+    """Files of a dataset, all of which have been read once.
 
     Attributes:
         folder: The folder, or that of the table.
@@ -151,8 +176,9 @@ class Content:
         files: Those that can be decoded.
         bad: Path and problem of what cannot be used, as the rest of a sentence.
         left_out: Path and reason of what is not used.
+        kind: Kind of the files.
+        reader: How they are read.
         columns: Name of each number, where numbers are predicted.
-        image_size: Side of the squares that the files were decoded to, if they were.
         near: int `(pairs, 2)`, indices of files that look alike, see `duplicates.near`.
     """
 
@@ -162,8 +188,9 @@ class Content:
     files: tuple[File, ...]
     bad: tuple[Problem, ...]
     left_out: tuple[Problem, ...]
+    kind: Kind
+    reader: Reader
     columns: tuple[str, ...] = ()
-    image_size: int | None = None
     near: np.ndarray = field(default_factory=lambda: np.empty((0, 2), "int64"))
 
 
@@ -177,8 +204,9 @@ def read(
     bad: Sequence[Problem] = (),
     left_out: Sequence[Problem] = (),
     columns: Sequence[str] = (),
+    kind: Kind = IMAGE,
 ) -> Content:
-    """Read every file once: hash it, check it, and decode it to a square.
+    """Read every file once: hash it, check it, and decode it as a model takes it.
 
     Args:
         entries: The files.
@@ -189,6 +217,7 @@ def read(
         bad: What is known to be unusable already.
         left_out: What is not used.
         columns: See `Content`.
+        kind: Kind of the files.
     """
     unwanted = {Path(path).absolute() for path in options.leave_out}
     listed = [e.path for e in entries if e.path.absolute() in unwanted]
@@ -200,12 +229,8 @@ def read(
             f"({some(sorted(unknown), folder)})."
         )
     if options.groups is not None:
-        entries = [_grouped(e, options.groups, folder) for e in entries]
-    size = options.image_size
-    if callable(size):
-        size = size(len(entries), _shorter_side([entry.path for entry in entries]))
-    if size is not None and not _has_room(len(entries), size):
-        size = None
+        entries = [_grouped(e, options.groups, folder, kind) for e in entries]
+    reader = kind.reader([entry.path for entry in entries], options)
 
     def check(entry):
         try:
@@ -214,30 +239,31 @@ def read(
             problem = images.Checked(f"cannot be read: {error.strerror or error}")
             return File(entry, "", problem)
         digest = hashlib.sha256(content).hexdigest()
-        return File(entry, digest, images.check(content, size, options.resize))
+        return File(entry, digest, reader.check(content))
 
     with ThreadPoolExecutor() as pool:
         results = pool.map(check, entries)
-        files = list(progress.track(results, "reading images", len(entries)))
-    good = tuple(file for file in files if not file.image.problem)
+        files = list(progress.track(results, f"reading {kind.nouns}", len(entries)))
+    good = tuple(file for file in files if not file.checked.problem)
     near = np.empty((0, 2), "int64")
     if good:
         near = duplicates.near(
-            np.array([file.image.look for file in good], "uint64"),
-            np.stack([file.image.thumbnail for file in good]),
+            np.array([file.checked.look for file in good], "uint64"),
+            np.stack([file.checked.thumbnail for file in good]),
         )
     return Content(
         folder,
         name,
         task,
         good,
-        (*bad, *((f.path, f.image.problem) for f in files if f.image.problem)),
+        (*bad, *((f.path, f.checked.problem) for f in files if f.checked.problem)),
         (
             *left_out,
             *((path, "files that were named to be left out") for path in listed),
         ),
+        kind,
+        reader,
         tuple(columns),
-        size,
         near,
     )
 
@@ -263,46 +289,26 @@ def without(content: Content, paths: Iterable[Path]) -> Content:
     )
 
 
-def _shorter_side(paths, most=100) -> float:
-    """Return the shorter side of images, the median over some of them."""
-    sides = []
-    for path in paths[:: max(1, len(paths) // most)]:
-        with contextlib.suppress(errors.InputError):
-            sides.append(min(images.size(path)))
-    return float(np.median(sides)) if sides else 1.0
-
-
-def _has_room(count, size) -> bool:
-    """Return whether all squares fit into a quarter of the free memory."""
-    return count * size**2 * 3 <= 0.25 * psutil.virtual_memory().available
-
-
-def _grouped(entry, groups, folder) -> Entry:
-    match = pattern(groups).search(short(entry.path, folder))
-    if match is None:
-        raise errors.expected(
-            "groups",
-            "match the path of every image",
-            groups,
-            f"It does not match {short(entry.path, folder)}.",
-        )
-    return replace(entry, group=match.group(1 if match.re.groups else 0))
+def _grouped(entry, groups, folder, kind) -> Entry:
+    return replace(entry, group=matched("groups", groups, folder, kind, entry.path))
 
 
 def assemble(content: Content, options: Options) -> Splits:
     """Make three splits of files that have been read.
 
     A split that is missing is drawn from train, class by class, in the order of a hash
-    of seed and content: names, dates and the order of files do not matter. Images of
-    the same pixels, whatever their format, stay in one split, and count once in a split
-    that is drawn: the others are left out of it. Images that are nearly the same, and
-    those of a group, stay in one split as well.
+    of seed and content: names, dates and the order of files do not matter. Files of
+    the same content, such as the same pixels, whatever their format, stay in one split,
+    and count once in a split that is drawn: the others are left out of it. Those that
+    are nearly the same, and those of a group, stay in one split as well.
 
     Raises:
-        InputError: Files that cannot be used, or too few images of a class.
+        InputError: Files that cannot be used, a group in several of the given splits,
+            or too few examples of a class.
     """
     folder = content.folder
     used, bad = _usable(content, options)
+    _check_groups(content, used)
     files = [content.files[n] for n in used]
     class_names = _class_names(content, files)
     given = {file.split for file in files}
@@ -312,16 +318,16 @@ def assemble(content: Content, options: Options) -> Splits:
         files, again = _draw(content, used, drawn, options)
     left_out = [
         *content.left_out,
-        *((path, "bad images") for path in bad),
-        *((file.path, "copies of drawn images") for file in again),
+        *((path, f"bad {content.kind.nouns}") for path in bad),
+        *((file.path, f"copies of drawn {content.kind.nouns}") for file in again),
     ]
     _warn(content, files)
     _warn_of_missing(content, given, files, class_names)
     return Splits(
-        **{name: _split(content, files, name, class_names, options) for name in NAMES},
+        **{name: _split(content, files, name, class_names) for name in NAMES},
         class_names=class_names,
         origin=f"{content.name}: {_how(content, drawn, options)}"
-        f"{_left_out(left_out, folder)}",
+        f"{_about(content, files)}{_left_out(left_out, folder)}",
         task=content.task,
     )
 
@@ -341,13 +347,13 @@ def parts(
         content: The files, each of exactly one class.
         class_names: Names of all classes, in the order of their numbers.
         options: How they become splits.
-        undivided: Classes with too few images to draw from, all of which train.
+        undivided: Classes with too few examples to draw from, all of which train.
 
     Returns:
         Name of the split -> the examples, which may be none.
 
     Raises:
-        InputError: Files that cannot be used, or too few images of another class.
+        InputError: Files that cannot be used, or too few examples of another class.
     """
     used, _ = _usable(content, options)
     whole = [n for n in used if content.files[n].label in undivided]
@@ -359,14 +365,14 @@ def parts(
     files = sorted(
         [*files, *(content.files[n] for n in whole)], key=lambda file: file.path
     )
-    return {name: _split(content, files, name, class_names, options) for name in NAMES}
+    return {name: _split(content, files, name, class_names) for name in NAMES}
 
 
 def _usable(content, options) -> tuple[list[int], set[Path]]:
     """Return the indices of the files that can be used, and those that cannot."""
     bad = [*content.bad, *conflicts(content)]
     if bad and options.bad_images == "error":
-        raise errors.InputError(_list(bad, content.folder))
+        raise errors.InputError(_list(bad, content))
     skipped = {path for path, _ in bad}
     used = [n for n, file in enumerate(content.files) if file.path not in skipped]
     return used, skipped
@@ -385,13 +391,14 @@ def _how(content, drawn, options) -> str:
     by = "class by class" if content.task == "single-label" else "stratified"
     grouped = any(file.entry.group is not None for file in content.files)
     return (
-        f"{' and '.join(drawn)} drawn from the training images by content hash, {by}, "
+        f"{' and '.join(drawn)} drawn from the training {content.kind.nouns} by "
+        f"content hash, {by}, "
         f"{'groups kept together, ' if grouped else ''}seed {options.seed}."
     )
 
 
 def _class_names(content, files) -> list[str]:
-    """Return the classes, or labels, of the training images, sorted."""
+    """Return the classes, or labels, of the training examples, sorted."""
     if content.task == "regression":
         return list(content.columns)
     every = {name for file in content.files for name in _names(file.label)}
@@ -402,8 +409,8 @@ def _class_names(content, files) -> list[str]:
     extra = sorted(every - set(class_names))
     if extra:
         raise errors.InputError(
-            f"Every class must have training images. Without any that can be used in "
-            f"{content.folder}: {', '.join(extra[:5])}."
+            f"Every class must have training {content.kind.nouns}. Without any that "
+            f"can be used in {content.folder}: {', '.join(extra[:5])}."
         )
     return class_names
 
@@ -412,37 +419,50 @@ def _names(label) -> tuple[str, ...]:
     return (label,) if isinstance(label, str) else label
 
 
-# Width of an image over its height, or the reverse, from which it is called narrow: the
-# centred square is less than a quarter of it.
-_NARROW = 4
+def _check_groups(content, used):
+    """Refuse a group in several of the splits that are given."""
+    first = {}
+    for file in (content.files[n] for n in used):
+        group = file.entry.group
+        other = first.setdefault(group, file)
+        if group is not None and other.split != file.split:
+            raise errors.InputError(
+                f"Every group must be in one split. {group!r} has {content.kind.nouns} "
+                f"in {other.split} ({short(other.path, content.folder)}) and in "
+                f"{file.split} ({short(file.path, content.folder)}). Move them into "
+                "one, or leave out `groups`."
+            )
+
+
+def _about(content, files) -> str:
+    about = content.reader.describe(files)
+    return f" {about}" if about else ""
 
 
 def _warn(content, files):
     """Warn of what is probably not as intended."""
     folder = content.folder
     lost = [
-        path
-        for path, reason in content.left_out
-        if path.suffix.lower() in images.UNREAD_EXTENSIONS
-        or reason in ("folders without images", "images in no folder of a class")
+        path for path, reason in content.left_out if is_lost(path, reason, content.kind)
     ]
     if lost:
         errors.warn(
             f"Files or folders of {folder} that are left out and may have been meant "
-            f"as images: {len(lost):,} ({some(lost, folder)})."
+            f"as {content.kind.nouns}: {len(lost):,} ({some(lost, folder)})."
         )
-    narrow = [f.path for f in files if max(f.image.size) > _NARROW * min(f.image.size)]
-    if narrow:
-        errors.warn(
-            f"Images more than {_NARROW} times as long as wide, of which models see "
-            f"only the square in the middle: {len(narrow):,} "
-            f"({some(narrow, folder)}). Cut them into squares, if the rest matters."
-        )
-    images.warn_of_few_bits([file.image for file in files])
+    for about, paths, remedy in content.reader.remarks(files):
+        listed = f": {len(paths):,} ({some(paths, folder)})." if paths else ""
+        errors.warn(f"{about}{listed} {remedy}")
+
+
+def is_lost(path: Path, reason: str, kind: Kind) -> bool:
+    """Return whether what is left out may have been meant as an example."""
+    reasons = (layout.folders_without(kind), layout.in_no_class(kind))
+    return path.suffix.lower() in kind.unread or reason in reasons
 
 
 def _warn_of_missing(content, given, files, class_names):
-    """Warn of classes that a given split has no images of."""
+    """Warn of classes that a given split has no examples of."""
     if content.task == "regression":
         return
     for split in sorted(given - {"train"}):
@@ -453,7 +473,7 @@ def _warn_of_missing(content, given, files, class_names):
             if split == "validation":
                 use = "the epoch is chosen without them"
             errors.warn(
-                f"The {split} split has no images of {len(missing)} of "
+                f"The {split} split has no {content.kind.nouns} of {len(missing)} of "
                 f"{len(class_names)} classes ({', '.join(missing[:5])}): {use}."
             )
 
@@ -483,39 +503,40 @@ def _left_out(left_out, folder) -> str:
 
 
 def conflicts(content: Content) -> list[Problem]:
-    """List the images that must not be used, since they are in two places.
+    """List the files that must not be used, since they are in two places.
 
-    These are images of the same pixels under two labels, and all but one of those in
-    several splits.
+    These are examples of the same content under two labels, and all but one of those
+    in several splits.
     """
-    by_pixels = defaultdict(list)
+    by_content = defaultdict(list)
     for file in content.files:
-        by_pixels[file.image.pixels].append(file)
-    bad = []
-    for same in by_pixels.values():
+        by_content[file.checked.hash].append(file)
+    bad, noun = [], content.kind.noun
+    for same in by_content.values():
         if len({file.label for file in same}) > 1:
             for file in same:
                 other = next(o for o in same if o.label != file.label)
                 name = short(other.path, content.folder)
-                bad.append((file.path, f"is the same image as {name}"))
+                bad.append((file.path, f"is the same {noun} as {name}"))
             continue
         last = max(same, key=lambda file: _RANK[file.split])
         bad += [
-            (file.path, f"is the same image as {short(last.path, content.folder)}")
+            (file.path, f"is the same {noun} as {short(last.path, content.folder)}")
             for file in same
             if file.split != last.split
         ]
     return bad
 
 
-def _list(bad, folder):
+def _list(bad, content):
+    folder, kind = content.folder, content.kind
     lines = [f"  {short(path, folder)}: {problem}" for path, problem in bad[:20]]
     if len(bad) > 20:
         lines.append(f"  and {len(bad) - 20} more")
     listing = "\n".join(lines)
+    names = f"{kind.noun} or folder", f"{kind.nouns} or folders"
     return (
-        f"{errors.counted(len(bad), 'image or folder', 'images or folders')} in "
-        f"{folder} cannot be used:\n{listing}\n"
+        f"{errors.counted(len(bad), *names)} in {folder} cannot be used:\n{listing}\n"
         "Remove or repair them, or leave them out with `bad_images='skip'` "
         "(on the command line: --bad-images skip)."
     )
@@ -531,24 +552,25 @@ def _draw(content, used, shares, options) -> tuple[list[File], list[File]]:
     files = [content.files[n] for n in train]
     place = {n: position for position, n in enumerate(train)}
     pairs = [(place[a], place[b]) for a, b in content.near if a in place and b in place]
-    pixels = [file.image.pixels for file in files]
+    hashes = [file.checked.hash for file in files]
     groups = [file.entry.group for file in files]
-    blocks = duplicates.blocks(pixels, groups, pairs=pairs)
+    blocks = duplicates.blocks(hashes, groups, pairs=pairs)
     strata = _strata(content, files)
     if content.task == "single-label":
         grouped = any(group is not None for group in groups)
-        noun = "groups" if grouped else "different images that can be used"
+        different = f"different {content.kind.nouns} that can be used"
+        noun = "groups" if grouped else different
         drawing.check_enough(strata, blocks, 1 + len(shares), noun)
-    # The same pixels count once, whatever the bytes of their files.
+    # The same content counts once, whatever the bytes of their files.
     first = {}
     for file in sorted(files, key=lambda file: (file.sha256, file.path)):
-        first.setdefault(file.image.pixels, file)
-    keys = [first[one].sha256 for one in pixels]
+        first.setdefault(file.checked.hash, file)
+    keys = [first[one].sha256 for one in hashes]
     drawn = drawing.draw(keys, strata, blocks, shares, options.seed)
     moved = [content.files[n] for n in used if content.files[n].split != "train"]
     left_out = []
     for file, name in zip(files, drawn, strict=True):
-        if name != "train" and file is not first[file.image.pixels]:
+        if name != "train" and file is not first[file.checked.hash]:
             left_out.append(file)
         else:
             moved.append(replace(file, entry=replace(file.entry, split=name)))
@@ -567,18 +589,10 @@ def _strata(content, files) -> list:
     return (ranks * min(5, len(files)) // max(1, len(files))).tolist()
 
 
-def _split(content, files, name, class_names, options) -> Split:
+def _split(content, files, name, class_names) -> Split:
     chosen = [file for file in files if file.split == name]
-    inputs = ImageFiles(
-        tuple(file.path for file in chosen),
-        content.image_size,
-        options.resize,
-        known=tuple((bytes.fromhex(f.sha256), f.image.pixels) for f in chosen),
-    )
-    if chosen and all(file.image.square is not None for file in chosen):
-        squares = np.stack([file.image.square for file in chosen])
-        inputs = Stored(inputs, squares, inputs.kind)
-    return Split(inputs, _encoded(content, chosen, class_names))
+    labels = _encoded(content, chosen, class_names)
+    return Split(content.reader.source(chosen), labels)
 
 
 def _encoded(content, files, class_names) -> np.ndarray:

@@ -6,6 +6,8 @@ from typing import Literal
 Resize = Literal["crop", "pad", "stretch"]
 # What is learned, which `training.objectives` has the losses of.
 Task = Literal["single-label", "multi-label", "regression"]
+# Kind of files that hold one example each, see `kinds`.
+FileKind = Literal["image", "audio"]
 # What to do where images are broken: stop with an error, or skip them.
 BadImages = Literal["error", "skip"]
 

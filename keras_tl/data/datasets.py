@@ -1,6 +1,7 @@
 """Load data of any kind: folders, tables, arrays, the embedded sample, TFDS."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +11,19 @@ from PIL import Image
 from keras_tl import errors
 from keras_tl.data import (
     assembly,
+    audio,
     drawing,
     folders,
     hugging_face,
+    kinds,
     layout,
     tables,
     text,
     tfds_data,
 )
-from keras_tl.data.choices import DIGITS_NAME, SAMPLE_NAME
+from keras_tl.data.choices import DIGITS_NAME, SAMPLE_NAME, FileKind
 from keras_tl.data.images import to_rgb
+from keras_tl.data.kinds import IMAGE, Kind
 from keras_tl.data.settings import DataSettings
 from keras_tl.data.splits import Split, Splits, limit
 
@@ -31,18 +35,25 @@ def load(
     *,
     columns: tables.Columns | None = None,
     count: int | None = None,
+    kind: FileKind | None = None,
+    rate: int = audio.RATE,
+    seconds: float | None = None,
     **options,
 ) -> Splits:
     """Load data of any kind that keras-tl knows as three splits.
 
     Args:
-        data: A folder of images, see `folders.read`; a table of images and labels, or a
-            folder with one, see `tables.from_table`; a folder that Hugging Face's
-            `datasets` has saved; the name of a dataset: "cifar10_sample", "digits", or
-            one that `tensorflow_datasets` knows; a DataFrame; a pair of arrays, see
-            `from_arrays`; or `Splits`, which are returned as they are.
+        data: A folder of images or of sound, see `folders.read`; a table of such files
+            and labels, or a folder with one, see `tables.from_table`; a folder that
+            Hugging Face's `datasets` has saved; the name of a dataset:
+            "cifar10_sample", "digits", or one that `tensorflow_datasets` knows; a
+            DataFrame; a pair of arrays, see `from_arrays`; or `Splits`, which are
+            returned as they are.
         columns: Which columns of a table hold what.
         count: Keep at most this many examples of each split, evenly over the classes.
+        kind: Kind of the files, "image" or "audio"; by default that of most.
+        rate: Samples a second of sound, see `audio.files`.
+        seconds: Length of clips of sound, see `audio.files`.
         **options: See `assembly.Options`; of data that are not in files, only `seed`
             matters.
 
@@ -54,7 +65,7 @@ def load(
     """
     errors.check_options(options, load, assembly.Options)
     chosen = assembly.Options(**options)
-    content = read(data, columns, chosen)
+    content = read(data, columns, chosen, choices_of(kind, rate, seconds))
     if content is not None:
         splits = assembly.assemble(content, chosen)
     elif isinstance(data, Splits):
@@ -77,15 +88,38 @@ def load(
     return limit(splits, count, seed=chosen.seed)
 
 
+def choices_of(
+    kind: FileKind | None = None,
+    rate: int = audio.RATE,
+    seconds: float | None = None,
+) -> tuple[Kind, ...]:
+    """Return the kinds that files can have; see `load`.
+
+    >>> [kind.name for kind in choices_of()]
+    ['image', 'audio']
+    """
+    choices = (IMAGE, audio.files(rate, seconds))
+    names = [choice.name for choice in choices]
+    if kind is None:
+        return choices
+    if kind not in names:
+        raise errors.unknown("kind", str(kind), names)
+    return (choices[names.index(kind)],)
+
+
 def read(
-    data: object, columns: tables.Columns | None, options: assembly.Options
+    data: object,
+    columns: tables.Columns | None,
+    options: assembly.Options,
+    choices: Sequence[Kind] = (IMAGE,),
 ) -> assembly.Content | None:
-    """Read data that are in image files, each of which once.
+    """Read data that are in files of their own, each of which once.
 
     Args:
         data: See `load`.
         columns: See `load`.
         options: See `assembly.Options`.
+        choices: Kinds that the files can have; they have that of most of them.
 
     Returns:
         What the files hold; `None` for data that are not in files of their own.
@@ -95,22 +129,22 @@ def read(
     """
     columns = columns or tables.Columns()
     if hasattr(data, "columns") and hasattr(data, "iloc"):
-        return tables.read(data, columns, options)
+        return tables.read(data, columns, options, choices)
     if not isinstance(data, str | Path) or hugging_face.is_saved(data):
         return None
     path = Path(data)
     if path.is_dir():
-        table = tables.in_folder(path)
-        if table is not None and not _has_classes(path):
-            return tables.read(table, columns, options)
+        table = tables.in_folder(path, choices)
+        if table is not None and not _has_classes(path, choices):
+            return tables.read(table, columns, options, choices)
         if columns.task not in (None, "single-label"):
-            hint = "Several labels of an image, or numbers, stand in a table."
+            hint = "Several labels of an example, or numbers, stand in a table."
             raise errors.expected(
                 "task", "be single-label for a folder of classes", columns.task, hint
             )
-        return folders.read(path, options)
+        return folders.read(path, options, choices)
     if path.is_file():
-        return tables.read(path, columns, options)
+        return tables.read(path, columns, options, choices)
     # Names of datasets can have a slash and a dot: "imagenet_v2/matched:3.0.0".
     if path.is_absolute() or isinstance(data, Path) or tables.is_table(path):
         raise errors.expected(
@@ -150,19 +184,20 @@ def options_of(settings: object, **others) -> dict:
     }
 
 
-def _has_classes(folder) -> bool:
-    """Return whether a folder has a folder of images for each class."""
+def _has_classes(folder, choices) -> bool:
+    """Return whether a folder has a folder of files for each class."""
     try:
-        entries = layout.find(folder).entries
+        entries = layout.find(folder, kinds.of_folder(folder, choices)).entries
     except errors.InputError:
         return False
     return len({label for _, _, label in entries}) > 1
 
 
 def from_settings(settings: DataSettings) -> Splits:
-    """Load the data that the settings of a recipe name. See `load`."""
+    """Load the images that the settings of a recipe name. See `load`."""
     return load(
         settings.dataset if settings.data is None else settings.data,
+        kind="image",
         bad_images=settings.bad_images,
         count=settings.limit,
         seed=settings.seed,

@@ -1,29 +1,39 @@
-"""A folder of image files as three splits."""
+"""A folder of files, one sub-folder for each class, as three splits."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from keras_tl import errors
-from keras_tl.data import assembly, layout
+from keras_tl.data import assembly, kinds, layout
 from keras_tl.data.assembly import Content, Entry, Options
+from keras_tl.data.kinds import IMAGE, Kind
 from keras_tl.data.splits import Splits
 
 
-def read(path: Path | str, options: Options) -> Content:
-    """Read all image files of a folder, one sub-folder per class, once.
+def read(
+    path: Path | str, options: Options, choices: Sequence[Kind] = (IMAGE,)
+) -> Content:
+    """Read all files of a folder, one sub-folder per class, once.
 
     The layout is `path/CLASS/image.jpg`, or `path/train/CLASS/image.jpg` with or
     without `validation` and `test` beside `train`, in many spellings, see
-    `layout.find`.
+    `layout.find`. With `options.labels`, the names of the files hold their classes.
 
     Args:
         path: The folder.
         options: See `assembly.Options`.
+        choices: Kinds that the files can have; they have that of most of them.
 
     Raises:
         InputError: The folder is absent, empty, or laid out otherwise.
     """
     folder = Path(path)
-    content = layout.find(folder)
+    kind = kinds.of_folder(folder, choices)
+    label_of = None
+    if options.labels is not None:
+        label_of = partial(assembly.matched, "labels", options.labels, folder, kind)
+    content = layout.find(folder, kind, label_of)
     return assembly.read(
         [Entry(*entry) for entry in content.entries],
         folder,
@@ -32,6 +42,7 @@ def read(path: Path | str, options: Options) -> Content:
         bad=content.bad,
         left_out=content.left_out,
         columns=sorted({label for _, _, label in content.entries}),
+        kind=kind,
     )
 
 

@@ -77,26 +77,26 @@ class Checked:
     Attributes:
         problem: Why the file cannot be used, as the rest of a sentence that starts with
             its name; `None` for a file that `decode` reads.
-        pixels: Hash of the upright RGB pixels, see `hash_pixels`, whatever the format
-            of the file; empty where there is a problem. Of large JPEGs, it is the hash
-            of the reduced image that `decode` makes squares of.
+        hash: Hash of the upright RGB pixels, see `hash_pixels`, whatever the format of
+            the file; empty where there is a problem. Of large JPEGs, it is the hash of
+            the reduced image that `decode` makes squares of.
         size: Width and height in pixels; `(0, 0)` where there is a problem.
         highest: Largest value of an image of 16 bits, before it is scaled to 8 bits;
             `None` for all others.
         look: Perceptual hash of 64 bits, which hardly changes when an image is resized
             or compressed again; see `near`.
         thumbnail: uint8 RGB `(16, 16, 3)`, the whole image stretched to a square.
-        square: The image as `decode` returns it for the size that was asked for; `None`
-            where none was.
+        example: The image as `decode` returns it for the size that was asked for;
+            `None` where none was.
     """
 
     problem: str | None
-    pixels: bytes = b""
+    hash: bytes = b""
     size: tuple[int, int] = (0, 0)
     highest: int | None = None
     look: int = 0
     thumbnail: np.ndarray | None = field(default=None, repr=False)
-    square: np.ndarray | None = field(default=None, repr=False)
+    example: np.ndarray | None = field(default=None, repr=False)
 
 
 def decode(

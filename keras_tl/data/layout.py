@@ -1,4 +1,4 @@
-"""List the image files of a folder with their splits and classes, and all the rest.
+"""List the files of a folder with their splits and classes, and all the rest.
 
 Whatever the folder holds is used, or listed with the reason why it is not.
 """
@@ -7,15 +7,12 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_tl import config, errors
-from keras_tl.data import images
-
-LAYOUT = "FOLDER/CLASS/image.jpg, or FOLDER/train/CLASS/image.jpg with or without \
-validation/ and test/ beside train/"
+from keras_tl.data.kinds import IMAGE, Kind
 
 # Words that name the folder of a split.
 SPLITS = {
@@ -23,7 +20,7 @@ SPLITS = {
     "validation": ("validation", "val", "valid", "dev", "eval", "evaluation"),
     "test": ("test", "testing", "holdout"),
 }
-# Images without classes, which many datasets keep beside their splits.
+# Examples without classes, which many datasets keep beside their splits.
 UNLABELLED = "unlabelled"
 _WORDS = {
     **{word: split for split, words in SPLITS.items() for word in words},
@@ -33,7 +30,10 @@ _WORDS = {
     ),
 }
 # Words that add nothing to those above: training_set, TestImages, valdata.
-_ADDED = r"(?:sets?|data|datasets?|splits?|folders?|images?|imgs?|photos?|pictures?)"
+_ADDED = (
+    r"(?:sets?|data|datasets?|splits?|folders?|images?|imgs?|photos?|pictures?|audio|"
+    r"sounds?|clips?|wavs?|recordings?)"
+)
 _NAME = re.compile(f"(?:{_ADDED} )*({'|'.join(_WORDS)}) ?(?:{_ADDED} ?)*")
 
 # Levels that an archive adds at most.
@@ -49,10 +49,10 @@ _RUNS = "runs of keras-tl"
 
 @dataclass(frozen=True)
 class Layout:
-    """The content of a folder of images.
+    """The content of a folder of classes.
 
     Attributes:
-        entries: Path, split and class of each image file, sorted.
+        entries: Path, split and class of each file of its kind, sorted.
         bad: Path and problem of what cannot be read, as the rest of a sentence.
         left_out: Path and reason, a noun phrase, of all else that is not used. Hidden
             files and folders, and those of systems, are not listed.
@@ -63,15 +63,15 @@ class Layout:
     left_out: tuple[tuple[Path, str], ...]
 
 
-def images_in(folder: Path) -> tuple[list[Path], list, list]:
-    """List the image files in a folder and those below it.
+def files_in(folder: Path, kind: Kind = IMAGE) -> tuple[list[Path], list, list]:
+    """List the files of a kind in a folder and those below it.
 
     Returns:
         The files, in a fixed order; path and problem of what cannot be read; path and
         reason of what is left out.
     """
-    collected = _Collected()
-    paths = list(collected.images(folder, note=True))
+    collected = _Collected(kind)
+    paths = list(collected.files(folder, note=True))
     return paths, collected.bad, collected.left_out
 
 
@@ -94,13 +94,21 @@ def _spelled(name):
     return " ".join(re.findall(r"[^\W\d_]+", name.casefold()))
 
 
-def find(folder: Path) -> Layout:
-    """List what is in a folder of images.
+def find(
+    folder: Path, kind: Kind = IMAGE, label_of: Callable[[Path], str] | None = None
+) -> Layout:
+    """List what is in a folder of classes.
 
     The folders of splits are known by their names, in many spellings: `train`,
     `Training`, `training_set`, `seg_train` beside `seg_test`, and so on. A folder that
     holds nothing but one folder of folders stands for that, as archives unpack. Links
     are followed, once.
+
+    Args:
+        folder: The folder.
+        kind: Kind of its files.
+        label_of: Returns the class of a file; by default that is the folder in the
+            folder of its split.
 
     Raises:
         InputError: The folder is absent or laid out otherwise.
@@ -108,15 +116,15 @@ def find(folder: Path) -> Layout:
     if not folder.exists():
         raise errors.expected("data", "be a folder that exists", str(folder))
     if not folder.is_dir():
-        raise errors.expected("data", f"be a folder: {LAYOUT}", str(folder))
-    collected = _Collected()
+        raise errors.expected("data", f"be a folder: {kind.layout}", str(folder))
+    collected = _Collected(kind, label_of)
     folder = _unpacked(folder, collected)
     children = collected.folders(folder)
     by_split = _by_split(children)
     if not by_split:
         collected.classes("train", folder, children)
     else:
-        _check_splits(folder, by_split)
+        _check_splits(folder, by_split, kind)
         collected.loose(folder)
         _check_others(folder, by_split, children, collected)
         for split, (parent,) in by_split.items():
@@ -128,7 +136,7 @@ def find(folder: Path) -> Layout:
     if not collected.entries and not collected.bad:
         raise errors.expected(
             "data",
-            f"hold images as {LAYOUT}",
+            f"hold {kind.nouns} as {kind.layout}",
             str(folder),
             _listed(collected.left_out, folder),
         )
@@ -171,7 +179,7 @@ def _by_split(children) -> dict[str, list[Path]]:
     return by_split
 
 
-def _check_splits(folder, by_split):
+def _check_splits(folder, by_split, kind):
     for split, parents in by_split.items():
         if len(parents) > 1:
             names = ", ".join(parent.name for parent in parents)
@@ -183,34 +191,34 @@ def _check_splits(folder, by_split):
         names = ", ".join(parent.name for (parent,) in by_split.values())
         raise errors.InputError(
             f"{folder} has folders named like splits ({names}), and none called train. "
-            "Name the folder of the training images train; a class whose name is that "
-            "of a split needs another one."
+            f"Name the folder of the training {kind.nouns} train; a class whose name "
+            "is that of a split needs another one."
         )
 
 
 def _check_others(folder, by_split, children, collected):
-    """Refuse images that stand beside the folders of splits; list other folders."""
+    """Refuse files that stand beside the folders of splits; list other folders."""
     known = [parent for parents in by_split.values() for parent in parents]
     others = [child for child in children if child not in known]
-    with_images = [child.name for child in others if any(collected.images(child))]
-    if with_images:
+    used = [child.name for child in others if any(collected.files(child))]
+    if used:
         raise errors.InputError(
             f"{folder} has folders of splits ({', '.join(p.name for p in known)}) and "
-            f"beside them others with images: {', '.join(with_images[:5])}. Move those "
-            "into the folder of a split, if they are classes, or out of this one. A "
-            "class whose name is that of a split needs another name."
+            f"beside them others with {collected.kind.nouns}: {', '.join(used[:5])}. "
+            "Move those into the folder of a split, if they are classes, or out of "
+            "this one. A class whose name is that of a split needs another name."
         )
-    collected.left_out += [(child, "folders without images") for child in others]
+    collected.left_out += [(child, collected.without) for child in others]
 
 
 def _unpacked(folder, collected, split=None) -> Path:
-    """Descend while a folder holds no images and but one folder of folders.
+    """Descend while a folder holds no examples and but one folder of folders.
 
     In the folder of a split, that must be named like it: it could be its only class.
     """
     for _ in range(_DEEPEST):
         children = subfolders(folder)
-        if len(children) != 1 or any(map(_is_usable, _files(folder))):
+        if len(children) != 1 or any(map(collected.is_usable, _files(folder))):
             return folder
         (child,) = children
         same = child.name.casefold() == folder.name.casefold()
@@ -234,10 +242,6 @@ def _is_run(folder):
     return any(
         os.path.exists(folder / name) for name in ("manifest.json", config.STATE)
     )
-
-
-def _is_usable(path):
-    return path.is_file() and images.is_image(path)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -269,10 +273,17 @@ def _files(folder) -> list[Path]:
 class _Collected:
     """What has been seen of a folder so far; see `Layout`."""
 
-    def __init__(self):
+    def __init__(self, kind, label_of=None):
+        self.kind: Kind = kind
+        self.label_of = label_of
+        self.without = folders_without(kind)
         self.entries: list[tuple[Path, str, str]] = []
         self.bad: list[tuple[Path, str]] = []
         self.left_out: list[tuple[Path, str]] = []
+
+    def is_usable(self, path: Path) -> bool:
+        """Return whether a file is of the kind."""
+        return path.is_file() and self.kind.is_usable(path)
 
     def folders(self, folder: Path) -> list[Path]:
         """List the folders in a folder; none of one that cannot be read."""
@@ -290,27 +301,34 @@ class _Collected:
         return [child for child in children if child not in (*links, *runs)]
 
     def classes(self, split: str, parent: Path, children: list[Path]) -> None:
-        """Add the images of the classes in the folder of a split."""
+        """Add the files of the classes in the folder of a split."""
+        if self.label_of is not None:
+            files = self.files(parent, note=True)
+            self.entries += [(path, split, self.label_of(path)) for path in files]
+            return
         seen = len(self.left_out)
         self.loose(parent)
         if not children and len(self.left_out) == seen:
-            self.left_out.append((parent, "folders without images"))
+            self.left_out.append((parent, self.without))
         for child in children:
             entries, left_out = len(self.entries), len(self.left_out)
-            for path in self.images(child, note=True):
+            for path in self.files(child, note=True):
                 self.entries.append((path, split, _class_name(child)))
             if len(self.entries) > entries:
                 continue
             of_child = self.left_out[left_out:]
             if {reason for _, reason in of_child} == {_RUNS}:
                 continue
-            kinds = {path.suffix.lower() for path, _ in of_child}
-            unread = sorted(kinds & set(images.UNREAD_EXTENSIONS))
+            suffixes = {path.suffix.lower() for path, _ in of_child}
+            unread = sorted(suffixes & set(self.kind.unread))
             if unread:
-                problem = f"holds no images but {', '.join(unread)}; save them as JPEG"
+                problem = (
+                    f"holds no {self.kind.nouns} but {', '.join(unread)}; save them as "
+                    f"{self.kind.format}"
+                )
                 self.bad.append((child, problem))
             else:
-                self.left_out.append((child, "folders without images"))
+                self.left_out.append((child, self.without))
 
     def loose(self, folder: Path) -> None:
         """List the files that are in a folder of folders, and so of no class."""
@@ -319,22 +337,21 @@ class _Collected:
         except OSError:
             return  # Listed by `folders`.
         for path in paths:
-            usable = _is_usable(path)
-            reason = "images in no folder of a class" if usable else _kind(path)
+            usable = self.is_usable(path)
+            reason = in_no_class(self.kind) if usable else self._about(path)
             self.left_out.append((path, reason))
 
     def without_class(self, folder: Path) -> None:
-        """List the images of a folder of images without classes."""
-        self.left_out += [
-            (path, "unlabelled images") for path in self.images(folder, note=True)
-        ]
+        """List the files of a folder without classes."""
+        reason = f"unlabelled {self.kind.nouns}"
+        self.left_out += [(path, reason) for path in self.files(folder, note=True)]
 
-    def images(self, folder: Path, note: bool = False) -> Iterator[Path]:
-        """Yield the image files in a folder and those below it, in a fixed order.
+    def files(self, folder: Path, note: bool = False) -> Iterator[Path]:
+        """Yield the files of the kind in a folder and those below it, in a fixed order.
 
         Args:
             folder: The folder of a class.
-            note: Whether to list what is no image, or cannot be read.
+            note: Whether to list what is of no such kind, or cannot be read.
         """
         seen = {Path(os.path.realpath(folder))}
         above = set(Path(os.path.realpath(folder)).parents)
@@ -359,16 +376,35 @@ class _Collected:
             names[:] = followed
             for name in sorted(filter(_is_shown, file_names)):
                 path = Path(place, name)
-                if _is_usable(path):
+                if self.is_usable(path):
                     yield path
                 elif note and path.is_symlink() and not path.exists():
                     self.bad.append((path, "is a link to a file that does not exist"))
                 elif note:
-                    self.left_out.append((path, _kind(path)))
+                    self.left_out.append((path, self._about(path)))
         if note:
             for error in problems:
                 path = Path(error.filename)
                 self.bad.append((path, f"cannot be read: {error.strerror}"))
+
+    def _about(self, path) -> str:
+        """Return what a file is that is not of the kind, in the plural."""
+        suffix = path.suffix.lower()
+        if not path.is_file():
+            return "things that are no files"
+        if suffix:
+            return f"{suffix} files"
+        return f"files without suffix that are no {self.kind.nouns}"
+
+
+def folders_without(kind: Kind) -> str:
+    """Return the reason to leave out a folder in which there is nothing of a kind."""
+    return f"folders without {kind.nouns}"
+
+
+def in_no_class(kind: Kind) -> str:
+    """Return the reason to leave out a file that is in no folder of a class."""
+    return f"{kind.nouns} in no folder of a class"
 
 
 def _class_name(folder) -> str:
@@ -381,11 +417,3 @@ def _class_name(folder) -> str:
             "the name of a class."
         ) from error
     return unicodedata.normalize("NFC", folder.name)
-
-
-def _kind(path) -> str:
-    """Return the kind of a file that is no image, in the plural."""
-    suffix = path.suffix.lower()
-    if not path.is_file():
-        return "things that are no files"
-    return f"{suffix} files" if suffix else "files without suffix that are no images"

@@ -25,12 +25,15 @@ Indices = Sequence[int] | np.ndarray
 # An image: the path of its file, the content of the file, or its pixels.
 Image = str | os.PathLike | bytes | np.ndarray
 
+# Name of several examples of a kind, for people.
+NOUNS = {"image": "images", "text": "texts", "audio": "clips"}
+
 
 class Source(Protocol):
     """A sequence of examples.
 
     Attributes:
-        kind: Kind of the examples: "image", "text" or "features".
+        kind: Kind of the examples: "image", "audio", "text" or "features".
     """
 
     kind: str
@@ -277,36 +280,20 @@ class ImageArray(_Images):
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFiles(_Images):
-    """Image files, decoded each time they are read.
+class Files(Source):
+    """Common behaviour of sources of files, decoded each time they are read.
 
     Attributes:
-        paths: One file for each image, as its path or its content; or its pixels, uint8
-            `(height, width, 3)`, as images of different sizes can have them.
-        image_size: Side in pixels of the squares that `read` returns.
-        resize: How an image becomes a square, see `images.decode`.
-        known: For each file the hashes of its bytes, SHA-256, and of its pixels, as
-            `hashes` returns it, where they have been computed already.
+        paths: One file for each example, as its path or its content; or the example as
+            it is decoded, as examples of different sizes can be given.
+        known: For each file the hashes of its bytes, SHA-256, and of what it decodes
+            to, as `hashes` returns it, where they have been computed already.
     """
-
-    paths: tuple[Path | bytes | np.ndarray, ...] = field(repr=False)
-    image_size: int | None = None
-    resize: Resize = "crop"
-    known: tuple[tuple[bytes, bytes], ...] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, indices: Indices) -> np.ndarray:
-        """Decode some images, in the order of `indices`.
-
-        Raises:
-            InputError: A file cannot be used.
-        """
-        paths = [self.paths[index] for index in indices]
-        return images.read(paths, self.image_size, self.resize)
-
-    def take(self, indices: Indices) -> "ImageFiles":
+    def take(self, indices: Indices) -> "Files":
         """Keep only the files at `indices`, in that order."""
         known = self.known and tuple(self.known[index] for index in indices)
         paths = tuple(self.paths[index] for index in indices)
@@ -318,7 +305,8 @@ class ImageFiles(_Images):
         if self.known is not None:
             total.update(b"".join(sha256 for sha256, _ in self.known))
             return total.hexdigest()
-        for path in progress.track(self.paths, "hashing images", len(self.paths)):
+        title = f"hashing {NOUNS[self.kind]}"
+        for path in progress.track(self.paths, title, len(self.paths)):
             if isinstance(path, np.ndarray):
                 total.update(bytes.fromhex(_hash_array(path)))
                 continue
@@ -327,20 +315,56 @@ class ImageFiles(_Images):
         return total.hexdigest()
 
     def hashes(self) -> list[bytes]:
-        """Hash the pixels of each image at its own size, whatever the format."""
+        """Hash what each file decodes to, whatever the format."""
         if self.known is not None:
-            return [pixels for _, pixels in self.known]
+            return [decoded for _, decoded in self.known]
         with ThreadPoolExecutor() as pool:
-            hashes = pool.map(images.hash_file, self.paths)
-            return list(progress.track(hashes, "comparing images", len(self.paths)))
+            hashes = pool.map(self.hash_file, self.paths)
+            title = f"comparing {NOUNS[self.kind]}"
+            return list(progress.track(hashes, title, len(self.paths)))
+
+    def hash_file(self, path: Path | bytes | np.ndarray) -> bytes:
+        """Hash what one file decodes to."""
+        raise NotImplementedError
 
     def names(self, indices: Indices) -> list[str] | None:
         """Return the paths of some files; `None` where some have none."""
-        # Of all images, also of those that are not asked for: an answer for none of
+        # Of all files, also of those that are not asked for: an answer for none of
         # them tells whether there are names.
         if any(isinstance(path, (bytes, np.ndarray)) for path in self.paths):
             return None
         return [str(self.paths[index]) for index in indices]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles(Files, _Images):
+    """Image files, decoded each time they are read.
+
+    Attributes:
+        paths: One file for each image, as its path or its content; or its pixels, uint8
+            `(height, width, 3)`, as images of different sizes can have them.
+        image_size: Side in pixels of the squares that `read` returns.
+        resize: How an image becomes a square, see `images.decode`.
+        known: See `Files`; images are hashed at their own size.
+    """
+
+    paths: tuple[Path | bytes | np.ndarray, ...] = field(repr=False)
+    image_size: int | None = None
+    resize: Resize = "crop"
+    known: tuple[tuple[bytes, bytes], ...] | None = field(default=None, repr=False)
+
+    def read(self, indices: Indices) -> np.ndarray:
+        """Decode some images, in the order of `indices`.
+
+        Raises:
+            InputError: A file cannot be used.
+        """
+        paths = [self.paths[index] for index in indices]
+        return images.read(paths, self.image_size, self.resize)
+
+    def hash_file(self, path: Path | bytes | np.ndarray) -> bytes:
+        """Hash the pixels of an image at its own size."""
+        return images.hash_file(path)
 
     def sizes(self, indices: Indices) -> list[tuple[int, int]]:
         """Return width and height of some images, from the headers of their files."""

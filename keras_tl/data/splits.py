@@ -12,16 +12,13 @@ import psutil
 from keras_tl import errors, progress
 from keras_tl.data import sources
 from keras_tl.data.choices import Resize, Task
-from keras_tl.data.sources import Examples, Source
+from keras_tl.data.sources import NOUNS, Examples, Source
 
 # Label of a training example whose class is not known.
 UNKNOWN = -1
 
 # Number of classes that are named when data are described.
 _MOST_CLASSES = 10
-
-# Name of several examples of a kind, for people.
-NOUNS = {"image": "images", "text": "texts"}
 
 
 @dataclass(frozen=True)
@@ -513,7 +510,8 @@ def read_once(split: Split, *, share: float = 0.5) -> Split:
         )
         return split
     blocks = range(0, len(split), 256)
-    for start in progress.track(blocks, f"reading {inputs.kind}s", len(blocks)):
+    noun = NOUNS.get(inputs.kind, "examples")
+    for start in progress.track(blocks, f"reading {noun}", len(blocks)):
         rows = np.arange(start, min(start + 256, len(split)))
         values[rows] = inputs.read(rows)
     return replace(split, inputs=sources.Stored(inputs, values, inputs.kind))

@@ -1,4 +1,4 @@
-"""A table of image files and their labels as three splits.
+"""A table of files and their labels as three splits.
 
 CSV, TSV, Parquet and JSON-lines files, and DataFrames, are read by pandas.
 """
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_tl import errors
-from keras_tl.data import assembly, images, layout
+from keras_tl.data import assembly, kinds, layout
 from keras_tl.data.assembly import Content, Entry, Options
 from keras_tl.data.choices import Task
+from keras_tl.data.kinds import IMAGE, Kind
 from keras_tl.data.splits import Splits
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ _LINES = SUFFIXES[3:]
 _USUAL = {
     "image": (
         *("image", "image_path", "path", "filepath", "file_path", "file", "filename"),
-        *("file_name", "img", "image_id", "id"),
+        *("file_name", "img", "audio", "audio_path", "clip", "wav", "sound"),
+        *("recording", "image_id", "id"),
     ),
     "label": (
         *("label", "class", "target", "category", "labels", "classes", "tags", "y"),
@@ -51,7 +53,7 @@ class Columns:
     """Which columns of a table hold what.
 
     Attributes:
-        image: Path of the image, absolute, or as seen from the table or from `images`.
+        image: Path of the file, absolute, or as seen from the table or from `images`.
         label: One column of classes, of several labels in one cell, or of a number; or
             several columns, separated by commas, each of 0 and 1, or of numbers.
         split: Name of the split of each row; without it, splits are drawn.
@@ -71,8 +73,14 @@ def is_table(path: Path | str) -> bool:
     return Path(path).suffix.lower() in SUFFIXES
 
 
-def in_folder(folder: Path) -> "Path | pd.DataFrame | None":
+def in_folder(
+    folder: Path, choices: Sequence[Kind] = (IMAGE,)
+) -> "Path | pd.DataFrame | None":
     """Find the table of a folder; several, named like splits, are joined.
+
+    Args:
+        folder: The folder.
+        choices: See `read`.
 
     Returns:
         The file of the only table, or of that with a usual name; the rows of
@@ -87,7 +95,8 @@ def in_folder(folder: Path) -> "Path | pd.DataFrame | None":
             load(p).assign(split=s) for s, p in by_split.items() if s in assembly.NAMES
         ]
         rows = pd.concat(rows, ignore_index=True)
-        image = _image_column(rows, None, folder, f"The table {paths[0]}")
+        kind = _kind(rows, choices)
+        image = _image_column(rows, None, folder, f"The table {paths[0]}", kind)
         rows[image] = [str(folder / cell) for cell in rows[image]]
         return rows
     usual = [path for path in paths if path.stem.casefold() in _TABLES]
@@ -152,35 +161,50 @@ def _broken_line(path) -> str | None:
 
 
 def from_table(
-    table: "Path | str | pd.DataFrame", columns: Columns | None = None, **options
+    table: "Path | str | pd.DataFrame",
+    columns: Columns | None = None,
+    *,
+    choices: Sequence[Kind] = (IMAGE,),
+    **options,
 ) -> Splits:
-    """Read images that a table names with their labels, as three splits.
+    """Read files that a table names with their labels, as three splits.
 
     Columns that are not named are found by their usual names, such as `image`, `path`
     or `file_name` and `label`, `class` or `target`, or since their cells are paths of
-    images, and as the only other column.
+    files, and as the only other column.
 
     Args:
         table: A file, see `load`, or a DataFrame.
         columns: Which columns hold what.
+        choices: See `read`.
         **options: See `assembly.Options`; `groups` can be a column as well.
 
     Returns:
         Splits; labels are classes, rows of 0 and 1, or numbers, see `Splits.task`.
 
     Raises:
-        InputError: No table, a column that is missing or means nothing, an image that
+        InputError: No table, a column that is missing or means nothing, a file that
             does not exist, or what `assembly.assemble` refuses.
     """
     errors.check_options(options, from_table, Options)
     chosen = Options(**options)
-    return assembly.assemble(read(table, columns or Columns(), chosen), chosen)
+    content = read(table, columns or Columns(), chosen, choices)
+    return assembly.assemble(content, chosen)
 
 
 def read(
-    table: "Path | str | pd.DataFrame", columns: Columns, options: Options
+    table: "Path | str | pd.DataFrame",
+    columns: Columns,
+    options: Options,
+    choices: Sequence[Kind] = (IMAGE,),
 ) -> Content:
-    """Read all images that a table names, once; see `from_table`.
+    """Read all files that a table names, once; see `from_table`.
+
+    Args:
+        table: See `from_table`.
+        columns: See `from_table`.
+        options: See `assembly.Options`.
+        choices: Kinds that the files can have; they have that of most names.
 
     Raises:
         InputError: As `from_table`.
@@ -192,8 +216,9 @@ def read(
         raise errors.InputError(f"{name} has no rows.")
     root = Path(columns.images or (path.parent if path else ""))
     rows = rows.rename(columns=str)
-    _check_names(rows, root, name)
-    image = _image_column(rows, columns.image, root, name)
+    kind = _kind(rows, choices)
+    _check_names(rows, root, name, kind)
+    image = _image_column(rows, columns.image, root, name, kind)
     split = _named(rows, "split", columns.split, name)
     groups = options.groups if options.groups in rows else None
     if groups is None and re.fullmatch(r"[\w ]+", options.groups or "("):
@@ -202,11 +227,11 @@ def read(
     labels = _label_columns(rows, columns.label, others, name)
     if not isinstance(rows[image].iloc[0], str):
         raise errors.InputError(
-            f"Each image must be the path of a file. {name} has in the column "
+            f"Each {kind.noun} must be the path of a file. {name} has in the column "
             f"{image!r}: {rows[image].iloc[0]!r}."
         )
-    task, values = _labels(rows, labels, columns.task, name)
-    paths = _paths(rows[image], root)
+    task, values = _labels(rows, labels, columns.task, name, kind)
+    paths = _paths(rows[image], root, kind)
     splits = ["train"] * len(rows) if split is None else _splits(rows[split], name)
     together = [None] * len(rows)
     if groups is not None:
@@ -215,7 +240,7 @@ def read(
     missing = [path for path in paths if not path.is_file()]
     if missing and len(missing) == len(paths):
         raise errors.InputError(
-            f"No image that {name} names in the column {image!r} exists, such as "
+            f"No {kind.noun} that {name} names in the column {image!r} exists, such as "
             f"{missing[0]}. Paths are relative to the table, or to --images."
         )
     bad = [(path, "does not exist, and the table names it") for path in missing]
@@ -225,7 +250,7 @@ def read(
     entries, seen, again = [], set(), []
     for path, label, part, group in zip(paths, values, splits, together, strict=True):
         if path in seen:
-            again.append((path, "rows that repeat an image"))
+            again.append((path, "rows that repeat a file"))
         elif path not in unusable:
             seen.add(path)
             entries.append(Entry(path, part, label, group))
@@ -238,19 +263,24 @@ def read(
         bad=bad,
         left_out=again,
         columns=labels if task == "regression" else (),
+        kind=kind,
     )
 
 
-def _check_names(rows, root, name):
-    """Refuse a first row of images in place of the names of columns."""
+def _kind(rows, choices) -> Kind:
+    """Return the kind of the files that the first rows name."""
+    cells = rows.head(50).to_numpy().ravel()
+    names = [*rows.columns, *(cell for cell in cells if isinstance(cell, str))]
+    return kinds.most(choices, map(str, names))
+
+
+def _check_names(rows, root, name, kind):
+    """Refuse a first row of files in place of the names of columns."""
     for column in rows.columns:
-        if (
-            Path(column).suffix.lower() in images.EXTENSIONS
-            or (root / column).is_file()
-        ):
+        if Path(column).suffix.lower() in kind.extensions or (root / column).is_file():
             raise errors.InputError(
-                f"The first row of {name} must name its columns, such as image,label. "
-                f"Received: {', '.join(rows.columns)}."
+                f"The first row of {name} must name its columns, such as "
+                f"{kind.noun},label. Received: {', '.join(rows.columns)}."
             )
 
 
@@ -274,20 +304,20 @@ def _named(rows, kind, column, name) -> str | None:
     return next((by_name[word] for word in _USUAL[kind] if word in by_name), None)
 
 
-def _image_column(rows, column, root, name) -> str:
+def _image_column(rows, column, root, name, kind) -> str:
     if column is not None:
         return _named(rows, "image", column, name)
     first = rows.head(50)
     for candidate in rows.columns:
         cells = [cell for cell in first[candidate] if isinstance(cell, str)]
-        suffixes = [Path(cell).suffix.lower() in images.EXTENSIONS for cell in cells]
+        suffixes = [Path(cell).suffix.lower() in kind.extensions for cell in cells]
         if cells and (all(suffixes) or (root / cells[0]).is_file()):
             return candidate
     usual = _named(rows, "image", None, name)
     if usual is None:
         raise errors.InputError(
-            f"{name} must have a column with the paths of images. Its columns are "
-            f"{', '.join(rows.columns)}, such as {_first_row(rows)}. Name it with "
+            f"{name} must have a column with the paths of {kind.nouns}. Its columns "
+            f"are {', '.join(rows.columns)}, such as {_first_row(rows)}. Name it with "
             "--image-column."
         )
     return usual
@@ -322,7 +352,7 @@ def _is_binary(column) -> bool:
     return {str(cell) for cell in column} <= {"0", "1", "0.0", "1.0", "True", "False"}
 
 
-def _labels(rows, columns, task, name) -> tuple[str, list]:
+def _labels(rows, columns, task, name, kind) -> tuple[str, list]:
     """Return the task and the label of each row, as `Entry` has it."""
     cells = rows[columns[0]].tolist()
     if len(columns) > 1:
@@ -362,7 +392,7 @@ def _labels(rows, columns, task, name) -> tuple[str, list]:
     classes = set(map(str, cells))
     if len(cells) > 3 and len(classes) == len(cells):
         raise errors.InputError(
-            f"The label must be shared by several images. In the column "
+            f"The label must be shared by several {kind.nouns}. In the column "
             f"{columns[0]!r} of {name} every row has another one, such as "
             f"{cells[0]!r}, {cells[1]!r}: it numbers or names the rows. Name another "
             "with --label-column."
@@ -465,14 +495,14 @@ def _label_names(cell, separator) -> tuple[str, ...]:
     return tuple(sorted({name for name in names if name}))
 
 
-def _paths(cells: Sequence[str], root: Path) -> list[Path]:
+def _paths(cells: Sequence[str], root: Path, kind: Kind) -> list[Path]:
     """Return the file of each row; a suffix that is left out is looked for."""
     paths = [root / str(cell).strip() for cell in cells]
     if paths and "\\" in str(cells.iloc[0]) and not paths[0].exists():
         # As Windows writes them.
         paths = [root / str(cell).strip().replace("\\", "/") for cell in cells]
     if paths and not paths[0].suffix and not paths[0].exists():
-        for suffix in images.EXTENSIONS:
+        for suffix in kind.extensions:
             if paths[0].with_name(paths[0].name + suffix).exists():
                 return [path.with_name(path.name + suffix) for path in paths]
     return paths

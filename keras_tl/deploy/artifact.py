@@ -1,6 +1,7 @@
 """Load the model of a finished run, and use it for predictions."""
 
 import json
+import math
 import re
 import threading
 import zipfile
@@ -15,7 +16,7 @@ import numpy as np
 from keras_tl import environment, errors, files, progress
 from keras_tl.analysis import calibration, unlike
 from keras_tl.analysis.calibration import ACTIVATIONS, Rules
-from keras_tl.data import images, sources, text
+from keras_tl.data import audio, images, sources, text
 from keras_tl.data.choices import Resize
 from keras_tl.data.sources import Image, Source
 from keras_tl.deploy import answers, compiled
@@ -64,7 +65,7 @@ class Artifact:
 
     @property
     def kind(self) -> str:
-        """Kind of the examples that the model takes: "image" or "text"."""
+        """Kind of the examples that the model takes: "image", "audio" or "text"."""
         # Runs that were saved before there were others have none.
         return self.manifest["input"].get("kind", "image")
 
@@ -88,7 +89,7 @@ class Artifact:
 
     @_built_once
     def model(self) -> "keras.Model":
-        """The model, from raw images or token ids to logits."""
+        """The model, from raw images, samples or token ids to logits."""
         return load_model(self.folder / "model.keras")
 
     @property
@@ -196,13 +197,19 @@ class Artifact:
         Args:
             inputs: One example or several, as any iterable. Images: files or arrays as
                 `sources.of_images` takes them; each becomes a square of `image_size`
-                pixels as in training, see `resize`. Texts: strings.
+                pixels as in training, see `resize`. Sound: files or samples as
+                `audio.of_clips` takes them, brought to rate and length as in training.
+                Texts: strings.
 
         Raises:
             InputError: Examples of another kind or type.
         """
         if self.kind == "image":
             return sources.of_images(inputs, self.image_size, self.resize)
+        if self.kind == "audio":
+            spec = self.manifest["input"]
+            (samples,) = spec["shape"]
+            return audio.of_clips(inputs, spec["rate"], samples, spec["noise"])
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             inputs = [inputs]
         tokenizer = self._tokenizer
@@ -337,7 +344,7 @@ def load(folder: Path | str) -> Artifact:
             f"This one was interrupted: continue its command with --resume {folder}",
         )
     manifest = read_manifest(folder)
-    if "trials" in manifest:
+    if "trials" in manifest and "model_name" not in manifest:
         raise errors.expected(
             "run",
             "name a run that saved one classifier",
@@ -420,14 +427,25 @@ def _problem(manifest) -> str | None:
     if not isinstance(inputs, dict):
         return "input must be an object"
     kind = inputs.get("kind", "image" if old else None)
-    if kind not in ("image", "text"):
-        return "the kind of input must be image or text"
+    ranks = {"image": 3, "text": 1, "audio": 1}
+    if kind not in ranks:
+        return f"the kind of input must be one of {', '.join(ranks)}"
     shape = inputs.get("shape")
-    ranks = {"image": 3, "text": 1}
     if not isinstance(shape, list) or len(shape) != ranks[kind]:
         return f"the shape of input must have {ranks[kind]} numbers"
     if not all(size is None or (type(size) is int and size > 0) for size in shape):
         return "the shape of input must have numbers that are at least 1"
+    return _problem_of_audio(inputs) if kind == "audio" else None
+
+
+def _problem_of_audio(inputs) -> str | None:
+    if None in inputs["shape"]:
+        return "the shape of input must have a number of samples"
+    for name, lowest in (("rate", 1), ("noise", 0)):
+        value = inputs.get(name)
+        is_number = type(value) is int or (name == "noise" and type(value) is float)
+        if not (is_number and lowest <= value < math.inf):
+            return f"{name} of input must be a number that is at least {lowest}"
     return None
 
 

@@ -164,7 +164,7 @@ def export(
             f"{run} takes images of any size, and an export has to know one: train "
             "with --image-size."
         )
-    if sample is not None and model.kind != "image":
+    if sample is not None and model.kind not in prediction.FILES:
         raise errors.expected("images", "be left out for texts", str(sample))
     examples = _examples(model, format, sample, data)
     network = model.model
@@ -248,7 +248,8 @@ def _examples(model, format, sample, data) -> Examples:
                 _some(kept.train, MOST_CALIBRATED),
             )
         if format == "litert-int8":
-            hint = " Give --images FOLDER." if model.kind == "image" else ""
+            is_file = model.kind in prediction.FILES
+            hint = " Give --images FOLDER." if is_file else ""
             raise errors.InputError(
                 "litert-int8 needs representative examples of the kind that the model "
                 f"is for, and {reason}.{hint}"
@@ -274,21 +275,22 @@ def _some(split: Split, count: int) -> Source:
 def _of_folder(model, folder) -> Examples:
     if not folder.is_dir():
         raise errors.expected("images", "be a folder that exists", str(folder))
-    paths, problems = prediction.find([folder])
-    bad = {name for name, _ in [*problems, *prediction.check_images(paths)]}
+    kind = prediction.FILES[model.kind]
+    paths, problems = prediction.find([folder], kind)
+    bad = {name for name, _ in [*problems, *prediction.check_files(paths, kind)]}
     paths = [path for path in paths if str(path) not in bad]
     if len(paths) < FEWEST_IMAGES:
         raise errors.expected(
             "images",
-            f"hold at least {FEWEST_IMAGES} images that can be used",
+            f"hold at least {FEWEST_IMAGES} {kind.nouns} that can be used",
             str(folder),
             f"It holds {len(paths)}.",
         )
-    print(f"Compared on images of {folder}.")
+    print(f"Compared on {kind.nouns} of {folder}.")
     # None that int8 was calibrated with.
     compared, others = paths[::2][:MOST_COMPARED], paths[1::2][:MOST_CALIBRATED]
     return Examples(
-        model.source(compared), f"images of {folder.name}", model.source(others)
+        model.source(compared), f"{kind.nouns} of {folder.name}", model.source(others)
     )
 
 
@@ -297,9 +299,22 @@ def _of_our_own(model, reason) -> Examples:
     if model.kind == "text":
         print(f"Compared on {len(TEXTS)} sentences of keras-tl's own, since {reason}.")
         return Examples(model.source(TEXTS), "sentences of keras-tl's own")
+    if model.kind == "audio":
+        print(f"Compared on {MOST_COMPARED} sounds of keras-tl's own, since {reason}.")
+        return Examples(model.source(_sounds(model)), "sounds of keras-tl's own")
     print(f"Compared on the sample of CIFAR-10, since {reason}.")
     split = datasets.sample().at_size(model.image_size, model.resize).validation
     return Examples(_some(split, MOST_COMPARED), "the sample of CIFAR-10")
+
+
+def _sounds(model) -> np.ndarray:
+    """Return tones that rise or fall, in some noise, as the model takes them."""
+    (samples,) = model.manifest["input"]["shape"]
+    rng = np.random.default_rng(0)
+    first, last = rng.uniform(0.02, 0.5, (2, MOST_COMPARED, 1))
+    phases = np.cumsum(first + (last - first) * np.linspace(0, 1, samples), axis=1)
+    sounds = 0.5 * np.sin(phases) + 0.01 * rng.standard_normal(phases.shape)
+    return sounds.astype("float32")
 
 
 # %% Files
@@ -395,6 +410,9 @@ def _contract(model, whole, format, chosen) -> dict:
             "resize_rule": images.RESIZE[model.resize],
             "preprocessing": "inside the model",
         }
+    elif model.kind == "audio":
+        inputs |= {"axes": ["sample"], "range": [-1, 1]}
+        inputs |= {n: spec[n] for n in ("rate", "noise", "preprocessing")}
     else:
         inputs |= {"tokenizer": text.FILE, "preprocessing": spec.get("preprocessing")}
     return {

@@ -12,58 +12,63 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_tl import errors, files, progress, quiet
-from keras_tl.data import images as image_files
-from keras_tl.data import layout
+from keras_tl.data import audio, images, layout
+from keras_tl.data.kinds import IMAGE, Kind
 from keras_tl.deploy import artifact, compiled, versions
 
 # Most inputs that are listed with their problems.
 MOST_LISTED = 20
 
+# Kinds of inputs that are files.
+FILES = {"image": IMAGE, "audio": audio.FILES}
+
 # An input and why it cannot be used, as the rest of a sentence.
 Problem = tuple[str, str]
 
 
-def find(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
-    """List the image files among `paths` and in the folders among them, sorted.
+def find(paths: Sequence[Path], kind: Kind = IMAGE) -> tuple[list[Path], list[Problem]]:
+    """List the files of a kind among `paths` and in the folders among them, sorted.
 
-    Files that are no images are left out and counted; hidden ones, and those that
-    systems add to archives, are not even counted. A file that is named itself is always
-    tried.
+    Other files are left out and counted; hidden ones, and those that systems add to
+    archives, are not even counted. A file that is named itself is always tried.
 
     Returns:
-        Images, and what does not exist or cannot be read.
+        The files, and what does not exist or cannot be read.
 
     Raises:
-        InputError: There is no image.
+        InputError: There is no file of the kind.
     """
-    images, problems, left_out = [], [], 0
+    listed, problems, left_out = [], [], 0
     for path in paths:
         if path.is_dir():
-            within, bad, others = layout.images_in(path)
-            images += within
+            within, bad, others = layout.files_in(path, kind)
+            listed += within
             left_out += len(others)
             problems += [(str(name), problem) for name, problem in bad]
         elif path.exists():
-            images.append(path)
+            listed.append(path)
         else:
             problems.append((str(path), "does not exist"))
     if left_out:
-        print(f"Left out, since they are no images: {left_out:,}.", file=sys.stderr)
-    if not images and not problems:
+        about = f"Left out, since they are no {kind.nouns}: {left_out:,}."
+        print(about, file=sys.stderr)
+    if not listed and not problems:
         raise errors.expected(
-            "images",
-            "name at least one image, or a folder with one in it",
+            kind.nouns,
+            f"name at least one {kind.noun}, or a folder with one in it",
             [str(path) for path in paths],
         )
-    return images, problems
+    return listed, problems
 
 
-def check_images(paths: Sequence[Path]) -> list[Problem]:
-    """Return the images that cannot be used, and warn of nearly black ones."""
+def check_files(paths: Sequence[Path], kind: Kind = IMAGE) -> list[Problem]:
+    """Return the files that cannot be used, and warn of nearly black images."""
     with ThreadPoolExecutor() as pool:
-        results = pool.map(image_files.check_file, paths)
-        checked = list(progress.track(results, "checking images", len(paths)))
-    image_files.warn_of_few_bits(checked)
+        results = pool.map(kind.check_file, paths)
+        title = f"checking {kind.nouns}"
+        checked = list(progress.track(results, title, len(paths)))
+    if kind is IMAGE:
+        images.warn_of_few_bits(checked)
     return [
         (str(path), one.problem)
         for path, one in zip(paths, checked, strict=True)
@@ -122,7 +127,8 @@ def predict(
 
     Args:
         run: Folder of the run.
-        inputs: Image files or folders of them, or texts, as the run's model takes them.
+        inputs: Files of images or of sound, or folders of them, or texts, as the run's
+            model takes them.
         top: Number of classes to name for each input, the likeliest first.
         csv: New file to write the table to.
         bad_images: "skip" predicts the others and lists what cannot be used; "error"
@@ -157,10 +163,11 @@ def predict(
     problems, count = [], len(inputs)
     if "" in inputs:
         raise errors.expected("inputs", "not be empty", list(inputs))
-    if model.kind == "image":
-        inputs, problems = find([Path(path) for path in inputs])
+    if model.kind in FILES:
+        kind = FILES[model.kind]
+        inputs, problems = find([Path(path) for path in inputs], kind)
         count = len(inputs) + len(problems)
-        problems += check_images(inputs)
+        problems += check_files(inputs, kind)
         bad = {name for name, _ in problems}
         inputs = [path for path in inputs if str(path) not in bad]
         if problems and (bad_images == "error" or not inputs):

@@ -29,6 +29,8 @@ def load(artifact: "Artifact") -> Splits:
         InputError: The run names no data, as that of a script; they are not where they
             were; or they, or their splits, are others now.
     """
+    if artifact.kind == "audio":
+        raise errors.InputError("data of a run that takes sound are not loaded again")
     settings = files.read_json(artifact.folder / "config.json")
     if not isinstance(settings, dict) or not {"data", "dataset"} & set(settings):
         raise errors.InputError(

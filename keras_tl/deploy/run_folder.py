@@ -22,7 +22,7 @@ from keras_tl.training.objectives import Objective, SingleLabel
 NEEDED = ("classes.json", text.FILE, answers.RULES, answers.EXAMPLES)
 
 # Example of what `keras-tl predict` takes, by the kind of the inputs.
-EXAMPLES = {"image": "IMAGE...", "text": '"some text"'}
+EXAMPLES = {"image": "IMAGE...", "audio": "CLIP...", "text": '"some text"'}
 
 
 def save(

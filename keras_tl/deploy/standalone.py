@@ -1,7 +1,8 @@
 """The program `predict.py` that goes with an exported model.
 
-It needs the runtime of the format, numpy and Pillow, or for texts `tokenizers`; nothing
-of keras-tl. It prepares images as `data.images.decode` does.
+It needs the runtime of the format, numpy and Pillow, for sound `soundfile` and `soxr`,
+or for texts `tokenizers`; nothing of keras-tl. It prepares images as
+`data.images.decode` does, and sound as `data.audio.decode`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,7 +80,7 @@ _HEAD = '''\
     python predict.py $example
 """
 
-import json
+${standard}import json
 import sys
 from pathlib import Path
 
@@ -127,6 +128,33 @@ tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 def prepare(text):
     return np.array(tokenizer.encode(text).ids, "$dtype")
 """
+
+_SOUND = """\
+def prepare(path):
+    sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    sound = np.clip(sound.mean(axis=1, dtype="float32"), -1, 1)
+    if rate != $rate:
+        sound = np.clip(soxr.resample(sound, rate, $rate), -1, 1)
+    if len(sound) > $samples:  # The loudest part.
+        energy = np.concatenate([[0.0], np.cumsum(np.square(sound, dtype="float64"))])
+        sums = energy[$samples:] - energy[:-$samples]
+        best = np.flatnonzero(sums >= sums.max() * (1 - 1e-6))
+        start = best[np.abs(best - (len(sound) - $samples) / 2).argmin()]
+        return sound[start : start + $samples]
+    digest = hashlib.blake2b(np.ascontiguousarray(sound).data, digest_size=8).digest()
+    rng = np.random.default_rng(int.from_bytes(digest, "little"))
+    filled = rng.standard_normal($samples, "float32") * np.float32($noise)
+    start = ($samples - len(sound)) // 2
+    filled[start : start + len(sound)] = sound
+    return np.clip(filled, -1, 1)
+"""
+
+# Kind of the examples -> the packages that prepare them, and an example.
+_PREPARED_BY = {
+    "image": (["pillow"], "photo.jpg"),
+    "audio": (["soundfile", "soxr"], "clip.wav"),
+    "text": (["tokenizers"], '"some text"'),
+}
 
 # Activation -> the function from logits to rows of name, value and remark.
 _ANSWERS = {
@@ -207,15 +235,24 @@ def requirements(format: str, kind: str, needs: Sequence[str] = ()) -> list[str]
 
     Args:
         format: A key of `RUNTIMES`.
-        kind: Kind of the examples, "image" or "text".
+        kind: Kind of the examples, "image", "audio" or "text".
         needs: Further modules that have to be imported before the model is loaded.
 
     >>> requirements("onnx", "image")
     ['onnxruntime', 'numpy', 'pillow']
     """
-    library = {"image": "pillow", "text": "tokenizers"}[kind]
+    libraries, _ = _PREPARED_BY[kind]
     others = [name.replace("_", "-") for name in needs]
-    return [*RUNTIMES[format][0].split(), "numpy", library, *others]
+    return [*RUNTIMES[format][0].split(), "numpy", *libraries, *others]
+
+
+def example(kind: str) -> str:
+    """Return an example of what `predict.py` takes on its command line.
+
+    >>> example("audio")
+    'clip.wav'
+    """
+    return _PREPARED_BY[kind][1]
 
 
 def program(contract: Mapping, needs: Sequence[str] = ()) -> str:
@@ -232,25 +269,33 @@ def program(contract: Mapping, needs: Sequence[str] = ()) -> str:
         needs: Further modules that have to be imported before the model is loaded.
     """
     _, runtime, code = RUNTIMES[contract["format"]]
-    spec, image = contract["input"], contract["kind"] == "image"
+    spec, kind = contract["input"], contract["kind"]
     values = {"dtype": spec["dtype"]}
     imports = [runtime, "import numpy as np", *(f"import {name}" for name in needs)]
-    if image:
+    if kind == "image":
+        preparation = _IMAGE
         side, rule = spec["shape"][0], spec["resize"]
         imports.append("from PIL import Image" + ", ImageOps" * (rule == "pad"))
         values["square"] = Template(_SQUARE[rule]).substitute(side=side)
         values["draft"] = images.draft_side(side)
+    elif kind == "audio":
+        preparation = _SOUND
+        imports += ["import soundfile", "import soxr"]
+        (values["samples"],) = spec["shape"]
+        values |= {name: spec[name] for name in ("rate", "noise")}
     else:
+        preparation = _TEXT
         imports.append("from tokenizers import Tokenizer")
     # `import` before `from`, then by name, as ruff sorts them.
     imports.sort(key=lambda line: (line.startswith("from"), line.split()[1].lower()))
     head = {
-        "packages": " ".join(requirements(contract["format"], contract["kind"], needs)),
-        "example": "photo.jpg" if image else '"some text"',
+        "packages": " ".join(requirements(contract["format"], kind, needs)),
+        "example": example(kind),
+        "standard": "import hashlib\n" if kind == "audio" else "",
         "imports": "\n".join(imports),
     }
     first = Template(_HEAD).substitute(head).rstrip("\n") + "\n" + code
-    preparation = Template(_IMAGE if image else _TEXT).substitute(values)
+    preparation = Template(preparation).substitute(values)
     predict = _PREDICT_UNLIKE if contract["unlike"] else _PREDICT
     parts = (first, preparation, _ANSWERS[contract["activation"]], predict, _END)
     return "\n\n".join(parts)

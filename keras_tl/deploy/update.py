@@ -209,7 +209,7 @@ def new_data(
         _check_single(data, content.task)
         class_names = _all_classes(data, model, {file.label for file in content.files})
         different = Counter(
-            {file.image.pixels: file.label for file in content.files}.values()
+            {file.checked.hash: file.label for file in content.files}.values()
         )
         few = {name for name, count in different.items() if count < FEWEST}
         given = {file.split for file in content.files} - {"train"}

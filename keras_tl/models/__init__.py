@@ -11,6 +11,8 @@
 - `resizing`: The same model for images of another size.
 - `text_backbones`: Load pretrained encoders of text, of the BERT family, through
   KerasHub.
+- `audio_backbones`: Load pretrained encoders of sound, and compute log-mel spectrograms
+  inside a model.
 - `hub_backbones`: Load pretrained image encoders of KerasHub: ViT, DINOv2, DINOv3,
   SigLIP and others.
 - `efficientnet_lite`: EfficientNet-Lite0, the backbone whose ImageNet weights travel

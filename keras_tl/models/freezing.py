@@ -9,7 +9,8 @@ Calling a backbone with `training=False` does not hold under `fit` once its weig
 trainable (https://github.com/keras-team/keras/issues/20285); `trainable=False` on the
 layer does: it then normalizes by its moving statistics and leaves them alone. Dropout
 and stochastic depth between frozen layers are switched off, so that a frozen backbone
-has the same output in training as in prediction.
+has the same output in training as in prediction. The front end of a model of sound is a
+formula, see `models.audio_backbones`: its layers are never unfrozen.
 """
 
 import gc
@@ -21,6 +22,9 @@ import keras
 
 from keras_tl import errors
 from keras_tl.models import catalog, splitting
+
+# Prefix of the names of layers that compute a formula: their weights never train.
+FRONT_END = "log_mel_"
 
 
 def freeze(model: keras.Model) -> None:
@@ -393,7 +397,8 @@ def _train_alone(model, layers, batch_normalization):
 
 def _flags(layers, batch_normalization):
     return {
-        id(layer): batch_normalization or not _is_normalization(layer)
+        id(layer): not layer.name.startswith(FRONT_END)
+        and (batch_normalization or not _is_normalization(layer))
         for layer in layers
     }
 

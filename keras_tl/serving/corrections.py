@@ -7,7 +7,8 @@ import threading
 from pathlib import Path
 
 from keras_tl import errors, files
-from keras_tl.data import images
+from keras_tl.data import audio, images
+from keras_tl.data.sources import NOUNS
 
 # Most examples of a folder: whoever may correct cannot fill the disk.
 MOST = 10_000
@@ -18,15 +19,16 @@ _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "HEIF": ".heic"}
 class Corrections:
     """A folder of corrected examples, which `--data` takes as it is.
 
-    Images of one class each are `CLASS/HASH.jpg`, by the hash of their content; one
-    that is corrected again moves to the folder of its new class. Other examples are
-    rows of `labels.csv`: the image, in `images`, or the text, and its label. Each file
+    Images of one class each are `CLASS/HASH.jpg`, clips `CLASS/HASH.wav`, by the hash
+    of their content; one that is corrected again moves to the folder of its new class.
+    Other examples are rows of `labels.csv`: the image, in `images`, the clip, in
+    `clips`, or the text, and its label. Each file
     is written in one step, the table last: a process that is killed leaves what was
     before or after.
 
     Args:
         folder: Made with the first correction.
-        kind: "image" or "text".
+        kind: "image", "audio" or "text".
         class_names: Labels that may be given.
         activation: That of the model: with "softmax" an example has one label, with
             "sigmoid" one or more, with "linear" a number for each name.
@@ -40,7 +42,7 @@ class Corrections:
         self.class_names = class_names
         self.activation = activation
         self._in_folders = (
-            kind == "image" and activation == "softmax" and _are_folders(class_names)
+            kind != "text" and activation == "softmax" and _are_folders(class_names)
         )
         self._lock = threading.Lock()
 
@@ -68,7 +70,7 @@ class Corrections:
         """Keep an example with its label.
 
         Args:
-            example: An image file that was decoded, or a text.
+            example: A file of an image or a clip that was decoded, or a text.
             label: See `check`.
 
         Returns:
@@ -85,7 +87,7 @@ class Corrections:
             return self._add_to_table(example, label)
 
     def _add_to_folder(self, content, label) -> int:
-        name = _name(content)
+        name = self._name(content)
         kept = {path.name: path for path in self.folder.glob("*/[!.]*")}
         _check_room(name, kept)
         place = self.folder / label / name
@@ -99,11 +101,13 @@ class Corrections:
 
     def _add_to_table(self, example, label) -> int:
         rows = self.read()
-        name = example if self.kind == "text" else f"images/{_name(example)}"
+        name, folder = example, NOUNS[self.kind]
+        if self.kind != "text":
+            name = f"{folder}/{self._name(example)}"
         _check_room(name, rows)
         _make(self.folder)
-        if self.kind == "image":
-            _make(self.folder / "images")
+        if self.kind != "text":
+            _make(self.folder / folder)
             with files.atomic(self.folder / name) as temporary:
                 temporary.write_bytes(example)
         values = label if self.activation == "linear" else ["|".join(label)]
@@ -131,6 +135,15 @@ class Corrections:
     def _columns(self) -> list[str]:
         labels = self.class_names if self.activation == "linear" else ["label"]
         return [self.kind, *labels]
+
+    def _name(self, content) -> str:
+        """Return the name of a file: the hash of its content, and its usual suffix."""
+        if self.kind == "audio":
+            suffix = audio.format_of(content)
+        else:
+            format = images.header(content).format
+            suffix = _SUFFIXES.get(format, f".{format.lower()}")
+        return f"{hashlib.sha256(content).hexdigest()[:32]}{suffix}"
 
 
 def _are_folders(class_names) -> bool:
@@ -164,10 +177,3 @@ def _is_number(text) -> bool:
         return abs(float(text)) < float("inf")
     except ValueError:
         return False
-
-
-def _name(content) -> str:
-    """Return the name of the file of an image: its hash, and its usual suffix."""
-    kind = images.header(content).format
-    suffix = _SUFFIXES.get(kind, f".{kind.lower()}")
-    return f"{hashlib.sha256(content).hexdigest()[:32]}{suffix}"

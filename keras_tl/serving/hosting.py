@@ -12,13 +12,20 @@ from pathlib import Path
 import numpy as np
 
 from keras_tl import errors, files
+from keras_tl.data.sources import NOUNS
 from keras_tl.deploy import artifact, compiled
 from keras_tl.deploy.answers import Answers
 from keras_tl.deploy.artifact import Artifact
 from keras_tl.serving import stacked
 from keras_tl.serving.batching import Batcher
 from keras_tl.serving.corrections import Corrections
-from keras_tl.serving.uploads import Limits, Question, content_of, decode
+from keras_tl.serving.uploads import (
+    Limits,
+    Question,
+    content_of,
+    decode,
+    decode_clip,
+)
 
 # Converts a run in a process of its own: this one never loads TensorFlow for it.
 _CONVERT = (
@@ -48,8 +55,8 @@ class Hosted:
 
     @property
     def accepts(self) -> str:
-        """What a request has for it: "images" or "texts"."""
-        return f"{self.model.kind}s"
+        """What a request has for it: "images", "clips" or "texts"."""
+        return NOUNS[self.model.kind]
 
     def can_compute_for(self, other: "Hosted") -> bool:
         """Return whether this run's own engine gives what another's head takes."""
@@ -60,7 +67,8 @@ class Hosted:
     def describe(self) -> dict:
         """Return what clients are told of it; nothing of where it is."""
         model = self.model
-        pixels = model.kind == "image"
+        pixels, spec = model.kind == "image", model.manifest["input"]
+        sound = model.kind == "audio"
         return {
             "name": self.name,
             "kind": model.kind,
@@ -68,12 +76,14 @@ class Hosted:
             "activation": model.activation,
             "image_size": model.image_size if pixels else None,
             "resize": model.resize if pixels else None,
+            "rate": spec["rate"] if sound else None,
+            "clip_seconds": spec["shape"][0] / spec["rate"] if sound else None,
             "sha256": model.manifest["model_sha256"],
             "has_examples": model.examples is not None,
         }
 
     def prepare(self, example: str | bytes, limits: Limits) -> np.ndarray:
-        """Return an example as the model takes it: pixels, or token ids.
+        """Return an example as the model takes it: pixels, samples, or token ids.
 
         Raises:
             InputError: It cannot be used, in words that tell nothing of this machine.
@@ -82,6 +92,9 @@ class Hosted:
         if model.kind == "text":
             return model.source([example]).read(np.zeros(1, int))[0]
         content = content_of(example)
+        if model.kind == "audio":
+            spec = model.manifest["input"]
+            return decode_clip(content, spec, limits.clip_seconds)
         return decode(content, model.image_size, model.resize, limits.pixels)
 
     def judge(self, outputs: dict[str, np.ndarray]) -> Answers:
@@ -105,6 +118,8 @@ def load(name: str, run: Path, corrections: Path | None, *, alone: bool) -> Host
         InputError: No finished run, or one that is damaged.
     """
     model = artifact.load(run)
+    if model.kind == "audio":
+        errors.check_installed("soundfile", extra="audio")
     whole = run.resolve()
     if corrections is None:
         folder = whole.parent / f"{whole.name}-corrections"
@@ -131,8 +146,11 @@ def start(hosted: Hosted) -> None:
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["unknown"])[-1]
             print(f"Not converted: {reason} TensorFlow is used.", file=sys.stderr)
-    size = model.image_size if model.kind == "image" else 0
-    model.answer(np.zeros((1, size, size, 3), "uint8") if size else ["a"])
+    if model.kind == "text":
+        model.answer(["a"])
+    else:
+        dtype = "uint8" if model.kind == "image" else "float32"
+        model.answer(np.zeros((1, *model.manifest["input"]["shape"]), dtype))
 
 
 class Host:

@@ -24,6 +24,8 @@ class Model(BaseModel):
     activation: str
     image_size: int | None
     resize: str | None
+    rate: int | None
+    clip_seconds: float | None
     sha256: str
     has_examples: bool
 
@@ -35,6 +37,7 @@ class Limits(BaseModel):
     pixels: int
     count: int
     seconds: float
+    clip_seconds: float
 
 
 class Models(BaseModel):

@@ -170,6 +170,7 @@ def _add_models(app, service, token):
                 "pixels": limits.pixels,
                 "count": limits.count,
                 "seconds": limits.seconds,
+                "clip_seconds": limits.clip_seconds,
             },
         }
 
@@ -179,7 +180,7 @@ def _add_models(app, service, token):
         responses={200: {"model": schemas.Predictions}, **schemas.ERRORS},
     )
     async def predict(request: Request):
-        """Predict one or several images or texts.
+        """Predict one or several images, clips of sound or texts.
 
         Where only some of them can be used, the others have an `error` instead.
         """
@@ -195,7 +196,7 @@ def _add_models(app, service, token):
         responses={200: {"model": schemas.Kept}, **schemas.ERRORS},
     )
     async def correct(request: Request):
-        """Keep an image or a text with its right label, for the next update."""
+        """Keep an image, a clip or a text with its right label, for the next update."""
         given = await uploads.read(request, uploads.Correction, limits)
         return JSONResponse(await service.correct(given))
 

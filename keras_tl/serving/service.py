@@ -76,7 +76,7 @@ class Service:
         chosen = [self.host.find(n) for n in names or self.host.names[:1]]
         if None in chosen:
             raise HTTPException(404, "No model of this name is served: see /v1/models.")
-        asked = "images" if given.images else "texts"
+        (asked,) = given.kinds
         for one in chosen:
             if one.accepts != asked:
                 raise HTTPException(
@@ -97,7 +97,7 @@ class Service:
             FullError: There is no room for it.
         """
         chosen = self.chosen(question.model, question)
-        examples = question.images or question.texts
+        examples = question.examples
         engines = {id(hosted.engine): hosted for hosted in chosen}
         with self.room.take(len(examples) * len(engines)):
             computed = await asyncio.gather(
@@ -147,9 +147,9 @@ class Service:
             HTTPException: It is not one example, or cannot be kept.
         """
         (hosted,) = self.chosen(given.model, given)
-        examples = given.images or given.texts
+        examples = given.examples
         if len(examples) != 1:
-            raise HTTPException(422, "A correction is about one image or text.")
+            raise HTTPException(422, "A correction is about one example.")
 
         def check():
             hosted.corrections.check(given.label)
@@ -157,7 +157,7 @@ class Service:
 
         def keep():
             example = examples[0]
-            if hosted.model.kind == "image":
+            if hosted.model.kind != "text":
                 example = uploads.content_of(example)
             return hosted.corrections.add(example, given.label)
 

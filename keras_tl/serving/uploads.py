@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from keras_tl import errors
-from keras_tl.data import images
+from keras_tl.data import audio, images
 from keras_tl.data.choices import Resize
 
 # Most characters of a text.
@@ -35,23 +36,43 @@ class Limits:
     Attributes:
         body: Most bytes of a request.
         pixels: Most pixels of an image.
-        count: Most images or texts of a request.
+        count: Most images, clips or texts of a request.
         seconds: Longest time from its first byte to the answer.
+        clip_seconds: Length of the longest clip of sound.
     """
 
     body: int = 32_000_000
     pixels: int = 50_000_000
     count: int = 32
     seconds: float = 30.0
+    clip_seconds: float = 60.0
+
+
+# Fields of what can be asked about.
+EXAMPLES = ("images", "clips", "texts")
+_FILES = EXAMPLES[:2]
 
 
 class Inputs(pydantic.BaseModel, extra="forbid"):
-    """Images or texts, of one kind."""
+    """Images, clips of sound or texts, of one kind."""
 
     images: list[str | bytes] = Field(
         [], description="Image files; in JSON in base64, also as data: URLs."
     )
+    clips: list[str | bytes] = Field(
+        [], description="Files of sound; in JSON in base64, also as data: URLs."
+    )
     texts: list[str] = []
+
+    @property
+    def kinds(self) -> list[str]:
+        """Fields that hold examples; one, once `read` has checked it."""
+        return [name for name in EXAMPLES if getattr(self, name)]
+
+    @property
+    def examples(self) -> list[str | bytes]:
+        """All examples."""
+        return [one for name in EXAMPLES for one in getattr(self, name)]
 
 
 class Question(Inputs):
@@ -70,7 +91,7 @@ class Question(Inputs):
 
 
 class Correction(Inputs):
-    """An image or a text with its right label."""
+    """An image, a clip or a text with its right label."""
 
     model: list[str] = Field([], max_length=1)
     label: list[str] = Field(
@@ -81,15 +102,16 @@ class Correction(Inputs):
 
 
 # Fields of a form that hold several values.
-_SEVERAL = ("images", "texts", "model", "label")
+_SEVERAL = (*EXAMPLES, "model", "label")
 
 
 def schema(kind: type[Inputs]) -> dict:
     """Return the body of a request for OpenAPI: a form with files, or JSON."""
     as_json, as_form = kind.model_json_schema(), kind.model_json_schema()
     text = {"type": "string"}
-    as_json["properties"]["images"]["items"] = text
-    as_form["properties"]["images"]["items"] = {**text, "format": "binary"}
+    for name in _FILES:
+        as_json["properties"][name]["items"] = text
+        as_form["properties"][name]["items"] = {**text, "format": "binary"}
     for field in as_form["properties"].values():
         # A form has no null.
         field.update(field.pop("anyOf", [{}])[0])
@@ -119,19 +141,25 @@ async def read(request: Request, kind: type[Inputs], limits: Limits) -> Inputs:
             )
     except pydantic.ValidationError as error:
         raise HTTPException(422, _sentence(error)) from None
-    count = len(given.images) + len(given.texts)
+    count = len(given.examples)
     if not count:
-        raise HTTPException(422, "`images` or `texts` must hold at least one.")
+        raise HTTPException(422, f"{_or(EXAMPLES, '`')} must hold at least one.")
     if count > limits.count:
         raise HTTPException(
             413,
-            f"A request holds at most {limits.count} images or texts: {count} came.",
+            f"A request holds at most {limits.count} {_or(EXAMPLES)}: {count} came.",
         )
-    if given.images and given.texts:
-        raise HTTPException(422, "`images` and `texts` cannot be given together.")
+    if len(given.kinds) > 1:
+        named = " and ".join(f"`{name}`" for name in given.kinds)
+        raise HTTPException(422, f"{named} cannot be given together.")
     if max(map(len, given.texts), default=0) > LONGEST_TEXT:
         raise HTTPException(413, f"A text has at most {LONGEST_TEXT:,} characters.")
     return given
+
+
+def _or(names, mark="") -> str:
+    *others, last = (f"{mark}{name}{mark}" for name in names)
+    return f"{', '.join(others)} or {last}"
 
 
 async def _form(request, limits) -> dict:
@@ -160,8 +188,8 @@ def _sentence(error: pydantic.ValidationError) -> str:
     return f"`{where[0]}`: {message}." if known else f"{message}."
 
 
-def content_of(image: str | bytes) -> bytes:
-    """Return the bytes of an image that came as a file, or in base64.
+def content_of(example: str | bytes) -> bytes:
+    """Return the bytes of an image or a clip that came as a file, or in base64.
 
     Raises:
         InputError: It is no base64.
@@ -169,14 +197,14 @@ def content_of(image: str | bytes) -> bytes:
     >>> content_of("data:image/png;base64,aGk="), content_of("aGk=")
     (b'hi', b'hi')
     """
-    if isinstance(image, bytes):
-        return image
-    if image[:5] == "data:":
-        image = image.partition(",")[2]
+    if isinstance(example, bytes):
+        return example
+    if example[:5] == "data:":
+        example = example.partition(",")[2]
     try:
-        return base64.b64decode(image.encode(), validate=True)
+        return base64.b64decode(example.encode(), validate=True)
     except (binascii.Error, UnicodeEncodeError):
-        raise errors.InputError("An image must be a file, or base64.") from None
+        raise errors.InputError("An example must be a file, or base64.") from None
 
 
 def decode(
@@ -199,3 +227,33 @@ def decode(
     except errors.InputError as error:
         reason = str(error).removeprefix("Cannot use an image: it ")
         raise errors.InputError(f"The image {_ADDRESS.sub('it', reason)}") from None
+
+
+def decode_clip(
+    content: bytes, spec: Mapping[str, object], most_seconds: float
+) -> np.ndarray:
+    """Decode a clip as `Artifact.predict` does.
+
+    Args:
+        content: The file.
+        spec: Input of the model, as `manifest.json` has it.
+        most_seconds: Longest clip.
+
+    Returns:
+        float32 `(samples,)`.
+
+    Raises:
+        InputError: It cannot be used, in words that tell nothing of this machine.
+    """
+    (samples,) = spec["shape"]
+    try:
+        return audio.decode(
+            content,
+            spec["rate"],
+            samples,
+            noise=spec["noise"],
+            most_seconds=most_seconds,
+        )
+    except errors.InputError as error:
+        reason = str(error).removeprefix("Cannot use a clip: it ")
+        raise errors.InputError(f"The clip {_ADDRESS.sub('it', reason)}") from None

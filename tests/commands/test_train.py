@@ -12,7 +12,7 @@ from keras_tl import cli, config, errors
 from keras_tl.analysis import doctor, planner, ranking
 from keras_tl.commands import train
 from keras_tl.commands.settings import Train
-from keras_tl.data import assembly
+from keras_tl.data import kinds
 from keras_tl.data.splits import Split
 from keras_tl.deploy import artifact
 from keras_tl.training import phases
@@ -344,7 +344,7 @@ def test_validation_chooses_by_accuracy_then_by_loss(colours, here):
 
 
 def test_images_that_do_not_fit_into_memory_have_a_size(photos, monkeypatch):
-    monkeypatch.setattr(assembly, "_has_room", lambda count, size: False)
+    monkeypatch.setattr(kinds, "has_room", lambda size: False)
     settings = Train(str(photos), backbone="efficientnet_lite0")
     end = time.perf_counter() + 600
     settings, data = train.prepare_data(settings, None, end, train.Decisions())

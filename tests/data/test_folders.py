@@ -508,7 +508,7 @@ def test_the_figures_of_a_run_are_no_images_to_learn_from(tmp_path, place):
     assert data.class_names == ("a", "b")
     assert sum(len(split) for _, split in data.items()) == 40
     assert f"runs of keras-tl 1 ({place})" in data.origin
-    inside, _, left_out = layout.images_in(folder)
+    inside, _, left_out = layout.files_in(folder)
     assert len(inside) == 40
     assert left_out == [(tmp_path / place, "runs of keras-tl")]
 

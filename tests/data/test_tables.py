@@ -362,7 +362,7 @@ def test_rows_that_repeat_an_image_are_counted(photos):
     frame = pd.concat([frame, frame[:3]])
     data = tables.from_table(write(frame, folder / "a.csv"))
     assert sum(len(split) for _, split in data.items()) == 40
-    assert "rows that repeat an image 3" in data.origin
+    assert "rows that repeat a file 3" in data.origin
 
 
 def test_the_folder_of_the_images_can_be_a_text(photos):

@@ -191,3 +191,16 @@ def test_a_token_is_asked_for(start, page, served):
     page.keyboard.press("Enter")
     page.get_by_text("Tells apart").wait_for()
     assert page.locator("#unlock").is_hidden()
+
+
+def test_files_of_sound_are_chosen_and_answered(start, page, sound_run, tones):
+    page.goto(start({"tones": sound_run[0]}))
+    page.get_by_text("Tells apart: high, low.").wait_for()
+    assert not page.locator("#images").is_visible()
+    page.locator("#sounds").set_input_files([tones / "low" / "1.wav"])
+    card = page.locator(".card")
+    card.locator(".bars li").first.wait_for()
+    assert card.get_by_role("heading").inner_text() in ("low", "Not sure")
+    assert not card.locator(".view").is_visible()
+    card.get_by_text("Nearest training examples").click()
+    assert card.locator(".examples img").count() == 4

@@ -4,6 +4,8 @@ const $ = (id) => document.getElementById(id);
 // Requests at a time; the server batches what comes together.
 const TOGETHER = 4;
 const MOST_TRIES = 8;
+// Field of a request, and part of the page, for each kind of examples.
+const PLACES = { image: "images", audio: "clips", text: "texts" };
 let models = [];
 let limits = {};
 let token = sessionStorage.getItem("keras-tl-token") || "";
@@ -46,7 +48,7 @@ async function ask(path, form) {
 
 function lock() {
   $("unlock").hidden = false;
-  $("images").hidden = $("texts").hidden = true;
+  for (const id of Object.values(PLACES)) $(id).hidden = true;
   $("token").focus();
 }
 
@@ -74,14 +76,12 @@ function show() {
   const does = { softmax: "Tells apart", sigmoid: "Finds", linear: "Predicts" };
   document.title = $("title").textContent = model.name;
   $("about").textContent = `${does[model.activation]}: ${shown.join(", ")}${more}.`;
-  $("images").hidden = model.kind !== "image";
-  $("texts").hidden = model.kind !== "text";
+  for (const [kind, id] of Object.entries(PLACES)) $(id).hidden = model.kind !== kind;
 }
 
-function addImages(files) {
-  const images = [...files];
-  if (!images.length || $("images").hidden) return;
-  for (const file of images) add(file, file.name || "pasted image");
+function addFiles(files) {
+  if ($("images").hidden && $("clips").hidden) return;
+  for (const file of files) add(file, file.name || "pasted image");
 }
 
 function add(input, name) {
@@ -119,7 +119,7 @@ function work() {
 function formOf({ model, input }) {
   const form = new FormData();
   form.append("model", model.name);
-  form.append(model.kind === "image" ? "images" : "texts", input);
+  form.append(PLACES[model.kind], input);
   return form;
 }
 
@@ -131,8 +131,8 @@ async function predict(one) {
   form.append("nearest", model.has_examples ? "4" : "0");
   let result;
   try {
-    if (model.kind === "image" && one.input.size > limits.bytes - 2000) {
-      throw new Error(`An image has at most ${Math.floor(limits.bytes / 1e6)} MB.`);
+    if (model.kind !== "text" && one.input.size > limits.bytes - 2000) {
+      throw new Error(`A file has at most ${Math.floor(limits.bytes / 1e6)} MB.`);
     }
     [{ results: [result] }] = (await ask("v1/predict", form)).answers;
     if (result.error) throw new Error(result.error);
@@ -290,28 +290,31 @@ function correction(one, result) {
   };
 }
 
-for (const id of ["files", "camera"]) {
+for (const id of ["files", "camera", "sounds"]) {
   $(id).addEventListener("change", (event) => {
-    addImages(event.target.files);
+    addFiles(event.target.files);
     // So that the same file can be chosen again.
     event.target.value = "";
   });
 }
+function over(isOver) {
+  for (const id of ["images", "clips"]) $(id).classList.toggle("over", isOver);
+}
 // The whole page takes what is dropped: else a browser leaves it and opens the file.
 addEventListener("dragover", (event) => {
   event.preventDefault();
-  $("images").classList.add("over");
+  over(true);
 });
 addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) $("images").classList.remove("over");
+  if (!event.relatedTarget) over(false);
 });
 addEventListener("drop", (event) => {
   event.preventDefault();
-  $("images").classList.remove("over");
-  addImages(event.dataTransfer.files);
+  over(false);
+  addFiles(event.dataTransfer.files);
 });
 addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) addImages(event.clipboardData.files);
+  if (event.clipboardData.files.length) addFiles(event.clipboardData.files);
 });
 $("texts").addEventListener("submit", (event) => {
   event.preventDefault();
