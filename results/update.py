@@ -89,9 +89,11 @@ def variant(record: dict) -> str:
     config, parts = config_of(record["config"]), []
     for name in (
         *("backbone", "dataset", "data", "weights", "image_size"),
-        *("images", "blocks", "limit", "precision", "augment"),
+        *("images", "labels", "method", "blocks", "limit", "precision", "augment"),
     ):
         value = config.get(name)
+        if name == "labels" and not isinstance(value, int):
+            continue  # A study of several numbers of labels.
         if value not in (None, False, "none", "imagenet", "float32"):
             text = name if value is True else str(value)
             parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", text))
@@ -115,9 +117,10 @@ def rows(records: list[dict]) -> list[tuple[str, str]]:
     if "trials" in records[0]:
         return [row for record in records for row in highlights(record)]
     baseline = records[0]["metrics"]["majority_baseline"]
+    names = dict.fromkeys(n for record in records for n in record["metrics"]["models"])
     return [
         ("majority class", f"{baseline:.3f}"),
-        *((name, accuracy(records, name)) for name in records[0]["metrics"]["models"]),
+        *((name, accuracy(records, name)) for name in names),
     ]
 
 
@@ -196,7 +199,11 @@ def over_seeds(row: dict, of: str = "seeds") -> str:
 
 def accuracy(records: list[dict], model: str) -> str:
     """Format a test accuracy: mean, half its 95 % interval, range over seeds."""
-    results = [record["metrics"]["models"][model] for record in records]
+    results = []
+    for record in records:
+        *_, own = models = record["metrics"]["models"]
+        # Where validation kept no epoch of a phase, the model is that before it.
+        results.append(models[model if model in models else own])
     intervals = [result["accuracy_interval"] for result in results]
     half = np.mean([(high - low) / 2 for low, high in intervals])
     summary = seed_summary([result["accuracy"] for result in results])

@@ -8,6 +8,8 @@ import contextlib
 import csv
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +21,11 @@ from keras_tl.data.sources import Indices, Source, Stored, Wrapper
 
 # Name of the tokenizer in the folder of a run.
 FILE = "tokenizer.json"
+
+# A word as GloVe has it: letters and digits, a contraction that ends it, or a mark.
+WORD = r"n't|\w+?(?=n't)|'\w+|\w+|[^\w\s]"
+# Tokens of a tokenizer of words before the first word, by their ids.
+SPECIAL = ("[PAD]", "[UNK]")
 
 # Separator of the columns of a table, by the suffix of its file.
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -152,6 +159,47 @@ class Tokenizer:
             )
         return cls(path.read_text(encoding="utf-8"), sequence_length)
 
+    @classmethod
+    def of_words(cls, words: Sequence[str], sequence_length: int) -> "Tokenizer":
+        """Make a tokenizer whose tokens are whole words, in lower case.
+
+        Args:
+            words: The words that it knows, in the order of their ids, which begin with
+                2; 0 fills up, and 1 is any other word.
+            sequence_length: See `Tokenizer`.
+
+        >>> tokenizer = Tokenizer.of_words(["a", "do", "n't", "film"], 6)
+        >>> tokenizer.encode(["A bad film", "Don't!"]).tolist()
+        [[2, 1, 5, 0, 0, 0], [3, 4, 1, 0, 0, 0]]
+        """
+        errors.check_installed("tokenizers", extra="text")
+        import tokenizers
+        from tokenizers import models
+
+        ids = {word: number for number, word in enumerate([*SPECIAL, *words])}
+        tokenizer = tokenizers.Tokenizer(models.WordLevel(ids, unk_token=SPECIAL[1]))
+        tokenizer.normalizer = tokenizers.normalizers.Lowercase()
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(
+            tokenizers.Regex(WORD), behavior="removed", invert=True
+        )
+        return cls(tokenizer.to_str(), sequence_length)
+
+
+def vocabulary(texts: Sequence[str], at_least: int = 1) -> list[str]:
+    """List the words of texts, in lower case, the most frequent first.
+
+    Args:
+        texts: Any texts.
+        at_least: How often a word must occur.
+
+    >>> vocabulary(["A good film", "a bad film, but a film"], at_least=2)
+    ['a', 'film']
+    """
+    pattern = re.compile(WORD)
+    counts = Counter(word for text in texts for word in pattern.findall(text.lower()))
+    counts = {word: count for word, count in counts.items() if count >= at_least}
+    return sorted(counts, key=lambda word: (-counts[word], word))
+
 
 @dataclass(frozen=True, eq=False)
 class _Tokenized(Wrapper):
@@ -200,6 +248,15 @@ def tokenize(texts: Source, tokenizer: Tokenizer) -> Source:
     """Return texts as the token ids that a model takes, computed once."""
     tokenized = _Tokenized(texts, tokenizer)
     return Stored(tokenized, tokenized.read(np.arange(len(texts))), "text")
+
+
+def as_written(texts: Source) -> Texts:
+    """Return the texts behind their token ids, or behind what was computed from them.
+
+    >>> as_written(Texts(("good", "bad"))).texts
+    ('good', 'bad')
+    """
+    return Texts(tuple(texts.preview(range(len(texts)))))
 
 
 def from_table(

@@ -128,7 +128,8 @@ def save(
     shutil.rmtree(run.state, ignore_errors=True)
     rising = [name for name, history in histories.items() if _ends_best(history)]
     rising = [name for name in rising if _length(run, name)]
-    if rising:
+    # The last epoch says nothing where it is kept whatever it is.
+    if rising and getattr(run.settings, "choose_by", None) != "last":
         print(
             f"The last epoch of {' and '.join(rising)} was the best: more may do "
             f"better. To try: {_longer(run, rising)}"

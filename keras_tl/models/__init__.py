@@ -11,6 +11,8 @@
 - `resizing`: The same model for images of another size.
 - `text_backbones`: Load pretrained encoders of text, of the BERT family, through
   KerasHub.
+- `word_vectors`: Word vectors as a backbone: learned by skip-gram from few sentences,
+  or pretrained.
 - `hub_backbones`: Load pretrained image encoders of KerasHub: ViT, DINOv2, DINOv3,
   SigLIP and others.
 - `efficientnet_lite`: EfficientNet-Lite0, the backbone whose ImageNet weights travel
