@@ -52,6 +52,7 @@ from keras_tl.models import freezing, heads, text_backbones
 from keras_tl.training import phases, placement, stages
 from keras_tl.training.settings import ChooseBy, StartSettings, TrainingSettings
 
+Pooling = text_backbones.Pooling
 Method = Literal["fine-tuning", "LoRA", "sentence pairs"]
 # Method -> largest learning rate, where no other is given. LoRA's changes begin at 0
 # and have further to go.
@@ -67,6 +68,7 @@ class Config(RunSettings, StartSettings, TrainingSettings):
     labels: int = 160  # Sentences of each class to learn from; as many select.
     limit: int | None = None  # Keep at most this many sentences of each split.
     sequence_length: int = 48  # Tokens of a sentence; longer ones are cut.
+    pooling: Pooling = "mean"  # How the outputs of all tokens become one vector.
     epochs: int = 60  # Most epochs for the new head.
     learning_rate: float = 3e-3  # Adam's learning rate for the new head.
     method: Method = "fine-tuning"  # How the last layers are trained.
@@ -118,6 +120,7 @@ def build_data(settings: Config) -> splits.Splits:
     data = splits.limit(data, settings.limit, seed=settings.seed)
     tokenizer = text.Tokenizer.of_model(settings.weights, settings.sequence_length)
     print(data)
+    print(text.describe_lengths(tokenizer, *(part.inputs for _, part in data.items())))
     return data.map(
         lambda split: replace(split, inputs=text.tokenize(split.inputs, tokenizer))
     )
@@ -125,13 +128,15 @@ def build_data(settings: Config) -> splits.Splits:
 
 # %% [markdown]
 # ## Model
-# The encoder is frozen; a linear classifier takes the mean of its outputs.
+# The encoder is frozen; a linear classifier takes its pooled outputs.
 
 
 # %%
 def build_model(settings: Config, num_classes: int) -> keras.Model:
     encoder = text_backbones.load(
-        settings.weights, sequence_length=settings.sequence_length
+        settings.weights,
+        sequence_length=settings.sequence_length,
+        pooling=settings.pooling,
     )
     model = heads.attach(encoder, num_classes)
     freezing.unfreeze_blocks(model, settings.blocks)  # Raises now if there are fewer.

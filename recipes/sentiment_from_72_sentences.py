@@ -161,7 +161,8 @@ def fit(settings, data, place, setup, name, backbone, tokenizer):
     )
     ids = read_all(tokens.test.inputs)
     known = (ids >= word_vectors.SPECIAL).sum() / (ids > 0).sum()
-    print(f"{name}: {known:.0%} of the test tokens are known.")
+    lengths = text.describe_lengths(tokenizer, data.test.inputs)
+    print(f"{name}: {known:.0%} of the test tokens are known. {lengths}")
     keras.utils.set_random_seed(settings.seed)
     with place.scope():
         model = build_model(settings, backbone, len(data.class_names))

@@ -205,11 +205,11 @@ class Artifact:
             return sources.of_images(inputs, self.image_size, self.resize)
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             inputs = [inputs]
-        tokenizer = self._tokenizer
-        return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
+        return text.tokenize(text.Texts(tuple(inputs)), self.tokenizer)
 
     @_built_once
-    def _tokenizer(self) -> text.Tokenizer:
+    def tokenizer(self) -> text.Tokenizer:
+        """The tokenizer that was saved with the run, of a model that takes texts."""
         path = self.folder / text.FILE
         tokenizer = text.Tokenizer.load(path)
         if [tokenizer.sequence_length] != self.manifest["input"]["shape"]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from keras_tl import errors, files, progress, quiet
 from keras_tl.data import images as image_files
-from keras_tl.data import layout
+from keras_tl.data import layout, text
 from keras_tl.deploy import artifact, compiled, versions
 
 # Most inputs that are listed with their problems.
@@ -117,6 +117,9 @@ def predict(
     csv: Path | None,
     bad_images: Literal["skip", "error"] = "skip",
     precision: float | None = None,
+    *,
+    file: Path | None = None,
+    column: str | None = None,
 ) -> bool:
     """Predict with a finished run; print a table, or write it as CSV.
 
@@ -128,6 +131,8 @@ def predict(
         bad_images: "skip" predicts the others and lists what cannot be used; "error"
             predicts nothing then.
         precision: Wanted share of right answers; the model is not sure of the others.
+        file: Further texts, see `text.from_file`.
+        column: Column of these texts.
 
     Returns:
         Whether all inputs could be predicted.
@@ -154,7 +159,15 @@ def predict(
             f"{100 * precision:g} % were right.",
             file=sys.stderr,
         )
+    if file is not None:
+        if model.kind != "text":
+            raise errors.expected(
+                "file", f"be left out: the run takes {model.kind}s", str(file)
+            )
+        inputs = [*inputs, *text.from_file(file, column).texts]
     problems, count = [], len(inputs)
+    if not count:
+        raise errors.expected("inputs", "have at least one input", list(inputs))
     if "" in inputs:
         raise errors.expected("inputs", "not be empty", list(inputs))
     if model.kind == "image":
@@ -165,6 +178,13 @@ def predict(
         inputs = [path for path in inputs if str(path) not in bad]
         if problems and (bad_images == "error" or not inputs):
             raise errors.InputError(_listed(problems, count))
+    else:
+        cut = model.tokenizer.lengths(inputs) > model.tokenizer.sequence_length
+        if cut.any():
+            print(
+                text.describe_lengths(model.tokenizer, text.Texts(tuple(inputs))),
+                file=sys.stderr,
+            )
     _prepare(model)
     with quiet.start_up():  # LiteRT says how it computes.
         rows, without_answer = answers(model, inputs, top)

@@ -60,7 +60,7 @@ def test_the_loss_of_the_labels_is_left_out_and_that_of_pairs_is_validated():
     x, labels = rng.normal(size=(6, 4)).astype("float32"), np.array([0, 1] * 3)
     y = np.eye(2, dtype="float32")[labels]
     trained.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
-    vectors = keras.Model(model.inputs, model.get_layer("pool").output)(x)
+    vectors = keras.Model(model.inputs[0], model.get_layer("pool").output)(x)
     wanted = slow_loss(np.asarray(vectors), labels, np.ones(6))
     for training in (True, False):
         loss = trained.compute_loss(x, y, trained(x), None, training=training)
