@@ -322,8 +322,8 @@ def predict(arguments: list[str]) -> None:
             inputs: Image files or folders of them; or texts, each in quotation marks.
                 Names that begin with a dash come after `--`.
             top: Number of classes to name for each input, the likeliest first.
-            file: Table of texts, .csv, .tsv or .jsonl, or a file .txt with a text in each
-                line; in place of INPUT, or beside it.
+            file: Further inputs: a table of texts, .csv, .tsv or .jsonl, or a file .txt
+                with a text in each line.
             column: Column of the texts in that table. Without it, the only one, or the
                 one that is called text.
             csv: New file to write the table to: input, class, probability, note.

@@ -49,10 +49,10 @@ from keras_tl.data.sources import read_all
 from keras_tl.deploy import artifact, run_folder
 from keras_tl.methods import lora, sentence_pairs
 from keras_tl.models import freezing, heads, text_backbones
+from keras_tl.models.settings import Pooling
 from keras_tl.training import phases, placement, stages
 from keras_tl.training.settings import ChooseBy, StartSettings, TrainingSettings
 
-Pooling = text_backbones.Pooling
 Method = Literal["fine-tuning", "LoRA", "sentence pairs"]
 # Method -> largest learning rate, where no other is given. LoRA's changes begin at 0
 # and have further to go.

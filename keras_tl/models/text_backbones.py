@@ -5,19 +5,16 @@ their value 0 which of them only fill up a short text.
 """
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import keras
 from keras import ops
 
 from keras_tl import environment, errors
+from keras_tl.models.settings import Pooling
 
 # Files that a folder of a model has, as Hugging Face lays it out.
 FILES = ("config.json", "model.safetensors")
-
-# How the outputs of all tokens become one vector: their mean, the output of the first
-# token, which is the one that begins every text, or the largest value of each feature.
-Pooling = Literal["mean", "cls", "max"]
 
 
 def load(
