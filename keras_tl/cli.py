@@ -268,8 +268,8 @@ def _definitions(source: ast.Module, needed: set[str]) -> list[ast.stmt] | None:
 
 # Modules that load neither Keras nor TensorFlow, besides those called `settings`.
 LIGHT = {
-    *("dataclasses", "math", "pathlib", "typing", "keras_tl.config", "keras_tl.errors"),
-    *("keras_tl.files", "keras_tl.models.catalog"),
+    *("dataclasses", "math", "pathlib", "types", "typing", "keras_tl.config"),
+    *("keras_tl.errors", "keras_tl.files", "keras_tl.models.catalog"),
 }
 
 

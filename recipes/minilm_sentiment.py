@@ -53,7 +53,6 @@ from keras_tl.models.settings import Pooling
 from keras_tl.training import phases, placement, stages
 from keras_tl.training.settings import ChooseBy, StartSettings, TrainingSettings
 
-Method = Literal["fine-tuning", "LoRA", "sentence pairs"]
 # Method -> largest learning rate, where no other is given. LoRA's changes begin at 0
 # and have further to go.
 RATES = {"fine-tuning": 1e-4, "LoRA": 1e-3, "sentence pairs": 1e-4}
@@ -71,7 +70,8 @@ class Config(RunSettings, StartSettings, TrainingSettings):
     pooling: Pooling = "mean"  # How the outputs of all tokens become one vector.
     epochs: int = 60  # Most epochs for the new head.
     learning_rate: float = 3e-3  # Adam's learning rate for the new head.
-    method: Method = "fine-tuning"  # How the last layers are trained.
+    # How the last layers are trained.
+    method: Literal["fine-tuning", "LoRA", "sentence pairs"] = "fine-tuning"
     blocks: int = 6  # Layers of the encoder that train, from the output back.
     fine_tune_epochs: int = 6  # Most epochs of the method; 0 leaves it out.
     fine_tune_learning_rate: float | None = None  # Largest one; None is that of RATES.
@@ -81,7 +81,12 @@ class Config(RunSettings, StartSettings, TrainingSettings):
 
     # Phase -> setting of its length.
     LENGTHS = MappingProxyType(
-        {"head": "epochs", **dict.fromkeys(RATES, "fine_tune_epochs")}
+        {
+            "head": "epochs",
+            "fine-tuning": "fine_tune_epochs",
+            "LoRA": "fine_tune_epochs",
+            "sentence pairs": "fine_tune_epochs",
+        }
     )
 
     def __post_init__(self):

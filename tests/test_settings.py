@@ -25,6 +25,7 @@ FOLDERS = {
     "minilm_sentiment": ("data", "weights"),
     "multi_task": ("data",),
     "resnet50_ants_bees": ("data",),
+    "sentiment_from_72_sentences": ("data",),
 }
 
 
