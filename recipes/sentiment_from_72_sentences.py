@@ -68,7 +68,10 @@ class Config(RunSettings, TrainingSettings):
         if self.data is None or not Path(self.data).is_dir():
             hint = "See --help for what it holds."
             raise errors.expected("data", "be a folder that exists", self.data, hint)
-        for name in ("unlabelled", "labels", "limit", "words", "hidden", "epochs"):
+        for name in (
+            *("unlabelled", "labels", "limit", "words", "hidden", "epochs"),
+            "skip_gram_epochs",
+        ):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("sequence_length", self.sequence_length, 3)
         errors.check_above("learning_rate", self.learning_rate, 0)

@@ -92,14 +92,32 @@ def variant(record: dict) -> str:
         *("images", "labels", "method", "blocks", "limit", "precision", "augment"),
     ):
         value = config.get(name)
-        if name == "labels" and not isinstance(value, int):
-            continue  # A study of several numbers of labels.
+        if name in ("labels", "method"):
+            # A study has several; the usual one needs no name.
+            usual = defaults(record.get("recipe")).get(name)
+            if isinstance(value, list | tuple) or value == usual:
+                continue
         if value not in (None, False, "none", "imagenet", "float32"):
             text = name if value is True else str(value)
             parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", text))
     if config.get("penalty_scale", 1.0) != 1.0:
         parts.append(f"penalty_{config['penalty_scale']:g}".replace(".", "_"))
     return "-".join(parts)
+
+
+@functools.cache
+def defaults(recipe: str | None) -> dict[str, object]:
+    """Return the settings of a recipe whose values stand in its source."""
+    path = ROOT / "recipes" / f"{recipe}.py"
+    if not path.exists():
+        return {}
+    body = ast.parse(path.read_text()).body
+    (config,) = (node for node in body if getattr(node, "name", None) == "Config")
+    return {
+        node.target.id: node.value.value
+        for node in config.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant)
+    }
 
 
 def load() -> dict[str, list[list[dict]]]:
