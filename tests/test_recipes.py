@@ -453,7 +453,7 @@ def test_sentences_are_classified_by_features_and_by_fine_tuning(
     report = (run / "report.html").read_text()
     *_, own = metrics["models"].values()
     wrong = own["accuracy"] < 1
-    assert ("<tr><td>the " in report) == wrong
+    assert ("<tr><td>" in report and 'class="for"' in report) == wrong
     capsys.readouterr()
     csv_file = tmp_path / "predictions.csv"
     texts = ["the good film", "the bad plot"]

@@ -128,6 +128,14 @@ class Tokenizer:
         tokenizer.no_padding()
         return np.array([len(one) for one in tokenizer.encode_batch(list(texts))], int)
 
+    def places(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Return where in its text each token stands: first character, and end.
+
+        As many as ids of `encode`; both are 0 for a token that stands for no character.
+        """
+        encodings = self._of_library().encode_batch(list(texts))
+        return [list(encoding.offsets) for encoding in encodings]
+
     def _of_library(self):
         """Return it as an object of Hugging Face's library, which cuts and pads."""
         import tokenizers
