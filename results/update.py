@@ -410,6 +410,21 @@ def maps(groups: list[list[dict]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def judged_twice(groups: list[list[dict]]) -> str:
+    """Make a table of models judged on a handful of examples, and on thousands."""
+    columns = ("seed", "model", "right", "so, 95 % interval", "of the others", "so")
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for record in [one for group in groups for one in group]:
+        for name, few in record["metrics"]["few"].items():
+            result = record["metrics"]["models"][name]
+            low, high = few["interval"]
+            cells = [str(record["seed"]), name, f"{few['right']} of {few['count']}"]
+            cells += [f"{low:.3f} to {high:.3f}", f"{result['accuracy']:.3f}"]
+            cells += ["{:.3f} to {:.3f}".format(*result["accuracy_interval"])]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def recipes(results: dict[str, list[list[dict]]]) -> str:
     """Make the README's list of recipes: the first line of each, and its headline."""
     lines = ["| recipe | what it does | test accuracy | minutes |"]
@@ -483,6 +498,9 @@ TABLES = {
     "results": lambda results: table(results) + "\n",
     "gains": lambda results: gains([g for groups in results.values() for g in groups]),
     "regrets": lambda results: regrets(
+        [g for groups in results.values() for g in groups]
+    ),
+    "judged twice": lambda results: judged_twice(
         [g for groups in results.values() for g in groups]
     ),
     "maps": lambda results: maps([g for groups in results.values() for g in groups]),
