@@ -412,7 +412,8 @@ def maps(groups: list[list[dict]]) -> str:
 
 def judged_twice(groups: list[list[dict]]) -> str:
     """Make a table of models judged on a handful of examples, and on thousands."""
-    columns = ("seed", "model", "right", "so, 95 % interval", "of the others", "so")
+    columns = ("seed", "model", "right", "95 % interval")
+    columns += ("accuracy on the others", "95 % interval")
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for record in [one for group in groups for one in group]:
         for name, few in record["metrics"]["few"].items():
