@@ -205,7 +205,8 @@ class Artifact:
             return sources.of_images(inputs, self.image_size, self.resize)
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             inputs = [inputs]
-        return text.tokenize(text.Texts(tuple(inputs)), self.tokenizer)
+        tokenizer = self.tokenizer
+        return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
 
     @_built_once
     def tokenizer(self) -> text.Tokenizer:
