@@ -268,8 +268,8 @@ def _definitions(source: ast.Module, needed: set[str]) -> list[ast.stmt] | None:
 
 # Modules that load neither Keras nor TensorFlow, besides those called `settings`.
 LIGHT = {
-    *("dataclasses", "math", "pathlib", "typing", "keras_tl.config", "keras_tl.errors"),
-    *("keras_tl.files", "keras_tl.models.catalog"),
+    *("dataclasses", "math", "pathlib", "types", "typing", "keras_tl.config"),
+    *("keras_tl.errors", "keras_tl.files", "keras_tl.models.catalog"),
 }
 
 
@@ -304,8 +304,10 @@ def predict(arguments: list[str]) -> None:
             tuple[str, ...],
             tyro.conf.Positional,
             tyro.conf.arg(metavar="INPUT [INPUT ...]"),
-        ],
+        ] = (),
         top: int = 1,
+        file: Annotated[Path | None, tyro.conf.arg(metavar="TABLE")] = None,
+        column: str | None = None,
         csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
         bad_images: Literal["skip", "error"] = "skip",
         precision_at_least: float | None = None,
@@ -320,15 +322,20 @@ def predict(arguments: list[str]) -> None:
             inputs: Files of images or of sound, or folders of them; or texts, each in
                 quotation marks. Names that begin with a dash come after `--`.
             top: Number of classes to name for each input, the likeliest first.
+            file: Further inputs: a table of texts, .csv, .tsv or .jsonl, or a file .txt
+                with a text in each line.
+            column: Column of the texts in that table. Without it, the only one, or the
+                one that is called text.
             csv: New file to write the table to: input, class, probability, note.
             bad_images: "skip" predicts the others and lists what cannot be used, at
                 the end; "error" predicts nothing then, and ends with status 2.
             precision_at_least: Share of right answers that is wanted: other answers
                 are marked as "not sure". Without it, the one that the run chose.
         """
-        return run, inputs, top, csv, bad_images, precision_at_least
+        given = run, inputs, top, csv, bad_images, precision_at_least
+        return given, {"file": file, "column": column}
 
-    parsed = tyro.cli(
+    parsed, more = tyro.cli(
         parse,
         args=_without_dashes(arguments),
         prog="keras-tl predict",
@@ -336,7 +343,7 @@ def predict(arguments: list[str]) -> None:
     )
     from keras_tl.deploy import prediction
 
-    if not prediction.predict(*parsed):
+    if not prediction.predict(*parsed, **more):
         raise SystemExit(1)
 
 

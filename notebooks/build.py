@@ -107,6 +107,19 @@ SHORT = {
         "NEXT": "More clips of each digit, `clips=(160,)`: does the small CNN catch "
         "up? Your own recordings are named `LABEL_SPEAKER_NUMBER.wav`.",
     },
+    "sentiment_from_72_sentences": {
+        "SETTINGS": 'data="SST-2", weights="all-MiniLM-L6-v2", limit=1000',
+        "DATA": "import warnings\n\n"
+        "# Some phrases of SST-2 stand under both labels, of which keras-tl warns.\n"
+        'warnings.filterwarnings("ignore", message=".* training examples equal")\n'
+        "data, unlabelled = recipe.build_data(settings)",
+        "MODEL": "recipe.build_model(\n"
+        "    settings, [*recipe.backbones(settings, data, unlabelled)][-1][1], 2\n)",
+        "NEXT": "The notebook `minilm_sentiment` says where to get both folders. Other "
+        "sentences: `seed=1`. How often are 2 of 2 right, and what do the others say "
+        'then? `glove="glove.6B.50d.txt"` adds pretrained word vectors. With how many '
+        "labels, `labels=50`, do the words alone begin to tell something?",
+    },
     "update_with_new_classes": {
         "SETTINGS": "limit=300, exemplars=(2, 10), epochs=4, blocks=2, seeds=1",
         "NEXT": "Fewer `exemplars`: how many old images of each class are worth "

@@ -8,7 +8,8 @@
 #
 # 1. read the sentences, and see what the **tokenizer** makes of one;
 # 2. run the frozen encoder once, and see which sentences get similar vectors;
-# 3. train a **head** on its vectors, and a **logistic regression** beside it;
+# 3. train a **head** on its vectors, a **logistic regression** beside it, and one on
+#    the **words** alone, without transfer;
 # 4. **fine-tune** the encoder, at learning rates that fall from layer to layer;
 # 5. compare, read the most confident mistakes, save the model, and use it.
 #
@@ -55,7 +56,7 @@ from keras_tl.data import sources, splits, text
 from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import freezing
 from keras_tl.recipes import minilm_sentiment as recipe
-from keras_tl.training import optimizers, phases, placement, stages
+from keras_tl.training import optimizers, phases, placement
 
 # KerasHub shows its progress with widgets, which not every Jupyter has.
 warnings.filterwarnings("ignore", message="IProgress not found")
@@ -175,17 +176,21 @@ for sentence, row in zip(sentences, rows @ rows.T, strict=True):
 # why a head alone may not be enough, and why fine-tuning may help.
 
 # %% [markdown]
-# ## 3. A head, and a logistic regression beside it
+# ## 3. A head, and two logistic regressions beside it
 # Both are linear classifiers of the same vectors. The head is trained step by step
 # until validation improves no more; the logistic regression of scikit-learn is solved
 # at once, and validation chooses how much it is regularized. They should be about
-# equally good: if one is much worse, something is wrong with its training.
+# equally good: if one is much worse, something is wrong with its training. Without
+# transfer there are the words alone: how often each occurs in a sentence.
 
 # %%
 head = phases.fit(
     part, vectors, setup, phases.Phase(settings.epochs, settings.learning_rate)
 )
-regression = recipe.fit_regression(vectors)
+results = {
+    "bag of words": recipe.fit_words(data),
+    "logistic regression": recipe.fit_baseline("logistic regression", vectors),
+}
 
 # %%
 figures.curves(head)
@@ -206,16 +211,14 @@ freezing.unfreeze_blocks(model, settings.blocks)
 layers = freezing.report(model)
 print(layers)
 rates = optimizers.by_block(model, settings.decay)
+largest = recipe.RATES[settings.method]
 for name, *_, trains in reversed(layers.rows):
     if trains:
         factor = next((f for pattern, f in rates.items() if name in pattern), 1.0)
-        print(f"  {name:20} {factor * settings.fine_tune_learning_rate:.1e}")
+        print(f"  {name:20} {factor * largest:.1e}")
 
 # %%
-phase = phases.fine_tuning(settings.fine_tune_epochs, settings.fine_tune_learning_rate)
-tuned = stages.fine_tune_blocks(
-    model, data, setup, phase, blocks=settings.blocks, decay=settings.decay
-)
+model, tuned = recipe.train_last_layers(settings, model, data, setup)
 
 # %%
 histories = {"head": head, "fine-tuning": tuned}
@@ -232,9 +235,8 @@ figures.curves(tuned, [("fine-tuning", len(tuned["loss"]))])
 # same sentences.
 
 # %%
-models = {"frozen": (frozen, vectors.test), "fine-tuned": (model, data.test)}
-models = summary.without_rejected(models, {"fine-tuned": tuned})
-results = {"logistic regression": regression}
+models = {"frozen": (frozen, vectors.test), "fine-tuning": (model, data.test)}
+models = summary.without_rejected(models, {"fine-tuning": tuned})
 results |= summary.evaluate_models(models, data)
 summary.show(results, "text")
 
@@ -279,8 +281,9 @@ for sentence, row in zip(sentences, classifier.predict(sentences), strict=True):
 
 # %% [markdown]
 # ## What to try next
-# - **More labels**: `labels=1000` in the settings. Which of the three models gains
-#   most?
+# - **More labels**: `labels=1000` in the settings. Which of the models gains most?
+# - **Few labels**: `labels=16, method="sentence pairs", fine_tune_epochs=40,
+#   batch_size=16` trains on pairs of sentences. **Fewer parameters**: `method="LoRA"`.
 # - **One rate for all layers**: `decay=1.0`. Does validation still improve?
 # - **Fewer layers**: `blocks=2` fine-tunes the last two.
 # - **Your own texts**: `keras-tl run minilm_sentiment --data my_texts --weights

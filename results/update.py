@@ -89,15 +89,35 @@ def variant(record: dict) -> str:
     config, parts = config_of(record["config"]), []
     for name in (
         *("backbone", "dataset", "data", "weights", "image_size"),
-        *("images", "blocks", "limit", "precision", "augment"),
+        *("images", "labels", "method", "blocks", "limit", "precision", "augment"),
     ):
         value = config.get(name)
+        if name in ("labels", "method"):
+            # A study has several; the usual one needs no name.
+            usual = defaults(record.get("recipe")).get(name)
+            if isinstance(value, list | tuple) or value == usual:
+                continue
         if value not in (None, False, "none", "imagenet", "float32"):
             text = name if value is True else str(value)
             parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", text))
     if config.get("penalty_scale", 1.0) != 1.0:
         parts.append(f"penalty_{config['penalty_scale']:g}".replace(".", "_"))
     return "-".join(parts)
+
+
+@functools.cache
+def defaults(recipe: str | None) -> dict[str, object]:
+    """Return the settings of a recipe whose values stand in its source."""
+    path = ROOT / "recipes" / f"{recipe}.py"
+    if not path.exists():
+        return {}
+    body = ast.parse(path.read_text()).body
+    (config,) = (node for node in body if getattr(node, "name", None) == "Config")
+    return {
+        node.target.id: node.value.value
+        for node in config.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant)
+    }
 
 
 def load() -> dict[str, list[list[dict]]]:
@@ -115,9 +135,10 @@ def rows(records: list[dict]) -> list[tuple[str, str]]:
     if "trials" in records[0]:
         return [row for record in records for row in highlights(record)]
     baseline = records[0]["metrics"]["majority_baseline"]
+    names = dict.fromkeys(n for record in records for n in record["metrics"]["models"])
     return [
         ("majority class", f"{baseline:.3f}"),
-        *((name, accuracy(records, name)) for name in records[0]["metrics"]["models"]),
+        *((name, accuracy(records, name)) for name in names),
     ]
 
 
@@ -196,7 +217,11 @@ def over_seeds(row: dict, of: str = "seeds") -> str:
 
 def accuracy(records: list[dict], model: str) -> str:
     """Format a test accuracy: mean, half its 95 % interval, range over seeds."""
-    results = [record["metrics"]["models"][model] for record in records]
+    results = []
+    for record in records:
+        *_, own = models = record["metrics"]["models"]
+        # Where validation kept no epoch of a phase, the model is that before it.
+        results.append(models[model if model in models else own])
     intervals = [result["accuracy_interval"] for result in results]
     half = np.mean([(high - low) / 2 for low, high in intervals])
     summary = seed_summary([result["accuracy"] for result in results])
@@ -385,6 +410,22 @@ def maps(groups: list[list[dict]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def judged_twice(groups: list[list[dict]]) -> str:
+    """Make a table of models judged on a handful of examples, and on thousands."""
+    columns = ("seed", "model", "right", "95 % interval")
+    columns += ("accuracy on the others", "95 % interval")
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for record in [one for group in groups for one in group]:
+        for name, few in record["metrics"]["few"].items():
+            result = record["metrics"]["models"][name]
+            low, high = few["interval"]
+            cells = [str(record["seed"]), name, f"{few['right']} of {few['count']}"]
+            cells += [f"{low:.3f} to {high:.3f}", f"{result['accuracy']:.3f}"]
+            cells += ["{:.3f} to {:.3f}".format(*result["accuracy_interval"])]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def recipes(results: dict[str, list[list[dict]]]) -> str:
     """Make the README's list of recipes: the first line of each, and its headline."""
     lines = ["| recipe | what it does | test accuracy | minutes |"]
@@ -458,6 +499,9 @@ TABLES = {
     "results": lambda results: table(results) + "\n",
     "gains": lambda results: gains([g for groups in results.values() for g in groups]),
     "regrets": lambda results: regrets(
+        [g for groups in results.values() for g in groups]
+    ),
+    "judged twice": lambda results: judged_twice(
         [g for groups in results.values() for g in groups]
     ),
     "maps": lambda results: maps([g for groups in results.values() for g in groups]),

@@ -447,15 +447,15 @@ def test_sentences_are_classified_by_features_and_by_fine_tuning(
     folders = {"data": reviews, "weights": tiny_bert}
     metrics = recipe.main(recipe.Config(out=run, **folders, **sizes))
     # Validation may reject the fine-tuning.
-    names = ["logistic regression", "frozen", "fine-tuned"]
-    assert list(metrics["models"]) in (names, names[:2])
+    names = ["bag of words", "logistic regression", "frozen", "fine-tuning"]
+    assert list(metrics["models"]) in (names, names[:3])
     made = {path.name for path in run.iterdir()}
     assert made == {*FILES, "tokenizer.json"} - {"exemplars.zip"}
     # Mistakes are shown as texts.
     report = (run / "report.html").read_text()
     *_, own = metrics["models"].values()
     wrong = own["accuracy"] < 1
-    assert ("<tr><td>the " in report) == wrong
+    assert ("<tr><td>" in report and 'class="for"' in report) == wrong
     capsys.readouterr()
     csv_file = tmp_path / "predictions.csv"
     texts = ["the good film", "the bad plot"]
@@ -561,6 +561,46 @@ def test_no_speaker_of_the_test_is_learned_from(recordings, tiny_embedding):
             heard = {Path(name).name.split("_")[1] for name in names}
             assert heard == ({*pair} if name == "test" else {*speakers} - {*pair})
         assert len(split.train) == len(split.validation) == 4
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param("LoRA", marks=pytest.mark.slow), "sentence pairs"]
+)
+def test_sentences_are_classified_by_other_methods(
+    method, tiny_bert, reviews, tmp_path
+):
+    recipe = importlib.import_module("recipes.minilm_sentiment")
+    sizes = TEXT_SIZES["minilm_sentiment"] | {"method": method}
+    settings = recipe.Config(
+        out=tmp_path / "run", data=reviews, weights=tiny_bert, **sizes
+    )
+    metrics = recipe.main(settings)
+    # Pairs are not rejected: no loss of labels tells whether they were better before.
+    names = ["bag of words", "logistic regression", "frozen", method]
+    assert list(metrics["models"]) == names or method == "LoRA"
+    answers = artifact.load(tmp_path / "run").predict(["the good film"])
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-6)
+    assert method in (tmp_path / "run" / "history.csv").read_text()
+
+
+def test_72_sentences_are_judged_twice(tiny_bert, reviews, tmp_path, capsys):
+    recipe = importlib.import_module("recipes.sentiment_from_72_sentences")
+    (tmp_path / "glove.txt").write_text("good 1 0\nbad 0 1\nfilm 0 0\n")
+    sizes = {"unlabelled": 8, "words": 1, "sequence_length": 12, "epochs": 4}
+    run = tmp_path / "run"
+    settings = {"data": reviews, "glove": tmp_path / "glove.txt", **sizes}
+    metrics = recipe.main(recipe.Config(out=run, **settings))
+    assert list(metrics["models"]) == ["bag of words", "own vectors", "GloVe"]
+    assert metrics["models"]["GloVe"]["count"] == 72
+    assert metrics["few"]["GloVe"]["count"] == 2
+    assert " of 2 right, so between " in capsys.readouterr().out
+    # Learned from other sentences than are judged.
+    assert json.loads((run / "metrics.json").read_text())["few"] == metrics["few"]
+    prediction.predict(run, ["a good film", "an unheard-of word"], 1, None)
+    assert "a good film" in capsys.readouterr().out
+    with pytest.raises(errors.InputError, match="have 72 texts to draw from"):
+        recipe.main(recipe.Config(out=tmp_path / "b", **settings | {"unlabelled": 62}))
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_recipe_runs_where_no_cache_can_be_kept(tmp_path, monkeypatch):

@@ -210,3 +210,47 @@ def test_a_recipe_says_the_first_of_its_results_and_where_the_others_are(update)
     record = run(0.5) | study(many, ["way"])
     del record["metrics"]
     assert update.expected([[record]]).count("way") == update.MOST_EXPECTED
+
+
+def sentences(seed, accuracies, **config):
+    """A record of a run of minilm_sentiment, as far as the tables look at it."""
+    models = {
+        name: {"accuracy": value, "accuracy_interval": [value - 0.1, value + 0.1]}
+        for name, value in accuracies.items()
+    }
+    return {
+        "recipe": "minilm_sentiment",
+        "seed": seed,
+        "config": config,
+        "metrics": {"majority_baseline": 0.5, "models": models},
+    }
+
+
+def test_a_phase_that_validation_rejected_counts_as_the_model_before_it(update):
+    records = [
+        sentences(0, {"frozen": 0.6, "fine-tuning": 0.8}),
+        sentences(1, {"frozen": 0.7}),
+    ]
+    for given in (records, records[::-1]):
+        assert update.rows(given) == [
+            ("majority class", "0.500"),
+            ("frozen", "0.650 ± 0.100 (0.600 to 0.700, 2 seeds)"),
+            ("fine-tuning", "0.750 ± 0.100 (0.700 to 0.800, 2 seeds)"),
+        ]
+
+
+def test_labels_and_method_name_a_file_where_they_are_not_the_usual_ones(update):
+    usual = {"data": "sst2", "labels": 160, "method": "fine-tuning"}
+    assert update.variant(sentences(0, {}, **usual)) == "sst2"
+    other = usual | {"labels": 16, "method": "sentence pairs"}
+    assert update.variant(sentences(0, {}, **other)) == "sst2-16-sentence_pairs"
+    study = sentences(0, {}, data="a", labels=[10, 25]) | {"recipe": "few_labels"}
+    assert update.variant(study) == "a"
+
+
+def test_models_judged_twice_have_a_row_for_each_seed(update):
+    record = sentences(3, {"GloVe": 0.6})
+    few = {"right": 2, "count": 2, "interval": [0.158, 1.0]}
+    record["metrics"]["few"] = {"GloVe": few}
+    *_, row = update.judged_twice([[record]]).splitlines()
+    assert row == ("| 3 | GloVe | 2 of 2 | 0.158 to 1.000 | 0.600 | 0.500 to 0.700 |")

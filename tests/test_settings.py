@@ -26,6 +26,7 @@ FOLDERS = {
     "multi_task": ("data",),
     "resnet50_ants_bees": ("data",),
     "spoken_digits": ("data", "weights"),
+    "sentiment_from_72_sentences": ("data",),
 }
 
 

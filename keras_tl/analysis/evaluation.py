@@ -89,6 +89,19 @@ def wilson_interval(right: int, count: int) -> tuple[float, float]:
     return tuple(float(end) for end in test.proportion_ci(0.95, method="wilson"))
 
 
+def exact_interval(right: int, count: int) -> tuple[float, float]:
+    """Compute an interval of a share that holds for any number of examples.
+
+    The 95 % interval of Clopper and Pearson, 1934, https://doi.org/10.2307/2331986,
+    which is never too narrow, as that of Wilson can be for a handful of examples.
+
+    >>> [round(end, 3) for end in exact_interval(2, 2)]
+    [0.158, 1.0]
+    """
+    test = stats.binomtest(right, count)
+    return tuple(float(end) for end in test.proportion_ci(0.95, method="exact"))
+
+
 def difference_interval(only_a: int, only_b: int, count: int) -> tuple[float, float]:
     """Compute an interval of the difference of two shares of the same examples.
 

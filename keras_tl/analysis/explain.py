@@ -95,6 +95,66 @@ def integrated_gradients(
     return _in_batches(one_batch, np.asarray(images, "float32"), outputs)
 
 
+def token_weights(
+    model: keras.Model, ids: np.ndarray, outputs: np.ndarray, *, steps: int = 16
+) -> np.ndarray | None:
+    """Compute what each token adds to an output, by integrated gradients.
+
+    As `integrated_gradients`, on the vectors of the tokens, beside a text of nothing
+    but tokens that fill up. What is explained is the logit of the output less the mean
+    of all logits, which is all that softmax sees. Over the tokens it adds up to the
+    difference to the other text, the better the more steps.
+
+    Args:
+        model: A functional model from token ids to logits.
+        ids: int `(count, tokens)`, 0 fills up.
+        outputs: Index of the output to explain, for each text, `(count,)`.
+        steps: Number of texts between the two.
+
+    Returns:
+        float32 `(count, tokens)`; `None` where the model has no layer that turns ids
+        into vectors.
+
+    >>> layers = [keras.layers.Embedding(4, 2), keras.layers.Flatten()]
+    >>> layers = [keras.Input((3,), dtype="int32"), *layers, keras.layers.Dense(2)]
+    >>> ids, model = np.array([[1, 2, 0]]), keras.Sequential(layers)
+    >>> float(token_weights(model, ids, np.array([1]))[0, 2])
+    0.0
+    """
+    errors.check_at_least("steps", steps, 1)
+    tokens = splitting.functional(model).inputs[0]
+    vectors = next(
+        (
+            made[0]
+            for _, given, made in splitting.nodes(model)
+            if given and given[0] is tokens and len(made[0].shape) == 3
+        ),
+        None,
+    )
+    if vectors is None or not len(ids):
+        return None
+    embed = keras.Model(tokens, vectors)
+    rest = keras.Model([vectors, tokens], model.outputs[0])
+    empty = keras.ops.convert_to_numpy(embed(np.zeros_like(ids[:1]), training=False))
+
+    def one_batch(given, chosen):
+        given = keras.ops.convert_to_tensor(given, "int32")
+        full = keras.ops.convert_to_numpy(embed(given, training=False))
+
+        def centred(x):
+            logits = rest([x, given], training=False)
+            one_hot = keras.ops.one_hot(chosen, logits.shape[-1], dtype=logits.dtype)
+            return keras.ops.sum(logits * one_hot, -1) - keras.ops.mean(logits, -1)
+
+        total = np.zeros(full.shape, "float32")
+        for step in range(steps):
+            between = empty + (step + 0.5) / steps * (full - empty)
+            total += gradients.of_sum(centred, between)[1]
+        return (total / steps * (full - empty)).sum(axis=-1)
+
+    return _in_batches(one_batch, ids, outputs)
+
+
 def deletion(
     model: keras.Model,
     images: np.ndarray,
@@ -173,7 +233,7 @@ def _in_batches(function, images, outputs) -> np.ndarray:
     outputs = np.asarray(outputs)
     if outputs.shape != (len(images),):
         raise errors.expected(
-            "outputs", "have one index for each image", list(outputs.shape)
+            "outputs", "have one index for each example", list(outputs.shape)
         )
     parts = [
         function(

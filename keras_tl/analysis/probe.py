@@ -1,7 +1,7 @@
 """Classifiers on frozen features: logistic regression, nearest neighbours, SVM.
 
 Each is scikit-learn's, on features scaled to mean 0 and deviation 1; validation chooses
-its one setting.
+its one setting. A bag of words takes texts, and is what they tell without transfer.
 """
 
 import warnings
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -55,6 +56,15 @@ KINDS_OF_OTHERS: dict[str, tuple[str, tuple, Callable]] = {
         lambda value: Ridge(alpha=value),
     ),
 }
+# The same for texts as they are: how often each of their words occurs in a text, a rare
+# word counting more, and logistic regression on that.
+KINDS_OF_TEXTS: dict[str, tuple[str, tuple, Callable]] = {
+    "bag of words": (
+        "C",
+        (0.1, 1.0, 10.0, 100.0),
+        lambda value: LogisticRegression(C=value, max_iter=300),
+    ),
+}
 # Task of `Splits` -> the linear kind for it.
 LINEAR = {
     "single-label": "logistic regression",
@@ -68,7 +78,7 @@ class Probe:
     """A classifier on features, and how it was chosen.
 
     Attributes:
-        kind: A key of `KINDS`.
+        kind: A kind that `fit` takes.
         setting: The value of its one setting that validation chose.
         validation: Accuracy on validation, in [0, 1]; `None` where nothing was chosen.
         pipeline: The scaler and the classifier, of scikit-learn.
@@ -136,7 +146,11 @@ def fit_with(kind: str, setting: float, train: Split) -> Probe:
         InputError: An unknown kind.
     """
     _, _, build = _kind(kind)
-    pipeline = make_pipeline(StandardScaler(), build(setting))
+    first = StandardScaler()
+    if kind in KINDS_OF_TEXTS:
+        # Words of one letter are words, too.
+        first = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b")
+    pipeline = make_pipeline(first, build(setting))
     # Problems of this size are solved faster by one thread; several, on a machine that
     # has other work, wait for one another most of the time.
     with threadpool_limits(1), warnings.catch_warnings():
@@ -147,7 +161,7 @@ def fit_with(kind: str, setting: float, train: Split) -> Probe:
 
 
 def _kind(kind):
-    every = KINDS | KINDS_OF_OTHERS
+    every = KINDS | KINDS_OF_OTHERS | KINDS_OF_TEXTS
     if kind not in every:
         raise errors.unknown("kind", kind, every)
     return every[kind]
@@ -185,9 +199,11 @@ def fit(kind: str, train: Split, validation: Split) -> Probe:
 
     Args:
         kind: "k-NN", "SVM" or "logistic regression", for single labels; "one against
-            rest" for several labels, "ridge regression" for numbers.
-        train: Features `(count, features)` and labels, with every class at least once.
-        validation: The same, of other images.
+            rest" for several labels, "ridge regression" for numbers; "bag of words"
+            for texts with single labels.
+        train: Features `(count, features)`, or texts, see `text.as_written`, and
+            labels, with every class at least once.
+        validation: The same, of other examples.
 
     Returns:
         The classifier with the highest score on validation, of equal ones the first:

@@ -3,7 +3,7 @@
 import base64
 import io
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -38,6 +38,7 @@ def write(
     manifest: Mapping,
     judgement: Judgement | None = None,
     metric: str = "accuracy",
+    pieces: Sequence[Sequence[tuple[str, float]]] | None = None,
 ) -> None:
     """Write the settings and results of a run as a page, in one step.
 
@@ -54,6 +55,7 @@ def write(
         manifest: What `manifest.json` holds.
         judgement: How far the probabilities can be believed, of classifiers.
         metric: Metric of the curves, beside the loss.
+        pieces: The texts of the mistakes in pieces, see `pieces_of`.
 
     Raises:
         InputError: The disk is full, or the folder cannot be written to.
@@ -81,7 +83,7 @@ def write(
             for row in getattr(own, "per_class", [])
         ],
         most_open=MOST_OPEN,
-        mistakes=_mistakes(own, data.test),
+        mistakes=_mistakes(own, data.test, pieces),
         judgement=judgement,
         reliability=judgement and _svg(figures.reliability(judgement.curves)),
         layers=layers,
@@ -159,7 +161,40 @@ def _kept(histories: Histories) -> str:
     return f"Weights selected by validation: {'; '.join(parts)}." if parts else ""
 
 
-def _mistakes(own: Result, split: Split) -> list[dict]:
+def pieces_of(
+    text: str, places: Sequence[tuple[int, int]], weights: Sequence[float]
+) -> list[tuple[str, float]]:
+    """Cut a text into tokens and what stands between them, each with a weight.
+
+    Args:
+        text: The text; what is behind the characters that are shown is left out.
+        places: First character and end of each token, see `text.Tokenizer.places`.
+        weights: Weight of each token, see `explain.token_weights`.
+
+    Returns:
+        Pieces that make up the text, and the weight of each divided by the largest of
+        them, in [-1, 1]; 0 between tokens.
+
+    >>> pieces_of("so good!", [(0, 0), (0, 2), (3, 7)], [9.0, -1.0, 2.0])
+    [('so', -0.5), (' ', 0.0), ('good', 1.0), ('!', 0.0)]
+    """
+    shown, end, pieces = _shortened(text), 0, []
+    kept = [
+        (start, stop, float(weight))
+        for (start, stop), weight in zip(places, weights, strict=True)
+        if start < stop <= min(len(text), MOST_CHARACTERS)
+    ]
+    largest = max((abs(weight) for *_, weight in kept), default=0) or 1.0
+    for start, stop, weight in kept:
+        if start < end:
+            continue
+        pieces += [(shown[end:start], 0.0)] if end < start else []
+        pieces.append((shown[start:stop], weight / largest))
+        end = stop
+    return pieces + ([(shown[end:], 0.0)] if end < len(shown) else [])
+
+
+def _mistakes(own: Result, split: Split, pieces=None) -> list[dict]:
     """Describe the largest mistakes: images for the gallery, texts for the table."""
     mistakes = own.mistakes(MOST_MISTAKES)
     examples = split.inputs.preview([index for index, *_ in mistakes], MOST_PIXELS)
@@ -169,8 +204,8 @@ def _mistakes(own: Result, split: Split) -> list[dict]:
     if examples is None:
         examples = names
     rows = []
-    for (_, predicted, true), name, example in zip(
-        mistakes, names, examples, strict=True
+    for number, ((_, predicted, true), name, example) in enumerate(
+        zip(mistakes, names, examples, strict=True)
     ):
         is_image = isinstance(example, np.ndarray)
         rows.append(
@@ -178,7 +213,9 @@ def _mistakes(own: Result, split: Split) -> list[dict]:
                 "path": name,
                 "name": "/".join(Path(name).parts[-2:]),
                 "image": _png(example) if is_image else "",
-                "text": "" if is_image else _shortened(example),
+                "pieces": pieces[number]
+                if pieces
+                else [("" if is_image else _shortened(example), 0.0)],
                 "predicted": predicted,
                 "true": true,
             }

@@ -47,8 +47,8 @@ def load(
             and labels, or a folder with one, see `tables.from_table`; a folder that
             Hugging Face's `datasets` has saved; the name of a dataset:
             "cifar10_sample", "digits", or one that `tensorflow_datasets` knows; a
-            DataFrame; a pair of arrays, see `from_arrays`; or `Splits`, which are
-            returned as they are.
+            DataFrame; a pair of arrays, see `from_arrays`, or of texts and labels, see
+            `from_texts`; or `Splits`, which are returned as they are.
         columns: Which columns of a table hold what.
         count: Keep at most this many examples of each split, evenly over the classes.
         kind: Kind of the files, "image" or "audio"; by default that of most.
@@ -70,6 +70,8 @@ def load(
         splits = assembly.assemble(content, chosen)
     elif isinstance(data, Splits):
         splits = data
+    elif isinstance(data, tuple | list) and len(data) == 2 and _are_texts(data[0]):
+        splits = from_texts(data, seed=chosen.seed)
     elif isinstance(data, tuple | list):
         splits = from_arrays(data, seed=chosen.seed)
     elif hugging_face.is_saved(data):
@@ -301,7 +303,71 @@ def from_arrays(
     return drawing.complete(given, test, class_names, validation, test_share, seed)
 
 
-# Accepted names of the table of a split, without `.csv` or `.tsv`.
+def from_texts(
+    train: tuple[Sequence[str], Sequence],
+    test: tuple[Sequence[str], Sequence] | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    validation: float = 0.1,
+    test_share: float = 0.15,
+    seed: int = 0,
+) -> Splits:
+    """Make three stratified splits of texts in memory; copies stay in one split.
+
+    Copies are equal up to case and white space.
+
+    Args:
+        train: Texts, strings that are not empty, and as many labels: integers, strings
+            or booleans.
+        test: The same for a test split that is given; otherwise it is drawn. Training
+            texts that are also in it are left out, with a warning.
+        class_names: See `from_arrays`.
+        validation: Share of the training texts drawn for validation, in (0, 1).
+        test_share: Share drawn for the test split when none is given, in (0, 1).
+        seed: Seed of the drawing.
+
+    Raises:
+        InputError: Texts or labels of another kind, a text that is empty, or too few
+            texts of a class.
+
+    >>> texts = [f"{word} number {n}" for n in range(10) for word in ("good", "bad")]
+    >>> data = from_texts((texts, ["praise", "criticism"] * 10))
+    >>> data.class_names, [len(split) for _, split in data.items()]
+    (('criticism', 'praise'), [15, 2, 3])
+    """
+    texts, labels = _check_texts("train", train)
+    classes = np.unique(labels) if class_names is None else np.arange(len(class_names))
+    given = Split(texts, _numbers("train", labels, classes))
+    if test is not None:
+        texts, labels = _check_texts("test", test)
+        test = Split(texts, _numbers("test", labels, classes))
+    if class_names is None:
+        class_names = [str(label) for label in classes]
+    return drawing.complete(given, test, class_names, validation, test_share, seed)
+
+
+def _are_texts(values) -> bool:
+    """Return whether examples are strings, and so texts rather than images."""
+    values = values.tolist() if hasattr(values, "tolist") else values
+    return (
+        isinstance(values, Sequence)
+        and not isinstance(values, str)
+        and bool(values)
+        and all(isinstance(value, str) for value in values)
+    )
+
+
+def _check_texts(name, pair):
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or not _are_texts(pair[0]):
+        raise errors.InputError(
+            f"`{name}` must be a pair of texts and labels, as in "
+            '`from_texts((["good", "bad"], [1, 0]))`. Received: '
+            f"{type(pair).__name__}."
+        )
+    return text.Texts(tuple(map(str, pair[0]))), _check_labels(name, pair[1], "text")
+
+
+# Accepted names of the table of a split, without its suffix.
 TABLES = {
     "train": ("train", "training"),
     "test": ("test", "dev", "validation"),
@@ -309,16 +375,22 @@ TABLES = {
 
 
 def from_tables(
-    folder: Path | str, *, validation: float = 0.1, seed: int = 0
+    path: Path | str,
+    *,
+    validation: float = 0.1,
+    seed: int = 0,
+    encoding: str = "utf-8",
 ) -> Splits:
     """Make three stratified splits of texts in tables; see `text.from_table`.
 
     Args:
-        folder: Holds `train.tsv` and, for the test, `test.tsv` or `dev.tsv`, or the
-            same as `.csv`. One without labels, as `test.tsv` of GLUE, is left out;
-            without a table for the test, it is drawn from train.
+        path: A table, or a folder with `train.tsv` and, for the test, `test.tsv` or
+            `dev.tsv`, or the same as `.csv` or `.jsonl`. One without labels, as
+            `test.tsv` of GLUE, is left out; without a table for the test, it is drawn
+            from train.
         validation: Share of the training texts drawn for validation, in (0, 1).
         seed: Seed of the drawing.
+        encoding: Encoding of the tables, see `text.read_file`.
 
     Returns:
         Splits of texts; class names are the sorted labels.
@@ -327,15 +399,23 @@ def from_tables(
         InputError: No table of training texts, what `text.from_table` refuses, or a
             label of the test that training does not have.
     """
-    paths = {name: _tables(Path(folder), names) for name, names in TABLES.items()}
+    path = Path(path)
+    paths = {"train": [path], "test": []}
+    if not path.is_file():
+        paths = {name: _tables(path, names) for name, names in TABLES.items()}
     if not paths["train"]:
-        raise errors.expected(
-            "data", "be a folder with train.tsv or train.csv in it", str(folder)
-        )
-    labelled = [path for path in paths["test"] if "label" in text.columns(path)]
+        wanted = "be a table, or a folder with train.tsv, train.csv or train.jsonl"
+        raise errors.expected("data", wanted, str(path))
+    labelled = [
+        one for one in paths["test"] if "label" in text.columns(one, encoding=encoding)
+    ]
     left_out = [path.name for path in paths["test"] if path not in labelled]
     paths = {"train": paths["train"][0], "test": next(iter(labelled), None)}
-    tables = {n: text.from_table(path) for n, path in paths.items() if path}
+    tables = {
+        name: text.from_table(one, encoding=encoding)
+        for name, one in paths.items()
+        if one
+    }
     class_names = sorted(set(tables["train"][1]))
     extra = sorted(set(tables.get("test", ((), ()))[1]) - set(class_names))
     if extra:
@@ -351,7 +431,7 @@ def from_tables(
         given["train"], given.get("test"), class_names, validation, 0.15, seed
     )
     test = f"test is {paths['test'].name}, " if paths["test"] else ""
-    origin = f"Tables in {Path(folder).name}: {test}{splits.origin}"
+    origin = f"Tables in {path.name}: {test}{splits.origin}"
     if left_out:
         origin += f" Left out, since without labels: {', '.join(left_out)}."
     return replace(splits, origin=origin)
@@ -359,7 +439,7 @@ def from_tables(
 
 def _tables(folder, names) -> list[Path]:
     """List the tables of some names, in the order of the names."""
-    paths = [folder / f"{name}{end}" for name in names for end in text.DELIMITERS]
+    paths = [folder / f"{name}{end}" for name in names for end in text.SUFFIXES]
     return [path for path in paths if path.is_file()]
 
 
@@ -370,17 +450,21 @@ def _check_arrays(name, arrays):
             f"`from_arrays((images, labels))`. Received: {type(arrays).__name__}"
         )
     images, labels = arrays
-    images, labels = to_rgb(images, name), np.asarray(labels)
+    return to_rgb(images, name), _check_labels(name, labels, "image")
+
+
+def _check_labels(name, labels, noun) -> np.ndarray:
+    labels = np.asarray(labels)
     if labels.dtype.kind not in "iubUS":
         raise errors.InputError(
             f"The {name} labels must be integers, strings or booleans, one for each "
-            f"image. Received: {labels.dtype} {labels.shape}. One-hot labels become "
+            f"{noun}. Received: {labels.dtype} {labels.shape}. One-hot labels become "
             "integers by labels.argmax(axis=1), whole numbers by labels.astype(int)."
         )
     labels = labels.reshape(-1)
     if not len(labels):
         raise errors.InputError(f"The {name} split is empty.")
-    return images, labels
+    return labels
 
 
 def _numbers(name, labels, classes) -> np.ndarray:

@@ -4,11 +4,14 @@ Tokens are made by Hugging Face's `tokenizers`, of the extra `text`; neither Ten
 nor KerasHub is needed for them.
 """
 
-import contextlib
+import codecs
 import csv
 import hashlib
+import io
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,8 +23,15 @@ from keras_tl.data.sources import Indices, Source, Stored, Wrapper
 # Name of the tokenizer in the folder of a run.
 FILE = "tokenizer.json"
 
+# A word as GloVe has it: letters and digits, a contraction that ends it, or a mark.
+WORD = r"n't|\w+?(?=n't)|'\w+|\w+|[^\w\s]"
+# Tokens of a tokenizer of words before the first word, by their ids.
+SPECIAL = ("[PAD]", "[UNK]")
+
 # Separator of the columns of a table, by the suffix of its file.
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# Suffixes of tables of texts; the others have a JSON object in each line.
+SUFFIXES = (*DELIMITERS, ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +71,27 @@ class Texts(Source):
         """Hash all texts."""
         return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()
 
+    def hashes(self) -> list[bytes]:
+        """Hash each text; equal are those that differ in case and white space alone."""
+        return [
+            hashlib.blake2b(folded(text).encode(), digest_size=16).digest()
+            for text in self.texts
+        ]
+
     def preview(self, indices: Indices, side: int = 128) -> list[str]:
         """Return some texts as they are."""
         return [self.texts[index] for index in indices]
+
+
+def folded(text: str) -> str:
+    """Return a text in lower case, with one space between its words.
+
+    >>> folded(" A  good\\nFilm ")
+    'a good film'
+    """
+    # Lone surrogates have no bytes to hash.
+    text = text.encode("utf-8", "replace").decode()
+    return " ".join(text.casefold().split())
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,21 @@ class Tokenizer:
         encodings = self._of_library().encode_batch(list(texts))
         ids = [encoding.ids for encoding in encodings]
         return np.array(ids, "int32").reshape(-1, self.sequence_length)
+
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        """Count the tokens that texts have before they are cut, int `(len(texts),)`."""
+        tokenizer = self._of_library()
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return np.array([len(one) for one in tokenizer.encode_batch(list(texts))], int)
+
+    def places(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Return where in its text each token stands: first character, and end.
+
+        As many as ids of `encode`; both are 0 for a token that stands for no character.
+        """
+        encodings = self._of_library().encode_batch(list(texts))
+        return [list(encoding.offsets) for encoding in encodings]
 
     def _of_library(self):
         """Return it as an object of Hugging Face's library, which cuts and pads."""
@@ -152,6 +195,47 @@ class Tokenizer:
             )
         return cls(path.read_text(encoding="utf-8"), sequence_length)
 
+    @classmethod
+    def of_words(cls, words: Sequence[str], sequence_length: int) -> "Tokenizer":
+        """Make a tokenizer whose tokens are whole words, in lower case.
+
+        Args:
+            words: The words that it knows, in the order of their ids, which begin with
+                2; 0 fills up, and 1 is any other word.
+            sequence_length: See `Tokenizer`.
+
+        >>> tokenizer = Tokenizer.of_words(["a", "do", "n't", "film"], 6)
+        >>> tokenizer.encode(["A bad film", "Don't!"]).tolist()
+        [[2, 1, 5, 0, 0, 0], [3, 4, 1, 0, 0, 0]]
+        """
+        errors.check_installed("tokenizers", extra="text")
+        import tokenizers
+        from tokenizers import models
+
+        ids = {word: number for number, word in enumerate([*SPECIAL, *words])}
+        tokenizer = tokenizers.Tokenizer(models.WordLevel(ids, unk_token=SPECIAL[1]))
+        tokenizer.normalizer = tokenizers.normalizers.Lowercase()
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(
+            tokenizers.Regex(WORD), behavior="removed", invert=True
+        )
+        return cls(tokenizer.to_str(), sequence_length)
+
+
+def vocabulary(texts: Sequence[str], at_least: int = 1) -> list[str]:
+    """List the words of texts, in lower case, the most frequent first.
+
+    Args:
+        texts: Any texts.
+        at_least: How often a word must occur.
+
+    >>> vocabulary(["A good film", "a bad film, but a film"], at_least=2)
+    ['a', 'film']
+    """
+    pattern = re.compile(WORD)
+    counts = Counter(word for text in texts for word in pattern.findall(text.lower()))
+    counts = {word: count for word, count in counts.items() if count >= at_least}
+    return sorted(counts, key=lambda word: (-counts[word], word))
+
 
 @dataclass(frozen=True, eq=False)
 class _Tokenized(Wrapper):
@@ -202,15 +286,51 @@ def tokenize(texts: Source, tokenizer: Tokenizer) -> Source:
     return Stored(tokenized, tokenized.read(np.arange(len(texts))), "text")
 
 
+def describe_lengths(tokenizer: Tokenizer, *texts: Source) -> str:
+    """Return how long texts are, and how many of them are cut, in a sentence or two.
+
+    >>> tokenizer = Tokenizer.of_words(["a", "good", "film"], 3)
+    >>> describe_lengths(tokenizer, Texts(("good", "A good film.", "a film")))
+    '1 of 3 texts (33.3 %) is cut: longer than 3 tokens. Median 2, longest 4.'
+    """
+    given = [one for part in texts for one in part.preview(range(len(part)))]
+    lengths, most = tokenizer.lengths(given), tokenizer.sequence_length
+    about = f"Median {np.median(lengths):.0f}, longest {lengths.max()}."
+    cut = int((lengths > most).sum())
+    if not cut:
+        return f"No text is longer than {most} tokens, so that none is cut. {about}"
+    return (
+        f"{cut:,} of {errors.counted(len(given), 'text')} "
+        f"({100 * cut / len(given):.1f} %) {'is' if cut == 1 else 'are'} cut: longer "
+        f"than {most} tokens. {about}"
+    )
+
+
+def as_written(texts: Source) -> Texts:
+    """Return the texts behind their token ids, or behind what was computed from them.
+
+    >>> as_written(Texts(("good", "bad"))).texts
+    ('good', 'bad')
+    """
+    return Texts(tuple(texts.preview(range(len(texts)))))
+
+
 def from_table(
-    path: Path | str, text: str | None = None, label: str = "label"
+    path: Path | str,
+    text: str | None = None,
+    label: str = "label",
+    *,
+    encoding: str = "utf-8",
 ) -> tuple[Texts, list[str]]:
     """Read texts and labels from two columns of a table.
 
     Args:
-        path: A file `.csv` or `.tsv` in UTF-8, whose first line names the columns.
+        path: A file `.csv` or `.tsv`, whose first line names the columns, or `.jsonl`
+            or `.ndjson` with a JSON object in each line.
         text: Name of the column of the texts; `None` is the only other column.
         label: Name of the column of the labels.
+        encoding: Encoding of the file. A mark at its beginning, as Windows writes one,
+            decides by itself.
 
     Returns:
         The texts, and the label of each as it is written.
@@ -220,44 +340,157 @@ def from_table(
             or label, with its line.
     """
     path = Path(path)
+    names, rows = _read_table(path, encoding)
+    text = _check_columns(path, names, text, label)
     texts, labels = [], []
-    with _open_table(path) as rows:
-        text = _check_columns(path, rows.fieldnames or [], text, label)
-        for row in rows:
-            if not (row[text] or "").strip() or not (row[label] or "").strip():
-                raise errors.InputError(
-                    f"{path}, line {rows.line_num}: text and label must not be "
-                    f"empty. Received: {row[text]!r}, {row[label]!r}."
-                )
-            texts.append(row[text])
-            labels.append(row[label].strip())
+    for line, row in rows:
+        cells = [row.get(name) for name in (text, label)]
+        # JSON has numbers, booleans and null besides strings.
+        kept = ["" if cell is None else str(cell) for cell in cells]
+        if not kept[0].strip() or not kept[1].strip():
+            raise errors.InputError(
+                f"{path}, line {line}: text and label must not be empty. Received: "
+                f"{cells[0]!r}, {cells[1]!r}."
+            )
+        texts.append(kept[0])
+        labels.append(kept[1].strip())
+    if not texts:
+        raise errors.InputError(f"{path} has no line with a text.")
     return Texts(tuple(texts)), labels
 
 
-def columns(path: Path | str) -> list[str]:
+def columns(path: Path | str, *, encoding: str = "utf-8") -> list[str]:
     """Return the names of the columns of a table, see `from_table`.
 
     Raises:
         InputError: No such file, or another encoding.
     """
-    with _open_table(Path(path)) as rows:
-        return list(rows.fieldnames or [])
+    return _read_table(Path(path), encoding)[0]
 
 
-@contextlib.contextmanager
-def _open_table(path: Path) -> Iterator[csv.DictReader]:
-    """Open a table and return its rows."""
-    if not path.is_file() or path.suffix.lower() not in DELIMITERS:
-        raise errors.expected("data", "be a file .csv or .tsv that exists", str(path))
-    delimiter = DELIMITERS[path.suffix.lower()]
-    # GLUE's tables have quotation marks that are part of the text.
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            yield csv.DictReader(file, delimiter=delimiter, quoting=quoting)
-    except UnicodeDecodeError as error:
+def from_file(
+    path: Path | str, column: str | None = None, *, encoding: str = "utf-8"
+) -> Texts:
+    """Read texts without labels, from a table or from the lines of a file.
+
+    Args:
+        path: A table, see `from_table`, or a file `.txt` with a text in each line.
+        column: Name of the column of the texts; `None` is the only one, or the only
+            one besides `label`, or that called `text`.
+        encoding: See `read_file`.
+
+    Raises:
+        InputError: No such file, another encoding, no such column, or an empty text,
+            with its line.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        lines = read_file(path, encoding).splitlines()
+        return Texts(tuple(line for line in lines if line.strip()))
+    names, rows = _read_table(path, encoding)
+    if column is None:
+        others = [name for name in names if name != "label"]
+        column = others[0] if len(others) == 1 else "text"
+    if column not in names:
         raise errors.InputError(
-            f"{path} must be in UTF-8: {error.reason} at byte {error.start}."
+            f"{path} must have a column {column!r}. Received: {', '.join(names)}."
+        )
+    texts = [(line, row.get(column)) for line, row in rows]
+    for line, one in texts:
+        if not isinstance(one, str) or not one.strip():
+            raise errors.InputError(
+                f"{path}, line {line}: the text must not be empty. Received: {one!r}."
+            )
+    return Texts(tuple(one for _, one in texts))
+
+
+def _read_table(path: Path, encoding: str) -> tuple[list[str], list[tuple[int, dict]]]:
+    """Return the names of the columns, and each row with the number of its line."""
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in SUFFIXES:
+        wanted = f"be a file {', '.join(SUFFIXES)} that exists"
+        raise errors.expected("data", wanted, str(path))
+    content = read_file(path, encoding)
+    if suffix not in DELIMITERS:
+        return _read_lines(path, content)
+    # GLUE's tables have quotation marks that are part of the text.
+    quoting = csv.QUOTE_NONE if suffix == ".tsv" else csv.QUOTE_MINIMAL
+    reader = csv.DictReader(
+        io.StringIO(content, newline=""),
+        delimiter=DELIMITERS[suffix],
+        quoting=quoting,
+    )
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise errors.InputError(f"{path}, line {reader.line_num}: {error}.") from error
+    return list(reader.fieldnames or []), rows
+
+
+def _read_lines(path, content):
+    """Return names and rows of a file with a JSON object in each line."""
+    names, rows = {}, []
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise errors.InputError(
+                f"{path}, line {number} is no JSON: {error}."
+            ) from error
+        if not isinstance(row, dict):
+            raise errors.InputError(
+                f"{path}, line {number} must be a JSON object, such as "
+                f'{{"text": "good", "label": "1"}}. Received: {line.strip()[:40]}.'
+            )
+        names |= dict.fromkeys(row)
+        rows.append((number, row))
+    return list(names), rows
+
+
+# First bytes of files in encodings that begin with a mark -> name of the encoding.
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # Before UTF-16, whose mark begins alike.
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def read_file(path: Path, encoding: str = "utf-8") -> str:
+    """Read a file of text.
+
+    Args:
+        path: The file.
+        encoding: Its encoding, by a name that Python knows; where the file begins with
+            a mark of UTF-8, UTF-16 or UTF-32, that decides.
+
+    Raises:
+        InputError: An unknown encoding, or a file in another one: with the line, and
+            how it would read in the most frequent other encoding.
+    """
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise errors.expected(
+            "encoding", "be one that Python knows, such as utf-8 or cp1252", encoding
+        ) from None
+    content = path.read_bytes()
+    marked = [name for mark, name in MARKS.items() if content.startswith(mark)]
+    encoding = marked[0] if marked else encoding
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        lines = content[: error.start].split(b"\n")
+        line = lines[-1] + content[error.start :].split(b"\n")[0]
+        other = line.decode("cp1252", "replace").strip()
+        raise errors.InputError(
+            f"{path} must be in {encoding}, and line {len(lines)} is not: "
+            f"{error.reason} at byte {error.start} of the file. In cp1252, which "
+            f"Windows often writes, it reads {other[:60]!r}. Save the file as UTF-8, "
+            'or name its encoding: encoding="cp1252".'
         ) from error
 
 
@@ -277,12 +510,18 @@ def _check_columns(path, names, text, label) -> str:
     return text or others[0]
 
 
-def from_folder(path: Path | str) -> tuple[Texts, list[str]]:
+def from_folder(
+    path: Path | str, *, encoding: str = "utf-8"
+) -> tuple[Texts, list[str]]:
     """Read texts from files `FOLDER/CLASS/NAME.txt`, with their class as label.
 
+    Args:
+        path: The folder.
+        encoding: See `read_file`.
+
     Raises:
-        InputError: No such folder, no text in it, an empty file, or one that is not in
-            UTF-8.
+        InputError: No such folder, no text in it, an empty file, or one in another
+            encoding.
     """
     folder = Path(path)
     paths = sorted(folder.glob("*/*.txt"))
@@ -290,12 +529,7 @@ def from_folder(path: Path | str) -> tuple[Texts, list[str]]:
         raise errors.expected("data", "hold texts as FOLDER/CLASS/NAME.txt", str(path))
     texts = []
     for file in paths:
-        try:
-            texts.append(file.read_text(encoding="utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise errors.InputError(
-                f"{file} must be in UTF-8: {error.reason} at byte {error.start}."
-            ) from error
+        texts.append(read_file(file, encoding))
         if not texts[-1].strip():
             raise errors.InputError(f"{file} is empty.")
     return Texts(tuple(texts)), [file.parent.name for file in paths]

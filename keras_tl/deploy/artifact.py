@@ -212,11 +212,12 @@ class Artifact:
             return audio.of_clips(inputs, spec["rate"], samples, spec["noise"])
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             inputs = [inputs]
-        tokenizer = self._tokenizer
+        tokenizer = self.tokenizer
         return text.tokenize(text.Texts(tuple(inputs)), tokenizer)
 
     @_built_once
-    def _tokenizer(self) -> text.Tokenizer:
+    def tokenizer(self) -> text.Tokenizer:
+        """The tokenizer that was saved with the run, of a model that takes texts."""
         path = self.folder / text.FILE
         tokenizer = text.Tokenizer.load(path)
         if [tokenizer.sequence_length] != self.manifest["input"]["shape"]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_tl import errors, files, progress, quiet
-from keras_tl.data import audio, images, layout
+from keras_tl.data import audio, images, layout, text
 from keras_tl.data.kinds import IMAGE, Kind
 from keras_tl.deploy import artifact, compiled, versions
 
@@ -122,6 +122,9 @@ def predict(
     csv: Path | None,
     bad_images: Literal["skip", "error"] = "skip",
     precision: float | None = None,
+    *,
+    file: Path | None = None,
+    column: str | None = None,
 ) -> bool:
     """Predict with a finished run; print a table, or write it as CSV.
 
@@ -134,6 +137,8 @@ def predict(
         bad_images: "skip" predicts the others and lists what cannot be used; "error"
             predicts nothing then.
         precision: Wanted share of right answers; the model is not sure of the others.
+        file: Further texts, see `text.from_file`.
+        column: Column of these texts.
 
     Returns:
         Whether all inputs could be predicted.
@@ -160,7 +165,15 @@ def predict(
             f"{100 * precision:g} % were right.",
             file=sys.stderr,
         )
+    if file is not None:
+        if model.kind != "text":
+            raise errors.expected(
+                "file", f"be left out: the run takes {model.kind}s", str(file)
+            )
+        inputs = [*inputs, *text.from_file(file, column).texts]
     problems, count = [], len(inputs)
+    if not count:
+        raise errors.expected("inputs", "have at least one input", list(inputs))
     if "" in inputs:
         raise errors.expected("inputs", "not be empty", list(inputs))
     if model.kind in FILES:
@@ -172,6 +185,13 @@ def predict(
         inputs = [path for path in inputs if str(path) not in bad]
         if problems and (bad_images == "error" or not inputs):
             raise errors.InputError(_listed(problems, count))
+    else:
+        cut = model.tokenizer.lengths(inputs) > model.tokenizer.sequence_length
+        if cut.any():
+            print(
+                text.describe_lengths(model.tokenizer, text.Texts(tuple(inputs))),
+                file=sys.stderr,
+            )
     _prepare(model)
     with quiet.start_up():  # LiteRT says how it computes.
         rows, without_answer = answers(model, inputs, top)

@@ -10,7 +10,14 @@ import keras
 import numpy as np
 
 from keras_tl import config, files
-from keras_tl.analysis import calibration, evaluation, report, summary, unlike
+from keras_tl.analysis import (
+    calibration,
+    evaluation,
+    explain,
+    report,
+    summary,
+    unlike,
+)
 from keras_tl.config import Run
 from keras_tl.data import splits, text
 from keras_tl.deploy import answers, exemplars
@@ -123,12 +130,14 @@ def save(
         manifest=manifest,
         judgement=judgement,
         metric=objective.metric,
+        pieces=_pieces(folder, model, data.test, own),
     )
     files.write_json(folder / "manifest.json", manifest)
     shutil.rmtree(run.state, ignore_errors=True)
     rising = [name for name, history in histories.items() if _ends_best(history)]
     rising = [name for name in rising if _length(run, name)]
-    if rising:
+    # The last epoch says nothing where it is kept whatever it is.
+    if rising and getattr(run.settings, "choose_by", None) != "last":
         print(
             f"The last epoch of {' and '.join(rising)} was the best: more may do "
             f"better. To try: {_longer(run, rising)}"
@@ -180,6 +189,22 @@ def _keep_rules(folder, model, data, objective) -> calibration.Rules:
         examples = replace(examples, confidence=confidence, correct=correct)
     examples.save(folder / answers.EXAMPLES)
     return rules
+
+
+def _pieces(folder, model, split, own) -> list | None:
+    """Return the texts of the worst mistakes in pieces, with the weight of each."""
+    if not (folder / text.FILE).exists() or own.labels.ndim != 1:
+        return None
+    indices = [index for index, *_ in own.mistakes(report.MOST_MISTAKES)]
+    texts = split.inputs.preview(indices)
+    tokenizer = text.Tokenizer.load(folder / text.FILE)
+    weights = explain.token_weights(
+        model, tokenizer.encode(texts), own.logits[indices].argmax(axis=1)
+    )
+    if weights is None:
+        return None
+    places = tokenizer.places(texts)
+    return [*map(report.pieces_of, texts, places, weights)]
 
 
 # Settings of the lengths of phases; those of all others are called `epochs`.

@@ -4,6 +4,7 @@
 - `ewc`: Elastic weight consolidation: weights that the old classes depend on move
   little.
 - `lora`: LoRA: keep pretrained kernels as they are and train a low-rank change of each.
+- `sentence_pairs`: Bring examples of one class together, before a head is fitted.
 - `distillation`: Distillation: a small model learns from the answers of a large one.
 - `pruning`: Magnitude pruning: the smallest weights become zero and stay so.
 - `multi_task`: Several tasks on the same images: one backbone, one pass, a head for

@@ -118,14 +118,7 @@ def bss(layer: str = "pool", *, eta: float = 1e-3, k: int = 1) -> Method:
     errors.check_at_least("k", k, 1)
 
     def method(model, steps):
-        known = splitting.outputs(model)
-        if layer not in known:
-            raise errors.unknown("layer", layer, known)
-        shape = known[layer].shape
-        if len(shape) != 2:
-            raise errors.expected(
-                "layer", "have outputs (batch, features)", f"{layer} {shape}"
-            )
+        splitting.check_vector(model, layer)
 
         def penalty(batch):
             features = ops.cast(batch.outputs[layer], "float32")

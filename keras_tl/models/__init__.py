@@ -11,6 +11,8 @@
 - `resizing`: The same model for images of another size.
 - `text_backbones`: Load pretrained encoders of text, of the BERT family, through
   KerasHub.
+- `word_vectors`: Word vectors as a backbone: learned by skip-gram from few sentences,
+  or pretrained.
 - `audio_backbones`: Load pretrained encoders of sound, and compute log-mel spectrograms
   inside a model.
 - `hub_backbones`: Load pretrained image encoders of KerasHub: ViT, DINOv2, DINOv3,

@@ -1,9 +1,14 @@
 """Settings of the backbone that recipes have in common; no model is built here."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from keras_tl.config import Settings
 from keras_tl.models import catalog
+
+# How the outputs of all tokens become one vector: their mean, the output of the first
+# token, which is the one that begins every text, or the largest value of each feature.
+Pooling = Literal["mean", "cls", "max"]
 
 
 @dataclass(frozen=True)

@@ -267,3 +267,20 @@ def outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
     of the first.
     """
     return {operation.name: tensors[0] for operation, _, tensors in nodes(model)}
+
+
+def check_vector(model: keras.Model, layer: str) -> None:
+    """Raise `InputError` unless a layer's output is one vector for each example.
+
+    Args:
+        model: A functional model.
+        layer: Name of the layer.
+    """
+    known = outputs(model)
+    if layer not in known:
+        raise errors.unknown("layer", layer, known)
+    shape = known[layer].shape
+    if len(shape) != 2:
+        raise errors.expected(
+            "layer", "have outputs (batch, features)", f"{layer} {shape}"
+        )

@@ -4,7 +4,7 @@ import pytest
 
 from keras_tl import errors
 from keras_tl.analysis import explain
-from keras_tl.models import heads, taps
+from keras_tl.models import heads, taps, text_backbones, word_vectors
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (3, 16, 16, 3)).astype("float32")
 CHOSEN = np.array([0, 1, 2])
@@ -104,5 +104,43 @@ def test_an_unknown_layer_and_a_model_without_feature_maps_are_refused(model):
     flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     with pytest.raises(errors.InputError, match="feature map"):
         explain.grad_cam(flat, np.zeros((3, 4)), CHOSEN)
-    with pytest.raises(errors.InputError, match="one index for each image"):
+    with pytest.raises(errors.InputError, match="one index for each example"):
         explain.grad_cam(model, images_of(model), CHOSEN[:2])
+
+
+def test_weights_of_tokens_add_up_to_what_the_text_changes(tiny_bert):
+    encoder = text_backbones.load(tiny_bert, sequence_length=6)
+    keras.utils.set_random_seed(0)
+    model = heads.attach(encoder, 3)
+    ids = np.array([[2, 4, 5, 7, 3, 0], [2, 6, 3, 0, 0, 0]])
+    weights = explain.token_weights(model, ids, np.array([0, 2]), steps=64)
+    # The other text has the same places that fill up, and no words in the others.
+    embedding = next(one for one in model.layers if "token_embedding" in one.name)
+    table = embedding.get_weights()[0].copy()
+    before = np.asarray(model(ids))
+    embedding.set_weights([np.tile(table[:1], (len(table), 1))])
+    after = np.asarray(model(ids))
+    change = (before - before.mean(1, keepdims=True)) - (
+        after - after.mean(1, keepdims=True)
+    )
+    np.testing.assert_allclose(
+        weights.sum(1), change[[0, 1], [0, 2]], rtol=0.02, atol=1e-3
+    )
+    assert weights[0, 5] == 0
+    assert not weights[1, 3:].any()
+
+
+def test_weights_of_words_in_a_linear_model_are_those_of_their_vectors():
+    vectors = np.array([[1.0, 0.0], [0.0, 2.0]])
+    model = heads.attach(word_vectors.build(vectors, sequence_length=4), 2)
+    kernel = model.layers[-1].get_weights()[0]
+    weights = explain.token_weights(model, np.array([[2, 3, 0, 0]]), np.array([1]))
+    scores = vectors @ kernel / 2
+    centred = scores[:, 1] - scores.mean(axis=1)
+    np.testing.assert_allclose(weights[0], [*centred, 0, 0], rtol=1e-5, atol=1e-7)
+
+
+def test_without_vectors_of_tokens_there_are_no_weights():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    assert explain.token_weights(model, np.ones((1, 4), int), np.array([0])) is None

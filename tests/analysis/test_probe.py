@@ -3,6 +3,8 @@ import pytest
 
 from keras_tl import errors
 from keras_tl.analysis import probe
+from keras_tl.data import text
+from keras_tl.data.sources import read_all
 from keras_tl.data.splits import Split
 
 
@@ -66,3 +68,18 @@ def test_wrong_kinds_are_named():
         probe.fit("logistic", clouds(6, 3, 0), clouds(6, 3, 1))
     with pytest.raises(errors.InputError, match="kind"):
         probe.fit("k-NN", clouds(9, 3, 0), clouds(9, 3, 1)).dense()
+
+
+def test_a_bag_of_words_learns_from_words_and_from_nothing_else():
+    def split(words):
+        texts = [f"the {word} film I saw" for word in words]
+        return Split(text.Texts(tuple(texts)), [word == "good" for word in words])
+
+    train = split(["good", "bad"] * 4)
+    fitted = probe.fit("bag of words", train, split(["bad", "good"]))
+    test = split(["good", "bad", "unheard"])
+    logits = fitted.logits(read_all(test.inputs))
+    assert logits.argmax(1)[:2].tolist() == [1, 0]
+    assert fitted.setting in probe.KINDS_OF_TEXTS["bag of words"][1]
+    words = fitted.pipeline[0].get_feature_names_out().tolist()
+    assert words == ["bad", "film", "good", "i", "saw", "the"]

@@ -141,3 +141,15 @@ def test_few_and_many_classes_are_fine(tmp_path, classes):
 def test_a_report_that_cannot_be_written_is_said(tmp_path):
     with pytest.raises(errors.InputError, match="Cannot write"):
         made(tmp_path / "absent" / "report.html")
+
+
+def test_pieces_make_up_the_text_and_what_is_cut_stays_away():
+    text = "x" * 290 + " good film, again"
+    places = [(0, 290), (291, 295), (296, 300), (300, 301), (302, 307)]
+    pieces = report.pieces_of(text, places, [0.0, 2.0, -1.0, 9.0, 9.0])
+    assert "".join(piece for piece, _ in pieces) == text[:300] + "..."
+    assert ("good", 1.0) in pieces
+    assert ("film", -0.5) in pieces
+    # Two tokens of one character, as some tokenizers make them: it is shown once.
+    pieces = report.pieces_of("ab", [(0, 1), (0, 1), (1, 2)], [1.0, 1.0, 1.0])
+    assert pieces == [("a", 1.0), ("b", 1.0)]

@@ -29,12 +29,113 @@ def test_a_table_has_a_column_of_labels_and_one_of_texts(tmp_path):
         ("label\ttext\n\tgood\n", "utf-8", "line 2: text and label"),
         ("labels\ttext\n1\tgood\n", "utf-8", "column 'label'. Received: labels, text"),
         ("label\ttext\tid\n1\tgood\t1\n", "utf-8", "one column besides"),
-        ("label\ttext\n1\tcafé\n", "latin-1", "must be in UTF-8"),
+        ("label\ttext\n1\tcafé\n", "latin-1", "line 2 is not: .* it reads .1.*café"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(tmp_path, content, encoding, message):
     with pytest.raises(errors.InputError, match=message):
         text.from_table(table(tmp_path, content, encoding=encoding))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_mark_at_the_beginning_decides_the_encoding(tmp_path, encoding):
+    path = table(tmp_path, "label\ttext\n1\tcafé\n", encoding=encoding)
+    assert text.from_table(path)[0].texts == ("café",)
+
+
+def test_an_encoding_can_be_named_and_is_checked(tmp_path):
+    path = table(tmp_path, "label\ttext\n1\tcafé\n", encoding="cp1252")
+    assert text.from_table(path, encoding="cp1252")[0].texts == ("café",)
+    with pytest.raises(errors.InputError, match="one that Python knows"):
+        text.from_table(path, encoding="utf9")
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "1.txt").write_bytes("two\ncafé".encode("cp1252"))
+    with pytest.raises(errors.InputError, match=r"1\.txt .* line 2 .*café"):
+        text.from_folder(tmp_path)
+    assert text.from_folder(tmp_path, encoding="cp1252")[0].texts == ("two\ncafé",)
+
+
+def test_a_line_of_json_is_an_example(tmp_path):
+    lines = '{"text": "a\\nb", "label": 1}\n\n{"label": "x", "text": "c\u2028d"}\n'
+    texts, labels = text.from_table(table(tmp_path, lines, "a.jsonl"))
+    assert texts.texts == ("a\nb", "c\u2028d")
+    assert labels == ["1", "x"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": "b"', "line 2 is no JSON"),
+        ('["b", 1]', "line 2 must be a JSON object"),
+        ('{"text": "b"}', "line 2: text and label must not be empty"),
+        ('{"text": null, "label": 1}', "line 2: text and label must not be empty"),
+    ],
+)
+def test_what_is_wrong_with_a_line_of_json_is_named(tmp_path, line, message):
+    path = table(tmp_path, f'{{"text": "a", "label": 1}}\n{line}\n', "a.jsonl")
+    with pytest.raises(errors.InputError, match=message):
+        text.from_table(path)
+
+
+def test_one_table_alone_is_split(tmp_path):
+    lines = [
+        f'{{"text": "{word} {n}", "label": "{word}"}}'
+        for n in range(20)
+        for word in ("good", "bad")
+    ]
+    data = datasets.from_tables(table(tmp_path, "\n".join(lines), "all.jsonl"))
+    assert [len(split) for _, split in data.items()] == [30, 4, 6]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    again = datasets.from_tables(tmp_path)
+    assert again.train.inputs.texts == data.train.inputs.texts
+
+
+def test_strings_in_memory_are_texts():
+    texts = [f"{word} number {n}" for n in range(20) for word in ("good", "bad")]
+    labels = ["praise", "criticism"] * 20
+    for given in (texts, np.array(texts), tuple(texts)):
+        data = datasets.load((given, labels), seed=1)
+        assert data.class_names == ("criticism", "praise")
+        assert data.train.inputs.kind == "text"
+        assert [len(split) for _, split in data.items()] == [30, 4, 6]
+    test = (["a good one", "Bad  number 3"], ["praise", "criticism"])
+    with pytest.warns(errors.InputWarning, match="1 training examples are test"):
+        data = datasets.from_texts((texts, labels), test)
+    assert "bad number 3" not in data.train.inputs.texts
+    for bad, message in (
+        (["good"], "a pair of texts"),
+        ((["good", 1], [0, 1]), "a pair of texts"),
+        ((["good", " "], [0, 1]), "not empty"),
+        ((["good", "bad"], [0.5, 1.0]), "one for each text"),
+        ((["good", "bad"], [0]), "have 2 entries"),
+    ):
+        with pytest.raises(errors.InputError, match=message):
+            datasets.from_texts(bad)
+
+
+def test_copies_differ_in_case_and_white_space_at_most():
+    texts = text.Texts(
+        (
+            "A good\tfilm ",
+            "a  Good film",
+            "a good film.",
+            "STRASSE",
+            "straße",
+            "a\ud800",
+        )
+    )
+    first, second, other, *streets, _ = texts.hashes()
+    assert first == second != other
+    assert streets[0] == streets[1]
+
+
+def test_how_many_texts_are_cut_is_a_sentence(tiny_bert):
+    tokenizer = text.Tokenizer.of_model(tiny_bert, 5)
+    short, long = text.Texts(("a good film",)), text.Texts(("a very good film",))
+    assert text.describe_lengths(tokenizer, short).startswith("No text is longer")
+    assert text.describe_lengths(tokenizer, short, short, long) == (
+        "1 of 3 texts (33.3 %) is cut: longer than 5 tokens. Median 5, longest 6."
+    )
 
 
 def test_a_table_that_is_not_there_is_named(tmp_path):

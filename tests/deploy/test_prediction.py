@@ -212,3 +212,43 @@ def test_a_wanted_precision_decides_what_the_model_is_not_sure_of(
     kept = replace(kept, confidence=np.zeros(0))
     with pytest.raises(errors.InputError, match="has kept no confidences"):
         prediction.predict(run[0], [str(photos)], 1, None, precision=0.9)
+
+
+def test_texts_come_from_a_file_and_go_into_one(text_run, tmp_path, call, capsys):
+    (tmp_path / "in.csv").write_text('label,text\n1,good film\n0,"bad, bad"\n')
+    out = tmp_path / "out.csv"
+    assert call("predict", text_run, "--file", tmp_path / "in.csv", "--csv", out) == 0
+    with open(out) as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == ["good film", "bad, bad"]
+    (tmp_path / "in.txt").write_text("good\n\nbad film good film bad\n")
+    capsys.readouterr()
+    assert call("predict", text_run, "one more", "--file", tmp_path / "in.txt") == 0
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()[1:]
+    assert [line.split("\t")[0] for line in lines] == [
+        "one more",
+        "good",
+        "bad film good film bad",
+    ]
+    assert "1 of 3 texts (33.3 %) is cut: longer than 4 tokens" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("a,b\n1,2\n", {}, "a column 'text'. Received: a, b"),
+        ("a,b\n1,2\n", {"column": "c"}, "a column 'c'"),
+        ("text,b\n,2\n", {}, "line 2: the text must not be empty"),
+        ("text\n", {}, "at least one input"),
+    ],
+)
+def test_a_file_without_texts_is_named(text_run, tmp_path, content, options, message):
+    (tmp_path / "in.csv").write_text(content)
+    with pytest.raises(errors.InputError, match=message):
+        prediction.predict(text_run, [], 1, None, file=tmp_path / "in.csv", **options)
+
+
+def test_a_run_that_takes_images_takes_no_file_of_texts(run, tmp_path):
+    with pytest.raises(errors.InputError, match="the run takes images"):
+        prediction.predict(run[0], [], 1, None, file=tmp_path / "in.csv")

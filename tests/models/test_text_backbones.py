@@ -32,6 +32,24 @@ def test_it_is_the_mean_of_keras_hubs_outputs_without_those_that_fill_up(
     np.testing.assert_allclose(encoder.predict(TOKENS, verbose=0), wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["cls", "max"])
+def test_other_poolings_leave_out_what_fills_up_as_well(pooling, tiny_bert):
+    import keras_hub
+
+    bert = keras_hub.models.BertBackbone.from_preset(str(tiny_bert))
+    mask = TOKENS != 0
+    given = {"token_ids": TOKENS, "padding_mask": mask, "segment_ids": 0 * TOKENS}
+    outputs = np.asarray(bert.predict(given, verbose=0)["sequence_output"])
+    rows = [row[kept] for row, kept in zip(outputs, mask, strict=True)]
+    wanted = [row[0] if pooling == "cls" else row.max(axis=0) for row in rows]
+    encoder = text_backbones.load(tiny_bert, sequence_length=6, pooling=pooling)
+    np.testing.assert_allclose(encoder.predict(TOKENS, verbose=0), wanted, atol=1e-5)
+    freezing.freeze(encoder)
+    model = heads.attach(encoder, 2)
+    assert splitting.frozen_cut(model)[0] == "pool"
+    assert model.get_layer("pool").output.shape == (None, 8)
+
+
 def test_a_text_is_what_it_is_however_far_it_is_filled_up(encoder, tiny_bert):
     longer = text_backbones.load(tiny_bert, sequence_length=12)
     padded = np.pad(TOKENS, [(0, 0), (0, 6)])
@@ -90,6 +108,8 @@ def test_what_cannot_be_loaded_is_one_sentence(tiny_bert, tmp_path, monkeypatch)
         text_backbones.load(tiny_bert, sequence_length=17)
     with pytest.raises(errors.InputError, match="sequence_length=2"):
         text_backbones.load(tiny_bert, sequence_length=2)
+    with pytest.raises(errors.InputError, match="pooling"):
+        text_backbones.load(tiny_bert, sequence_length=6, pooling="sum")
     with pytest.raises(errors.InputError, match="Missing: config.json, model"):
         text_backbones.load(tmp_path)
     (tmp_path / "config.json").write_text("{}")
