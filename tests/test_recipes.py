@@ -629,6 +629,7 @@ def test_the_maps_of_a_classifier_are_drawn_and_compared(tmp_path):
 
 def test_every_recipe_is_run():
     assert {
+        "sentiment_from_72_sentences",
         *EXPLAIN_SIZES,
         *TEXT_SIZES,
         *SOUND_SIZES,

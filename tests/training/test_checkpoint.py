@@ -111,6 +111,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
     assert resumed[1:] == uninterrupted[1:]
 
 
+@pytest.mark.slow
 def test_early_stopping_goes_on_counting_where_it_was(
     make_backbone, colours, here, tmp_path, monkeypatch
 ):

@@ -391,7 +391,8 @@ def nearer(model, steps):
     return Term(loss, layers=["flatten"])
 
 
-@pytest.mark.parametrize("frozen", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [False, True])
 def test_a_method_sees_both_and_resumes(
     frozen, make_backbone, colours, here, tmp_path, monkeypatch
 ):
