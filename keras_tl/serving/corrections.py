@@ -12,6 +12,8 @@ from keras_tl.data.sources import NOUNS
 
 # Most examples of a folder: whoever may correct cannot fill the disk.
 MOST = 10_000
+# Most classes that a refusal names.
+_MOST_NAMED = 20
 # Usual suffix of each format that is read.
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "HEIF": ".heic"}
 
@@ -64,7 +66,12 @@ class Corrections:
             raise errors.InputError("`label` must be one class.")
         for one in label:
             if one not in self.class_names:
-                raise errors.InputError("`label` must be a class of the model.")
+                names = ", ".join(self.class_names[:_MOST_NAMED])
+                more = ", ..." if len(self.class_names) > _MOST_NAMED else ""
+                raise errors.InputError(
+                    f"`label` must be a class of the model ({names}{more}); a new one "
+                    "needs keras-tl update."
+                )
 
     def add(self, example: bytes | str, label: list[str]) -> int:
         """Keep an example with its label.

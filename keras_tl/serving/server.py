@@ -27,6 +27,11 @@ PAGE = {
     "/serve.js": ("serve.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+# What Starlette says where no function of ours answers -> the same as a sentence.
+_ROUTING = {
+    (404, "Not Found"): "There is nothing at this path: see /openapi.json.",
+    (405, "Method Not Allowed"): "This path takes another method: see /openapi.json.",
+}
 # Paths that are counted by name.
 COUNTED = (*PAGE, "/v1/predict", "/v1/correct", "/v1/models", "/healthz", "/readyz")
 
@@ -94,7 +99,8 @@ def _add_errors(app):
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException):
-        return guard.answer(error.status_code, str(error.detail), **error.headers or {})
+        text = _ROUTING.get((error.status_code, str(error.detail)), str(error.detail))
+        return guard.answer(error.status_code, text, **error.headers or {})
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError):

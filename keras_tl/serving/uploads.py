@@ -140,7 +140,7 @@ async def read(request: Request, kind: type[Inputs], limits: Limits) -> Inputs:
                 415, "The body must be application/json or multipart/form-data."
             )
     except pydantic.ValidationError as error:
-        raise HTTPException(422, _sentence(error)) from None
+        raise HTTPException(422, _sentence(error, kind)) from None
     count = len(given.examples)
     if not count:
         raise HTTPException(422, f"{_or(EXAMPLES, '`')} must hold at least one.")
@@ -179,13 +179,18 @@ async def _form(request, limits) -> dict:
     }
 
 
-def _sentence(error: pydantic.ValidationError) -> str:
+def _sentence(error: pydantic.ValidationError, kind: type[Inputs]) -> str:
     """Return the first thing that is wrong with a body; no value of it is repeated."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)
-    where, message = first[0]["loc"], first[0]["msg"]
-    # A name that does not exist is the client's.
-    known = where and first[0]["type"] != "extra_forbidden"
-    return f"`{where[0]}`: {message}." if known else f"{message}."
+    every = error.errors(include_url=False, include_context=False, include_input=False)
+    where, what, message = (every[0][name] for name in ("loc", "type", "msg"))
+    # A name that does not exist is the client's, and is not repeated.
+    if what == "extra_forbidden":
+        return f"There is a field that is none of {', '.join(kind.model_fields)}."
+    if not where:
+        return f"{message}."
+    if what == "list_type":
+        return f'`{where[0]}` must be a list, such as ["..."].'
+    return f"`{where[0]}`: {message}."
 
 
 def content_of(example: str | bytes) -> bytes:

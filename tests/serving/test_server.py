@@ -234,6 +234,21 @@ def test_what_is_no_image_is_refused_in_a_sentence(client, name):
     assert "Traceback" not in response.text
 
 
+def test_what_does_not_fit_the_description_is_named(client):
+    good = "aGk="
+    for path, body, said in (
+        ("predict", {"images": good}, "`images` must be a list, such as"),
+        ("predict", {"images": [good], "model": "one"}, "`model` must be a list"),
+        ("predict", {"image": [good]}, "none of images, clips, texts, model"),
+        ("correct", {"images": [good], "label": ["zebra"]}, "keras-tl update"),
+    ):
+        response = client.post(f"/v1/{path}", json=body)
+        assert response.status_code == 422
+        assert said in response.json()["error"]
+    assert "see /openapi.json" in client.get("/nothing").json()["error"]
+    assert "another method" in client.get("/v1/predict").json()["error"]
+
+
 def test_limits_on_bytes_pixels_and_count_are_held(served):
     limits = Limits(body=20_000, pixels=1000, count=2)
     with client_of(served, limits=limits) as client:
