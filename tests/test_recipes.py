@@ -157,6 +157,7 @@ STUDIES = {
     "four_quadrants": {
         "backbone": "mobilenet",
         "weights": None,
+        "limit": 60,
         "few": 1,
         "many": 2,
         "augmentations": ("none",),

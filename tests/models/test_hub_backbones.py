@@ -190,11 +190,14 @@ def test_it_can_be_frozen_by_blocks_cut_saved_and_loaded(
     np.testing.assert_array_equal(loaded(pixels), classifier(pixels))
 
 
-@pytest.mark.slow
 # Of DINOv2, the token of masked patches is not used, and so not trained.
 @pytest.mark.filterwarnings("default:Gradients do not exist")
 @pytest.mark.parametrize(
-    "function", [vit, pytest.param(dinov2, marks=pytest.mark.exhaustive)]
+    "function",
+    [
+        pytest.param(vit, marks=pytest.mark.slow),
+        pytest.param(dinov2, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_train_takes_a_preset_at_its_own_size(function, made, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_TL_CACHE", str(tmp_path / "cache"))
