@@ -849,7 +849,7 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(
         ("explain_predictions", {"share": 1}, "share"),
         ("four_quadrants", {"few": 20, "many": 10}, "at least 20"),
         ("four_quadrants", {"steps": 0}, "steps=0"),
-        ("four_quadrants", {"many": 99}, "at most 78"),
+        ("four_quadrants", {"many": 99, "limit": None}, "at most 78"),
         ("few_labels", {"methods": ("fine_tuning",)}, "Did you mean fine-tuning"),
         ("few_labels", {"blocks": 99}, "number of blocks"),
         ("few_labels", {"learning_rate": 0.0}, "learning_rate=0"),
