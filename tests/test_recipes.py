@@ -564,6 +564,7 @@ def test_no_speaker_of_the_test_is_learned_from(recordings, tiny_embedding):
         assert len(split.train) == len(split.validation) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [pytest.param("LoRA", marks=pytest.mark.slow), "sentence pairs"]
 )
@@ -584,6 +585,7 @@ def test_sentences_are_classified_by_other_methods(
     assert method in (tmp_path / "run" / "history.csv").read_text()
 
 
+@pytest.mark.slow
 def test_72_sentences_are_judged_twice(tiny_bert, reviews, tmp_path, capsys):
     recipe = importlib.import_module("recipes.sentiment_from_72_sentences")
     (tmp_path / "glove.txt").write_text("good 1 0\nbad 0 1\nfilm 0 0\n")

@@ -306,6 +306,7 @@ def damage(path, draw):
             path.write_text(json.dumps(value))
 
 
+@pytest.mark.slow
 @settings(
     deadline=None,
     max_examples=150,

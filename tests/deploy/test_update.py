@@ -291,6 +291,7 @@ def test_an_update_that_changes_nothing_says_so(old, call, tmp_path, capsys):
     assert "--margin may do" not in said
 
 
+@pytest.mark.slow
 def test_an_update_is_exported_by_the_data_of_both(old, new, call, capsys):
     assert call("update", old, "--data", new, "--out", "v2", "--margin", 1) in (0, 1)
     capsys.readouterr()
@@ -495,6 +496,7 @@ def test_the_data_of_the_run_again_are_no_new_images(old, call, tmp_path, capsys
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.slow
 def test_another_version_than_the_one_in_use_is_not_updated(
     old, new, call, tmp_path, capsys
 ):

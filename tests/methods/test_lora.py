@@ -159,6 +159,7 @@ def test_a_second_time_is_refused(classifier):
         lora.enable(classifier)
 
 
+@pytest.mark.slow
 def test_the_kernels_inside_of_composite_layers_are_adapted(tiny_bert, tmp_path):
     encoder = text_backbones.load(tiny_bert, sequence_length=6)
     model = heads.attach(encoder, 2, dropout=0.0)

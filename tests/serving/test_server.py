@@ -431,6 +431,7 @@ def test_several_runs_are_served_by_name(served, text_run):
         hosting.named([f"..={served}"])
 
 
+@pytest.mark.slow
 def test_runs_over_one_backbone_are_one_forward_pass(served, tmp_path, monkeypatch):
     def another(name, change):
         folder = tmp_path / name

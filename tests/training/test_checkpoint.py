@@ -136,6 +136,7 @@ def test_early_stopping_goes_on_counting_where_it_was(
     assert resumed[1:] == uninterrupted[1:]
 
 
+@pytest.mark.slow
 def test_a_finished_phase_is_not_trained_again(
     make_backbone, colours, here, tmp_path, monkeypatch
 ):
