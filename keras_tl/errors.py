@@ -7,6 +7,7 @@ import math
 import numbers
 import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 # Largest side of images, in pixels: a batch of larger ones fills the memory.
 _LARGEST_SIDE = 2048
@@ -136,6 +137,16 @@ def side(argument: str, value: object, minimum: int = 1) -> int:
     if value > _LARGEST_SIDE:
         raise expected(argument, f"be at most {_LARGEST_SIDE:,} pixels", value)
     return int(value)
+
+
+def check_folder(argument: str, value: Path | str | None, hint: str = "") -> None:
+    """Raise `InputError` unless `value` is a folder that exists.
+
+    >>> check_folder("data", ".")
+    """
+    if value is None or not Path(value).is_dir():
+        received = None if value is None else str(value)
+        raise expected(argument, "be a folder that exists", received, hint)
 
 
 def check_installed(module: str, *, extra: str) -> None:

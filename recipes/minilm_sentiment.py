@@ -95,10 +95,8 @@ class Config(RunSettings, StartSettings, TrainingSettings):
     def __post_init__(self):
         super().__post_init__()
         for name in ("data", "weights"):
-            value = getattr(self, name)
-            if value is None or not Path(value).is_dir():
-                hint = "See --help for what it holds."
-                raise errors.expected(name, "be a folder that exists", value, hint)
+            hint = "See --help for what it holds."
+            errors.check_folder(name, getattr(self, name), hint)
         for name in ("labels", "blocks", "rank"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("epochs", self.epochs, int(self.start_from is None))

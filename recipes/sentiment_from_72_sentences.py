@@ -73,9 +73,7 @@ class Config(RunSettings, TrainingSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.data is None or not Path(self.data).is_dir():
-            hint = "See --help for what it holds."
-            raise errors.expected("data", "be a folder that exists", self.data, hint)
+        errors.check_folder("data", self.data, "See --help for what it holds.")
         for name in (
             *("unlabelled", "labels", "limit", "words", "hidden", "epochs"),
             "skip_gram_epochs",

@@ -79,10 +79,8 @@ class Config(RunSettings, TrainingSettings):
     def __post_init__(self):
         super().__post_init__()
         for name in ("data", "weights"):
-            value = getattr(self, name)
-            if value is None or not Path(value).is_dir():
-                hint = "See --help for what it holds."
-                raise errors.expected(name, "be a folder that exists", value, hint)
+            hint = "See --help for what it holds."
+            errors.check_folder(name, getattr(self, name), hint)
         for name in ("pairs", "blocks", "steps", "epochs"):
             errors.check_at_least(name, getattr(self, name), 1)
         if self.limit is not None:

@@ -300,8 +300,8 @@ class Export(Settings):
             errors.check_above("tolerance", self.tolerance, 0)
         if self.agreement is not None and not 0 <= self.agreement <= 1:
             raise errors.expected("agreement", "be in [0, 1]", self.agreement)
-        if self.images is not None and not self.images.is_dir():
-            raise errors.expected("images", "be a folder that exists", str(self.images))
+        if self.images is not None:
+            errors.check_folder("images", self.images)
 
     @property
     def folder(self) -> Path:

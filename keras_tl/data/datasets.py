@@ -292,15 +292,8 @@ def from_arrays(
         InputError: Images or labels of another kind, a label without a name or, in
             `test`, without training images, or too few images of a class.
     """
-    images, labels = _check_arrays("train", train)
-    classes = np.unique(labels) if class_names is None else np.arange(len(class_names))
-    given = Split(images, _numbers("train", labels, classes))
-    if test is not None:
-        images, labels = _check_arrays("test", test)
-        test = Split(images, _numbers("test", labels, classes))
-    if class_names is None:
-        class_names = [str(label) for label in classes]
-    return drawing.complete(given, test, class_names, validation, test_share, seed)
+    shares = validation, test_share
+    return _of_pairs(_check_arrays, train, test, class_names, shares, seed)
 
 
 def from_texts(
@@ -335,15 +328,21 @@ def from_texts(
     >>> data.class_names, [len(split) for _, split in data.items()]
     (('criticism', 'praise'), [15, 2, 3])
     """
-    texts, labels = _check_texts("train", train)
+    shares = validation, test_share
+    return _of_pairs(_check_texts, train, test, class_names, shares, seed)
+
+
+def _of_pairs(check, train, test, class_names, shares, seed) -> Splits:
+    """Make splits of examples and labels in memory, which `check` returns."""
+    inputs, labels = check("train", train)
     classes = np.unique(labels) if class_names is None else np.arange(len(class_names))
-    given = Split(texts, _numbers("train", labels, classes))
+    given = Split(inputs, _numbers("train", labels, classes))
     if test is not None:
-        texts, labels = _check_texts("test", test)
-        test = Split(texts, _numbers("test", labels, classes))
+        inputs, labels = check("test", test)
+        test = Split(inputs, _numbers("test", labels, classes))
     if class_names is None:
         class_names = [str(label) for label in classes]
-    return drawing.complete(given, test, class_names, validation, test_share, seed)
+    return drawing.complete(given, test, class_names, *shares, seed)
 
 
 def _are_texts(values) -> bool:

@@ -273,8 +273,7 @@ def _some(split: Split, count: int) -> Source:
 
 
 def _of_folder(model, folder) -> Examples:
-    if not folder.is_dir():
-        raise errors.expected("images", "be a folder that exists", str(folder))
+    errors.check_folder("images", folder)
     kind = prediction.FILES[model.kind]
     paths, problems = prediction.find([folder], kind)
     bad = {name for name, _ in [*problems, *prediction.check_files(paths, kind)]}

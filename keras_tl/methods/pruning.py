@@ -34,12 +34,12 @@ def kernels(model: keras.Model) -> list[keras.Variable]:
     and those of fewer than 1,000 weights, are left out, as in the paper for MobileNet.
     """
     kinds = (keras.layers.Conv2D, keras.layers.Dense)
-    found = [
+    trained = [
         layer.kernel
         for layer in model._flatten_layers()
         if type(layer) in kinds and layer.trainable
     ]
-    return [kernel for kernel in found if np.prod(kernel.shape) >= FEWEST]
+    return [kernel for kernel in trained if np.prod(kernel.shape) >= FEWEST]
 
 
 def prune(model: keras.Model, sparsity: float) -> None:
@@ -79,7 +79,7 @@ def prune(model: keras.Model, sparsity: float) -> None:
 
 
 def release(model: keras.Model) -> None:
-    """Let all weights train again."""
+    """Remove the masks, so that all weights train again."""
     for kernel in kernels(model):
         if isinstance(kernel.constraint, _Held):
             kernel.constraint = None

@@ -245,8 +245,8 @@ def _constants(path) -> dict[int, dict[int, np.ndarray]]:
 
 def _set_weights(convolutions, constants, path):
     for number, conv in enumerate(convolutions):
-        found = constants.get(number, {})
-        kernel, bias = found.get(4, np.empty((0,) * 4)), found.get(1, np.empty(0))
+        own = constants.get(number, {})
+        kernel, bias = own.get(4, np.empty((0,) * 4)), own.get(1, np.empty(0))
         kernel = kernel.transpose(1, 2, 3, 0)
         if (kernel.shape, bias.shape) != (conv.kernel.shape, conv.bias.shape):
             raise errors.InputError(
