@@ -51,7 +51,7 @@ def write_folder(target: str, real: Path, folder: Path) -> None:
         name = real / "data" / "pacs" / target.removeprefix("pacs_")
     elif target == "hymenoptera":
         name = real / "data" / target
-    data = datasets.load(name, bad_images="skip")
+    data = datasets.load(name, bad_files="skip")
     for split_name, split in data.items():
         for index, label in enumerate(split.labels):
             place = folder / split_name / data.class_names[label]

@@ -62,7 +62,7 @@ def target(name: str, real: Path):
 
     if name.startswith("pacs") or name == "hymenoptera":
         folder = real / "data" / name.replace("_", "/")
-        data = datasets.load(folder, bad_images="skip", image_size=SIZE).at_size(SIZE)
+        data = datasets.load(folder, bad_files="skip", image_size=SIZE).at_size(SIZE)
         parts = [part for _, part in data.items()]
         images = np.concatenate([read_all(part.inputs) for part in parts])
         labels = np.concatenate([part.labels for part in parts])

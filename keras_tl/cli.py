@@ -309,7 +309,7 @@ def predict(arguments: list[str]) -> None:
         file: Annotated[Path | None, tyro.conf.arg(metavar="TABLE")] = None,
         column: str | None = None,
         csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
-        bad_images: Literal["skip", "error"] = "skip",
+        bad_files: Literal["skip", "error"] = "skip",
         precision_at_least: float | None = None,
     ) -> tuple:
         """Classify images, sound or texts with a finished run.
@@ -327,12 +327,12 @@ def predict(arguments: list[str]) -> None:
             column: Column of the texts in that table. Without it, the only one, or the
                 one that is called text.
             csv: New file to write the table to: input, class, probability, note.
-            bad_images: "skip" predicts the others and lists what cannot be used, at
+            bad_files: "skip" predicts the others and lists what cannot be used, at
                 the end; "error" predicts nothing then, and ends with status 2.
             precision_at_least: Share of right answers that is wanted: other answers
                 are marked as "not sure". Without it, the one that the run chose.
         """
-        given = run, inputs, top, csv, bad_images, precision_at_least
+        given = run, inputs, top, csv, bad_files, precision_at_least
         return given, {"file": file, "column": column}
 
     parsed, more = tyro.cli(

@@ -32,6 +32,8 @@ RENAMED = {
     "one_out": "leave_one_out",
     "strength": "penalty_scale",
     "ways": "methods",
+    "bad_images": "bad_files",
+    "image_column": "input_column",
 }
 # Settings that change no result, and so can differ when a run is resumed.
 FREE = ("cache",)

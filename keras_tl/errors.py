@@ -1,5 +1,6 @@
 """Errors and warnings that name the expected value, the one received and a remedy."""
 
+import codecs
 import difflib
 import importlib.util
 import inspect
@@ -137,6 +138,19 @@ def side(argument: str, value: object, minimum: int = 1) -> int:
     if value > _LARGEST_SIDE:
         raise expected(argument, f"be at most {_LARGEST_SIDE:,} pixels", value)
     return int(value)
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise `InputError` unless Python knows an encoding by that name.
+
+    >>> check_encoding("cp1252")
+    """
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise expected(
+            "encoding", "be one that Python knows, such as utf-8 or cp1252", encoding
+        ) from None
 
 
 def check_folder(argument: str, value: Path | str | None, hint: str = "") -> None:

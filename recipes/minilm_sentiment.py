@@ -67,7 +67,9 @@ class Config(RunSettings, StartSettings, TrainingSettings):
 
     data: Path | None = None  # Folder of tables with the columns label and text.
     weights: Path | None = None  # Folder of the encoder, as Hugging Face lays it out.
-    labels: int = 160  # Sentences of each class to learn from; as many select.
+    # Sentences of each class to learn from; as many select. None is all, of which a
+    # tenth select.
+    labels: int | None = 160
     limit: int | None = None  # Keep at most this many sentences of each split.
     sequence_length: int = 48  # Tokens of a sentence; longer ones are cut.
     pooling: Pooling = "mean"  # How the outputs of all tokens become one vector.
@@ -97,12 +99,13 @@ class Config(RunSettings, StartSettings, TrainingSettings):
         for name in ("data", "weights"):
             hint = "See --help for what it holds."
             errors.check_folder(name, getattr(self, name), hint)
-        for name in ("labels", "blocks", "rank"):
+        for name in ("blocks", "rank"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("epochs", self.epochs, int(self.start_from is None))
         errors.check_at_least("fine_tune_epochs", self.fine_tune_epochs, 0)
-        if self.limit is not None:
-            errors.check_at_least("limit", self.limit, 1)
+        for name in ("labels", "limit"):
+            if getattr(self, name) is not None:
+                errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("sequence_length", self.sequence_length, 3)
         errors.check_above("learning_rate", self.learning_rate, 0)
         if self.fine_tune_learning_rate is not None:
@@ -122,7 +125,8 @@ class Config(RunSettings, StartSettings, TrainingSettings):
 # %%
 def build_data(settings: Config) -> splits.Splits:
     data = datasets.from_tables(settings.data, seed=settings.seed)
-    data = splits.few(data, settings.labels, seed=settings.seed)
+    if settings.labels is not None:
+        data = splits.few(data, settings.labels, seed=settings.seed)
     data = splits.limit(data, settings.limit, seed=settings.seed)
     tokenizer = text.Tokenizer.of_model(settings.weights, settings.sequence_length)
     print(data)

@@ -80,7 +80,7 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, FolderSettings):
 # %%
 def build_data(settings: Config) -> tuple[splits.Splits, list[str]]:
     domains = folders.domains_from_folder(
-        settings.data, seed=settings.seed, bad_images=settings.bad_images
+        settings.data, seed=settings.seed, bad_files=settings.bad_files
     )
     names = list(domains)
     limited = [

@@ -54,7 +54,7 @@ class Config(
     """Classify ants and bees: ResNet50 fine-tuned, and as feature extractor."""
 
     # What to do where images are broken: stop with an error, or skip them.
-    bad_images: Literal["error", "skip"] = "skip"
+    bad_files: Literal["error", "skip"] = "skip"
     report_on: Literal["validation", "test"] = "validation"  # Split that is reported.
     backbone: str = "resnet50"  # Name of the pretrained backbone.
     image_size: int = 224  # Side of the square images, in pixels.
@@ -87,7 +87,7 @@ class Config(
 # %%
 def build_data(settings: Config) -> splits.Splits:
     data = datasets.load(
-        settings.data, seed=settings.seed, bad_images=settings.bad_images
+        settings.data, seed=settings.seed, bad_files=settings.bad_files
     )
     if settings.report_on == "validation":
         origin = f"{data.origin} Here validation and test have changed places."

@@ -90,7 +90,7 @@ def test_the_table_of_bad_numbers_is_about_every_recipe():
         ("quickstart", "choose_by", "f1"),
         ("quickstart", "precision", "float8"),
         ("quickstart", "augment", "flip"),
-        ("quickstart", "bad_images", "ignore"),
+        ("quickstart", "bad_files", "ignore"),
         ("quickstart", "cache", "no"),
         ("gradual_unfreezing", "rates", 1e-3),
         ("resnet50_ants_bees", "report_on", "train"),

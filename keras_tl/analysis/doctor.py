@@ -24,6 +24,7 @@ from keras_tl.analysis import (
 from keras_tl.analysis.findings import Finding
 from keras_tl.analysis.records import Records
 from keras_tl.data import assembly, datasets, splits, tables
+from keras_tl.data.choices import FileKind
 from keras_tl.data.splits import Splits
 
 # The backbone whose features are looked at, and the side of the images for it. Those
@@ -65,6 +66,7 @@ def check(
     data: object,
     *,
     columns: tables.Columns | None = None,
+    kind: FileKind | None = None,
     count: int | None = None,
     features: bool = True,
     backbone: str = BACKBONE,
@@ -76,12 +78,13 @@ def check(
     Args:
         data: See `datasets.load`.
         columns: See `datasets.load`.
+        kind: See `datasets.load`.
         count: Check at most this many examples of each split of data that are not in
             files, and compute the features of at most as many of all.
         features: Whether to compute features, for the checks in `feature_checks`.
         backbone: Name of the backbone whose features they are.
         cache: A `store.Cache`, where features are kept for training; `None` keeps none.
-        **options: See `assembly.Options`; `bad_images` does not matter.
+        **options: See `assembly.Options`; `bad_files` does not matter.
 
     Raises:
         InputError: Data that cannot be read at all.
@@ -92,10 +95,10 @@ def check(
     """
     errors.check_options(options, check, assembly.Options)
     chosen = assembly.Options(**{"image_size": IMAGE_SIZE, **options})
-    chosen = replace(chosen, bad_images="skip")
-    content = datasets.read(data, columns, chosen)
+    chosen = replace(chosen, bad_files="skip")
+    content = datasets.read(data, columns, chosen, datasets.choices_of(kind))
     if content is None:
-        loaded = datasets.load(data, columns=columns, count=count, **options)
+        loaded = datasets.load(data, columns=columns, kind=kind, count=count, **options)
         seen, noticed = records.of_splits(loaded), []
     else:
         seen = records.of_content(content)

@@ -35,7 +35,7 @@ def main(settings: Check) -> bool:
             count=settings.limit,
             features=settings.features,
             cache=store.Cache() if settings.cache else None,
-            **datasets.options_of(settings, bad_images="skip"),
+            **datasets.options_of(settings, bad_files="skip"),
         )
         noticed = list(diagnosis.findings)
         if settings.script is not None:

@@ -9,7 +9,7 @@ import tyro
 
 from keras_tl import environment, errors, files
 from keras_tl.config import RunSettings, Settings
-from keras_tl.data.choices import BadImages, Resize, Task
+from keras_tl.data.choices import BadFiles, FileKind, Resize, Task
 from keras_tl.data.settings import Augment
 from keras_tl.models import catalog
 from keras_tl.training.placement import Precision
@@ -20,26 +20,34 @@ from keras_tl.training.settings import CacheSettings
 class OwnDataSettings(Settings):
     """Settings of data of one's own; see `datasets.load`."""
 
-    # DATA above: folder of images, table of images and labels, or name of a dataset.
+    # DATA above: folder of images, clips of sound or texts, table of them with their
+    # labels, or name of a dataset.
     data: str
-    image_column: str | None = None  # Column of a table with the paths of the images.
+    kind: FileKind | None = None  # What the examples are; by default as they look.
+    # Column of a table with the texts, or with the paths of images or clips.
+    input_column: str | None = None
     # Column of a table with the labels; several are separated by commas.
     label_column: str | None = None
     split_column: str | None = None  # Column of a table that names the splits.
-    images: Path | None = None  # Folder that the paths in a table are relative to.
-    # Column of a table, or regular expression on the paths of images whose group names
-    # what belongs together: images of a patient, of a burst. Groups are never split.
+    root: Path | None = None  # Folder that the paths in a table are relative to.
+    # Regular expression on the paths of files, whose group names the class, where it is
+    # not the name of a folder.
+    labels: str | None = None
+    # Column of a table, or regular expression on the paths of files whose group names
+    # what belongs together: images of a patient, clips of a speaker. Groups are never
+    # split.
     groups: str | None = None
+    encoding: str = "utf-8"  # Encoding of tables and texts, such as cp1252.
     # What the labels are; by default as they look.
     task: Task | None = None
     # How an image becomes a square: its middle, all of it with borders, or all of it
     # distorted.
     resize: Resize = "crop"
-    # What to do where images are broken: stop with an error, or skip them.
-    bad_images: BadImages = "error"
-    # File with one path in each line, of images to leave out, as `check` writes it.
+    # What to do with files that are broken: stop with an error, or skip them.
+    bad_files: BadFiles = "error"
+    # File with one path in each line, of examples to leave out, as `check` writes it.
     leave_out: Path | None = None
-    limit: int | None = None  # Keep at most this many images of each split.
+    limit: int | None = None  # Keep at most this many examples of each split.
 
     def __post_init__(self):
         super().__post_init__()
@@ -57,10 +65,11 @@ class OwnDataSettings(Settings):
             )
         if self.limit is not None:
             errors.check_at_least("limit", self.limit, 1)
-        for name in ("images", "leave_out"):
+        for name in ("root", "leave_out"):
             path = getattr(self, name)
             if path is not None and not Path(path).exists():
                 raise errors.expected(name, "exist", str(path))
+        errors.check_encoding(self.encoding)
 
 
 @dataclass(frozen=True)

@@ -288,12 +288,12 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
             print(f"{note.message} {note.remedy}")
     wrong = diagnosis.named("error")
     loaded = diagnosis.splits
-    if wrong and settings.bad_images == "error":
+    if wrong and settings.bad_files == "error":
         lines = [f"  {one.code}: {one.message}" for one in wrong]
         command = f"keras-tl check {files.quoted(settings.data)} --page check.html"
         hint = f"`{command}` shows more."
         if all(one.leave_out or one.surplus for one in wrong):
-            hint += " --bad-images skip leaves these images out."
+            hint += " --bad-files skip leaves these images out."
         raise errors.InputError(
             "\n".join([f"The check of {settings.data} has noticed:", *lines, hint])
         )

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_tl import errors, progress
 from keras_tl.data import drawing, duplicates, images, layout
-from keras_tl.data.choices import BadImages, Resize, Task
+from keras_tl.data.choices import BadFiles, Resize, Task
 from keras_tl.data.kinds import IMAGE, Checked, Kind, Reader
 from keras_tl.data.splits import Split, Splits
 
@@ -48,7 +48,7 @@ class Options:
 
     Attributes:
         seed: Seed of the drawing.
-        bad_images: "error" lists everything that cannot be used in one error; "skip"
+        bad_files: "error" lists everything that cannot be used in one error; "skip"
             leaves it out and counts it: what is empty, truncated, animated, silent or
             cannot be read, what stands in two splits, and what has two labels.
         validation: Share of train drawn for validation where there is none, in (0,
@@ -61,6 +61,7 @@ class Options:
         labels: Regular expression, of which the first group, or all that it matches,
             names the class of a file. It is searched for in the path below the folder,
             whose sub-folders then mean nothing. `None` takes those as classes.
+        encoding: Encoding of tables and texts, see `text.read_file`.
         leave_out: Paths of files that are not used, such as `keras-tl check` lists.
         image_size: Side of the squares that images are decoded to while they are
             checked, so that they are read only once; or a function that returns it,
@@ -70,18 +71,19 @@ class Options:
     """
 
     seed: int = 0
-    bad_images: BadImages = "error"
+    bad_files: BadFiles = "error"
     validation: float = 0.15
     test: float = 0.15
     groups: str | None = None
     labels: str | None = None
+    encoding: str = "utf-8"
     leave_out: Sequence[Path] = ()
     image_size: int | Callable[[int, float], int] | None = None
     resize: Resize = "crop"
 
     def __post_init__(self):
-        if self.bad_images not in ("error", "skip"):
-            raise errors.unknown("bad_images", self.bad_images, ("error", "skip"))
+        if self.bad_files not in ("error", "skip"):
+            raise errors.unknown("bad_files", self.bad_files, ("error", "skip"))
         if self.resize not in images.RESIZE:
             raise errors.unknown("resize", self.resize, images.RESIZE)
         for name in ("validation", "test"):
@@ -92,6 +94,7 @@ class Options:
             pattern("groups", self.groups)
         if self.labels is not None:
             pattern("labels", self.labels)
+        errors.check_encoding(self.encoding)
 
 
 def pattern(argument: str, expression: str) -> re.Pattern:
@@ -371,7 +374,7 @@ def parts(
 def _usable(content, options) -> tuple[list[int], set[Path]]:
     """Return the indices of the files that can be used, and those that cannot."""
     bad = [*content.bad, *conflicts(content)]
-    if bad and options.bad_images == "error":
+    if bad and options.bad_files == "error":
         raise errors.InputError(_list(bad, content))
     skipped = {path for path, _ in bad}
     used = [n for n, file in enumerate(content.files) if file.path not in skipped]
@@ -537,8 +540,8 @@ def _list(bad, content):
     names = f"{kind.noun} or folder", f"{kind.nouns} or folders"
     return (
         f"{errors.counted(len(bad), *names)} in {folder} cannot be used:\n{listing}\n"
-        "Remove or repair them, or leave them out with `bad_images='skip'` "
-        "(on the command line: --bad-images skip)."
+        "Remove or repair them, or leave them out with `bad_files='skip'` "
+        "(on the command line: --bad-files skip)."
     )
 
 

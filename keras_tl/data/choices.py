@@ -6,10 +6,10 @@ from typing import Literal
 Resize = Literal["crop", "pad", "stretch"]
 # What is learned, which `training.objectives` has the losses of.
 Task = Literal["single-label", "multi-label", "regression"]
-# Kind of files that hold one example each, see `kinds`.
-FileKind = Literal["image", "audio"]
-# What to do where images are broken: stop with an error, or skip them.
-BadImages = Literal["error", "skip"]
+# Kind of the examples, see `kinds`.
+FileKind = Literal["image", "audio", "text"]
+# What to do where files are broken: stop with an error, or skip them.
+BadFiles = Literal["error", "skip"]
 
 # Names of the datasets that need no download.
 SAMPLE_NAME, DIGITS_NAME = "cifar10_sample", "digits"

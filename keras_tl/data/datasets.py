@@ -169,17 +169,20 @@ def options_of(settings: object, **others) -> dict:
         lines = Path(settings.leave_out).read_text(encoding="utf-8").splitlines()
         leave_out = tuple(Path(line.strip()) for line in lines if line.strip())
     columns = tables.Columns(
-        settings.image_column,
+        settings.input_column,
         settings.label_column,
         settings.split_column,
         settings.task,
-        settings.images,
+        settings.root,
     )
     return {
         "columns": columns,
+        "kind": settings.kind,
         "seed": settings.seed,
-        "bad_images": settings.bad_images,
+        "bad_files": settings.bad_files,
         "groups": settings.groups,
+        "labels": settings.labels,
+        "encoding": settings.encoding,
         "leave_out": leave_out,
         "resize": settings.resize,
         **others,
@@ -200,7 +203,7 @@ def from_settings(settings: DataSettings) -> Splits:
     return load(
         settings.dataset if settings.data is None else settings.data,
         kind="image",
-        bad_images=settings.bad_images,
+        bad_files=settings.bad_files,
         count=settings.limit,
         seed=settings.seed,
     )

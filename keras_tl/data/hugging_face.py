@@ -38,7 +38,7 @@ def load(
     import datasets
 
     columns = columns or tables.Columns()
-    image, label = columns.image or "image", columns.label or "label"
+    image, label = columns.input or "image", columns.label or "label"
     stored = datasets.load_from_disk(str(path))
     if not isinstance(stored, datasets.DatasetDict):
         stored = {"train": stored}

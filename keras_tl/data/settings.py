@@ -6,7 +6,7 @@ from typing import Literal
 
 from keras_tl import errors
 from keras_tl.config import Settings
-from keras_tl.data.choices import SAMPLE_NAME, BadImages
+from keras_tl.data.choices import SAMPLE_NAME, BadFiles
 
 Augment = Literal[
     "none",
@@ -28,7 +28,7 @@ class FolderSettings(Settings):
     # Folder of your own images, or table of images and labels, in place of the dataset.
     data: Path | None = None
     # What to do where images are broken: stop with an error, or skip them.
-    bad_images: BadImages = "error"
+    bad_files: BadFiles = "error"
     limit: int | None = None  # Keep at most this many images of each split.
 
     def __post_init__(self):

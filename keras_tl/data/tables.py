@@ -53,19 +53,20 @@ class Columns:
     """Which columns of a table hold what.
 
     Attributes:
-        image: Path of the file, absolute, or as seen from the table or from `images`.
+        input: The text, or the path of the file, absolute, or as seen from the table or
+            from `root`.
         label: One column of classes, of several labels in one cell, or of a number; or
             several columns, separated by commas, each of 0 and 1, or of numbers.
         split: Name of the split of each row; without it, splits are drawn.
         task: See `Splits.task`; by default as the labels look.
-        images: Folder that the paths are relative to.
+        root: Folder that the paths are relative to.
     """
 
-    image: str | None = None
+    input: str | None = None
     label: str | None = None
     split: str | None = None
     task: Task | None = None
-    images: Path | None = None
+    root: Path | None = None
 
 
 def is_table(path: Path | str) -> bool:
@@ -96,7 +97,7 @@ def in_folder(
         ]
         rows = pd.concat(rows, ignore_index=True)
         kind = _kind(rows, choices)
-        image = _image_column(rows, None, folder, f"The table {paths[0]}", kind)
+        image = _input_column(rows, None, folder, f"The table {paths[0]}", kind)
         rows[image] = [str(folder / cell) for cell in rows[image]]
         return rows
     usual = [path for path in paths if path.stem.casefold() in _TABLES]
@@ -214,11 +215,11 @@ def read(
     name = "The table" if path is None else f"Table {path.name}"
     if not len(rows):
         raise errors.InputError(f"{name} has no rows.")
-    root = Path(columns.images or (path.parent if path else ""))
+    root = Path(columns.root or (path.parent if path else ""))
     rows = rows.rename(columns=str)
     kind = _kind(rows, choices)
     _check_names(rows, root, name, kind)
-    image = _image_column(rows, columns.image, root, name, kind)
+    image = _input_column(rows, columns.input, root, name, kind)
     split = _named(rows, "split", columns.split, name)
     groups = options.groups if options.groups in rows else None
     if groups is None and re.fullmatch(r"[\w ]+", options.groups or "("):
@@ -241,7 +242,7 @@ def read(
     if missing and len(missing) == len(paths):
         raise errors.InputError(
             f"No {kind.noun} that {name} names in the column {image!r} exists, such as "
-            f"{missing[0]}. Paths are relative to the table, or to --images."
+            f"{missing[0]}. Paths are relative to the table, or to --root."
         )
     bad = [(path, "does not exist, and the table names it") for path in missing]
     repeated = _repeated(paths, values)
@@ -304,7 +305,7 @@ def _named(rows, kind, column, name) -> str | None:
     return next((by_name[word] for word in _USUAL[kind] if word in by_name), None)
 
 
-def _image_column(rows, column, root, name, kind) -> str:
+def _input_column(rows, column, root, name, kind) -> str:
     if column is not None:
         return _named(rows, "image", column, name)
     first = rows.head(50)
@@ -318,7 +319,7 @@ def _image_column(rows, column, root, name, kind) -> str:
         raise errors.InputError(
             f"{name} must have a column with the paths of {kind.nouns}. Its columns "
             f"are {', '.join(rows.columns)}, such as {_first_row(rows)}. Name it with "
-            "--image-column."
+            "--input-column."
         )
     return usual
 

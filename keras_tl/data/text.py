@@ -471,12 +471,7 @@ def read_file(path: Path, encoding: str = "utf-8") -> str:
         InputError: An unknown encoding, or a file in another one: with the line, and
             how it would read in the most frequent other encoding.
     """
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise errors.expected(
-            "encoding", "be one that Python knows, such as utf-8 or cp1252", encoding
-        ) from None
+    errors.check_encoding(encoding)
     content = path.read_bytes()
     marked = [name for mark, name in MARKS.items() if content.startswith(mark)]
     encoding = marked[0] if marked else encoding
@@ -490,7 +485,7 @@ def read_file(path: Path, encoding: str = "utf-8") -> str:
             f"{path} must be in {encoding}, and line {len(lines)} is not: "
             f"{error.reason} at byte {error.start} of the file. In cp1252, which "
             f"Windows often writes, it reads {other[:60]!r}. Save the file as UTF-8, "
-            'or name its encoding: encoding="cp1252".'
+            "or name its encoding: --encoding cp1252."
         ) from error
 
 

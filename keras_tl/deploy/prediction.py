@@ -120,7 +120,7 @@ def predict(
     inputs: Sequence[str],
     top: int,
     csv: Path | None,
-    bad_images: Literal["skip", "error"] = "skip",
+    bad_files: Literal["skip", "error"] = "skip",
     precision: float | None = None,
     *,
     file: Path | None = None,
@@ -134,7 +134,7 @@ def predict(
             model takes them.
         top: Number of classes to name for each input, the likeliest first.
         csv: New file to write the table to.
-        bad_images: "skip" predicts the others and lists what cannot be used; "error"
+        bad_files: "skip" predicts the others and lists what cannot be used; "error"
             predicts nothing then.
         precision: Wanted share of right answers; the model is not sure of the others.
         file: Further texts, see `text.from_file`.
@@ -183,7 +183,7 @@ def predict(
         problems += check_files(inputs, kind)
         bad = {name for name, _ in problems}
         inputs = [path for path in inputs if str(path) not in bad]
-        if problems and (bad_images == "error" or not inputs):
+        if problems and (bad_files == "error" or not inputs):
             raise errors.InputError(_listed(problems, count))
     else:
         cut = model.tokenizer.lengths(inputs) > model.tokenizer.sequence_length

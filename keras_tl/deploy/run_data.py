@@ -62,7 +62,10 @@ def _candidates(artifact, settings) -> Iterator[Splits]:
     if artifact.kind == "text":
         yield _texts(artifact, settings)
         return
-    if hasattr(settings, "image_column"):  # `keras-tl train`
+    if hasattr(settings, "input_column"):  # `keras-tl train`
+        # Runs from before there were these settings have images.
+        since = {"kind": "image", "root": None, "labels": None, "encoding": "utf-8"}
+        settings = SimpleNamespace(**since | vars(settings))
         data = datasets.load(settings.data, **datasets.options_of(settings))
         yield planner.limited(data, settings.limit, seed=settings.seed)
         return
@@ -75,7 +78,8 @@ def _candidates(artifact, settings) -> Iterator[Splits]:
 
 def _texts(artifact, settings) -> Splits:
     data = datasets.from_tables(settings.data, seed=settings.seed)
-    data = splits.few(data, settings.labels, seed=settings.seed)
+    if settings.labels is not None:
+        data = splits.few(data, settings.labels, seed=settings.seed)
     data = splits.limit(data, settings.limit, seed=settings.seed)
     tokenizer = text.Tokenizer.load(artifact.folder / text.FILE)
     return data.map(

@@ -161,7 +161,7 @@ def load(old_run: Artifact, settings: object) -> tuple[Material, str]:
     Raises:
         InputError: See `old_data`, `new_data` and `material`.
     """
-    options = datasets.options_of(settings)
+    options = datasets.options_of(settings, kind="image")
     class_names, new = new_data(settings.data, old_run, options)
     if settings.limit is not None:
         new = {
@@ -193,11 +193,11 @@ def new_data(
             for capitals and spaces, or a new class with too few images.
     """
     options = {**options, "image_size": model.image_size, "resize": model.resize}
-    columns = options.pop("columns", None)
+    columns, kind = options.pop("columns", None), options.pop("kind", "image")
     chosen = assembly.Options(**options)
-    content = datasets.read(data, columns, chosen)
+    content = datasets.read(data, columns, chosen, datasets.choices_of(kind))
     if content is None:
-        loaded = datasets.load(data, columns=columns, **options)
+        loaded = datasets.load(data, columns=columns, kind=kind, **options)
         _check_single(data, loaded.task)
         class_names = _all_classes(data, model, loaded.class_names)
         numbers = np.array([class_names.index(n) for n in loaded.class_names], "int32")

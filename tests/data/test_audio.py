@@ -374,7 +374,7 @@ def test_data_of_sound_are_recognized(words, given):
 
 
 def test_recipes_for_images_say_that_sound_is_none(words):
-    given = SimpleNamespace(data=words, bad_images="error", limit=None, seed=0)
+    given = SimpleNamespace(data=words, bad_files="error", limit=None, seed=0)
     with pytest.raises(
         errors.InputError, match=r"hold images as .* It holds no/a_0\.wav"
     ):
@@ -446,7 +446,7 @@ def test_bad_clips_are_listed_and_odd_ones_warned_of(words):
     assert "yes/empty.wav: is empty (0 bytes)" in message
     assert "yes/silent.flac: is silent: digital silence" in message
     with pytest.warns(errors.InputWarning) as caught:
-        data = audio.from_folder(words, rate=RATE, bad_images="skip")
+        data = audio.from_folder(words, rate=RATE, bad_files="skip")
     texts = sorted(str(one.message) for one in caught)
     assert len(texts) == 3
     assert (

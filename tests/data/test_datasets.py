@@ -80,7 +80,7 @@ def test_splits_of_arrays_are_stratified_and_share_nothing(
         ("colums", "columns", datasets.load),
         ("imagesize", "image_size", datasets.load),
         ("leaveout", "leave_out", folders.from_folder),
-        ("bad_image", "bad_images", tables.from_table),
+        ("bad_image", "bad_files", tables.from_table),
     ],
 )
 def test_a_misspelled_option_is_named_with_the_right_one(option, right, read):

@@ -129,7 +129,7 @@ def spoil(folder):
     frames[0].save(folder / "b" / "moves.gif", save_all=True, append_images=frames[1:])
 
 
-def test_all_bad_images_are_found_up_front_and_listed_in_one_error(tmp_path):
+def test_all_bad_files_are_found_up_front_and_listed_in_one_error(tmp_path):
     make(tmp_path, {"a": 6, "b": 6})
     spoil(tmp_path)
     with pytest.raises(errors.InputError) as raised:
@@ -144,8 +144,8 @@ def test_all_bad_images_are_found_up_front_and_listed_in_one_error(tmp_path):
         "b/moves.gif",
     ):
         assert f"  {name}: " in message
-    assert "--bad-images skip" in message
-    data = folders.from_folder(tmp_path, bad_images="skip")
+    assert "--bad-files skip" in message
+    data = folders.from_folder(tmp_path, bad_files="skip")
     assert sum(len(split) for _, split in data.items()) == 12
     assert (
         "Left out: bad images 5 (a/cut.png, a/empty.jpg, a/page.jpg and 2"
@@ -167,7 +167,7 @@ def test_a_copy_in_two_splits_is_a_leak(tmp_path):
     shutil.copy(tmp_path / "test/a/0.png", tmp_path / "train/a/copy.png")
     with pytest.raises(errors.InputError, match="train/a/copy.png: is the same image"):
         folders.from_folder(tmp_path)
-    data = folders.from_folder(tmp_path, bad_images="skip")
+    data = folders.from_folder(tmp_path, bad_files="skip")
     assert len(data.test) == 6
     assert not set(contents(data.test)) & set(contents(data.train))
 
@@ -178,7 +178,7 @@ def test_one_image_under_two_classes_is_wrong_in_one(tmp_path):
     with pytest.raises(errors.InputError) as raised:
         folders.from_folder(tmp_path)
     assert "a/0.png: is the same image as b/same.png" in str(raised.value)
-    data = folders.from_folder(tmp_path, bad_images="skip")
+    data = folders.from_folder(tmp_path, bad_files="skip")
     assert sum(len(split) for _, split in data.items()) == 11
 
 
@@ -485,7 +485,7 @@ def test_everything_in_a_folder_is_used_or_named_or_the_folder_is_refused(
 
 def test_wrong_options_are_named(tmp_path):
     with pytest.raises(errors.InputError, match="Did you mean skip"):
-        folders.from_folder(tmp_path, bad_images="skipp")
+        folders.from_folder(tmp_path, bad_files="skipp")
     with pytest.raises(errors.InputError, match=r"in \(0, 0.5\).*test=0.9"):
         folders.from_folder(tmp_path, test=0.9)
 

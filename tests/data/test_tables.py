@@ -247,7 +247,7 @@ def test_images_that_are_missing_are_all_named(photos):
     (folder / "images" / "05.png").unlink()
     with pytest.raises(errors.InputError, match="(?s)2 images.*03.png.*05.png"):
         tables.from_table(path)
-    data = tables.from_table(path, bad_images="skip")
+    data = tables.from_table(path, bad_files="skip")
     assert sum(len(split) for _, split in data.items()) == 38
 
 
@@ -367,7 +367,7 @@ def test_rows_that_repeat_an_image_are_counted(photos):
 
 def test_the_folder_of_the_images_can_be_a_text(photos):
     folder, frame = photos
-    data = tables.from_table(frame, Columns(images=str(folder)))
+    data = tables.from_table(frame, Columns(root=str(folder)))
     assert sum(len(split) for _, split in data.items()) == 40
 
 
