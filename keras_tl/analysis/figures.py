@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib import colormaps, font_manager, offsetbox, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from keras_tl import errors, files
@@ -27,6 +28,8 @@ INK, LINE = "#333333", "#DDDDDD"
 # Most classes for which a cell of the confusion matrix can hold a number, and for
 # which a row can have a name.
 MOST_NUMBERS, MOST_NAMES = 20, 100
+# Most classes that a legend names.
+MOST_DRAWN = 10
 
 
 def curves(
@@ -636,6 +639,53 @@ def _scatter(axes, rows, places):
             style = {"color": color, "markersize": 5, "alpha": 0.8, "clip_on": False}
             place = zip(*points[name], strict=True)
             axes.plot(*place, marker, label=name, **style, **edge)
+
+
+def scatter(
+    panels: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    second: np.ndarray,
+    groups: tuple[str, str],
+    class_names: Sequence[str],
+) -> Figure:
+    """Draw points of several classes and two groups, once for each panel.
+
+    Args:
+        panels: Name of the panel -> points, float `(count, 2)`.
+        labels: Class of each point, int `(count,)`; the colour.
+        second: Whether each point is of the second group, bool `(count,)`; the marker.
+        groups: Names of the two groups.
+        class_names: Names of the classes.
+    """
+    errors.check_at_least("len(panels)", len(panels), 1)
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    figure = _figure(2.6 * columns, 0.8 + 2.6 * rows)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    named = colormaps["tab10" if len(class_names) <= 10 else "turbo"]
+    places = np.asarray(labels) / max(10, len(class_names) - 1)
+    for axes, (title, points) in zip(grid, panels.items(), strict=False):
+        axes.set_title(_short(title), fontsize=10, parse_math=False)
+        for group, marker in ((~second, "o"), (second, "x")):
+            style = {"c": named(places[group]), "marker": marker, "linewidths": 1}
+            axes.scatter(*points[group].T, s=14, alpha=0.7, **style)
+    for axes in grid:
+        axes.set_axis_off()
+    handles = [
+        Line2D([], [], color=INK, marker=marker, ls="", label=_short(name))
+        for name, marker in zip(groups, "ox", strict=True)
+    ] + [
+        Line2D([], [], color=named(place), marker="s", ls="", label=_short(name))
+        for name, place in zip(
+            class_names[:MOST_DRAWN],
+            np.arange(len(class_names)) / max(10, len(class_names) - 1),
+            strict=False,
+        )
+    ]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9
+    )
+    return figure
 
 
 def save(figure: Figure, path: Path | str) -> None:

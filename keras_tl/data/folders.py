@@ -80,22 +80,75 @@ def domains_from_folder(path: Path | str, **options) -> dict[str, Splits]:
         Name of the domain -> its splits, sorted by name.
 
     Raises:
-        InputError: Fewer than two domains, other classes in one than in another, one
+        InputError: Fewer than two domains, or what `domains` refuses.
+    """
+    places = layout.subfolders(Path(path))
+    if len(places) < 2:
+        hint = "Each is a folder of classes."
+        names = [place.name for place in places]
+        raise errors.expected("data", "hold two domains or more", names, hint)
+    return domains(places, **options)
+
+
+def domains(places: Sequence[Path | str], **options) -> dict[str, Splits]:
+    """Read several folders, each a domain with the same classes, split on its own.
+
+    Args:
+        places: The folders, each laid out as for `from_folder`.
+        **options: See `assembly.Options`.
+
+    Returns:
+        Name of the folder -> its splits, in the order of `places`.
+
+    Raises:
+        InputError: Two folders of one name, other classes in one than in another, one
             image in two, or what `from_folder` refuses.
     """
-    domains = {
-        place.name: from_folder(place, **options)
-        for place in layout.subfolders(Path(path))
+    places = [Path(place) for place in places]
+    names = [place.resolve().name for place in places]
+    if len(set(names)) < len(names):
+        raise errors.expected("domains", "have names of their own", names)
+    found = {
+        name: from_folder(place, **options)
+        for name, place in zip(names, places, strict=True)
     }
-    classes = {domain.class_names for domain in domains.values()}
-    if len(domains) < 2 or len(classes) > 1:
-        raise errors.expected(
-            "data",
-            "hold two domains or more, with the same classes in each",
-            f"domains {list(domains)}, classes {sorted(classes)}",
+    first, *others = found
+    for name in others:
+        check_classes(first, found[first], name, found[name])
+    _check_apart(found)
+    return found
+
+
+def check_classes(first: str, one: Splits, second: str, other: Splits) -> None:
+    """Raise `InputError` unless two domains have the same classes.
+
+    Args:
+        first: Name of a domain.
+        one: Its splits.
+        second: Name of the other.
+        other: Its splits.
+    """
+    if one.class_names == other.class_names:
+        return
+    common = set(one.class_names) & set(other.class_names)
+    if not common:
+        raise errors.InputError(
+            f"The domains {first} and {second} have no class in common. Received: "
+            f"{_listed(one.class_names)}; {_listed(other.class_names)}."
         )
-    _check_apart(domains)
-    return domains
+    texts = [
+        f"{_listed(set(has.class_names) - common)} only in {name}"
+        for name, has in ((first, one), (second, other))
+        if set(has.class_names) - common
+    ]
+    raise errors.InputError(
+        "Two domains must have the same classes in each, in folders of the same names. "
+        f"Received: {', '.join(texts)}."
+    )
+
+
+def _listed(names) -> str:
+    return ", ".join(sorted(names))
 
 
 def _check_apart(domains):

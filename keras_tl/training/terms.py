@@ -82,6 +82,7 @@ class Term:
         heads: Name -> layer that is trained along on the output of another layer, and
             the name of that; a name that the model does not have stands for its input,
             where all layers below were run before.
+        trained: Further layers that train along: built ones, which the loss calls.
         label_weight: Weight of the loss of the labels.
         in_validation: Whether the validation loss contains the term.
         metrics: Metrics of the term, in training and validation.
@@ -90,6 +91,7 @@ class Term:
     loss: Callable[[Batch], Tensor]
     layers: Sequence[str] = ()
     heads: Mapping[str, tuple[keras.Layer, str]] = field(default_factory=dict)
+    trained: Sequence[keras.Layer] = ()
     label_weight: float = 1.0
     in_validation: bool = False
     metrics: Sequence[Metric] = ()
@@ -131,6 +133,7 @@ class TermModel(keras.Model):
         }
         super().__init__(splitting.inputs(model), outputs, name=model.name)
         self._term, self._num_labels, self._steps = term, num_labels, steps
+        self._trained = list(term.trained)  # As an attribute, their weights are known.
         # JAX cannot read the optimizer's own count within a loss.
         self._done = self.add_weight(
             (),
