@@ -65,6 +65,22 @@ SHORT = {
         "NEXT": "A higher `temperature` gives softer answers, and `label_weight=0` "
         "leaves out the labels. Is the gain larger than the spread over the seeds?",
     },
+    "domain_adaptation_digits": {
+        "SETTINGS": 'data="mnist_usps", limit=1000, tasks=("MNIST to USPS",), '
+        'methods=("Deep CORAL", "MCC"), epochs=5, seeds=1',
+        "DATA": 'domains = recipe.build_data(settings)\ndata = domains["MNIST-M"]',
+        "MODEL": "recipe.build_model()",
+        "NEXT": "All methods, more epochs, other weights: "
+        "`term_weights=(0.3, 1.0, 3.0)`. Does the highest `validation` belong to the "
+        "highest accuracy?",
+    },
+    "domain_adaptation_pacs": {
+        "SETTINGS": 'data="pacs", limit=150, image_size=96, epochs=8, seeds=1, '
+        'methods=("Deep CORAL", "MCC"), term_weights=(1.0,)',
+        "DATA": 'domains = recipe.build_data(settings)\ndata = domains["photo"]',
+        "NEXT": "Two folders of your own in place of PACS: "
+        '`source="my_photos", target="my_sketches"`. Which pairs gain, and which lose?',
+    },
     "explain_predictions": {
         "SETTINGS": "limit=400, image_size=96, explained=24, shown=4, steps=8",
         "NEXT": 'Your own images: `data="my_photos"`. Do the mistakes look at the '

@@ -239,9 +239,8 @@ def main(settings: Config) -> dict:
     }
     figure = figures.panels(panels, "source only", "Accuracy on the target")
     figures.save(figure, run.folder / "domains.png")
-    return study.save(
-        run, rows=rows, by=["task", "method"], over=["weight"], base="source only"
-    )
+    compared = {"by": ["task", "method"], "over": ["weight"], "base": "source only"}
+    return study.save(run, rows=rows, network="LeNet", **compared)
 
 
 # %% tags=["script"]

@@ -154,13 +154,11 @@ def trial(settings, tail, domains, place, run, name, pair, method, weight, seed:
         name=method,
     )
     phases.fit(part, data, setup, phase)
+    row = {"method": method, "weight": weight, "pair": " to ".join(pair), "seed": seed}
     if seed == settings.seed:
-        saving.save(part, run.folder / f"{method}-{weight:g}.keras")
-    return {
-        "method": method,
-        "weight": weight,
-        "pair": " to ".join(pair),
-        "seed": seed,
+        (run.folder / "heads").mkdir(exist_ok=True)
+        saving.save(part, run.folder / "heads" / file_of(row))
+    return row | {
         "validation": unlabelled.information(evaluation.predict(part, target.train)),
         "accuracy": evaluation.accuracy(part, target.test),
     }
@@ -182,52 +180,47 @@ def plan(settings, tail, domains, place, run) -> dict:
 
 # %% [markdown]
 # ## Results
-# The features of the first pair are looked at, before and after, with every head at the
-# weight that was chosen for it; those heads become whole models.
+# Every method has the weight that was chosen for it, over all pairs. The features of
+# the first pair are looked at, without adaptation and with it.
 
 
 # %%
-def show(rows) -> None:
-    chosen = study.choose(rows, ["method"], ["weight"])
-    study.show("Accuracy on the target, mean of all pairs", summarize(chosen, []))
-    study.show("By pair", summarize(chosen, ["pair"]))
-    study.show("Gain", study.gains(chosen, [], "method", "source only"))
+def show(rows, folder) -> None:
+    study.show("Accuracy on the target", study.summarize(rows, ["method", "weight"]))
+    study.show("Gain", study.gains(rows, [], "method", "source only"))
+    by_pair = study.summarize(rows, ["pair", "method"])
+    names = list(dict.fromkeys(row["pair"] for row in rows))
+    series = study.series(by_pair, "pair", "method")
+    figure = figures.lines(series, names, "Source and target", "Accuracy on the target")
+    figures.save(figure, folder / "pairs.png")
 
 
-def summarize(rows, by):
-    return study.summarize(rows, [*by, "method", "weight"])
-
-
-def plane(vectors: np.ndarray, seed: int) -> np.ndarray:
-    """Lay out features in a plane, similar ones near each other."""
-    perplexity = min(30, (len(vectors) - 1) / 3)
-    layout = manifold.TSNE(init="pca", perplexity=perplexity, random_state=seed)
-    return layout.fit_transform(vectors)
-
-
-def finish(settings, rows, model, tail, domains, folder) -> None:
-    """Draw the features of the first pair, and save whole models in place of heads."""
-    drawn = {}
+def look(settings, rows, model, tail, domains, folder) -> None:
+    """Draw the features of the first pair; of one's own folders, save the models."""
     names = pairs(settings, domains)[0]
     tests = [domains[name].test for name in names]
-    labels = np.concatenate([test.labels for test in tests])
-    of_target = np.arange(len(labels)) >= len(tests[0])
-    for row in study.choose(rows, ["method"], ["weight"]):
-        path = folder / f"{row['method']}-{row['weight']:g}.keras"
+    planes = {}
+    for row in rows:
         if row["seed"] != settings.seed:
             continue
-        head = keras.models.load_model(path)
-        tail.set_weights(head.get_weights())
-        saving.save(model, folder / f"{row['method']}.keras")
+        head = keras.models.load_model(folder / "heads" / file_of(row))
         inner = keras.Model(head.inputs[0], head.get_layer("hidden_1").output)
         vectors = np.concatenate([evaluation.predict(inner, test) for test in tests])
-        drawn[row["method"]] = plane(vectors, settings.seed)
-    figure = figures.scatter(
-        drawn, labels, of_target, names, domains[names[0]].class_names
-    )
+        perplexity = min(30, (len(vectors) - 1) / 3)
+        plane = manifold.TSNE(perplexity=perplexity, random_state=settings.seed)
+        planes[row["method"]] = plane.fit_transform(vectors)
+        if settings.source is not None:
+            tail.set_weights(head.get_weights())
+            saving.save(model, folder / f"{row['method']}.keras")
+    labels = np.concatenate([test.labels for test in tests])
+    of_target = np.arange(len(labels)) >= len(tests[0])
+    class_names = domains[names[0]].class_names
+    figure = figures.scatter(planes, labels, of_target, names, class_names)
     figures.save(figure, folder / "features.png")
-    for path in folder.glob("*-*.keras"):
-        path.unlink()
+
+
+def file_of(row) -> str:
+    return f"{row['method']}-{row['weight']:g}.keras"
 
 
 # %% [markdown]
@@ -242,8 +235,12 @@ def main(settings: Config) -> dict:
     first = next(iter(domains.values()))
     with place.scope():
         model = build_model(settings, len(first.class_names))
-    described = {name: splits.describe(domain) for name, domain in domains.items()}
-    described = splits.describe(first) | {"domains": described}
+    each = {name: splits.describe(domain) for name, domain in domains.items()}
+    described = splits.describe(first) | {"domains": each}
+    described["counts"] = {
+        name: sum(one["counts"][name] for one in each.values())
+        for name in described["counts"]
+    }
     run = config.start_run("domain_adaptation_pacs", settings, started, described)
     print(place.describe(settings.batch_size, settings.learning_rate))
     parts = {}
@@ -252,8 +249,9 @@ def main(settings: Config) -> dict:
         sized = domain.at_size(settings.image_size)
         tail, parts[name] = phases.precompute_frozen(model, sized, setup)
     rows = study.run(run.folder, plan(settings, tail, parts, place, run))
-    show(rows)
-    finish(settings, rows, model, tail, parts, run.folder)
+    chosen = study.choose(rows, ["method"], ["weight"])
+    show(chosen, run.folder)
+    look(settings, chosen, model, tail, parts, run.folder)
     return study.save(
         run, rows=rows, by=["method"], over=["weight"], base="source only"
     )

@@ -35,7 +35,7 @@ PLACES = ("seed", "out", "resume", "cache")
 # Most results in the docstring of a recipe.
 MOST_EXPECTED = 5
 # Facts about a recipe that it writes into the manifest of a run.
-FACTS = ("title", "model_name", "base", "compared")
+FACTS = ("title", "model_name", "network", "base", "compared")
 
 
 def add(runs: list[Path]) -> None:
@@ -274,7 +274,7 @@ def settings(record: dict) -> str:
     """Name backbone, weights and image size of a run."""
     config = config_of(record["config"])
     weights = config.get("weights")
-    names = [config.get("backbone") or record["model_name"]]
+    names = [config.get("backbone") or record.get("network") or record["model_name"]]
     names += [weights] if weights not in (None, "imagenet") else []
     if "image_size" in config:
         names.append(f"{config['image_size']} px")

@@ -145,6 +145,7 @@ def domains(tmp_path):
 
 # Their data and weights are not the package's.
 NEED_WEIGHTS = {"sentiment_from_72_sentences", "spoken_digits"}
+NEED_WEIGHTS |= {"domain_adaptation_digits"}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import gzip
 import importlib
 import itertools
 import json
@@ -9,6 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -59,6 +61,24 @@ pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
 
 
 FOLDER_SIZES = {
+    "domain_adaptation_digits": {
+        "tasks": ("USPS to MNIST",),
+        "methods": ("CDAN+E",),
+        "term_weights": (0.5, 1.0),
+        "limit": 20,
+        "epochs": 1,
+        "seeds": 1,
+        "batch_size": 16,
+    },
+    "domain_adaptation_pacs": {
+        "methods": ("DANN", "MCC"),
+        "term_weights": (1.0,),
+        "bottleneck": 8,
+        "image_size": 32,
+        "epochs": 1,
+        "seeds": 1,
+        "batch_size": 16,
+    },
     "multi_task": {
         "image_size": 32,
         "blocks": 1,
@@ -774,6 +794,100 @@ def test_two_tasks_are_learned_together_and_apart(photographs, tmp_path, capsys)
         recipe.build_data(settings)
 
 
+def without_seconds(rows):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+@pytest.mark.slow
+def test_every_pair_of_domains_is_adapted_and_two_folders_of_ones_own(
+    photographs, tmp_path, capsys
+):
+    recipe = importlib.import_module("recipes.domain_adaptation_pacs")
+    source, target = tmp_path / "data" / "photos", tmp_path / "data" / "sketches"
+    for folder in (source, target):
+        shutil.copytree(photographs, folder)
+    for path in target.rglob("*.png"):
+        Image.open(path).rotate(180).save(path)
+    run, sizes = tmp_path / "run", FOLDER_SIZES["domain_adaptation_pacs"]
+    settings = recipe.Config(data=tmp_path / "data", out=run, **sizes)
+    rows = recipe.main(settings)["trials"]
+    methods = ["source only", "target labels", "DANN", "MCC"]
+    assert [(row["pair"], row["method"], row["seed"]) for row in rows] == [
+        (pair, method, seed)
+        for seed, pair in enumerate(["photos to sketches", "sketches to photos"])
+        for method in methods
+    ]
+    assert {path.name for path in run.glob("*.png")} == {"features.png", "pairs.png"}
+    # As if it had been killed in its last trial.
+    (run / "trials" / "sketches-to-photos-MCC-1-0.json").unlink()
+    (run / "manifest.json").unlink()
+    capsys.readouterr()
+    again = recipe.main(dataclasses.replace(settings, out=None, resume=run))
+    assert capsys.readouterr().out.count("Trial ") == 1
+    assert without_seconds(again["trials"]) == without_seconds(rows)
+
+    own = {"source": source, "target": target, "methods": ("MCC",)}
+    own = recipe.Config(out=tmp_path / "own", **sizes | own)
+    rows = recipe.main(own)["trials"]
+    assert {row["pair"] for row in rows} == {"photos to sketches"}
+    model = keras.models.load_model(tmp_path / "own" / "MCC.keras")
+    assert model.predict(np.zeros((1, 32, 32, 3)), verbose=0).shape == (1, 3)
+    for name in ("red", "green", "blue"):
+        (target / name).rename(target / f"{name} lines")
+    with pytest.raises(errors.InputError, match="no class in common"):
+        recipe.main(dataclasses.replace(own, out=tmp_path / "other"))
+    shutil.rmtree(target)
+    target.mkdir()
+    with pytest.raises(errors.InputError, match="sketches"):
+        recipe.main(dataclasses.replace(own, out=tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+
+
+def write_digits(folder):
+    """Write 60 digits of each kind, in the formats of MNIST and of USPS."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60, dtype="uint8") % 10
+    (folder / "mnist").mkdir(parents=True)
+    for name in ("train", "t10k"):
+        pixels = rng.integers(0, 256, (60, 28, 28), dtype="uint8")
+        for kind, content in (
+            ("images-idx3", bytes(16) + pixels.tobytes()),
+            ("labels-idx1", bytes(8) + labels.tobytes()),
+        ):
+            path = folder / "mnist" / f"{name}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(content))
+    with h5py.File(folder / "usps.h5", "w") as file:
+        for name in ("train", "test"):
+            group = file.create_group(name)
+            group["data"] = rng.random((60, 256), dtype="float32")
+            group["target"] = labels.astype("int32")
+
+
+@pytest.mark.slow
+def test_digits_are_adapted_and_the_weight_is_chosen_without_labels(tmp_path, capsys):
+    recipe = importlib.import_module("recipes.domain_adaptation_digits")
+    write_digits(tmp_path / "data")
+    run, sizes = tmp_path / "run", FOLDER_SIZES["domain_adaptation_digits"]
+    settings = recipe.Config(data=tmp_path / "data", out=run, **sizes)
+    manifest = recipe.main(settings)
+    assert [(row["method"], row["weight"]) for row in manifest["trials"]] == [
+        ("source only", 0.0),
+        ("target labels", 0.0),
+        ("CDAN+E", 0.5),
+        ("CDAN+E", 1.0),
+    ]
+    assert manifest["over"] == ["weight"]
+    assert (run / "domains.png").exists()
+    domains = recipe.build_data(settings)
+    colour = domains["MNIST-M"].train.read([0])[0]
+    assert np.ptp(colour, axis=-1).max() > 0
+    for name in ("usps.h5", "mnist/train-labels-idx1-ubyte.gz"):
+        (tmp_path / "data" / name).unlink()
+        with pytest.raises(errors.InputError, match="have the file"):
+            recipe.main(dataclasses.replace(settings, out=tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.slow
 def test_quickstart_does_the_same_on_a_folder_of_ones_own(
     photographs, tmp_path, capsys, monkeypatch
@@ -826,6 +940,29 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(
         ("multi_task", {"data": None}, "a folder of domains"),
         ("multi_task", {"data": Path("."), "learning_rate": 0.0}, "learning_rate=0"),
         ("multi_task", {"data": Path("."), "backbone_rate": -1.0}, "backbone_rate=-1"),
+        ("domain_adaptation_digits", {"data": None}, r"mnist/ and usps\.h5"),
+        (
+            "domain_adaptation_digits",
+            {"data": Path("."), "tasks": ("MNIST to SVHN",)},
+            "tasks",
+        ),
+        ("domain_adaptation_pacs", {"data": None}, "a folder of domains"),
+        ("domain_adaptation_pacs", {"source": Path(".")}, "--source and --target"),
+        (
+            "domain_adaptation_pacs",
+            {"data": Path("."), "source": Path("."), "target": Path(".")},
+            "without --data",
+        ),
+        (
+            "domain_adaptation_pacs",
+            {"data": Path("."), "term_weights": ()},
+            "term_weights",
+        ),
+        (
+            "domain_adaptation_pacs",
+            {"data": Path("."), "methods": ("DAN", "CORAL")},
+            "Did you mean Deep CORAL",
+        ),
         ("resnet50_ants_bees", {"data": None}, "hymenoptera_data"),
         (
             "resnet50_ants_bees",

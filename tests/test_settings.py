@@ -22,6 +22,8 @@ ZERO |= {"backbone_rate", "domain_weight", "fine_tune_epochs", "scratch_epochs"}
 ZERO |= {"sparsity", "update_blocks"}
 # Recipes with a folder as a setting without a default.
 FOLDERS = {
+    "domain_adaptation_digits": ("data",),
+    "domain_adaptation_pacs": ("data",),
     "minilm_sentiment": ("data", "weights"),
     "multi_task": ("data",),
     "resnet50_ants_bees": ("data",),

@@ -7,6 +7,7 @@
 - `calibration`: Probabilities that can be believed, and answers that are withheld.
 - `unlike`: How unlike the training examples an example is, by what the model sees in
   it.
+- `unlabelled`: What the answers of a model say about it, where there are no labels.
 - `explain`: What a classifier looks at: heat maps of its answers, and how true they
   are.
 - `summary`: The results of a run side by side: on the test split, as a table, as

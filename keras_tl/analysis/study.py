@@ -329,6 +329,7 @@ def save(
     by: Sequence[str],
     over: Sequence[str] = (),
     base: str | None = None,
+    network: str | None = None,
 ) -> dict:
     """Write the results of a study: `trials.csv`, and last `manifest.json`.
 
@@ -338,6 +339,7 @@ def save(
         by: Names of the settings that the study compares.
         over: Names of those that validation chooses from, see `choose`.
         base: The method that the others are compared with, if there is one.
+        network: Name of the network, where no setting names a backbone.
 
     Returns:
         What `manifest.json` holds.
@@ -353,6 +355,7 @@ def save(
         "over": list(over),
         "compared": "method",
         "base": base,
+        **({} if network is None else {"network": network}),
         "trials": rows,
     }
     files.write_json(run.folder / "manifest.json", manifest)

@@ -9,4 +9,6 @@
 - `pruning`: Magnitude pruning: the smallest weights become zero and stay so.
 - `multi_task`: Several tasks on the same images: one backbone, one pass, a head for
   each.
+- `domain_adaptation`: Domain adaptation: labels of one domain, and examples without
+  labels of another.
 """
