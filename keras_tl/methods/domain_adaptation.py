@@ -25,10 +25,11 @@ from keras_tl.training.terms import Method, Term
 
 # The lines below and above all methods: no adaptation, and labels of the target.
 LINES = ("source only", "target labels")
-# Name -> function from the layer of the features and the weight to a method.
+# Name -> function from the layer of the features and the weight to a method. The paper
+# of Deep CORAL wants its loss to end about as large as that of the labels: it is small.
 METHODS = {
     "DAN": lambda layer, weight: dan(layer, weight=weight),
-    "Deep CORAL": lambda layer, weight: coral(layer, weight=weight),
+    "Deep CORAL": lambda layer, weight: coral(layer, weight=100 * weight),
     "DANN": lambda layer, weight: dann(layer, weight=weight),
     "CDAN+E": lambda layer, weight: cdan(layer, weight=weight),
     "MCC": lambda layer, weight: mcc(weight=weight),
@@ -81,7 +82,7 @@ def arrange(
         batch_size: Examples per step, half of them of the target; without those, a
             step has the other half.
         layer: Name of the layer whose outputs are the features.
-        weight: Weight of the term.
+        weight: Weight of the term; that of Deep CORAL is 100 times as large.
 
     Returns:
         The data; the method, `None` for the lines; and the batch size.
