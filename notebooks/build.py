@@ -69,7 +69,7 @@ SHORT = {
         "SETTINGS": 'data="mnist_usps", limit=1000, tasks=("MNIST to USPS",), '
         'methods=("Deep CORAL", "MCC"), epochs=5, seeds=1',
         "DATA": 'domains = recipe.build_data(settings)\ndata = domains["MNIST-M"]',
-        "MODEL": "recipe.build_model()",
+        "MODEL": "recipe.build_model(settings)",
         "NEXT": "All methods, more epochs, other weights: "
         "`term_weights=(0.3, 1.0, 3.0)`. Does the highest `validation` belong to the "
         "highest accuracy?",

@@ -45,11 +45,11 @@ from keras_tl.config import RunSettings
 from keras_tl.data import datasets, splits
 from keras_tl.data.settings import FolderSettings
 from keras_tl.methods import domain_adaptation
-from keras_tl.models import heads
+from keras_tl.models import backbones, catalog, heads
 from keras_tl.training import phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings
 
-METHODS = tuple(domain_adaptation.METHODS)
+METHODS = ("DAN", "Deep CORAL", "DANN", "CDAN+E", "MCC")
 TASKS = ("MNIST to USPS", "USPS to MNIST", "MNIST to MNIST-M")
 SIDE = 28
 
@@ -59,6 +59,7 @@ class Config(RunSettings, TrainingSettings, FolderSettings):
     """Domain adaptation of digits: one handwriting is labelled, another is not."""
 
     data: Path | None = None  # Folder with mnist/ and usps.h5.
+    weights: Path | None = None  # A file of weights to begin with, .weights.h5.
     limit: int | None = 6000  # Keep at most this many images of each split.
     tasks: tuple[str, ...] = TASKS  # Sources and targets to compare.
     methods: tuple[str, ...] = METHODS  # Methods to compare, besides the two lines.
@@ -73,6 +74,8 @@ class Config(RunSettings, TrainingSettings, FolderSettings):
         if self.data is None:
             raise errors.expected("data", "name a folder with mnist/ and usps.h5", None)
         super().__post_init__()
+        if self.weights is not None:
+            catalog.check_file(Path(self.weights))
         for name in ("epochs", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_above("learning_rate", self.learning_rate, 0)
@@ -154,14 +157,17 @@ def over_photographs(digits: splits.Splits, seed: int) -> splits.Splits:
 
 
 # %%
-def build_model() -> keras.Model:
+def build_model(settings: Config) -> keras.Model:
     layers = keras.layers
     image = keras.Input((SIDE, SIDE, 3), name="image")
     x = layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(image)
     for number, filters in enumerate((20, 50), start=1):
         x = layers.Conv2D(filters, 5, activation="relu", name=f"conv_{number}")(x)
         x = layers.MaxPooling2D(name=f"pool_{number}")(x)
-    return heads.attach_mlp(keras.Model(image, x, name="lenet"), 10, hidden=(500,))
+    model = heads.attach_mlp(keras.Model(image, x, name="lenet"), 10, hidden=(500,))
+    if settings.weights is not None:
+        backbones.load_weights(model, settings.weights)
+    return model
 
 
 # %% [markdown]
@@ -175,7 +181,7 @@ def trial(settings, domains, place, run, name, task, method, weight, seed: int):
     source, target = (domains[one] for one in task.split(" to "))
     keras.utils.set_random_seed(seed)
     with place.scope():
-        model = build_model()
+        model = build_model(settings)
     data, term, rows = domain_adaptation.arrange(
         method, source, target, settings.batch_size, layer="hidden_1", weight=weight
     )

@@ -48,7 +48,7 @@ from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings
 
-METHODS = tuple(domain_adaptation.METHODS)
+METHODS = ("DAN", "Deep CORAL", "DANN", "CDAN+E", "MCC")
 
 
 @dataclass(frozen=True)

@@ -844,12 +844,12 @@ def test_every_pair_of_domains_is_adapted_and_two_folders_of_ones_own(
 
 
 def write_digits(folder):
-    """Write 60 digits of each kind, in the formats of MNIST and of USPS."""
+    """Write 200 digits of each kind, in the formats of MNIST and of USPS."""
     rng = np.random.default_rng(0)
-    labels = np.arange(60, dtype="uint8") % 10
+    labels = np.arange(200, dtype="uint8") % 10
     (folder / "mnist").mkdir(parents=True)
     for name in ("train", "t10k"):
-        pixels = rng.integers(0, 256, (60, 28, 28), dtype="uint8")
+        pixels = rng.integers(0, 256, (200, 28, 28), dtype="uint8")
         for kind, content in (
             ("images-idx3", bytes(16) + pixels.tobytes()),
             ("labels-idx1", bytes(8) + labels.tobytes()),
@@ -859,7 +859,7 @@ def write_digits(folder):
     with h5py.File(folder / "usps.h5", "w") as file:
         for name in ("train", "test"):
             group = file.create_group(name)
-            group["data"] = rng.random((60, 256), dtype="float32")
+            group["data"] = rng.random((200, 256), dtype="float32")
             group["target"] = labels.astype("int32")
 
 
