@@ -299,25 +299,3 @@ def test_the_classifier_of_domains_trains_along_and_is_not_in_the_model():
 def test_values_out_of_range_are_named(method, options, message):
     with pytest.raises(errors.InputError, match=message):
         getattr(adaptation, method)(**options)(build(), 10)
-
-
-# ------------------------------------------------------------------ at work
-
-
-def accuracy(method, here, weight=1.0):
-    source, target = two_domains()
-    data, term, rows = adaptation.arrange(method, source, target, 32, weight=weight)
-    keras.utils.set_random_seed(0)
-    model = build()
-    setup = replace(here, batch_size=rows, choose_by="last")
-    phases.fit(model, data, setup, phases.Phase(30, 1e-2, method=term, patience=30))
-    logits = model.predict(target.test.read(range(120)), verbose=0)
-    return (logits.argmax(1) == target.test.labels).mean()
-
-
-@pytest.mark.slow
-def test_every_method_is_right_about_a_domain_without_labels(here):
-    alone = accuracy("source only", here)
-    assert alone < 0.85
-    for method in adaptation.METHODS:
-        assert accuracy(method, here) > alone + 0.1, method
