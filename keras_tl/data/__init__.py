@@ -5,6 +5,8 @@
 - `tables`: A table of files and their labels as three splits.
 - `tfds_data`: A dataset of `tensorflow_datasets` as three splits.
 - `hugging_face`: A folder that Hugging Face's `datasets` has saved, as three splits.
+- `stored`: Datasets that other libraries store, of images, texts or sound, as three
+  splits.
 - `assembly`: Splits of files, wherever their labels come from: checked, and drawn.
 - `drawing`: Draw the splits that are missing, in blocks that have to stay together.
 - `duplicates`: Images that look alike, and blocks of examples that have to stay
@@ -14,6 +16,7 @@
 - `audio`: Sound: clips decoded from files, resampled, and brought to one length.
 - `images`: Decode image files to square uint8 RGB arrays, and check them.
 - `text`: Texts: read from files, and turned into the token ids that a model takes.
+- `languages`: Describe texts: how long they are, and in which languages.
 - `sources`: Sequences of examples that are read by index, whatever the examples are.
 - `splits`: Examples with their labels, and the three splits of a dataset.
 - `pipeline`: From examples to batches: shuffled, augmented, padded, weighted,

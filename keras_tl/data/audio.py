@@ -11,7 +11,7 @@ import math
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_tl import errors
+from keras_tl import errors, progress
 from keras_tl.data import assembly, folders, images, kinds
 from keras_tl.data.assembly import Options
-from keras_tl.data.sources import Files, Indices
+from keras_tl.data.choices import BadFiles
+from keras_tl.data.sources import Files, Indices, Source
 from keras_tl.data.splits import Splits
 
 # A clip: the path of its file, the content of the file, or its samples.
@@ -687,6 +688,97 @@ def files(
 
 # For what needs no rate, such as listing a folder.
 FILES = files()
+
+
+def of_contents(
+    parts: Mapping[str, Sequence[bytes]],
+    rate: int = RATE,
+    seconds: float | None = None,
+    *,
+    bad_files: BadFiles = "error",
+) -> tuple[dict[str, tuple[Source, np.ndarray]], str]:
+    """Read clips that are in memory as the contents of files, all to one length.
+
+    Args:
+        parts: Name of a split -> its clips.
+        rate: See `files`.
+        seconds: See `files`.
+        bad_files: "error" raises for a clip that cannot be used, "skip" leaves it out.
+
+    Returns:
+        Name of a split -> its clips, and the indices of those that can be used; and a
+        sentence or two about their lengths and rates.
+
+    Raises:
+        InputError: A clip cannot be used, with its split and its index.
+    """
+    options = Options(bad_files=bad_files)
+    contents = [content for part in parts.values() for content in part]
+    reader = files(rate, seconds).reader(contents, options)
+    with ThreadPoolExecutor() as pool:
+        checked = pool.map(reader.check, contents)
+        title = "reading clips"
+        checked = list(progress.track(checked, title, len(contents)))
+    bad, good, made, start = [], [], {}, 0
+    for name, part in parts.items():
+        of_part = checked[start : start + len(part)]
+        start += len(part)
+        used = [n for n, one in enumerate(of_part) if not one.problem]
+        bad += [(name, n, one.problem) for n, one in enumerate(of_part) if one.problem]
+        # In the place of a path stands the content, which is read alike.
+        clips = [
+            assembly.File(
+                assembly.Entry(part[n], name, ""),
+                hashlib.sha256(part[n]).hexdigest(),
+                of_part[n],
+            )
+            for n in used
+        ]
+        good += clips
+        made[name] = reader.source(clips), np.array(used, "int64")
+    about = reader.describe(good)
+    if bad:
+        name, index, problem = bad[0]
+        counted = errors.counted(len(bad), "clip")
+        first = f"the first number {index} of {name}"
+        if bad_files == "error":
+            raise errors.InputError(
+                f"{counted} of {len(contents):,} cannot be used, {first}: it {problem}."
+                " Leave them out with `bad_files='skip'` (on the command line: "
+                "--bad-files skip)."
+            )
+        about += f" Left out: {counted} that cannot be used, {first}."
+    for remark, clips, remedy in reader.remarks(good):
+        errors.warn(f"{remark}: {len(clips):,}. {remedy}")
+    return made, about
+
+
+def wave_file(samples: np.ndarray, rate: int) -> bytes:
+    """Return samples as the content of a WAV file of 16 bits.
+
+    Args:
+        samples: Whole numbers of 16 bits, or float in [-1, 1]; `(count,)` or `(count,
+            channels)`.
+        rate: Samples a second.
+
+    Raises:
+        InputError: Larger numbers.
+
+    >>> len(wave_file(np.zeros(100, "int64"), 8_000))
+    244
+    """
+    errors.check_installed("soundfile", extra="audio")
+    import soundfile
+
+    if samples.dtype.kind in "iu":
+        if samples.size and np.abs(samples).max() > 2**15:
+            raise errors.InputError(
+                f"Samples must have 16 bits. Received: {np.abs(samples).max():,}."
+            )
+        samples = np.clip(samples, -(2**15), 2**15 - 1).astype("int16")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
 
 
 def _longest(paths) -> float:

@@ -17,6 +17,7 @@ from keras_tl.data import (
     hugging_face,
     kinds,
     layout,
+    stored,
     tables,
     text,
     tfds_data,
@@ -66,6 +67,7 @@ def load(
     errors.check_options(options, load, assembly.Options)
     chosen = assembly.Options(**options)
     content = read(data, columns, chosen, choices_of(kind, rate, seconds))
+    reading = stored.Reading(kind, rate, seconds, chosen.bad_files, seed=chosen.seed)
     if content is not None:
         splits = assembly.assemble(content, chosen)
     elif isinstance(data, Splits):
@@ -75,14 +77,15 @@ def load(
     elif isinstance(data, tuple | list):
         splits = from_arrays(data, seed=chosen.seed)
     elif hugging_face.is_saved(data):
-        splits = hugging_face.load(data, columns, seed=chosen.seed)
+        splits = hugging_face.load(data, columns, reading)
     elif str(data) == SAMPLE_NAME:
         splits = sample()
     elif str(data) == DIGITS_NAME:
         splits = digits(seed=chosen.seed)
     else:
         try:
-            splits = tfds_data.load(str(data), seed=chosen.seed)
+            reading = replace(reading, validation=0.1)
+            splits = tfds_data.load(str(data), columns, reading)
         except errors.InputError as error:
             raise errors.InputError(
                 f"No folder or table is called {str(data)!r}, and as a dataset: {error}"
