@@ -48,6 +48,7 @@ from keras_tl import config, errors
 from keras_tl.analysis import evaluation, probe, summary
 from keras_tl.config import RunSettings
 from keras_tl.data import datasets, splits, text
+from keras_tl.data.settings import TextSettings
 from keras_tl.data.sources import read_all
 from keras_tl.deploy import artifact, run_folder
 from keras_tl.methods import lora, sentence_pairs
@@ -62,16 +63,14 @@ RATES = {"fine-tuning": 1e-4, "LoRA": 1e-3, "sentence pairs": 1e-4}
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, StartSettings, TrainingSettings):
+class Config(RunSettings, TextSettings, StartSettings, TrainingSettings):
     """Classify sentences with MiniLM: frozen features, then fine-tuning."""
 
-    data: Path | None = None  # Folder of tables with the columns label and text.
     weights: Path | None = None  # Folder of the encoder, as Hugging Face lays it out.
     # Sentences of each class to learn from; as many select. None is all, of which a
     # tenth select.
     labels: int | None = 160
     limit: int | None = None  # Keep at most this many sentences of each split.
-    sequence_length: int = 48  # Tokens of a sentence; longer ones are cut.
     pooling: Pooling = "mean"  # How the outputs of all tokens become one vector.
     epochs: int = 60  # Most epochs for the new head.
     learning_rate: float = 3e-3  # Adam's learning rate for the new head.
@@ -96,9 +95,7 @@ class Config(RunSettings, StartSettings, TrainingSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("data", "weights"):
-            hint = "See --help for what it holds."
-            errors.check_folder(name, getattr(self, name), hint)
+        errors.check_folder("weights", self.weights, "See --help for what it holds.")
         for name in ("blocks", "rank"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_at_least("epochs", self.epochs, int(self.start_from is None))
@@ -106,7 +103,6 @@ class Config(RunSettings, StartSettings, TrainingSettings):
         for name in ("labels", "limit"):
             if getattr(self, name) is not None:
                 errors.check_at_least(name, getattr(self, name), 1)
-        errors.check_at_least("sequence_length", self.sequence_length, 3)
         errors.check_above("learning_rate", self.learning_rate, 0)
         if self.fine_tune_learning_rate is not None:
             errors.check_above(
@@ -124,16 +120,16 @@ class Config(RunSettings, StartSettings, TrainingSettings):
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    data = datasets.from_tables(settings.data, seed=settings.seed)
+    data = datasets.from_tables(
+        settings.data, seed=settings.seed, encoding=settings.encoding
+    )
     if settings.labels is not None:
         data = splits.few(data, settings.labels, seed=settings.seed)
     data = splits.limit(data, settings.limit, seed=settings.seed)
     tokenizer = text.Tokenizer.of_model(settings.weights, settings.sequence_length)
     print(data)
     print(text.describe_lengths(tokenizer, *(part.inputs for _, part in data.items())))
-    return data.map(
-        lambda split: replace(split, inputs=text.tokenize(split.inputs, tokenizer))
-    )
+    return text.tokenize_all(data, tokenizer)
 
 
 # %% [markdown]

@@ -592,6 +592,35 @@ def _clip(name, clip):
     )
 
 
+def describe_changes(checked: Iterable[Checked], rate: int, samples: int) -> str:
+    """Describe what a model does not hear of clips as they are, or nothing.
+
+    Args:
+        checked: Results of decoding the clips.
+        rate: Samples a second that the model takes.
+        samples: Number of samples that it takes.
+
+    >>> clip = Checked(None, seconds=1.5, rate=44_100, channels=6)
+    >>> print(describe_changes([clip], 16_000, 16_000))
+    Resampled to 16,000 Hz: 1 clip. Cut to their loudest 1.00 seconds: 1 clip. All \
+channels averaged: 1 clip.
+    """
+    checked = [one for one in checked if not one.problem]
+    seconds = samples / rate
+    counts = {
+        f"Resampled to {rate:,} Hz": [one.rate != rate for one in checked],
+        f"Cut to their loudest {seconds:.2f} seconds": [
+            round(one.seconds * rate) > samples for one in checked
+        ],
+        "All channels averaged": [one.channels > 1 for one in checked],
+    }
+    return " ".join(
+        f"{change}: {errors.counted(sum(clips), 'clip')}."
+        for change, clips in counts.items()
+        if any(clips)
+    )
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Reads files of sound, see `kinds.Reader`.
@@ -643,10 +672,13 @@ class _Reader:
         )
         cut = int((lengths > wanted).sum())
         longer = f", which cuts {errors.counted(cut, 'clip')}" if cut else ""
+        rate = f"{self.rate:,} Hz"
+        read = f"read as {wanted:.2f} seconds at {rate}"
+        if set(rates) != {self.rate}:
+            read = f"resampled to {rate} and read as {wanted:.2f} seconds"
         return (
             f"Length {lengths.min():.2f} to {lengths.max():.2f} seconds, median "
-            f"{np.median(lengths):.2f}, at {counts}; read as {wanted:.2f} seconds at "
-            f"{self.rate:,} Hz{longer}."
+            f"{np.median(lengths):.2f}, at {counts}; {read}{longer}."
         )
 
 

@@ -49,9 +49,9 @@ def describe(texts: Sequence[str]) -> str:
     py3langid is not installed.
 
     >>> describe(["one", "one two three", "one two"])
-    'Lengths 1 to 3 words, median 2.'
+    'Length 1 to 3 words, median 2.'
     >>> describe(["The film is as good as the book that I read.", "I liked the play."])
-    'Lengths 4 to 11 words, median 8. Language: English.'
+    'Length 4 to 11 words, median 8. Language: English.'
     """
     if not len(texts):
         return ""
@@ -74,7 +74,7 @@ def _describe_lengths(texts) -> str:
     low, high = lengths.min(), lengths.max()
     if low == high:
         return f"Each text has {low:,} {unit}."
-    return f"Lengths {low:,} to {high:,} {unit}, median {np.median(lengths):,.0f}."
+    return f"Length {low:,} to {high:,} {unit}, median {np.median(lengths):,.0f}."
 
 
 def _shares(texts) -> dict[str, float]:

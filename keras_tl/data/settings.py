@@ -48,6 +48,21 @@ class DataSettings(FolderSettings):
 
 
 @dataclass(frozen=True)
+class TextSettings(Settings):
+    """Settings of texts in tables; see `datasets.from_tables`."""
+
+    data: Path | None = None  # Folder of tables with the columns label and text.
+    encoding: str = "utf-8"  # Encoding of the tables.
+    sequence_length: int = 48  # Tokens of a text; longer ones are cut.
+
+    def __post_init__(self):
+        super().__post_init__()
+        errors.check_folder("data", self.data, "See --help for what it holds.")
+        errors.check_encoding(self.encoding)
+        errors.check_at_least("sequence_length", self.sequence_length, 3)
+
+
+@dataclass(frozen=True)
 class AugmentSettings(Settings):
     """Settings of augmentation; see `augment.from_settings`."""
 

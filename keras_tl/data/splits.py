@@ -362,6 +362,26 @@ def few(splits: Splits, labels: int, *, seed: int) -> Splits:
     )
 
 
+def divide(split: Split, count: int, seed: int) -> tuple[Split, Split]:
+    """Draw examples of a split, balanced over its classes.
+
+    Args:
+        split: The examples.
+        count: Number of examples to draw, see `limit`.
+        seed: Seed of the drawing.
+
+    Returns:
+        Those that were drawn, and the others, both in their order.
+
+    >>> drawn, others = divide(Split(np.zeros((6, 2)), [0, 0, 0, 1, 1, 1]), 2, seed=0)
+    >>> drawn.labels.tolist(), others.labels.tolist()
+    ([0, 1], [0, 0, 1, 1])
+    """
+    chosen = balanced(split.labels, count, seed)
+    others = np.setdiff1d(np.arange(len(split)), chosen)
+    return split.take(chosen), split.take(others)
+
+
 def class_weights(labels: np.ndarray, num_classes: int) -> list[float]:
     """Compute weights with mean 1 by which every class counts alike.
 

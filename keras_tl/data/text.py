@@ -19,6 +19,7 @@ import numpy as np
 
 from keras_tl import errors, files
 from keras_tl.data.sources import Indices, Source, Stored, Wrapper
+from keras_tl.data.splits import Splits
 
 # Name of the tokenizer in the folder of a run.
 FILE = "tokenizer.json"
@@ -237,6 +238,29 @@ def vocabulary(texts: Sequence[str], at_least: int = 1) -> list[str]:
     return sorted(counts, key=lambda word: (-counts[word], word))
 
 
+def numbered(
+    texts: Sequence[str], sequence_length: int
+) -> tuple[list[str], list[np.ndarray]]:
+    """Return the words of texts, and each text as the numbers of its words.
+
+    Args:
+        texts: Any texts.
+        sequence_length: Most words of a text; longer ones are cut.
+
+    Returns:
+        The words, see `vocabulary`, and for each text int `(words,)`, as
+        `models.word_vectors.learn` takes them.
+
+    >>> words, ids = numbered(["A good film", "a film"], 8)
+    >>> words, [row.tolist() for row in ids]
+    (['a', 'film', 'good'], [[0, 2, 1], [0, 1]])
+    """
+    words = vocabulary(texts)
+    rows = Tokenizer.of_words(words, sequence_length).encode(texts)
+    first = len(SPECIAL)
+    return words, [row[row >= first] - first for row in rows]
+
+
 @dataclass(frozen=True, eq=False)
 class _Tokenized(Wrapper):
     """Texts whose tokens a tokenizer has made; it is saved with a run.
@@ -284,6 +308,13 @@ def tokenize(texts: Source, tokenizer: Tokenizer) -> Source:
     """Return texts as the token ids that a model takes, computed once."""
     tokenized = _Tokenized(texts, tokenizer)
     return Stored(tokenized, tokenized.read(np.arange(len(texts))), "text")
+
+
+def tokenize_all(data: Splits, tokenizer: Tokenizer) -> Splits:
+    """Return splits of texts as the token ids that a model takes."""
+    return data.map(
+        lambda split: replace(split, inputs=tokenize(split.inputs, tokenizer))
+    )
 
 
 def describe_lengths(tokenizer: Tokenizer, *texts: Source) -> str:

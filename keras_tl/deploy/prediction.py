@@ -61,14 +61,27 @@ def find(paths: Sequence[Path], kind: Kind = IMAGE) -> tuple[list[Path], list[Pr
     return listed, problems
 
 
-def check_files(paths: Sequence[Path], kind: Kind = IMAGE) -> list[Problem]:
-    """Return the files that cannot be used, and warn of nearly black images."""
+def check_files(
+    paths: Sequence[Path], kind: Kind = IMAGE, taken: dict | None = None
+) -> list[Problem]:
+    """Return the files that cannot be used, and warn of nearly black images.
+
+    Args:
+        paths: The files.
+        kind: Their kind.
+        taken: What a model takes, see `Source.input_spec`; what of sound is changed for
+            it is printed.
+    """
     with ThreadPoolExecutor() as pool:
         results = pool.map(kind.check_file, paths)
         title = f"checking {kind.nouns}"
         checked = list(progress.track(results, title, len(paths)))
     if kind is IMAGE:
         images.warn_of_few_bits(checked)
+    elif taken is not None:
+        (samples,) = taken["shape"]
+        changes = audio.describe_changes(checked, taken["rate"], samples)
+        print(changes, end="\n" * bool(changes), file=sys.stderr)
     return [
         (str(path), one.problem)
         for path, one in zip(paths, checked, strict=True)
@@ -180,7 +193,7 @@ def predict(
         kind = FILES[model.kind]
         inputs, problems = find([Path(path) for path in inputs], kind)
         count = len(inputs) + len(problems)
-        problems += check_files(inputs, kind)
+        problems += check_files(inputs, kind, model.manifest["input"])
         bad = {name for name, _ in problems}
         inputs = [path for path in inputs if str(path) not in bad]
         if problems and (bad_files == "error" or not inputs):

@@ -77,11 +77,11 @@ def _candidates(artifact, settings) -> Iterator[Splits]:
 
 
 def _texts(artifact, settings) -> Splits:
-    data = datasets.from_tables(settings.data, seed=settings.seed)
+    # Runs from before there was this setting have UTF-8.
+    encoding = getattr(settings, "encoding", "utf-8")
+    data = datasets.from_tables(settings.data, seed=settings.seed, encoding=encoding)
     if settings.labels is not None:
         data = splits.few(data, settings.labels, seed=settings.seed)
     data = splits.limit(data, settings.limit, seed=settings.seed)
     tokenizer = text.Tokenizer.load(artifact.folder / text.FILE)
-    return data.map(
-        lambda split: replace(split, inputs=text.tokenize(split.inputs, tokenizer))
-    )
+    return text.tokenize_all(data, tokenizer)

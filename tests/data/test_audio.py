@@ -456,7 +456,10 @@ def test_bad_clips_are_listed_and_odd_ones_warned_of(words):
         "clipped, since they were too loud when recorded: 1 (no/loud.wav)" in texts[0]
     )
     assert "meant as clips: 1 (yes/phone.m4a)" in texts[2]
-    assert "at 8,000 Hz (26), 44,100 Hz (1); read as 0.21" in data.origin
+    assert (
+        "at 8,000 Hz (26), 44,100 Hz (1); resampled to 8,000 Hz and read as 0.21 s"
+        in data.origin
+    )
     assert "bad clips 2 (yes/empty.wav, yes/silent.flac)" in data.origin
 
 

@@ -97,7 +97,7 @@ def test_sound_is_read_from_its_files_without_the_decoder_of_the_library(tmp_pat
         assert waves.shape == (len(split), 1_600)
         high = np.abs(np.fft.rfft(waves)).argmax(axis=1) > 100
         np.testing.assert_array_equal(high, split.labels)
-    assert "at 8,000 Hz; read as 0.10 seconds at 16,000 Hz" in data.origin
+    assert "at 8,000 Hz; resampled to 16,000 Hz and read as 0.10 seconds" in data.origin
 
 
 def test_columns_that_are_missing_or_of_something_else_are_named(tmp_path):

@@ -12,10 +12,10 @@ def test_lengths_and_languages_are_a_sentence_each():
     pytest.importorskip("py3langid")
     texts = [ENGLISH] * 97 + [FRENCH] * 3
     assert languages.describe(texts) == (
-        "Lengths 12 to 13 words, median 13. Languages: English 97 %, French 3 %."
+        "Length 12 to 13 words, median 13. Languages: English 97 %, French 3 %."
     )
     assert languages.describe([CHINESE, CHINESE[:12]]) == (
-        "Lengths 12 to 24 characters, median 18. Language: Chinese."
+        "Length 12 to 24 characters, median 18. Language: Chinese."
     )
     assert languages.describe([]) == ""
 

@@ -215,7 +215,7 @@ def test_sound_of_tfds_is_resampled_and_checked(make_builder, dtype):
         assert waves.shape == (len(split), 1_600)
         high = np.abs(np.fft.rfft(waves)).argmax(axis=1) > 100
         np.testing.assert_array_equal(high, split.labels)
-    assert "Length 0.10 to 0.15 seconds, median 0.12, at 8,000 Hz; read as" in (
+    assert "Length 0.10 to 0.15 seconds, median 0.12, at 8,000 Hz; resampled" in (
         data.origin
     )
     assert "Left out: 1 clip that cannot be used, the first number" in data.origin
