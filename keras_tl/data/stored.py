@@ -10,6 +10,7 @@ from keras_tl.data import audio, drawing, text
 from keras_tl.data.choices import BadFiles, FileKind
 from keras_tl.data.sources import NOUNS
 from keras_tl.data.splits import Split, Splits
+from keras_tl.data.waves import RATE
 
 # Names of features that are taken before others.
 USUAL = ("image", "audio", "text", "sentence")
@@ -30,7 +31,7 @@ class Reading:
     """
 
     kind: FileKind | None = None
-    rate: int = audio.RATE
+    rate: int = RATE
     seconds: float | None = None
     bad_files: BadFiles = "error"
     validation: float = 0.15

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_tl import errors
-from keras_tl.data import audio, stored, tables
+from keras_tl.data import sound_files, stored, tables
 from keras_tl.data.choices import DIGITS_NAME, SAMPLE_NAME
 from keras_tl.data.images import to_rgb
 from keras_tl.data.splits import Splits
@@ -127,7 +127,7 @@ def _read(builder, split, key, label, kind) -> tuple[Sequence, np.ndarray]:
     for row in rows:
         example = row[key]
         if kind == "audio":
-            example = audio.wave_file(example, int(feature.sample_rate))
+            example = sound_files.wave_file(example, int(feature.sample_rate))
         elif kind == "text":
             example = example.decode("utf-8", "replace")
         examples.append(example)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_tl import errors, files, progress, quiet
-from keras_tl.data import audio, images, layout, text
+from keras_tl.data import audio, images, layout, tables, text, waves
 from keras_tl.data.kinds import IMAGE, Kind
 from keras_tl.deploy import artifact, compiled, versions
 
@@ -80,7 +80,7 @@ def check_files(
         images.warn_of_few_bits(checked)
     elif taken is not None:
         (samples,) = taken["shape"]
-        changes = audio.describe_changes(checked, taken["rate"], samples)
+        changes = waves.describe_changes(checked, taken["rate"], samples)
         print(changes, end="\n" * bool(changes), file=sys.stderr)
     return [
         (str(path), one.problem)
@@ -150,7 +150,7 @@ def predict(
         bad_files: "skip" predicts the others and lists what cannot be used; "error"
             predicts nothing then.
         precision: Wanted share of right answers; the model is not sure of the others.
-        file: Further texts, see `text.from_file`.
+        file: Further texts, see `tables.texts`.
         column: Column of these texts.
 
     Returns:
@@ -183,7 +183,7 @@ def predict(
             raise errors.expected(
                 "file", f"be left out: the run takes {model.kind}s", str(file)
             )
-        inputs = [*inputs, *text.from_file(file, column).texts]
+        inputs = [*inputs, *tables.texts(file, column).texts]
     problems, count = [], len(inputs)
     if not count:
         raise errors.expected("inputs", "have at least one input", list(inputs))

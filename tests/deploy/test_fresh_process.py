@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_tl.data import audio, text
+from keras_tl.data import clips, text
 from keras_tl.data.splits import Split, Splits
 from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import audio_backbones, heads, text_backbones, word_vectors
@@ -104,9 +104,9 @@ def test_a_speech_embedding_needs_nothing_but_what_reads_sound(tmp_path, monkeyp
     for number, path in enumerate(paths):
         times = np.arange(8_000) / 16_000
         soundfile.write(path, 0.5 * np.sin(600 * (number + 1) * times), 16_000)
-    clips = audio.Clips(tuple(paths), 16_000, audio_backbones.SAMPLES)
-    loaded = save(tmp_path / "run", model, clips, monkeypatch)
-    logits = np.asarray(model(clips.read(range(4))))
+    sounds = clips.Clips(tuple(paths), 16_000, audio_backbones.SAMPLES)
+    loaded = save(tmp_path / "run", model, sounds, monkeypatch)
+    logits = np.asarray(model(sounds.read(range(4))))
     # The weights came from a file of LiteRT.
     unwanted = [*UNWANTED, "tokenizers", "ai_edge_litert"]
     compare(loaded, paths, logits, unwanted, tmp_path, by_keras=True)
