@@ -119,11 +119,31 @@ def here():
 
 @pytest.fixture
 def real_data():
-    """The folder of real data and weights; the test is skipped where there is none."""
+    """The folder of real data; the test is skipped where there is none.
+
+    `KERAS_TL_TEST_DATA` names it; it holds `data`, `weights` and `prepare.py`.
+    """
     folder = os.environ.get("KERAS_TL_TEST_DATA")
     if not folder:
         pytest.skip("KERAS_TL_TEST_DATA names no folder with real data and weights")
     return Path(folder)
+
+
+@pytest.fixture
+def real_model(real_data):
+    """Function that returns the folder of a model by its name, or skips the test.
+
+    They are what `prepare.py` has fetched into `KERAS_TL_REAL`.
+    """
+    cache = os.environ.get("KERAS_TL_REAL", "~/.cache/keras_tl_real")
+
+    def find(name):
+        folder = Path(cache).expanduser() / name
+        if not folder.is_dir():
+            pytest.skip(f"{folder} is not there: python prepare.py {name}")
+        return folder
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -121,13 +118,10 @@ def run(model, values):
 
 
 @pytest.mark.real
-def test_the_embedding_equals_googles(real_data):
+def test_the_embedding_equals_googles(real_data, real_model):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     pytest.importorskip("soundfile")
-    cache = os.environ.get("KERAS_TL_REAL", "~/.cache/keras_tl_real")
-    folder = Path(cache).expanduser() / "speech"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there: python prepare.py speech")
+    folder = real_model("speech")
     mel, embedding = (
         interpreter.Interpreter(str(folder / f"{name}.tflite"))
         for name in ("melspectrogram", "embedding_model")
