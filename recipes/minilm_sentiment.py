@@ -120,9 +120,7 @@ class Config(RunSettings, TextSettings, StartSettings, TrainingSettings):
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    data = datasets.from_tables(
-        settings.data, seed=settings.seed, encoding=settings.encoding
-    )
+    data = datasets.texts_from_settings(settings)
     if settings.labels is not None:
         data = splits.few(data, settings.labels, seed=settings.seed)
     data = splits.limit(data, settings.limit, seed=settings.seed)

@@ -84,8 +84,7 @@ class Config(RunSettings, TextSettings, TrainingSettings):
 
 # %%
 def build_data(settings: Config) -> tuple[splits.Splits, list[str]]:
-    seed = settings.seed
-    whole = datasets.from_tables(settings.data, seed=seed, encoding=settings.encoding)
+    whole, seed = datasets.texts_from_settings(settings), settings.seed
     pool, others, classes = whole.test, whole.train, len(whole.class_names)
     count = (settings.labels + 1) * classes
     if len(pool) < count + settings.unlabelled:

@@ -26,7 +26,7 @@ from keras_tl.data import (
 from keras_tl.data.choices import DIGITS_NAME, SAMPLE_NAME, FileKind
 from keras_tl.data.images import to_rgb
 from keras_tl.data.kinds import IMAGE, Kind
-from keras_tl.data.settings import DataSettings
+from keras_tl.data.settings import DataSettings, TextSettings
 from keras_tl.data.splits import Split, Splits, limit
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "cifar10_sample"
@@ -212,6 +212,16 @@ def from_settings(settings: DataSettings) -> Splits:
         kind="image",
         bad_files=settings.bad_files,
         count=settings.limit,
+        seed=settings.seed,
+    )
+
+
+def texts_from_settings(settings: TextSettings) -> Splits:
+    """Load the texts that the settings of a recipe name. See `from_tables`."""
+    return from_tables(
+        settings.data,
+        bad_files=settings.bad_files,
+        encoding=settings.encoding,
         seed=settings.seed,
     )
 

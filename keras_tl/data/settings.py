@@ -49,10 +49,12 @@ class DataSettings(FolderSettings):
 
 @dataclass(frozen=True)
 class TextSettings(Settings):
-    """Settings of texts in tables; see `datasets.from_tables`."""
+    """Settings of texts in tables; see `datasets.texts_from_settings`."""
 
     data: Path | None = None  # Folder of tables with the columns label and text.
     encoding: str = "utf-8"  # Encoding of the tables.
+    # What to do where texts are empty: stop with an error, or skip them.
+    bad_files: BadFiles = "error"
     sequence_length: int = 48  # Tokens of a text; longer ones are cut.
 
     def __post_init__(self):

@@ -449,7 +449,7 @@ def _column(rows, argument, column, name):
     if column not in rows:
         raise errors.expected(
             argument,
-            f"be a column of {name}",
+            f"be a column of {name[:1].lower()}{name[1:]}",
             column,
             f"Its columns are {', '.join(rows.columns)}.",
         )
@@ -459,7 +459,7 @@ def _column(rows, argument, column, name):
 def _named(rows, kind, column, name) -> str | None:
     """Return a column that is named, or has a usual name."""
     if column is not None:
-        _column(rows, kind, column, name)
+        _column(rows, f"{kind.removesuffix('_column')}_column", column, name)
         return column
     by_name = {str(c).strip().casefold(): c for c in rows.columns}
     return next((by_name[word] for word in _USUAL[kind] if word in by_name), None)
@@ -517,7 +517,7 @@ def _label_columns(rows, wanted, others, name) -> list[str]:
     if wanted is not None:
         columns = [wanted] if wanted in rows else wanted.split(",")
         for column in columns:
-            _column(rows, "label", column, name)
+            _column(rows, "label_column", column, name)
         return columns
     usual = _named(rows, "label", None, name)
     if usual is not None and usual not in others:

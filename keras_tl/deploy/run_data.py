@@ -77,9 +77,10 @@ def _candidates(artifact, settings) -> Iterator[Splits]:
 
 
 def _texts(artifact, settings) -> Splits:
-    # Runs from before there was this setting have UTF-8.
-    encoding = getattr(settings, "encoding", "utf-8")
-    data = datasets.from_tables(settings.data, seed=settings.seed, encoding=encoding)
+    # Runs from before there were these settings.
+    since = {"encoding": "utf-8", "bad_files": "error"}
+    settings = SimpleNamespace(**since | vars(settings))
+    data = datasets.texts_from_settings(settings)
     if settings.labels is not None:
         data = splits.few(data, settings.labels, seed=settings.seed)
     data = splits.limit(data, settings.limit, seed=settings.seed)

@@ -5,6 +5,9 @@ import re
 import numpy as np
 import pytest
 
+from keras_tl import errors
+from keras_tl.data import datasets
+from keras_tl.data.tables import Columns
 from keras_tl.models import audio_backbones
 
 MINILM = ("run", "minilm_sentiment", "--epochs=1", "--fine-tune-epochs=0")
@@ -60,18 +63,30 @@ def test_an_empty_text(call, capsys, table, tiny_bert):
         call, capsys, *MINILM, "--data", data, "--weights", tiny_bert, "--out=r"
     )
     assert error == (
-        f"{data}/train.tsv, line 6: text and label must not be empty. Received: '  ', "
-        "'bad'."
+        f"1 text in {data} cannot be used:\n  train.tsv:6: is empty\nRemove or repair "
+        "them, or leave them out with `bad_files='skip'` (on the command line: "
+        "--bad-files skip)."
     )
 
 
 def test_a_label_column_that_is_missing(call, capsys, table, tiny_bert):
-    data = table(head=("stars", "text"))
+    def without_labels(rows):
+        rows[:] = [row[1:] for row in rows]
+
+    data = table(without_labels, head=("text",))
     error = refused(
         call, capsys, *MINILM, "--data", data, "--weights", tiny_bert, "--out=r"
     )
     assert error == (
-        f"{data}/train.tsv must have a column 'label'. Received: stars, text."
+        "Table train.tsv must have a column of labels. Its columns are text, such as "
+        "text='the bad café number 0'. Name it with --label-column; several are "
+        "separated by commas."
+    )
+    with pytest.raises(errors.InputError) as raised:
+        datasets.load(data, columns=Columns(label="stars"))
+    assert str(raised.value) == (
+        "`label_column` must be a column of table train.tsv. Received: "
+        "label_column='stars'. Its columns are text."
     )
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 # What only training, data, reports, exports and servers need.
 UNWANTED = [
     *("keras_hub", "safetensors", "py3langid", "tensorflow_datasets", "datasets"),
-    *("pandas", "pyarrow", "sklearn", "scipy", "matplotlib", "jinja2", "onnx"),
+    *("pandas", "pyarrow", "sklearn", "matplotlib", "jinja2", "onnx"),
     *("onnxruntime", "tf2onnx", "optuna", "fastapi", "uvicorn", "tensorboard"),
 ]
 TEXTS = ("a good film", "the very bad plot", "dull", "fine and good .")
