@@ -1,10 +1,10 @@
 """Judge sentiment from 72 sentences, as an article does, and judge the result.
 
-Workflow: word vectors are learned from 62 sentences by skip-gram with negative
-sampling; a sentence is the mean of its words; one hidden layer learns from 8 labelled
-ones. The same layer learns from the words alone, from pretrained vectors (GloVe) and
-from a pretrained encoder (MiniLM). Each is judged on the article's 2 sentences, and on
-thousands of others; the last one is saved.
+Workflow: draw 62 sentences without labels, 8 with labels and 2 for the article's test;
+learn word vectors from the 62 by skip-gram with negative sampling; a sentence is the
+mean of its words; one hidden layer learns from the 8. The same layer learns from the
+words alone, from pretrained vectors (GloVe) and from a pretrained encoder (MiniLM).
+Each is judged on the 2 sentences, and on thousands of others; the last one is saved.
 What to learn from it: 2 right answers of 2 tell next to nothing, and 62 sentences are
 no data to pretrain on: what helps is what was learned from many texts.
 
