@@ -72,6 +72,7 @@ class Checked:
         rate: Samples a second, of the file.
         channels: Number of channels, which are averaged.
         is_clipped: Whether it was too loud when it was recorded.
+        level: Root mean square, in dB; 0 is the largest value.
     """
 
     problem: str | None
@@ -83,6 +84,7 @@ class Checked:
     rate: int = 0
     channels: int = 0
     is_clipped: bool = False
+    level: float = 0.0
 
 
 def decode(
@@ -320,13 +322,13 @@ def _reason(error) -> str:
     return f"cannot be read: {error.strerror or error}"
 
 
-def format_of(content: bytes) -> str:
-    """Return the usual suffix of the format that a file of sound has.
+def format_of(clip: Path | bytes) -> str:
+    """Return the usual suffix of the format that a file of sound, or its content, has.
 
     Raises:
         InputError: It is no sound.
     """
-    format = _header(content).format
+    format = _header(clip).format
     return ".wav" if format.startswith("WAV") else f".{format.lower()}"
 
 
@@ -384,6 +386,7 @@ def check(
         own,
         channels,
         _is_clipped(mono),
+        10 * math.log10(float(np.square(mono, dtype="float64").mean())),
     )
 
 
@@ -461,6 +464,16 @@ def spectrogram(
     colours = np.array(_COLOURS, "float32").T
     picture = [np.interp(levels, _LEVELS, channel) for channel in colours]
     return np.rint(np.stack(picture, axis=-1)).astype("uint8")
+
+
+def picture(clip: Path | str | bytes, side: int = 128) -> np.ndarray:
+    """Draw the spectrogram of a clip at its own rate and length, see `spectrogram`.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    sound, rate = _load(clip, None)
+    return spectrogram(sound, rate, side)
 
 
 @cache
