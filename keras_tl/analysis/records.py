@@ -1,13 +1,14 @@
 """What the checks of data need to know of each example, wherever it comes from."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from keras_tl import progress
-from keras_tl.data import assembly, duplicates, images, splits
+from keras_tl.data import assembly, audio, duplicates, images, splits
 from keras_tl.data.choices import Task
 from keras_tl.data.kinds import Checked
 from keras_tl.data.sources import NOUNS, Source
@@ -145,6 +146,8 @@ def of_splits(data: Splits) -> Records:
     if kind == "text":
         texts = tuple(every.preview(range(len(every))) or ())
         return replace(records, texts=texts, near=duplicates.near_texts(texts))
+    if kind == "audio" and records.paths:
+        return _of_clips(records)
     if kind != "image":
         return records
     looks, thumbnails, sizes = _looks(data)
@@ -159,6 +162,20 @@ def of_splits(data: Splits) -> Records:
         thumbnails=thumbnails,
         squares=_squares(data),
     )
+
+
+def _of_clips(records) -> Records:
+    """Add what decoding the files of clips tells of them."""
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(audio.check_file, records.paths)
+        title, count = "comparing clips", len(records)
+        checked = tuple(progress.track(results, title, count))
+    if any(one.problem for one in checked):
+        return records
+    looks = np.array([one.look for one in checked], "uint64")
+    thumbnails = np.stack([one.thumbnail for one in checked])
+    near = duplicates.near(looks, thumbnails)
+    return replace(records, checked=checked, thumbnails=thumbnails, near=near)
 
 
 def _names(key, split):

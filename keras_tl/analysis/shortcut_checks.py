@@ -97,7 +97,8 @@ def properties(records: Records) -> list[Finding]:
     channels and format of a clip. A decision tree that predicts held-out examples from
     them alone has to be much better than the commonest class.
     """
-    members = _members(records) if records.paths else {}
+    known = records.sizes if records.kind == "image" else records.checked
+    members = _members(records) if records.paths and len(known) else {}
     if len(members) < 2:
         return []
     indices = np.concatenate(list(members.values()))

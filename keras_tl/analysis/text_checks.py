@@ -9,6 +9,7 @@ import re
 import unicodedata
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from keras_tl.analysis import feature_checks, sound_checks
 from keras_tl.analysis.findings import Finding, named
@@ -181,5 +182,7 @@ def shift(records: Records) -> list[Finding]:
     count = min(_COMPONENTS, min(words.shape) - 1)
     if count < 1:
         return []
-    features = TruncatedSVD(count, random_state=0).fit_transform(words)
+    # As in `probe`: problems of this size are solved faster by one thread.
+    with threadpool_limits(1):
+        features = TruncatedSVD(count, random_state=0).fit_transform(words)
     return feature_checks.shift(features.astype("float32"), records)
