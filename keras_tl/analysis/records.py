@@ -92,10 +92,7 @@ class Records:
 def of_content(content: assembly.Content) -> Records:
     """Return the records of files that have been read."""
     files, kind = content.files, content.kind.name
-    texts = ()
-    if kind == "text" and files:
-        source = content.reader.source(files)
-        texts = tuple(source.preview(range(len(files))))
+    texts = tuple(f.checked.text for f in files) if kind == "text" else ()
     records = Records(
         tuple(assembly.short(file.path, content.folder) for file in files),
         np.array([file.split for file in files], "U10"),
@@ -103,7 +100,7 @@ def of_content(content: assembly.Content) -> Records:
         content.task,
         tuple(file.checked.hash for file in files),
         kind,
-        near=duplicates.near_texts(texts) if kind == "text" else content.near,
+        near=content.near,
         paths=tuple(file.path for file in files),
         checked=tuple(file.checked for file in files),
         groups=tuple(file.entry.group for file in files),

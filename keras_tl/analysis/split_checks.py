@@ -113,6 +113,7 @@ def _two_labels(records, blocks, kind) -> list[Finding]:
     if not blocks or records.task == "regression":
         return []
     members = [index for block in blocks for index in block]
+    share = len(members) / len(records)
     first = [
         f"{records.names[index]} ({_label(records.labels[index])})"
         for index in blocks[0]
@@ -120,7 +121,8 @@ def _two_labels(records, blocks, kind) -> list[Finding]:
     return [
         Finding(
             f"{kind}-copies-two-labels",
-            _severity(len(members) / len(records)),
+            # Many write the same few words, and mean something else by them.
+            "warning" if records.kind == "text" else _severity(share),
             f"{counted(len(blocks), records.noun)} under two labels, "
             f"{_alike(records, kind)}: {named(first)}.",
             "Keep each under its right label, or leave out all of them.",
@@ -158,12 +160,16 @@ def _across(records, blocks, kind) -> list[Finding]:
     sizes = Counter(records.splits)
     share = max(count / sizes[name] for name, count in measured.items())
     example = named(records.named(sorted(leaking[0])))
+    left_out = kind == "exact" and records.kind == "text" and bool(records.checked)
+    consequence = "What was trained on is measured."
+    if left_out:
+        consequence = "They count for the last of these alone."
     return [
         Finding(
             f"{kind}-copies-across-splits",
-            _severity(share),
+            "warning" if left_out else _severity(share),
             f"{counted(len(leaking), records.noun)} in several splits, "
-            f"{_alike(records, kind)}: {example}. What was trained on is measured.",
+            f"{_alike(records, kind)}: {example}. {consequence}",
             "Leave out the copies in the earlier split; the fix list has them.",
             records.named(members),
             records.files(surplus),

@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,8 +76,8 @@ def codes(noticed, *severities):
     }
 
 
-def findings_of(data):
-    return doctor.check(data).findings
+def findings_of(data, **options):
+    return doctor.check(data, **options).findings
 
 
 def wordless(data):
@@ -201,7 +202,7 @@ ALSO = {"class-imbalance", "small-class", "label-in-form"}
     ],
 )
 def test_a_planted_fault_is_found_by_its_code_and_nothing_else_is(data, code, plant):
-    noticed = findings_of(plant(data))
+    noticed = findings_of(plant(data), features=plant is of_another_topic)
     assert code in codes(noticed)
     assert codes(noticed, "error", "warning") <= {code} | ALSO
     for one in noticed:
@@ -263,6 +264,53 @@ def test_copies_in_memory_are_left_out(data):
     mended = doctor.without_errors(doctor.check(copied(data)))
     assert len(mended.train) == len(data.train) - 1
     assert not codes(findings_of(mended))
+
+
+def table(folder, made, labels, name="reviews.csv"):
+    """Write texts as a table, with a line break in the first of them."""
+    rows = pd.DataFrame({"text": made, "label": labels})
+    rows.loc[0, "text"] = rows.text[0].replace(" ", "\n", 1)
+    rows.to_csv(folder / name, index=False)
+    return folder / name
+
+
+def test_without_the_lines_of_the_fix_list_nothing_is_wrong(tmp_path, call, capsys):
+    made, labels = texts()
+    made[9], made[12], made[15] = "  ", "?!", f"{made[5][:-1]} ???"
+    labels = np.where(np.arange(200) == 15, 1 - labels, labels)
+    path = table(tmp_path, made, labels)
+    assert call("check", path, "--fix-list", tmp_path / "fix.txt") == 1
+    text = capsys.readouterr().out
+    assert "200 texts" not in text
+    assert "199 texts checked: 1 error, 2 warnings" in text
+    lines = (tmp_path / "fix.txt").read_text().splitlines()
+    # The first text has two lines, below that with the names of the columns.
+    expected = [f"{path}:{3 + index}" for index in (5, 9, 12, 15)]
+    assert sorted(lines) == sorted(expected)
+    left_out = ("--leave-out", tmp_path / "fix.txt")
+    assert call("check", path, *left_out) == 0
+    assert "196 texts checked: 0 errors, 0 warnings" in capsys.readouterr().out
+    data = datasets.load(path, leave_out=lines)
+    assert sum(len(split) for _, split in data.items()) == 196
+
+
+def test_an_author_in_two_splits_is_an_error(tmp_path):
+    made, labels = texts()
+    rows = {"text": made, "label": labels, "split": ["train"] * 150 + ["test"] * 50}
+    frame = pd.DataFrame(rows | {"author": [f"author {n // 7}" for n in range(200)]})
+    frame.to_csv(tmp_path / "reviews.csv", index=False)
+    noticed = findings_of(tmp_path / "reviews.csv", groups="author")
+    assert codes(noticed, "error") == {"group-across-splits"}
+    (one,) = [f for f in noticed if f.code == "group-across-splits"]
+    assert one.examples == ("author 21 (train, test)",)
+
+
+def test_near_copies_stay_in_one_split_when_splits_are_drawn(tmp_path):
+    made, labels = texts(100)
+    made += [f"{text[:-1]} ..." for text in made]
+    data = datasets.load(table(tmp_path, made, [*labels, *labels]))
+    noticed = doctor.check_splits(data)
+    assert not {code for code in codes(noticed) if "across" in code}
 
 
 @pytest.mark.real
