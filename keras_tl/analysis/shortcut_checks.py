@@ -189,7 +189,7 @@ def form(records: Records) -> list[Finding]:
     column = int(importances.argmax())
     name = list(_FORM)[column]
     listed = tuple(
-        f"{label}: {_rounded(np.median(table[labels == label, column]))}"
+        f"{_rounded(np.median(table[labels == label, column]))} in {label}"
         for label in members
     )
     return [
@@ -230,14 +230,14 @@ def words(records: Records) -> list[Finding]:
     except ValueError:  # No word is in so many texts.
         return []
     vocabulary = counter.get_feature_names_out()
+    not_words = [not str(word).isalnum() for word in vocabulary]
     half = np.arange(len(indices)) % 2 == 0
     names = list(members)
     first, second = (_shares(has, labels, names, one) for one in (half, ~half))
     findings = []
     for row, name in enumerate(members):
-        best = np.argsort(first[row] - _others(first, row), kind="stable")[::-1][
-            :_MOST_WORDS
-        ]
+        lead = first[row] - _others(first, row)
+        best = np.lexsort((not_words, -lead))[:_MOST_WORDS]
         own, others = second[row, best], _others(second, row)[best]
         for severity, (least, most) in (("warning", _WARNED), ("note", _NOTED)):
             telling = np.flatnonzero((own >= least) & (others <= most))
@@ -254,8 +254,8 @@ def words(records: Records) -> list[Finding]:
                 Finding(
                     "label-in-word",
                     severity,
-                    f"{share:.0%} of the texts of {name} have {word}, and "
-                    f"{_at_most(rest)} of any other class: a model can answer by it.",
+                    f"{share:.0%} of the texts of the class {name} have {word}, and "
+                    f"{_at_most(rest)} of any other: a model can answer by it.",
                     "If it is no part of what the texts say, such as the name of their "
                     "source or the label itself, delete it from all texts.",
                     tuple(listed),

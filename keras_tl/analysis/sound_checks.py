@@ -19,8 +19,9 @@ _FACTOR, _RANGES = 4, 3.0
 _MANY_CLIPPED = 0.05
 # Parts of names between these characters are fields, such as the speaker.
 _SEPARATORS = r"[-_. ]+"
-# Members of a group that are needed on average.
-_MEMBERS = 4
+# Share of the names that must have as many fields as most, and of clips that must be in
+# groups; and members of a group that are needed on average.
+_MOST_NAMES, _MEMBERS = 0.9, 4
 
 
 def lengths(records: Records) -> list[Finding]:
@@ -179,51 +180,52 @@ def names(records: Records) -> list[Finding]:
     if records.grouped or not records.paths or records.thumbnails is None:
         return []
     fields = [re.split(_SEPARATORS, path.stem) for path in records.paths]
-    widths = Counter(map(len, fields))
-    width, count = widths.most_common(1)[0]
-    if width < 2 or count < len(records):
-        return file_checks.names(records)
-    best, blocks, place = file_checks.ALIKE, None, None
-    for number in range(width):
-        values = [row[number] for row in fields]
-        members = _members(records, values)
-        if members is None:
-            continue
-        alike = file_checks.alikeness(records, members)
+    width, count = Counter(map(len, fields)).most_common(1)[0]
+    best, place = file_checks.ALIKE, None
+    for number in range(
+        width if width > 1 and count >= _MOST_NAMES * len(fields) else 0
+    ):
+        blocks = _members(records, _values(fields, width, number))
+        alike = file_checks.alikeness(records, blocks) if blocks else 0.0
         if alike >= best:
-            best, blocks, place = alike, members, number
-    if blocks is None:
+            best, place = alike, number
+    if place is None:
         return file_checks.names(records)
     groups = {}
-    for index, row in enumerate(fields):
-        groups.setdefault(row[place], []).append(index)
-    listed = sorted(groups)
+    for index, value in enumerate(_values(fields, width, place)):
+        if value is not None:
+            groups.setdefault(value, []).append(index)
+    expression = _pattern(place) + ("" if count == len(fields) else "|$")
     return file_checks.groups(
         records,
         list(groups.values()),
         "named-group",
-        f"whose names have the same word in one place ({named(listed)}), and which are "
-        "more alike than others of their class: speakers, perhaps",
-        f"Keep each group in one split: `--groups '{_pattern(place)}'`, or a pattern "
-        "of your own.",
+        f"whose names have the same word in one place ({named(sorted(groups))}), and "
+        "which are more alike than others of their class: speakers, perhaps",
+        f"Keep each group in one split: `--groups '{expression}'`, or a pattern of "
+        "your own.",
     )
+
+
+def _values(fields, width, place) -> list[str | None]:
+    """Return a field of each name; `None` for names of fewer or more fields."""
+    return [row[place] if len(row) == width else None for row in fields]
 
 
 def _members(records, values) -> list[list[int]] | None:
     """Return the clips of each value and label; `None` where values are no groups."""
-    counts = Counter(values)
-    of_value = {value: set() for value in counts}
-    blocks = {}
+    labels, blocks = {}, {}
     for index, (value, label) in enumerate(zip(values, records.labels, strict=True)):
-        of_value[value].add(label)
-        blocks.setdefault((value, label), []).append(index)
-    several = sum(len(labels) > 1 for labels in of_value.values())
+        if value is not None:
+            labels.setdefault(value, set()).add(label)
+            blocks.setdefault((value, label), []).append(index)
+    several = sum(len(each) > 1 for each in labels.values())
     # A number that counts takes has as many values as takes, and few clips of each.
-    if len(counts) < 2 or several < 0.9 * len(counts):
+    if len(labels) < 2 or several < _MOST_NAMES * len(labels):
         return None
     large = [block for block in blocks.values() if len(block) >= 2]
     inside = sum(map(len, large))
-    if inside < 0.9 * len(records) or inside < _MEMBERS * len(large):
+    if inside < _MOST_NAMES * len(records) or inside < _MEMBERS * len(large):
         return None
     return large
 
@@ -234,7 +236,8 @@ def _pattern(place: int) -> str:
     >>> re.search(_pattern(1), "some-where/7_jackson_32.wav").group(1)
     'jackson'
     """
-    before = f"(?:[^-_. /]+{_SEPARATORS}){{{place}}}" if place else ""
+    times = f"{{{place}}}" if place > 1 else ""
+    before = f"(?:[^-_. /]+{_SEPARATORS}){times}" if place else ""
     return f"(?:^|/){before}([^-_. /]+)[^/]*$"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from keras_tl import errors
 from keras_tl.analysis import doctor, doctor_page, findings
-from keras_tl.data import datasets, folders
+from keras_tl.data import assembly, datasets, folders
 
 soundfile = pytest.importorskip("soundfile")
 
@@ -187,16 +187,15 @@ def spoken(folder, speakers="abcdef", takes=8):
 
 def test_speakers_are_found_in_the_names_and_their_pattern_is_right(tmp_path):
     folder = spoken(tmp_path / "words")
+    save(folder / "no" / "other.wav", sound(999))
     (one,) = [f for f in findings_of(folder) if f.severity == "warning"]
     assert one.code == "named-group"
     pattern = re.search(r"`--groups '(.+?)'`", one.remedy).group(1)
     noticed = findings_of(folder, groups=pattern)
     assert not codes(noticed, "error", "warning")
-    given = folders.read(folder, doctor.assembly.Options(groups=pattern), KINDS)
-    assert {file.entry.group for file in given.files} == set("abcdef")
-
-
-KINDS = datasets.choices_of("audio")
+    kinds = datasets.choices_of("audio")
+    given = folders.read(folder, assembly.Options(groups=pattern), kinds)
+    assert {file.entry.group for file in given.files} == {None, *"abcdef"}
 
 
 def test_names_that_only_count_are_no_speakers(folder):
