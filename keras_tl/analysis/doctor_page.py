@@ -12,7 +12,7 @@ from keras_tl import errors, files
 from keras_tl.analysis import findings, report
 from keras_tl.analysis.findings import Finding
 from keras_tl.analysis.records import Records
-from keras_tl.data import audio, images
+from keras_tl.data import images, sound_files, spectrogram
 
 # Most examples of a finding that are shown, pixels of the sides of pictures, and
 # characters of texts.
@@ -118,7 +118,7 @@ def _pixels(records, index) -> np.ndarray | None:
         return None if pictures is None else pictures[0]
     try:
         if records.kind == "audio":
-            return audio.picture(records.paths[index], _SIDE)
+            return spectrogram.draw(*sound_files.load(records.paths[index]), _SIDE)
         return images.decode(records.paths[index], _SIDE, "pad")
     except errors.InputError:
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_tl import progress
-from keras_tl.data import assembly, audio, duplicates, images, splits
+from keras_tl.data import assembly, duplicates, images, splits, waves
 from keras_tl.data.choices import Task
 from keras_tl.data.kinds import Checked
 from keras_tl.data.sources import NOUNS, Source
@@ -164,7 +164,7 @@ def of_splits(data: Splits) -> Records:
 def _of_clips(records) -> Records:
     """Add what decoding the files of clips tells of them."""
     with ThreadPoolExecutor() as pool:
-        results = pool.map(audio.check_file, records.paths)
+        results = pool.map(waves.check_file, records.paths)
         title, count = "comparing clips", len(records)
         checked = tuple(progress.track(results, title, count))
     if any(one.problem for one in checked):

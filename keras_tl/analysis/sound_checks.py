@@ -9,7 +9,7 @@ import numpy as np
 from keras_tl.analysis import file_checks
 from keras_tl.analysis.findings import Finding, named
 from keras_tl.analysis.records import Records
-from keras_tl.data import audio
+from keras_tl.data import sound_files
 from keras_tl.errors import counted
 
 # A length is far from the usual one by this factor of the median, and by so many
@@ -133,7 +133,7 @@ def formats(records: Records) -> list[Finding]:
     return [*findings, *_misnamed(records)]
 
 
-# Suffixes of one format -> that which `audio.format_of` returns.
+# Suffixes of one format -> that which `sound_files.format_of` returns.
 _SAME = {".oga": ".ogg", ".opus": ".ogg", ".aif": ".aiff", ".aifc": ".aiff"}
 _SAME |= {".rf64": ".wav"}
 
@@ -142,7 +142,7 @@ def _misnamed(records) -> list[Finding]:
     """Report files of another format than their names say."""
     wrong, others = [], []
     for index, path in enumerate(records.paths):
-        format = audio.format_of(path)
+        format = sound_files.format_of(path)
         suffix = _suffix(path)
         if _SAME.get(format, format) != _SAME.get(suffix, suffix):
             wrong.append(index)
