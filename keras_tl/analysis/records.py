@@ -129,7 +129,6 @@ def of_splits(data: Splits) -> Records:
     """Return the records of three splits, of any kind of examples."""
     pairs = data.items()
     kind = data.train.inputs.kind
-    every = splits.join(splits.join(data.train, data.validation), data.test).inputs
     records = Records(
         tuple(name for key, split in pairs for name in _names(key, split)),
         np.array([key for key, split in pairs for _ in range(len(split))], "U10"),
@@ -138,15 +137,21 @@ def of_splits(data: Splits) -> Records:
         tuple(digest for _, split in pairs for digest in split.inputs.hashes()),
         kind,
         paths=_paths(data),
-        source=every,
     )
+    if kind == "image":
+        return _of_images(records, data)
+    every = splits.join(splits.join(data.train, data.validation), data.test).inputs
+    records = replace(records, source=every)
     if kind == "text":
         texts = tuple(every.preview(range(len(every))) or ())
         return replace(records, texts=texts, near=duplicates.near_texts(texts))
     if kind == "audio" and records.paths:
         return _of_clips(records)
-    if kind != "image":
-        return records
+    return records
+
+
+def _of_images(records, data) -> Records:
+    """Add what the images of splits look like."""
     looks, thumbnails, sizes = _looks(data)
     large = np.flatnonzero(sizes.min(axis=1) >= _SMALLEST)
     near = np.empty((0, 2), "int64")
