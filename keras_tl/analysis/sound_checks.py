@@ -238,7 +238,7 @@ def _pattern(place: int) -> str:
     """
     times = f"{{{place}}}" if place > 1 else ""
     before = f"(?:[^-_. /]+{_SEPARATORS}){times}" if place else ""
-    return f"(?:^|/){before}([^-_. /]+)[^/]*$"
+    return rf"(?:^|/){before}([^-_. /]+)[^/]*\.\w+$"
 
 
 def usual(records: Records, indices: np.ndarray) -> str:
