@@ -19,7 +19,9 @@ from keras_tl.analysis import (
     pipeline_checks,
     records,
     shortcut_checks,
+    sound_checks,
     split_checks,
+    text_checks,
 )
 from keras_tl.analysis.findings import Finding
 from keras_tl.analysis.records import Records
@@ -32,6 +34,35 @@ from keras_tl.data.splits import Splits
 BACKBONE, IMAGE_SIZE = "efficientnet_lite0", 96
 # Most examples whose features are computed: about a minute on two cores.
 MOST = 8_000
+
+# Kind of examples -> the checks of what is known of each. Those of copies, splits and
+# classes are for all kinds.
+CHECKS = {
+    "image": (
+        file_checks.sizes,
+        file_checks.few_bits,
+        file_checks.blank,
+        file_checks.headers,
+        file_checks.names,
+        shortcut_checks.properties,
+        shortcut_checks.marks_of_images,
+    ),
+    "audio": (
+        sound_checks.lengths,
+        sound_checks.clipped,
+        sound_checks.formats,
+        sound_checks.names,
+        shortcut_checks.properties,
+    ),
+    "text": (
+        text_checks.wordless,
+        text_checks.decoding,
+        text_checks.markup,
+        text_checks.lengths,
+        shortcut_checks.form,
+        shortcut_checks.words,
+    ),
+}
 
 check_model = model_checks.check
 check_pipeline = pipeline_checks.check
@@ -102,11 +133,14 @@ def check(
         seen, noticed = records.of_splits(loaded), []
     else:
         seen = records.of_content(content)
-        noticed = file_checks.check(content, seen)
+        noticed = [*file_checks.unusable(content), *file_checks.unused(content)]
         loaded, problems = _assembled(content, chosen)
-        noticed += problems
-    noticed += [*split_checks.check(seen), *shortcut_checks.check(seen)]
-    if features and loaded is not None and loaded.train.inputs.kind == "image":
+        # That groups are in several splits is a finding of its own.
+        noticed += [] if split_checks.groups(seen) else problems
+    noticed += split_checks.check(seen)
+    if len(seen):
+        noticed += [one for run in CHECKS.get(seen.kind, ()) for one in run(seen)]
+    if features and loaded is not None and seen.kind in ("image", "text"):
         noticed += _check_features(seen, loaded, backbone, cache, count)
     return Diagnosis(tuple(findings.ordered(noticed)), seen, loaded, content, chosen)
 
@@ -156,33 +190,37 @@ def _assembled(content, options) -> tuple[Splits | None, list[Finding]]:
                 "no-splits",
                 "error",
                 f"Without what cannot be used, there are no three splits: {error}",
-                "Repair the files, or give more images of each class.",
+                f"Repair the files, or give more {content.kind.nouns} of each class.",
             )
         ]
 
 
 def _check_features(seen, loaded, backbone, cache, count) -> list[Finding]:
-    """Compute the features of the images, and check them."""
+    """Compute the features of the examples, and check them."""
     most = min(count or MOST, MOST)
     chosen = np.arange(len(seen))
     notes = []
+    sought = "Wrong labels, images unlike the others and splits that differ"
+    if seen.kind == "text":
+        sought = "Splits that differ"
     if len(seen) > most:
-        labels = np.unique([str(label) for label in seen.labels], return_inverse=True)[
-            1
-        ]
+        every = [str(label) for label in seen.labels]
+        labels = np.unique(every, return_inverse=True)[1]
         chosen = splits.balanced(labels, most, 0)
         notes.append(
             Finding(
                 "features-of-a-part",
                 "note",
-                f"Wrong labels, images unlike the others and splits that differ were "
-                f"looked for in {most:,} of {len(seen):,} images.",
+                f"{sought} were looked for in {most:,} of {len(seen):,} {seen.nouns}.",
                 "Give `--limit` to look at more or fewer.",
             )
         )
     part = records.take(seen, chosen)
-    values = _features(part, loaded, chosen, backbone, cache)
-    noticed = feature_checks.check(values, part)
+    if seen.kind == "text":
+        noticed = text_checks.shift(part)
+    else:
+        values = _features(part, loaded, chosen, backbone, cache)
+        noticed = feature_checks.check(values, part)
     return notes + [
         replace(one, pictures=tuple(int(chosen[index]) for index in one.pictures))
         for one in noticed

@@ -193,13 +193,13 @@ class Check(OwnDataSettings):
 
     seed: int = 0  # Seed with which splits that are missing are drawn.
     # Whether to look for wrong labels, odd images and splits that differ, by the
-    # features of a pretrained backbone.
+    # features of a pretrained backbone; of texts, for splits that differ in words.
     features: bool = True
     cache: bool = True  # Keep the features for training.
     model: Path | None = None  # File of a Keras model to check with the data.
     script: Path | None = None  # Python file whose calls of Keras are checked.
-    page: Path | None = None  # New HTML file with the findings and their pictures.
-    # New file for the paths of the images to leave out, for --leave-out.
+    page: Path | None = None  # New HTML file with the findings and examples.
+    # New file for the paths of the examples to leave out, for --leave-out.
     fix_list: Path | None = None
     json: bool = False  # Print the findings as JSON, and nothing else.
 

@@ -184,7 +184,8 @@ class Content:
         kind: Kind of the files.
         reader: How they are read.
         columns: Name of each number, where numbers are predicted.
-        near: int `(pairs, 2)`, indices of files that look alike, see `duplicates.near`.
+        near: int `(pairs, 2)`, indices of files that are nearly the same, see
+            `duplicates`.
     """
 
     folder: Path
@@ -255,7 +256,9 @@ def read(
         files = list(progress.track(results, f"reading {kind.nouns}", len(entries)))
     good = tuple(file for file in files if not file.checked.problem)
     near = np.empty((0, 2), "int64")
-    if good and good[0].checked.thumbnail is not None:
+    if good and kind.name == "text":
+        near = duplicates.near_texts([file.checked.text for file in good])
+    elif good and good[0].checked.thumbnail is not None:
         near = duplicates.near(
             np.array([file.checked.look for file in good], "uint64"),
             np.stack([file.checked.thumbnail for file in good]),

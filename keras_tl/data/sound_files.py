@@ -205,13 +205,13 @@ def wave_file(samples: np.ndarray, rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def format_of(content: bytes) -> str:
-    """Return the usual suffix of the format that a file of sound has.
+def format_of(clip: Path | bytes) -> str:
+    """Return the usual suffix of the format that a file of sound, or its content, has.
 
     Raises:
         InputError: It is no sound.
     """
-    format = _header(content).format
+    format = _header(clip).format
     return ".wav" if format.startswith("WAV") else f".{format.lower()}"
 
 

@@ -5,6 +5,7 @@ needed.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ class Checked:
         rate: Samples a second, of the file.
         channels: Number of channels, which are averaged.
         is_clipped: Whether it was too loud when it was recorded.
+        level: Root mean square, in dB; 0 is the largest value.
     """
 
     problem: str | None
@@ -56,6 +58,7 @@ class Checked:
     rate: int = 0
     channels: int = 0
     is_clipped: bool = False
+    level: float = 0.0
 
 
 def decode(
@@ -208,6 +211,7 @@ def check(
         own,
         channels,
         _is_clipped(mono),
+        10 * math.log10(float(np.square(mono, dtype="float64").mean())),
     )
 
 

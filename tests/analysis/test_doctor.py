@@ -470,8 +470,18 @@ def test_groups_that_are_named_are_no_leak(folder):
     pattern = r"(film\w)_|([^/]+)$"
     content = folders.read(folder, assembly.Options(groups=pattern))
     assert content.files
+    for path in folder.rglob("test/*/film*"):
+        path.rename(folder / "train" / path.parent.name / path.name)
     noticed = findings_of(folder, groups=pattern)
     assert not {code for code in codes(noticed) if "group" in code}
+
+
+def test_a_group_in_two_splits_is_an_error_with_its_name(folder):
+    in_named_groups(folder)
+    noticed = findings_of(folder, groups=r"(film\w)_|([^/]+)$")
+    assert codes(noticed, "error") == {"group-across-splits"}
+    (one,) = [f for f in noticed if f.code == "group-across-splits"]
+    assert one.examples[0] == "filma (train, test)"
 
 
 @pytest.mark.parametrize("kind", ["exact", "near"])
