@@ -401,9 +401,11 @@ def size_and_accuracy(
     A step joins those that no smaller one reaches.
 
     Args:
-        points: Name, size in MB, accuracy in [0, 1] and its interval.
+        points: Name, size in MB, accuracy in [0, 1] and its interval. What has next to
+            no size is drawn as 0.01 MB.
     """
     errors.check_at_least("len(points)", len(points), 1)
+    points = [(name, max(size, 0.01), *others) for name, size, *others in points]
     figure = _figure(7, 4)
     axes = figure.subplots()
     _tidy(axes, "Size of the weights, MB", "Expected accuracy")

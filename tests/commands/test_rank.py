@@ -88,7 +88,9 @@ def test_wrong_arguments_end_in_one_sentence_and_leave_nothing(call, tmp_path, c
 
 def test_what_is_named_replaces_what_is_at_hand(empty_keras, weights):
     def names(**options):
-        return [one.name for one in rank.chosen(Rank(data="digits", **options))]
+        return [
+            one.name for one in rank.chosen(Rank(data="digits", **options), "image")
+        ]
 
     assert names() == ["efficientnet_lite0"]
     assert names(backbones=("vgg16", "mobilenet:0.25", "mobilenet:1.0")) == [
@@ -97,7 +99,9 @@ def test_what_is_named_replaces_what_is_at_hand(empty_keras, weights):
     assert names(weights=(f"mobilenet:torch={weights}",)) == [
         *("efficientnet_lite0", "mobilenet, random")
     ]
-    given = rank.chosen(Rank(data="digits", weights=(f"mobilenet:torch={weights}",)))
+    given = rank.chosen(
+        Rank(data="digits", weights=(f"mobilenet:torch={weights}",)), "image"
+    )
     assert given[-1].preprocessing == "torch"
 
 
@@ -144,10 +148,10 @@ def test_a_preset_of_keras_hub_is_a_candidate(tmp_path):
     converter = keras_hub.layers.ViTImageConverter((32, 32), 1 / 255)
     converter.save_to_preset(tmp_path / "tiny_vit")
     settings = Rank(data="digits", backbones=(f"hub:{tmp_path / 'tiny_vit'}",))
-    (candidate,) = rank.chosen(settings)
+    (candidate,) = rank.chosen(settings, "image")
     assert (candidate.name, candidate.image_size) == ("tiny_vit", 32)
     assert candidate.imagenet_accuracy is None
-    model = ranking.pooled(ranking.load(candidate), 10)
+    model = ranking.pooled(candidate.load(None), 10)
     assert model(np.zeros((1, 32, 32, 3))).shape == (1, 16)
     with pytest.raises(errors.InputError, match=r"config\.json"):
-        rank.chosen(Rank(data="digits", backbones=(f"hub:{tmp_path}",)))
+        rank.chosen(Rank(data="digits", backbones=(f"hub:{tmp_path}",)), "image")
