@@ -13,7 +13,9 @@
 - `kinds`: Kinds of files that hold one example each: how they are told apart and read.
 - `audio`: Sound: clips decoded from files, resampled, and brought to one length.
 - `images`: Decode image files to square uint8 RGB arrays, and check them.
-- `text`: Texts: read from files, and turned into the token ids that a model takes.
+- `text`: Texts: decoded, and turned into the token ids that a model takes.
+- `text_files`: Texts in files of their own, and in the rows of tables, as a kind of
+  examples.
 - `sources`: Sequences of examples that are read by index, whatever the examples are.
 - `splits`: Examples with their labels, and the three splits of a dataset.
 - `pipeline`: From examples to batches: shuffled, augmented, padded, weighted,

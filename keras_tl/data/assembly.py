@@ -26,20 +26,22 @@ Label = str | tuple[str, ...] | tuple[float, ...]
 
 @dataclass(frozen=True)
 class Entry:
-    """A file with what is known of it.
+    """A file, or a text in a table, with what is known of it.
 
     Attributes:
-        path: The file.
+        path: The file; of a text in a table, the table and its line, `reviews.csv:17`.
         split: "train", "validation" or "test".
         label: Name of its class; names of its labels; or its numbers.
         group: What it shares with the files that have to be in the same split, such as
             a patient or a speaker; `None` where it stands alone.
+        text: The text; `None` where `path` is a file.
     """
 
     path: Path
     split: str
     label: Label
     group: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,8 @@ def read(
     unwanted = {Path(path).absolute() for path in options.leave_out}
     listed = [e.path for e in entries if e.path.absolute() in unwanted]
     entries = [e for e in entries if e.path.absolute() not in unwanted]
-    unknown = [path for path in unwanted if not path.exists()]
+    met = {path.absolute() for path in listed}
+    unknown = [path for path in unwanted - met if not path.exists()]
     if unknown:
         errors.warn(
             f"Files to leave out that do not exist: {len(unknown):,} "
@@ -236,6 +239,9 @@ def read(
     reader = kind.reader([entry.path for entry in entries], options)
 
     def check(entry):
+        if entry.text is not None:
+            digest = hashlib.sha256(entry.text.encode("utf-8", "surrogatepass"))
+            return File(entry, digest.hexdigest(), reader.check(entry.text))
         try:
             content = entry.path.read_bytes()
         except OSError as error:
@@ -249,7 +255,7 @@ def read(
         files = list(progress.track(results, f"reading {kind.nouns}", len(entries)))
     good = tuple(file for file in files if not file.checked.problem)
     near = np.empty((0, 2), "int64")
-    if good:
+    if good and good[0].checked.thumbnail is not None:
         near = duplicates.near(
             np.array([file.checked.look for file in good], "uint64"),
             np.stack([file.checked.thumbnail for file in good]),
@@ -292,6 +298,17 @@ def without(content: Content, paths: Iterable[Path]) -> Content:
     )
 
 
+def renamed(content: Content, split: str, name: str) -> Content:
+    """Return the same content with another name of one of its splits."""
+    files = tuple(
+        replace(file, entry=replace(file.entry, split=name))
+        if file.split == split
+        else file
+        for file in content.files
+    )
+    return replace(content, files=files)
+
+
 def _grouped(entry, groups, folder, kind) -> Entry:
     return replace(entry, group=matched("groups", groups, folder, kind, entry.path))
 
@@ -310,7 +327,7 @@ def assemble(content: Content, options: Options) -> Splits:
             or too few examples of a class.
     """
     folder = content.folder
-    used, bad = _usable(content, options)
+    used, unused = _usable(content, options)
     _check_groups(content, used)
     files = [content.files[n] for n in used]
     class_names = _class_names(content, files)
@@ -321,7 +338,7 @@ def assemble(content: Content, options: Options) -> Splits:
         files, again = _draw(content, used, drawn, options)
     left_out = [
         *content.left_out,
-        *((path, f"bad {content.kind.nouns}") for path in bad),
+        *unused,
         *((file.path, f"copies of drawn {content.kind.nouns}") for file in again),
     ]
     _warn(content, files)
@@ -371,14 +388,45 @@ def parts(
     return {name: _split(content, files, name, class_names) for name in NAMES}
 
 
-def _usable(content, options) -> tuple[list[int], set[Path]]:
-    """Return the indices of the files that can be used, and those that cannot."""
-    bad = [*content.bad, *conflicts(content)]
+def _usable(content, options) -> tuple[list[int], list[Problem]]:
+    """Return the indices of the files that are used; path and reason of the others."""
+    doubled, again = conflicts(content), []
+    if not content.kind.is_unique:
+        doubled, again = [], _recurring(content)
+    bad = [*content.bad, *doubled]
     if bad and options.bad_files == "error":
         raise errors.InputError(_list(bad, content))
-    skipped = {path for path, _ in bad}
-    used = [n for n, file in enumerate(content.files) if file.path not in skipped]
-    return used, skipped
+    left_out = [(path, f"bad {content.kind.nouns}") for path, _ in bad]
+    left_out += [(path, f"{content.kind.nouns} of another split") for path in again]
+    unused = {path for path, _ in left_out}
+    used = [n for n, file in enumerate(content.files) if file.path not in unused]
+    return used, left_out
+
+
+def _recurring(content) -> list[Path]:
+    """List the examples that stand in another split, too, which keeps them.
+
+    Warns of them, and of equal examples with different labels, which are used.
+    """
+    again, differ = [], []
+    for same in _copies(content):
+        last = max(same, key=lambda file: _RANK[file.split])
+        again += [file.path for file in same if file.split != last.split]
+        if len({file.label for file in same}) > 1:
+            differ += [file.path for file in same]
+    noun, nouns, folder = content.kind.noun, content.kind.nouns, content.folder
+    if again:
+        errors.warn(
+            f"Left out of training, or of validation, since they stand in a later "
+            f"split as well: {errors.counted(len(again), noun, nouns)} "
+            f"({some(again, folder)})."
+        )
+    if differ:
+        errors.warn(
+            f"Equal, with different labels, and used as they are: {len(differ):,} "
+            f"{nouns} ({some(differ, folder)})."
+        )
+    return again
 
 
 def _missing(files, options) -> dict[str, float]:
@@ -511,11 +559,8 @@ def conflicts(content: Content) -> list[Problem]:
     These are examples of the same content under two labels, and all but one of those
     in several splits.
     """
-    by_content = defaultdict(list)
-    for file in content.files:
-        by_content[file.checked.hash].append(file)
     bad, noun = [], content.kind.noun
-    for same in by_content.values():
+    for same in _copies(content):
         if len({file.label for file in same}) > 1:
             for file in same:
                 other = next(o for o in same if o.label != file.label)
@@ -531,13 +576,23 @@ def conflicts(content: Content) -> list[Problem]:
     return bad
 
 
+def _copies(content) -> Iterable[list[File]]:
+    """Return the files of each content."""
+    by_content = defaultdict(list)
+    for file in content.files:
+        by_content[file.checked.hash].append(file)
+    return by_content.values()
+
+
 def _list(bad, content):
     folder, kind = content.folder, content.kind
     lines = [f"  {short(path, folder)}: {problem}" for path, problem in bad[:20]]
     if len(bad) > 20:
         lines.append(f"  and {len(bad) - 20} more")
     listing = "\n".join(lines)
-    names = f"{kind.noun} or folder", f"{kind.nouns} or folders"
+    names = kind.noun, kind.nouns
+    if any(path.is_dir() for path, _ in bad):
+        names = f"{kind.noun} or folder", f"{kind.nouns} or folders"
     return (
         f"{errors.counted(len(bad), *names)} in {folder} cannot be used:\n{listing}\n"
         "Remove or repair them, or leave them out with `bad_files='skip'` "

@@ -19,6 +19,7 @@ from keras_tl.data import (
     layout,
     tables,
     text,
+    text_files,
     tfds_data,
 )
 from keras_tl.data.choices import DIGITS_NAME, SAMPLE_NAME, FileKind
@@ -43,15 +44,16 @@ def load(
     """Load data of any kind that keras-tl knows as three splits.
 
     Args:
-        data: A folder of images or of sound, see `folders.read`; a table of such files
-            and labels, or a folder with one, see `tables.from_table`; a folder that
+        data: A folder of images, of sound or of texts, see `folders.read`; a table of
+            texts or of such files with labels, or a folder with one or with one of each
+            split, see `tables.from_table`; a folder that
             Hugging Face's `datasets` has saved; the name of a dataset:
             "cifar10_sample", "digits", or one that `tensorflow_datasets` knows; a
             DataFrame; a pair of arrays, see `from_arrays`, or of texts and labels, see
             `from_texts`; or `Splits`, which are returned as they are.
         columns: Which columns of a table hold what.
         count: Keep at most this many examples of each split, evenly over the classes.
-        kind: Kind of the files, "image" or "audio"; by default that of most.
+        kind: Kind of the examples, "image", "audio" or "text"; by default as they look.
         rate: Samples a second of sound, see `audio.files`.
         seconds: Length of clips of sound, see `audio.files`.
         **options: See `assembly.Options`; of data that are not in files, only `seed`
@@ -95,12 +97,12 @@ def choices_of(
     rate: int = audio.RATE,
     seconds: float | None = None,
 ) -> tuple[Kind, ...]:
-    """Return the kinds that files can have; see `load`.
+    """Return the kinds that examples can have; see `load`.
 
     >>> [kind.name for kind in choices_of()]
-    ['image', 'audio']
+    ['image', 'audio', 'text']
     """
-    choices = (IMAGE, audio.files(rate, seconds))
+    choices = (IMAGE, audio.files(rate, seconds), text_files.TEXT)
     names = [choice.name for choice in choices]
     if kind is None:
         return choices
@@ -115,16 +117,16 @@ def read(
     options: assembly.Options,
     choices: Sequence[Kind] = (IMAGE,),
 ) -> assembly.Content | None:
-    """Read data that are in files of their own, each of which once.
+    """Read data in files or tables, each example once.
 
     Args:
         data: See `load`.
         columns: See `load`.
         options: See `assembly.Options`.
-        choices: Kinds that the files can have; they have that of most of them.
+        choices: Kinds that the examples can have; files have that of most of them.
 
     Returns:
-        What the files hold; `None` for data that are not in files of their own.
+        What they hold; `None` for data that are neither in files nor in a table.
 
     Raises:
         InputError: A path that does not exist, or files laid out otherwise.
@@ -136,9 +138,11 @@ def read(
         return None
     path = Path(data)
     if path.is_dir():
-        table = tables.in_folder(path, choices)
-        if table is not None and not _has_classes(path, choices):
-            return tables.read(table, columns, options, choices)
+        table = None
+        if not _has_classes(path, choices):
+            table = tables.in_folder(path, choices, columns, options.encoding)
+        if table is not None:
+            return tables.read(table, columns, options, choices, path)
         if columns.task not in (None, "single-label"):
             hint = "Several labels of an example, or numbers, stand in a table."
             raise errors.expected(
@@ -369,80 +373,31 @@ def _check_texts(name, pair):
     return text.Texts(tuple(map(str, pair[0]))), _check_labels(name, pair[1], "text")
 
 
-# Accepted names of the table of a split, without its suffix.
-TABLES = {
-    "train": ("train", "training"),
-    "test": ("test", "dev", "validation"),
-}
+def from_tables(path: Path | str, **options) -> Splits:
+    """Read texts in a table, or in those of a folder, whose test split reports.
 
-
-def from_tables(
-    path: Path | str,
-    *,
-    validation: float = 0.1,
-    seed: int = 0,
-    encoding: str = "utf-8",
-) -> Splits:
-    """Make three stratified splits of texts in tables; see `text.from_table`.
+    As `load`, but where there is a validation table and none for the test, such as
+    `dev.tsv` of GLUE, whose `test.tsv` has no labels, it is the test split, and
+    validation is drawn from train.
 
     Args:
-        path: A table, or a folder with `train.tsv` and, for the test, `test.tsv` or
-            `dev.tsv`, or the same as `.csv` or `.jsonl`. One without labels, as
-            `test.tsv` of GLUE, is left out; without a table for the test, it is drawn
-            from train.
-        validation: Share of the training texts drawn for validation, in (0, 1).
-        seed: Seed of the drawing.
-        encoding: Encoding of the tables, see `text.read_file`.
+        path: A table, or a folder with `train.tsv` and others, see `tables.from_table`.
+        **options: See `assembly.Options`.
 
     Returns:
         Splits of texts; class names are the sorted labels.
 
     Raises:
-        InputError: No table of training texts, what `text.from_table` refuses, or a
-            label of the test that training does not have.
+        InputError: See `load`.
     """
-    path = Path(path)
-    paths = {"train": [path], "test": []}
-    if not path.is_file():
-        paths = {name: _tables(path, names) for name, names in TABLES.items()}
-    if not paths["train"]:
-        wanted = "be a table, or a folder with train.tsv, train.csv or train.jsonl"
-        raise errors.expected("data", wanted, str(path))
-    labelled = [
-        one for one in paths["test"] if "label" in text.columns(one, encoding=encoding)
-    ]
-    left_out = [path.name for path in paths["test"] if path not in labelled]
-    paths = {"train": paths["train"][0], "test": next(iter(labelled), None)}
-    tables = {
-        name: text.from_table(one, encoding=encoding)
-        for name, one in paths.items()
-        if one
-    }
-    class_names = sorted(set(tables["train"][1]))
-    extra = sorted(set(tables.get("test", ((), ()))[1]) - set(class_names))
-    if extra:
-        raise errors.InputError(
-            f"{paths['test']} has labels that {paths['train']} does not have: "
-            f"{', '.join(extra[:5])}."
-        )
-    given = {
-        name: Split(texts, np.array([class_names.index(label) for label in labels]))
-        for name, (texts, labels) in tables.items()
-    }
-    splits = drawing.complete(
-        given["train"], given.get("test"), class_names, validation, 0.15, seed
-    )
-    test = f"test is {paths['test'].name}, " if paths["test"] else ""
-    origin = f"Tables in {path.name}: {test}{splits.origin}"
-    if left_out:
-        origin += f" Left out, since without labels: {', '.join(left_out)}."
-    return replace(splits, origin=origin)
-
-
-def _tables(folder, names) -> list[Path]:
-    """List the tables of some names, in the order of the names."""
-    paths = [folder / f"{name}{end}" for name in names for end in text.SUFFIXES]
-    return [path for path in paths if path.is_file()]
+    errors.check_options(options, assembly.Options)
+    chosen = assembly.Options(**options)
+    content = read(path, None, chosen, choices_of("text"))
+    if content is None:
+        raise errors.expected("data", "be a table, or a folder with one", str(path))
+    if all(file.split != "test" for file in content.files):
+        content = assembly.renamed(content, "validation", "test")
+    return assembly.assemble(content, chosen)
 
 
 def _check_arrays(name, arrays):

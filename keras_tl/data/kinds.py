@@ -35,7 +35,8 @@ class Checked(Protocol):
             its name; `None` for a file that can be used.
         hash: Hash of the example, whatever the format of the file.
         look: Perceptual hash of 64 bits, see `duplicates.near`.
-        thumbnail: uint8 RGB `(16, 16, 3)`, see `duplicates.near`.
+        thumbnail: uint8 RGB `(16, 16, 3)`, see `duplicates.near`; `None` where only
+            equal examples are copies.
         example: What is read for a model; `None` where it is decoded again later.
     """
 
@@ -49,8 +50,8 @@ class Checked(Protocol):
 class Reader(Protocol):
     """How the files of a dataset are checked and read."""
 
-    def check(self, content: bytes) -> Checked:
-        """Check the content of a file by decoding it."""
+    def check(self, content: bytes | str) -> Checked:
+        """Check the content of a file, or of a cell with a text, by decoding it."""
 
     def source(self, files: "Sequence[File]") -> Source:
         """Return the examples of some files that have been checked."""
@@ -81,6 +82,8 @@ class Kind:
         is_usable: Whether a file is one, by its name or first bytes.
         check_file: Decodes a file and returns its problems.
         reader: Returns how some files are read, under `assembly.Options`.
+        is_unique: Whether equal examples under two labels, or in two splits, are a
+            mistake: nobody takes the same photo twice, but many write the same words.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Kind:
     is_usable: Callable[[Path], bool]
     check_file: Callable[[Path], Checked]
     reader: "Callable[[Sequence[Path], Options], Reader]"
+    is_unique: bool = True
 
     @property
     def nouns(self) -> str:
@@ -110,13 +114,21 @@ class Kind:
 def most(kinds: Sequence[Kind], paths: Iterable[Path | str]) -> Kind:
     """Return the kind of most of some files, by their suffixes; else the first.
 
+    Texts are only taken as examples where there is nothing else: notes and annotations
+    often stand beside images.
+
     >>> most([IMAGE], ["a.txt", "b"]).name
     'image'
     """
     if len(kinds) == 1:
         return kinds[0]
     counts = Counter(os.path.splitext(path)[1].lower() for path in paths)
-    return max(kinds, key=lambda kind: sum(counts[end] for end in kind.extensions))
+
+    def rank(kind):
+        count = sum(counts[end] for end in kind.extensions)
+        return count > 0 and kind.name != "text", count
+
+    return max(kinds, key=rank)
 
 
 def of_folder(folder: Path, kinds: Sequence[Kind]) -> Kind:

@@ -1,8 +1,10 @@
-"""A table of files and their labels as three splits.
+"""A table of files, or of texts, and their labels as three splits.
 
 CSV, TSV, Parquet and JSON-lines files, and DataFrames, are read by pandas.
 """
 
+import csv
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_tl import errors
-from keras_tl.data import assembly, kinds, layout
+from keras_tl.data import assembly, kinds, layout, text
 from keras_tl.data.assembly import Content, Entry, Options
 from keras_tl.data.choices import Task
 from keras_tl.data.kinds import IMAGE, Kind
@@ -29,10 +31,14 @@ _LINES = SUFFIXES[3:]
 
 # Usual names of columns, in the order in which they are looked for.
 _USUAL = {
-    "image": (
+    "input": (
         *("image", "image_path", "path", "filepath", "file_path", "file", "filename"),
         *("file_name", "img", "audio", "audio_path", "clip", "wav", "sound"),
         *("recording", "image_id", "id"),
+    ),
+    "text": (
+        *("text", "sentence", "review", "comment", "message", "content", "body"),
+        *("tweet", "title", "question", "utterance", "document", "description"),
     ),
     "label": (
         *("label", "class", "target", "category", "labels", "classes", "tags", "y"),
@@ -42,7 +48,11 @@ _USUAL = {
 }
 # Usual names of the table of a folder.
 _TABLES = ("labels", "metadata", "annotations", "train", "data", "index")
-# What may stand between the labels of an image in one cell.
+# What may stand between the columns of a CSV file, the usual one first.
+_DELIMITERS = ",;\t|"
+# Words that cells have on average from which on they are sentences.
+_WORDS = 2.0
+# What may stand between the labels of an example in one cell.
 _SEPARATORS = ("|", ";", ",", " ")
 # Numbers with more different values than this are predicted, not told apart.
 _MOST_WHOLE = 20
@@ -75,41 +85,72 @@ def is_table(path: Path | str) -> bool:
 
 
 def in_folder(
-    folder: Path, choices: Sequence[Kind] = (IMAGE,)
+    folder: Path,
+    choices: Sequence[Kind] = (IMAGE,),
+    columns: Columns | None = None,
+    encoding: str = "utf-8",
 ) -> "Path | pd.DataFrame | None":
     """Find the table of a folder; several, named like splits, are joined.
+
+    Those without labels, as the test of a competition, are left out with a warning.
 
     Args:
         folder: The folder.
         choices: See `read`.
+        columns: See `read`.
+        encoding: See `load`.
 
     Returns:
         The file of the only table, or of that with a usual name; the rows of
         `train.csv`, `test.csv` and the like, with a column `split`; or `None`.
     """
+    columns = columns or Columns()
     paths = sorted(path for path in folder.iterdir() if is_table(path))
     by_split = {layout.split_of(path.stem): path for path in paths}
     if "train" in by_split and len(by_split) == len(paths) > 1:
         import pandas as pd
 
-        rows = [
-            load(p).assign(split=s) for s, p in by_split.items() if s in assembly.NAMES
-        ]
-        rows = pd.concat(rows, ignore_index=True)
-        kind = _kind(rows, choices)
-        image = _input_column(rows, None, folder, f"The table {paths[0]}", kind)
-        rows[image] = [str(folder / cell) for cell in rows[image]]
+        named = {s: p for s, p in by_split.items() if s in assembly.NAMES}
+        rows = {split: load(path, encoding) for split, path in named.items()}
+        name = f"The table {named['train']}"
+        kind = _kind(rows["train"], choices, columns, folder)
+        column = _input_column(rows["train"], columns.input, folder, name, kind)
+        usual = columns.label or _named(rows["train"], "label", None, name)
+        for split in [s for s in rows if usual and usual not in rows[s]]:
+            errors.warn(
+                f"{named[split]} is left out, since it has no column {usual!r} of "
+                "labels."
+            )
+            del rows[split]
+        for split, part in rows.items():
+            if kind.name == "text":
+                own = _text_column(part, columns.input, f"The table {named[split]}")
+                part = part.rename(columns={own: column})
+            part.index = [f"{named[split]}:{line}" for line in part.index]
+            rows[split] = part.assign(split=split)
+        rows = pd.concat(rows.values())
+        if kind.name != "text":
+            rows[column] = [str(folder / str(cell)) for cell in rows[column]]
         return rows
     usual = [path for path in paths if path.stem.casefold() in _TABLES]
     only = usual or paths
     return only[0] if len(only) == 1 else None
 
 
-def load(path: Path | str) -> "pd.DataFrame":
+def load(path: Path | str, encoding: str = "utf-8") -> "pd.DataFrame":
     """Load a table; cells of CSV and TSV stay texts.
 
+    Args:
+        path: A file with one of `SUFFIXES`. Quotation marks in a TSV file are part of
+            its cells, unless the names of its columns have them as well.
+        encoding: See `text.decode`.
+
+    Returns:
+        The rows, whose index is the line in which each of them begins; of Parquet, a
+        number from 1 on.
+
     Raises:
-        InputError: The file is absent, of another kind, or cannot be read.
+        InputError: The file is absent, of another kind or encoding, or cannot be read.
     """
     import pandas as pd
 
@@ -121,43 +162,78 @@ def load(path: Path | str) -> "pd.DataFrame":
         raise errors.expected(
             "data", f"be a table, one of {', '.join(SUFFIXES)}", str(path)
         )
+    content = "" if suffix == ".parquet" else text.read_file(path, encoding)
     try:
         if suffix == ".parquet":
-            return pd.read_parquet(path)
+            rows = pd.read_parquet(path)
+            rows.index = range(1, len(rows) + 1)
+            return rows
         if suffix in _LINES:
-            return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
-        separator = "\t" if suffix == ".tsv" else None
-        return pd.read_csv(
-            path,
-            sep=separator,
-            engine="python",
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-        )
-    except UnicodeDecodeError as error:
-        raise errors.InputError(
-            f"The table {path} must be UTF-8 text, and is not, from byte {error.start} "
-            "on. Save it as UTF-8; Excel calls that CSV UTF-8."
-        ) from error
+            rows = pd.read_json(
+                io.StringIO(content), lines=True, dtype=False, convert_dates=False
+            )
+        else:
+            rows = _of_delimited(content, suffix)
     except Exception as error:  # pandas raises nearly any type.
-        if not path.stat().st_size:
+        if not content.strip():
             raise errors.InputError(f"The table {path} is empty.") from error
-        reason = _broken_line(path) if suffix in _LINES else None
+        reason = _broken_line(content) if suffix in _LINES else None
         raise errors.InputError(
             f"The table {path} cannot be read: {reason or errors.reason(error)}."
         ) from error
+    rows.index = _lines_of(content, rows, headed=suffix not in _LINES)
+    return rows
 
 
-def _broken_line(path) -> str | None:
-    """Name the first line of a file of JSON lines that is no JSON."""
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                json.loads(line.rstrip() or "{}")
-            except json.JSONDecodeError as error:
-                where = f"line {number} is no JSON from column {error.colno} on"
-                return f"{where}: {error.msg}"
+def _of_delimited(content, suffix) -> "pd.DataFrame":
+    import pandas as pd
+
+    header = content.lstrip("\n\r").partition("\n")[0].strip()
+    quoted = all(name[:1] == name[-1:] == '"' for name in header.split("\t"))
+    # The separator that makes the most of the names of the columns.
+    separator = max(
+        _DELIMITERS, key=lambda one: len(next(csv.reader([header], delimiter=one)))
+    )
+    if suffix == ".tsv":
+        separator = "\t"
+    literal = suffix == ".tsv" and not quoted
+    return pd.read_csv(
+        io.StringIO(content),
+        sep=separator,
+        dtype=str,
+        keep_default_na=False,
+        quoting=csv.QUOTE_NONE if literal else csv.QUOTE_MINIMAL,
+        index_col=False,
+        on_bad_lines="error",
+    )
+
+
+def _lines_of(content, rows, *, headed) -> list[int]:
+    """Return the line in which each row begins."""
+    filled = [n for n, line in enumerate(content.split("\n"), 1) if line.strip()]
+    filled = filled[headed:]
+    if len(filled) == len(rows):
+        return filled
+    # Some cells have several lines.
+    heights = np.ones(len(rows), int)
+    for column in rows:
+        heights += rows[column].astype(str).str.count("\n").to_numpy()
+    return (1 + headed + np.cumsum(heights) - heights).tolist()
+
+
+def _broken_line(content) -> str | None:
+    """Name the first line of a file of JSON lines that is no JSON object."""
+    for number, line in enumerate(content.split("\n"), start=1):
+        try:
+            row = json.loads(line.strip() or "{}")
+        except json.JSONDecodeError as error:
+            where = f"line {number} is no JSON from column {error.colno} on"
+            return f"{where}: {error.msg}"
+        if not isinstance(row, dict):
+            return (
+                f'line {number} must be a JSON object, such as {{"text": "good", '
+                f'"label": "1"}}, and is {line.strip()[:40]}'
+            )
     return None
 
 
@@ -168,11 +244,11 @@ def from_table(
     choices: Sequence[Kind] = (IMAGE,),
     **options,
 ) -> Splits:
-    """Read files that a table names with their labels, as three splits.
+    """Read files that a table names, or texts in it, with their labels, as splits.
 
     Columns that are not named are found by their usual names, such as `image`, `path`
-    or `file_name` and `label`, `class` or `target`, or since their cells are paths of
-    files, and as the only other column.
+    `file_name` or `text` and `label`, `class` or `target`, or since their cells are
+    paths of files or sentences, and as the only other column.
 
     Args:
         table: A file, see `load`, or a DataFrame.
@@ -198,26 +274,30 @@ def read(
     columns: Columns,
     options: Options,
     choices: Sequence[Kind] = (IMAGE,),
+    folder: Path | None = None,
 ) -> Content:
-    """Read all files that a table names, once; see `from_table`.
+    """Read all files that a table names, or texts in it, once; see `from_table`.
 
     Args:
         table: See `from_table`.
         columns: See `from_table`.
         options: See `assembly.Options`.
-        choices: Kinds that the files can have; they have that of most names.
+        choices: Kinds that the examples can have; files have that of most names.
+        folder: Folder of the tables whose rows `in_folder` has joined.
 
     Raises:
         InputError: As `from_table`.
     """
     path = Path(table) if isinstance(table, str | Path) else None
-    rows = table if path is None else load(path)
+    rows = table if path is None else load(path, options.encoding)
     name = "The table" if path is None else f"Table {path.name}"
+    if folder is not None and path is None:
+        name = f"Tables in {folder.resolve().name}"
     if not len(rows):
         raise errors.InputError(f"{name} has no rows.")
-    root = Path(columns.root or (path.parent if path else ""))
+    root = Path(columns.root or (path.parent if path else folder or ""))
     rows = rows.rename(columns=str)
-    kind = _kind(rows, choices)
+    kind = _kind(rows, choices, columns, root)
     _check_names(rows, root, name, kind)
     image = _input_column(rows, columns.input, root, name, kind)
     split = _named(rows, "split", columns.split, name)
@@ -226,37 +306,28 @@ def read(
         _column(rows, "groups", options.groups, name)  # It means a column: raises.
     others = {image, split, groups}
     labels = _label_columns(rows, columns.label, others, name)
-    if not isinstance(rows[image].iloc[0], str):
+    if kind.name != "text" and not isinstance(rows[image].iloc[0], str):
         raise errors.InputError(
             f"Each {kind.noun} must be the path of a file. {name} has in the column "
             f"{image!r}: {rows[image].iloc[0]!r}."
         )
     task, values = _labels(rows, labels, columns.task, name, kind)
-    paths = _paths(rows[image], root, kind)
     splits = ["train"] * len(rows) if split is None else _splits(rows[split], name)
     together = [None] * len(rows)
     if groups is not None:
         together = [str(value) for value in rows[groups]]
         options = replace(options, groups=None)
-    missing = [path for path in paths if not path.is_file()]
-    if missing and len(missing) == len(paths):
-        raise errors.InputError(
-            f"No {kind.noun} that {name} names in the column {image!r} exists, such as "
-            f"{missing[0]}. Paths are relative to the table, or to --root."
-        )
-    bad = [(path, "does not exist, and the table names it") for path in missing]
-    repeated = _repeated(paths, values)
-    bad += [(path, "stands in the table with two labels") for path in repeated]
-    unusable = {*missing, *repeated}
-    entries, seen, again = [], set(), []
-    for path, label, part, group in zip(paths, values, splits, together, strict=True):
-        if path in seen:
-            again.append((path, "rows that repeat a file"))
-        elif path not in unusable:
-            seen.add(path)
-            entries.append(Entry(path, part, label, group))
+    if kind.name == "text":
+        paths = [_place(path, line) for line in rows.index]
+        texts = ["" if _is_empty(cell) else str(cell) for cell in rows[image]]
+        entries = map(Entry, paths, splits, values, together, texts)
+        entries, bad, again = list(entries), [], []
+    else:
+        paths = _paths(rows[image], root, kind)
+        every = map(Entry, paths, splits, values, together)
+        entries, bad, again = _of_files(list(every), image, name, kind)
     return assembly.read(
-        sorted(entries, key=lambda entry: entry.path),
+        entries,
         root,
         name,
         options,
@@ -268,15 +339,104 @@ def read(
     )
 
 
-def _kind(rows, choices) -> Kind:
-    """Return the kind of the files that the first rows name."""
-    cells = rows.head(50).to_numpy().ravel()
-    names = [*rows.columns, *(cell for cell in cells if isinstance(cell, str))]
-    return kinds.most(choices, map(str, names))
+def _place(path, line) -> Path:
+    """Return where a text stands, in the way of compilers."""
+    if path is not None:
+        return Path(f"{path}:{line}")
+    return Path(f"row {line}" if isinstance(line, int) else str(line))
+
+
+def _of_files(every, column, name, kind):
+    """Return the files that exist, each once; what is bad; and what repeats others."""
+    paths = [entry.path for entry in every]
+    missing = [path for path in paths if not path.is_file()]
+    if missing and len(missing) == len(paths):
+        raise errors.InputError(
+            f"No {kind.noun} that {name} names in the column {column!r} exists, such "
+            f"as {missing[0]}. Paths are relative to the table, or to --root."
+        )
+    bad = [(path, "does not exist, and the table names it") for path in missing]
+    repeated = _repeated(paths, [entry.label for entry in every])
+    bad += [(path, "stands in the table with two labels") for path in repeated]
+    unusable = {*missing, *repeated}
+    entries, seen, again = [], set(), []
+    for entry in every:
+        if entry.path in seen:
+            again.append((entry.path, "rows that repeat a file"))
+        elif entry.path not in unusable:
+            seen.add(entry.path)
+            entries.append(entry)
+    return sorted(entries, key=lambda entry: entry.path), bad, again
+
+
+def texts(
+    path: Path | str, column: str | None = None, *, encoding: str = "utf-8"
+) -> text.Texts:
+    """Read texts without labels, from a table or from the lines of a file.
+
+    Args:
+        path: A table, see `load`, or a file `.txt` with a text in each line.
+        column: Name of the column of the texts; by default it is looked for, see
+            `from_table`.
+        encoding: See `text.decode`.
+
+    Raises:
+        InputError: No such file, another encoding, no such column, or an empty text,
+            with its line.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        lines = text.read_file(path, encoding).splitlines()
+        return text.Texts(tuple(line for line in lines if line.strip()))
+    rows = load(path, encoding).rename(columns=str)
+    name = f"Table {path.name}"
+    column = _text_column(rows, column, name)
+    for line, cell in rows[column].items():
+        if _is_empty(cell):
+            raise errors.InputError(
+                f"{path}, line {line}: the text must not be empty. Received: {cell!r}."
+            )
+    return text.Texts(tuple(map(str, rows[column])))
+
+
+def _kind(rows, choices, columns, root) -> Kind:
+    """Return the kind of the files that a table names, or that of its texts."""
+    of_files = [kind for kind in choices if kind.name != "text"]
+    of_texts = [kind for kind in choices if kind.name == "text"]
+    if not (of_files and of_texts):
+        cells = rows.head(50).to_numpy().ravel()
+        names = [*rows.columns, *(cell for cell in cells if isinstance(cell, str))]
+        return kinds.most(choices, map(str, names))
+    suffixes = {end for kind in of_files for end in kind.extensions}
+    looked_at = rows if columns.input not in rows else rows[[columns.input]]
+    for column in looked_at:
+        cells = _strings(rows, column)
+        named = [Path(cell).suffix.lower() in suffixes for cell in cells]
+        if cells and (sum(named) > len(cells) / 2 or (root / cells[0]).is_file()):
+            return kinds.most(of_files, cells)
+    if any(Path(column).suffix.lower() in suffixes for column in rows.columns):
+        return kinds.most(of_files, rows.columns)
+    others = [column for column in looked_at if column != columns.label]
+    usual = _named(looked_at, "text", None, "") is not None
+    if usual or any(_are_sentences(rows, column) for column in others):
+        return of_texts[0]
+    return of_files[0]
+
+
+def _strings(rows, column) -> list[str]:
+    """Return the first cells of a column, of those that are texts and not empty."""
+    return [cell for cell in rows[column].head(50) if isinstance(cell, str) and cell]
+
+
+def _are_sentences(rows, column) -> bool:
+    cells = _strings(rows, column)
+    return bool(cells) and np.mean([len(cell.split()) for cell in cells]) >= _WORDS
 
 
 def _check_names(rows, root, name, kind):
     """Refuse a first row of files in place of the names of columns."""
+    if kind.name == "text":
+        return
     for column in rows.columns:
         if Path(column).suffix.lower() in kind.extensions or (root / column).is_file():
             raise errors.InputError(
@@ -305,16 +465,41 @@ def _named(rows, kind, column, name) -> str | None:
     return next((by_name[word] for word in _USUAL[kind] if word in by_name), None)
 
 
-def _input_column(rows, column, root, name, kind) -> str:
+def _text_column(rows, column, name) -> str:
+    """Return the column of texts: that named, a usual one, or the only one."""
     if column is not None:
-        return _named(rows, "image", column, name)
-    first = rows.head(50)
+        return _named(rows, "input_column", column, name)
+    usual = _named(rows, "text", None, name)
+    if usual is not None:
+        return usual
+    label = _named(rows, "label", None, name)
+    others = [
+        one
+        for one in rows.columns
+        if one not in (label, _named(rows, "split", None, name))
+    ]
+    sentences = [one for one in others if _are_sentences(rows, one)]
+    for candidates in (others, sentences):
+        if len(candidates) == 1:
+            return candidates[0]
+    raise errors.InputError(
+        f"{name} must have a column of texts. Its columns are "
+        f"{', '.join(rows.columns)}, such as {_first_row(rows)}. Name it with "
+        "--input-column."
+    )
+
+
+def _input_column(rows, column, root, name, kind) -> str:
+    if kind.name == "text":
+        return _text_column(rows, column, name)
+    if column is not None:
+        return _named(rows, "input_column", column, name)
     for candidate in rows.columns:
-        cells = [cell for cell in first[candidate] if isinstance(cell, str)]
+        cells = _strings(rows, candidate)
         suffixes = [Path(cell).suffix.lower() in kind.extensions for cell in cells]
         if cells and (all(suffixes) or (root / cells[0]).is_file()):
             return candidate
-    usual = _named(rows, "image", None, name)
+    usual = _named(rows, "input", None, name)
     if usual is None:
         raise errors.InputError(
             f"{name} must have a column with the paths of {kind.nouns}. Its columns "

@@ -1,13 +1,11 @@
-"""Texts: read from files, and turned into the token ids that a model takes.
+"""Texts: decoded, and turned into the token ids that a model takes.
 
 Tokens are made by Hugging Face's `tokenizers`, of the extra `text`; neither TensorFlow
 nor KerasHub is needed for them.
 """
 
 import codecs
-import csv
 import hashlib
-import io
 import json
 import re
 from collections import Counter
@@ -28,11 +26,6 @@ WORD = r"n't|\w+?(?=n't)|'\w+|\w+|[^\w\s]"
 # Tokens of a tokenizer of words before the first word, by their ids.
 SPECIAL = ("[PAD]", "[UNK]")
 
-# Separator of the columns of a table, by the suffix of its file.
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-# Suffixes of tables of texts; the others have a JSON object in each line.
-SUFFIXES = (*DELIMITERS, ".jsonl", ".ndjson")
-
 
 @dataclass(frozen=True, eq=False)
 class Texts(Source):
@@ -40,12 +33,15 @@ class Texts(Source):
 
     Attributes:
         texts: One string for each example.
+        places: Where each of them stands, such as a file, or a line of one; `None`
+            where that is not known.
 
     >>> Texts(("good", "bad")).take([1]).preview([0])
     ['bad']
     """
 
     texts: tuple[str, ...] = field(repr=False)
+    places: tuple[str, ...] | None = field(default=None, repr=False)
     kind = "text"
 
     def __post_init__(self):
@@ -65,7 +61,9 @@ class Texts(Source):
 
     def take(self, indices: Indices) -> "Texts":
         """Keep only the texts at `indices`, in that order."""
-        return replace(self, texts=tuple(self.texts[index] for index in indices))
+        places = self.places and tuple(self.places[index] for index in indices)
+        texts = tuple(self.texts[index] for index in indices)
+        return replace(self, texts=texts, places=places)
 
     def digest(self) -> str:
         """Hash all texts."""
@@ -73,14 +71,20 @@ class Texts(Source):
 
     def hashes(self) -> list[bytes]:
         """Hash each text; equal are those that differ in case and white space alone."""
-        return [
-            hashlib.blake2b(folded(text).encode(), digest_size=16).digest()
-            for text in self.texts
-        ]
+        return [hash_of(text) for text in self.texts]
 
     def preview(self, indices: Indices, side: int = 128) -> list[str]:
         """Return some texts as they are."""
         return [self.texts[index] for index in indices]
+
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return where some texts stand, if that is known."""
+        return self.places and [self.places[index] for index in indices]
+
+
+def hash_of(text: str) -> bytes:
+    """Hash a text without its case and white space, as 16 bytes."""
+    return hashlib.blake2b(folded(text).encode(), digest_size=16).digest()
 
 
 def folded(text: str) -> str:
@@ -264,6 +268,10 @@ class _Tokenized(Wrapper):
         """Return some texts as they are."""
         return self.source.preview(indices, side)
 
+    def names(self, indices: Indices) -> list[str] | None:
+        """Return where some texts stand, if that is known."""
+        return self.source.names(indices)
+
     def input_spec(self) -> dict:
         """Describe the tokens."""
         length = self.tokenizer.sequence_length
@@ -315,140 +323,6 @@ def as_written(texts: Source) -> Texts:
     return Texts(tuple(texts.preview(range(len(texts)))))
 
 
-def from_table(
-    path: Path | str,
-    text: str | None = None,
-    label: str = "label",
-    *,
-    encoding: str = "utf-8",
-) -> tuple[Texts, list[str]]:
-    """Read texts and labels from two columns of a table.
-
-    Args:
-        path: A file `.csv` or `.tsv`, whose first line names the columns, or `.jsonl`
-            or `.ndjson` with a JSON object in each line.
-        text: Name of the column of the texts; `None` is the only other column.
-        label: Name of the column of the labels.
-        encoding: Encoding of the file. A mark at its beginning, as Windows writes one,
-            decides by itself.
-
-    Returns:
-        The texts, and the label of each as it is written.
-
-    Raises:
-        InputError: No such file, another encoding, a missing column, or an empty text
-            or label, with its line.
-    """
-    path = Path(path)
-    names, rows = _read_table(path, encoding)
-    text = _check_columns(path, names, text, label)
-    texts, labels = [], []
-    for line, row in rows:
-        cells = [row.get(name) for name in (text, label)]
-        # JSON has numbers, booleans and null besides strings.
-        kept = ["" if cell is None else str(cell) for cell in cells]
-        if not kept[0].strip() or not kept[1].strip():
-            raise errors.InputError(
-                f"{path}, line {line}: text and label must not be empty. Received: "
-                f"{cells[0]!r}, {cells[1]!r}."
-            )
-        texts.append(kept[0])
-        labels.append(kept[1].strip())
-    if not texts:
-        raise errors.InputError(f"{path} has no line with a text.")
-    return Texts(tuple(texts)), labels
-
-
-def columns(path: Path | str, *, encoding: str = "utf-8") -> list[str]:
-    """Return the names of the columns of a table, see `from_table`.
-
-    Raises:
-        InputError: No such file, or another encoding.
-    """
-    return _read_table(Path(path), encoding)[0]
-
-
-def from_file(
-    path: Path | str, column: str | None = None, *, encoding: str = "utf-8"
-) -> Texts:
-    """Read texts without labels, from a table or from the lines of a file.
-
-    Args:
-        path: A table, see `from_table`, or a file `.txt` with a text in each line.
-        column: Name of the column of the texts; `None` is the only one, or the only
-            one besides `label`, or that called `text`.
-        encoding: See `read_file`.
-
-    Raises:
-        InputError: No such file, another encoding, no such column, or an empty text,
-            with its line.
-    """
-    path = Path(path)
-    if path.suffix.lower() == ".txt" and path.is_file():
-        lines = read_file(path, encoding).splitlines()
-        return Texts(tuple(line for line in lines if line.strip()))
-    names, rows = _read_table(path, encoding)
-    if column is None:
-        others = [name for name in names if name != "label"]
-        column = others[0] if len(others) == 1 else "text"
-    if column not in names:
-        raise errors.InputError(
-            f"{path} must have a column {column!r}. Received: {', '.join(names)}."
-        )
-    texts = [(line, row.get(column)) for line, row in rows]
-    for line, one in texts:
-        if not isinstance(one, str) or not one.strip():
-            raise errors.InputError(
-                f"{path}, line {line}: the text must not be empty. Received: {one!r}."
-            )
-    return Texts(tuple(one for _, one in texts))
-
-
-def _read_table(path: Path, encoding: str) -> tuple[list[str], list[tuple[int, dict]]]:
-    """Return the names of the columns, and each row with the number of its line."""
-    suffix = path.suffix.lower()
-    if not path.is_file() or suffix not in SUFFIXES:
-        wanted = f"be a file {', '.join(SUFFIXES)} that exists"
-        raise errors.expected("data", wanted, str(path))
-    content = read_file(path, encoding)
-    if suffix not in DELIMITERS:
-        return _read_lines(path, content)
-    # GLUE's tables have quotation marks that are part of the text.
-    quoting = csv.QUOTE_NONE if suffix == ".tsv" else csv.QUOTE_MINIMAL
-    reader = csv.DictReader(
-        io.StringIO(content, newline=""),
-        delimiter=DELIMITERS[suffix],
-        quoting=quoting,
-    )
-    try:
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise errors.InputError(f"{path}, line {reader.line_num}: {error}.") from error
-    return list(reader.fieldnames or []), rows
-
-
-def _read_lines(path, content):
-    """Return names and rows of a file with a JSON object in each line."""
-    names, rows = {}, []
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise errors.InputError(
-                f"{path}, line {number} is no JSON: {error}."
-            ) from error
-        if not isinstance(row, dict):
-            raise errors.InputError(
-                f"{path}, line {number} must be a JSON object, such as "
-                f'{{"text": "good", "label": "1"}}. Received: {line.strip()[:40]}.'
-            )
-        names |= dict.fromkeys(row)
-        rows.append((number, row))
-    return list(names), rows
-
-
 # First bytes of files in encodings that begin with a mark -> name of the encoding.
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -459,20 +333,23 @@ MARKS = {
 }
 
 
-def read_file(path: Path, encoding: str = "utf-8") -> str:
-    """Read a file of text.
+def decode(content: bytes, encoding: str = "utf-8") -> str:
+    """Decode the content of a file of text.
 
     Args:
-        path: The file.
-        encoding: Its encoding, by a name that Python knows; where the file begins with
-            a mark of UTF-8, UTF-16 or UTF-32, that decides.
+        content: The content.
+        encoding: Its encoding, by a name that Python knows; where the content begins
+            with a mark of UTF-8, UTF-16 or UTF-32, that decides.
 
     Raises:
-        InputError: An unknown encoding, or a file in another one: with the line, and
-            how it would read in the most frequent other encoding.
+        InputError: An unknown encoding, or content in another one: with the line, and
+            how it would read in the most frequent other encoding. The message is the
+            rest of a sentence that starts with the name of the file.
+
+    >>> decode("café".encode("cp1252"), "cp1252")
+    'café'
     """
     errors.check_encoding(encoding)
-    content = path.read_bytes()
     marked = [name for mark, name in MARKS.items() if content.startswith(mark)]
     encoding = marked[0] if marked else encoding
     try:
@@ -482,49 +359,24 @@ def read_file(path: Path, encoding: str = "utf-8") -> str:
         line = lines[-1] + content[error.start :].split(b"\n")[0]
         other = line.decode("cp1252", "replace").strip()
         raise errors.InputError(
-            f"{path} must be in {encoding}, and line {len(lines)} is not: "
-            f"{error.reason} at byte {error.start} of the file. In cp1252, which "
-            f"Windows often writes, it reads {other[:60]!r}. Save the file as UTF-8, "
-            "or name its encoding: --encoding cp1252."
+            f"must be in {encoding}, and line {len(lines)} is not: {error.reason} at "
+            f"byte {error.start} of the file. In cp1252, which Windows often writes, "
+            f"it reads {other[:60]!r}. Save the file as UTF-8, or name its encoding: "
+            "--encoding cp1252."
         ) from error
 
 
-def _check_columns(path, names, text, label) -> str:
-    """Return the column of the texts, after checking that both are there."""
-    for name in (label, *([text] if text else [])):
-        if name not in names:
-            raise errors.InputError(
-                f"{path} must have a column {name!r}. Received: {', '.join(names)}."
-            )
-    others = [name for name in names if name != label]
-    if text is None and len(others) != 1:
-        raise errors.InputError(
-            f"{path} must have one column besides {label!r}, that of the texts. "
-            f"Received: {', '.join(others)}."
-        )
-    return text or others[0]
-
-
-def from_folder(
-    path: Path | str, *, encoding: str = "utf-8"
-) -> tuple[Texts, list[str]]:
-    """Read texts from files `FOLDER/CLASS/NAME.txt`, with their class as label.
+def read_file(path: Path, encoding: str = "utf-8") -> str:
+    """Read a file of text.
 
     Args:
-        path: The folder.
-        encoding: See `read_file`.
+        path: The file.
+        encoding: See `decode`.
 
     Raises:
-        InputError: No such folder, no text in it, an empty file, or one in another
-            encoding.
+        InputError: An unknown encoding, or a file in another one.
     """
-    folder = Path(path)
-    paths = sorted(folder.glob("*/*.txt"))
-    if not paths:
-        raise errors.expected("data", "hold texts as FOLDER/CLASS/NAME.txt", str(path))
-    texts = []
-    for file in paths:
-        texts.append(read_file(file, encoding))
-        if not texts[-1].strip():
-            raise errors.InputError(f"{file} is empty.")
-    return Texts(tuple(texts)), [file.parent.name for file in paths]
+    try:
+        return decode(path.read_bytes(), encoding)
+    except errors.InputError as error:
+        raise errors.InputError(f"{path} {error}") from error

@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_tl import config, environment, errors, files
 from keras_tl.analysis import unlike
-from keras_tl.data import datasets, images, text
+from keras_tl.data import datasets, images, tables, text
 from keras_tl.data.sources import NOUNS, Source
 from keras_tl.data.splits import Split, Splits, balanced
 from keras_tl.deploy import artifact as artifacts
@@ -141,7 +141,7 @@ def export(
         format: A key of `FORMATS`.
         folder: The new folder.
         sample: Folder of images or of clips, or file or folder of texts, see
-            `text.from_file`, like those that the model is for, to compare logits on and
+            `tables.texts`, like those that the model is for, to compare logits on and
             to calibrate int8 with. By default those of the run's data, validation and
             train; where these are gone, those that the run has kept; and where there
             are none and int8 is not asked for, some that travel with the package.
@@ -301,7 +301,7 @@ def _files(model, folder) -> list[Path]:
 
 def _texts(path) -> tuple[str, ...]:
     if not path.is_dir():
-        return text.from_file(path).texts
+        return tables.texts(path).texts
     read = [text.read_file(file) for file in sorted(path.rglob("*.txt"))]
     return tuple(one for one in read if one.strip())
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_tl import errors, files, progress, quiet
-from keras_tl.data import assembly, audio, layout, text
+from keras_tl.data import assembly, audio, layout, tables, text
 from keras_tl.data.kinds import IMAGE, Kind
 from keras_tl.data.sources import Source
 from keras_tl.deploy import artifact, compiled, versions
@@ -154,9 +154,9 @@ def predict(
         bad_files: "skip" predicts the others and lists what cannot be used; "error"
             predicts nothing then.
         precision: Wanted share of right answers; the model is not sure of the others.
-        file: Further texts, see `text.from_file`.
+        file: Further texts, see `tables.texts`.
         column: Column of these texts.
-        encoding: Encoding of that file, see `text.read_file`.
+        encoding: Encoding of that file, see `text.decode`.
 
     Returns:
         Whether all inputs could be predicted.
@@ -188,7 +188,7 @@ def predict(
             raise errors.expected(
                 "file", f"be left out: the run takes {model.kind}s", str(file)
             )
-        inputs = [*inputs, *text.from_file(file, column, encoding=encoding).texts]
+        inputs = [*inputs, *tables.texts(file, column, encoding=encoding).texts]
     problems, count = [], len(inputs)
     if not count:
         raise errors.expected("inputs", "have at least one input", list(inputs))

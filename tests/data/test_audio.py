@@ -442,7 +442,7 @@ def test_bad_clips_are_listed_and_odd_ones_warned_of(words):
     with pytest.raises(errors.InputError) as raised:
         audio.from_folder(words, rate=RATE)
     message = str(raised.value)
-    assert message.startswith("2 clips or folders in")
+    assert message.startswith("2 clips in")
     assert "yes/empty.wav: is empty (0 bytes)" in message
     assert "yes/silent.flac: is silent: digital silence" in message
     with pytest.warns(errors.InputWarning) as caught:

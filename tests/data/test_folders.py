@@ -135,7 +135,7 @@ def test_all_bad_files_are_found_up_front_and_listed_in_one_error(tmp_path):
     with pytest.raises(errors.InputError) as raised:
         folders.from_folder(tmp_path)
     message = str(raised.value)
-    assert message.startswith("5 images or folders in")
+    assert message.startswith("5 images in")
     for name in (
         "a/empty.jpg",
         "a/cut.png",

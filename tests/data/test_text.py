@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
-from keras_tl.data import datasets, text
+from keras_tl.data import datasets, tables, text
+from keras_tl.data.assembly import Options, assemble
 
 
 def table(folder, content, name="a.tsv", encoding="utf-8"):
@@ -11,55 +12,77 @@ def table(folder, content, name="a.tsv", encoding="utf-8"):
     return path
 
 
+def pairs(path, **options):
+    """Return the texts of a table, or a folder, with the name of the class of each."""
+    chosen = Options(**options)
+    columns = options.pop("columns", None)
+    content = datasets.read(path, columns, chosen, datasets.choices_of("text"))
+    if content.bad:
+        assemble(content, chosen)
+    return [(file.checked.text, file.label) for file in content.files]
+
+
 def test_a_table_has_a_column_of_labels_and_one_of_texts(tmp_path):
-    texts, labels = text.from_table(
-        table(tmp_path, 'label\tsentence\n1\ta "good\n0\tbad\n')
-    )
-    assert texts.texts == ('a "good', "bad")
-    assert labels == ["1", "0"]
+    path = table(tmp_path, 'label\tsentence\n1\ta "good\n0\tbad\n')
+    assert pairs(path) == [('a "good', "1"), ("bad", "0")]
     path = table(tmp_path, 'text,label,id\n"a, b",x,1\n', "a.csv")
-    texts, labels = text.from_table(path, "text")
-    assert (texts.texts, labels) == (("a, b",), ["x"])
+    assert pairs(path) == [("a, b", "x")]
+    quoted = table(tmp_path, '"label"\t"text"\n"1"\t"a\tb"\n', "b.tsv")
+    assert pairs(quoted) == [("a\tb", "1")]
 
 
 @pytest.mark.parametrize(
     ("content", "encoding", "message"),
     [
-        ("label\ttext\n1\tgood\n0\t \n", "utf-8", "line 3: text and label"),
-        ("label\ttext\n\tgood\n", "utf-8", "line 2: text and label"),
-        ("labels\ttext\n1\tgood\n", "utf-8", "column 'label'. Received: labels, text"),
-        ("label\ttext\tid\n1\tgood\t1\n", "utf-8", "one column besides"),
+        ("label\ttext\n1\tgood\n0\t \n", "utf-8", r"a\.tsv:3: is empty"),
+        ("label\ttext\n\tgood\n", "utf-8", "must have a label.*row 1"),
+        ("id\ttext\tmood\n1\tgood\ta\n", "utf-8", "a column of labels.*id, text"),
+        ("label\tone\ttwo\n1\ta b\tc d\n", "utf-8", "a column of texts.*one, two"),
         ("label\ttext\n1\tcafé\n", "latin-1", "line 2 is not: .* it reads .1.*café"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(tmp_path, content, encoding, message):
+    path = table(tmp_path, content, encoding=encoding)
     with pytest.raises(errors.InputError, match=message):
-        text.from_table(table(tmp_path, content, encoding=encoding))
+        datasets.load(path, kind="text")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_mark_at_the_beginning_decides_the_encoding(tmp_path, encoding):
     path = table(tmp_path, "label\ttext\n1\tcafé\n", encoding=encoding)
-    assert text.from_table(path)[0].texts == ("café",)
+    assert pairs(path) == [("café", "1")]
 
 
 def test_an_encoding_can_be_named_and_is_checked(tmp_path):
     path = table(tmp_path, "label\ttext\n1\tcafé\n", encoding="cp1252")
-    assert text.from_table(path, encoding="cp1252")[0].texts == ("café",)
+    assert pairs(path, encoding="cp1252") == [("café", "1")]
     with pytest.raises(errors.InputError, match="one that Python knows"):
-        text.from_table(path, encoding="utf9")
+        pairs(path, encoding="utf9")
     (tmp_path / "good").mkdir()
     (tmp_path / "good" / "1.txt").write_bytes("two\ncafé".encode("cp1252"))
-    with pytest.raises(errors.InputError, match=r"1\.txt .* line 2 .*café"):
-        text.from_folder(tmp_path)
-    assert text.from_folder(tmp_path, encoding="cp1252")[0].texts == ("two\ncafé",)
+    path.unlink()
+    with pytest.raises(errors.InputError, match=r"1\.txt: .* line 2 .*café"):
+        datasets.load(tmp_path, kind="text")
+    assert pairs(tmp_path, encoding="cp1252") == [("two\ncafé", "good")]
 
 
 def test_a_line_of_json_is_an_example(tmp_path):
-    lines = '{"text": "a\\nb", "label": 1}\n\n{"label": "x", "text": "c\u2028d"}\n'
-    texts, labels = text.from_table(table(tmp_path, lines, "a.jsonl"))
-    assert texts.texts == ("a\nb", "c\u2028d")
-    assert labels == ["1", "x"]
+    lines = '{"text": "a\\nb", "label": 1}\n\n{"label": 2, "text": "c\u2028d"}\n'
+    path = table(tmp_path, lines, "a.jsonl")
+    assert pairs(path) == [("a\nb", "1"), ("c\u2028d", "2")]
+    assert places(path) == [f"{path}:1", f"{path}:3"]
+
+
+def places(path):
+    content = datasets.read(path, None, Options(), datasets.choices_of("text"))
+    return [str(file.path) for file in content.files]
+
+
+def test_a_text_is_named_by_the_line_in_which_it_begins(tmp_path):
+    path = table(tmp_path, "text,label\na b,1\n\nc d,2\n", "a.csv")
+    assert places(path) == [f"{path}:2", f"{path}:4"]
+    path = table(tmp_path, 'text,label\n"a\nb",1\nc d,2\n', "b.csv")
+    assert places(path) == [f"{path}:2", f"{path}:4"]
 
 
 @pytest.mark.parametrize(
@@ -67,14 +90,14 @@ def test_a_line_of_json_is_an_example(tmp_path):
     [
         ('{"text": "b"', "line 2 is no JSON"),
         ('["b", 1]', "line 2 must be a JSON object"),
-        ('{"text": "b"}', "line 2: text and label must not be empty"),
-        ('{"text": null, "label": 1}', "line 2: text and label must not be empty"),
+        ('{"text": "b"}', "must have a label"),
+        ('{"text": null, "label": 1}', r"a\.jsonl:2: is empty"),
     ],
 )
 def test_what_is_wrong_with_a_line_of_json_is_named(tmp_path, line, message):
     path = table(tmp_path, f'{{"text": "a", "label": 1}}\n{line}\n', "a.jsonl")
     with pytest.raises(errors.InputError, match=message):
-        text.from_table(path)
+        datasets.load(path, kind="text")
 
 
 def test_one_table_alone_is_split(tmp_path):
@@ -84,7 +107,8 @@ def test_one_table_alone_is_split(tmp_path):
         for word in ("good", "bad")
     ]
     data = datasets.from_tables(table(tmp_path, "\n".join(lines), "all.jsonl"))
-    assert [len(split) for _, split in data.items()] == [30, 4, 6]
+    assert [len(split) for _, split in data.items()] == [28, 6, 6]
+    (tmp_path / "all.jsonl").unlink()
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
     again = datasets.from_tables(tmp_path)
     assert again.train.inputs.texts == data.train.inputs.texts
@@ -140,25 +164,23 @@ def test_how_many_texts_are_cut_is_a_sentence(tiny_bert):
 
 def test_a_table_that_is_not_there_is_named(tmp_path):
     with pytest.raises(errors.InputError, match="that exists"):
-        text.from_table(tmp_path / "a.tsv")
+        datasets.from_tables(tmp_path / "a.tsv")
 
 
 def test_a_folder_of_texts_has_a_folder_for_each_class(tmp_path):
     for name in ("good", "bad"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.txt").write_text(f"a {name} film")
-    texts, labels = text.from_folder(tmp_path)
-    assert texts.texts == ("a bad film", "a good film")
-    assert labels == ["bad", "good"]
+    assert pairs(tmp_path) == [("a bad film", "bad"), ("a good film", "good")]
     (tmp_path / "good" / "2.txt").write_text(" ")
-    with pytest.raises(errors.InputError, match=r"2\.txt is empty"):
-        text.from_folder(tmp_path)
+    with pytest.raises(errors.InputError, match=r"2\.txt: is empty"):
+        datasets.load(tmp_path)
 
 
 def test_tables_become_three_splits(reviews):
     data = datasets.from_tables(reviews, seed=1)
     assert data.class_names == ("bad", "good")
-    assert [len(split) for _, split in data.items()] == [72, 8, 20]
+    assert [len(split) for _, split in data.items()] == [68, 12, 20]
     for _, split in data.items():
         for shown, label in zip(
             split.inputs.preview(range(len(split))), split.labels, strict=True
@@ -166,17 +188,16 @@ def test_tables_become_three_splits(reviews):
             assert data.class_names[label] in shown
     assert "texts of 2 classes" in str(data)
     table(reviews, "label\ttext\nodd\tgood\n", "dev.tsv")
-    with pytest.raises(errors.InputError, match="does not have: odd"):
+    with pytest.raises(errors.InputError, match="training texts. Without.*: odd"):
         datasets.from_tables(reviews)
 
 
 def test_a_table_without_labels_is_no_test_split(reviews):
     # GLUE's test.tsv has an index in their place.
     table(reviews, "index\tsentence\n0\ta good film\n", "test.tsv")
-    data = datasets.from_tables(reviews)
+    with pytest.warns(errors.InputWarning, match=r"test\.tsv is left out.*'label'"):
+        data = datasets.from_tables(reviews)
     assert len(data.test) == 20
-    assert "test is dev.tsv" in data.origin
-    assert "without labels: test.tsv" in data.origin
 
 
 def test_tokens_are_cut_and_filled_up_and_saved_with_the_run(tiny_bert, tmp_path):
@@ -225,8 +246,7 @@ def test_tokens_of_real_sentences_are_those_of_keras_hub(real_data):
         pytest.skip("there is no folder minilm beside the real data")
     import keras_hub
 
-    texts, _ = text.from_table(real_data / "sst2" / "dev.tsv")
-    sentences = texts.preview(range(200))
+    sentences = tables.texts(real_data / "sst2" / "dev.tsv").preview(range(200))
     ours = text.Tokenizer.of_model(folder, 64).encode(sentences)
     theirs = keras_hub.tokenizers.BertTokenizer.from_preset(str(folder))
     for ids, sentence in zip(ours, sentences, strict=True):
