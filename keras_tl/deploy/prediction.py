@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_tl import errors, files, progress, quiet
-from keras_tl.data import assembly, audio, layout, tables, text
+from keras_tl.data import assembly, audio, layout, tables
 from keras_tl.data.kinds import IMAGE, Kind
 from keras_tl.data.sources import Source
 from keras_tl.deploy import artifact, compiled, versions
