@@ -295,7 +295,10 @@ class Encoder(Candidate):
 
 @dataclass(frozen=True)
 class Words(Candidate):
-    """A bag of words: which of the frequent words of the training texts a text has."""
+    """A bag of words: which of the frequent words of the training texts a text has.
+
+    A rare word counts more, by the logarithm of the share of texts that have it.
+    """
 
     name: ClassVar[str] = "bag of words"
     kind: ClassVar[str] = "text"
@@ -309,13 +312,19 @@ class Words(Candidate):
         return _tokenized(data, text.Tokenizer.of_words(words, 3))
 
     def load(self, data: Splits) -> keras.Model:
-        """Build the model; it has no weights."""
-        (length,) = data.train.inputs.input_spec()["shape"]
-        tokens = keras.Input((length,), dtype="int32", name="token_ids")
+        """Build the model; its weights are how much each word counts."""
+        ids = data.train.inputs.read(np.arange(len(data.train)))
+        tokens = keras.Input(ids.shape[1:], dtype="int32", name="token_ids")
         # The numbers of no word, and of any other word, come first.
-        count = len(text.SPECIAL) + MOST_WORDS
-        present = keras.layers.CategoryEncoding(count, name="words")(tokens)
-        return keras.Model(tokens, present[:, len(text.SPECIAL) :], name="bag_of_words")
+        first = len(text.SPECIAL)
+        count = max(int(ids.max()) + 1, first + 1)
+        x = keras.layers.CategoryEncoding(count, name="words")(tokens)[:, first:]
+        weigh = keras.layers.EinsumDense("bw,w->bw", count - first, name="weigh")
+        x = keras.layers.UnitNormalization(name="length")(weigh(x))
+        having = [np.unique(row) for row in ids]
+        texts = np.bincount(np.concatenate(having), minlength=count)[first:]
+        weigh.set_weights([1 + np.log((1 + len(ids)) / (1 + texts))])
+        return keras.Model(tokens, x, name="bag_of_words")
 
 
 def _tokenized(data: Splits, tokenizer: text.Tokenizer) -> Splits:

@@ -101,6 +101,6 @@ def _candidates(artifact, settings) -> Iterator[Splits]:
 
 def _texts(settings) -> Splits:
     data = datasets.from_tables(settings.data, seed=settings.seed)
-    if settings.labels is not None:
+    if getattr(settings, "labels", None) is not None:
         data = splits.few(data, settings.labels, seed=settings.seed)
     return splits.limit(data, settings.limit, seed=settings.seed)

@@ -155,3 +155,33 @@ def test_a_preset_of_keras_hub_is_a_candidate(tmp_path):
     assert model(np.zeros((1, 32, 32, 3))).shape == (1, 16)
     with pytest.raises(errors.InputError, match=r"config\.json"):
         rank.chosen(Rank(data="digits", backbones=(f"hub:{tmp_path}",)), "image")
+
+
+def test_texts_are_ranked_on_the_command_line(
+    reviews, tiny_bert, call, capsys, tmp_path
+):
+    out = tmp_path / "ranked"
+    flags = ("--backbones", tiny_bert, "--out", out)
+    assert call("rank", reviews, *flags) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "bag of words has the highest expected accuracy: 100.0 %" in shown
+    assert "Without pretraining, bag of words reaches 100.0 %" in shown
+    assert "ImageNet" not in shown
+    assert (out / "ranking.png").stat().st_size > 5000
+    rows = json.loads((out / "ranking.json").read_text())["candidates"]
+    assert [row["is_baseline"] for row in rows] == [True, False]
+
+
+def test_what_means_nothing_for_texts_or_sound_is_named(
+    reviews, tones, tiny_bert, call, capsys
+):
+    for data, flags, sentence in (
+        (reviews, ("--image-size", 64), "be left out for texts"),
+        (reviews, ("--weights", f"speech_embedding={tiny_bert}"), "--backbones FOLDER"),
+        (tones, ("--backbones", tiny_bert), "--weights speech_embedding=FOLDER"),
+        (tones, ("--weights", f"vgg16={tiny_bert}"), "be speech_embedding=FOLDER"),
+    ):
+        assert call("rank", data, *flags) == 2
+        assert sentence in capsys.readouterr().err
+    assert call("rank", reviews) == 0
+    assert "Nothing pretrained was ranked" in capsys.readouterr().out

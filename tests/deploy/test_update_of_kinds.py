@@ -151,3 +151,62 @@ def test_the_clips_of_a_run_are_loaded_again_as_its_model_takes_them(
     next((trained.parent / "data" / "low").iterdir()).unlink()
     with pytest.raises(errors.InputError, match="not those that the run"):
         run_data.load(model)
+
+
+# %% Texts
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table of texts with a class that `text_run` does not know."""
+    rows = [f"film number {n},neutral" for n in range(24)]
+    rows += [f"Good  film {n},good" for n in range(6)]
+    path = tmp_path / "more.csv"
+    path.write_text("\n".join(["text,label", *rows, "GOOD  film,good"]) + "\n")
+    return path
+
+
+def test_a_run_of_texts_is_updated_with_a_new_class(
+    text_run, table, call, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    flags = ("--learning-rate", 0.1, "--out", "v2", "--margin", 1)
+    assert call("update", text_run, "--data", table, *flags) == 0
+    output = capsys.readouterr()
+    assert "exemplars.zip of the run" in output.out
+    assert "Test texts of the run, and new ones" in output.out
+    # Equal but for case and white space to one that the run was tested with.
+    assert "more.csv:32" in output.out + output.err
+    updated = artifact.load("v2")
+    assert updated.class_names == ("bad", "good", "neutral")
+    rows = updated.manifest["update"]["classes"]
+    assert {(row["test"], row["class"]) for row in rows} >= {
+        *(("old", "bad"), ("old", "good"), ("new", "neutral"))
+    }
+    assert (tmp_path / "v2" / "tokenizer.json").exists()
+    # The data of an update are those of both, as long as they are there.
+    assert "neutral" in update_data.data_of(updated).class_names
+    assert call("predict", "v2", "film number 99") == 0
+    assert call("update", "v2", "--rollback") == 0
+
+
+def test_the_texts_of_a_run_are_loaded_again_as_tokens(text_run, tmp_path, call):
+    words = ("good", "bad")
+    rows = [f"{word} film {n},{word}" for n in range(20) for word in words]
+    path = tmp_path / "reviews.csv"
+    path.write_text("\n".join(["text,label", *rows]) + "\n")
+    settings = Train(data=str(path), out=tmp_path / "run")
+    model = artifact.load(text_run)
+    data = datasets.load(path, kind="text")
+    data = data.map(lambda part: run_data.prepare(model, part))
+    about = splits.describe(data)
+    run = config.start_run("train", settings, time.perf_counter(), about)
+    run_folder.save(run, model.model, data=data)
+    again = run_data.load(artifact.load(tmp_path / "run"))
+    for (_, one), (_, other) in zip(again.items(), data.items(), strict=True):
+        np.testing.assert_array_equal(
+            one.read(range(len(one))), other.read(range(len(other)))
+        )
+    assert call("export", tmp_path / "run", "--out", tmp_path / "out") == 0
+    parity = files.read_json(tmp_path / "out" / "contract.json")["parity"]
+    assert parity["origin"] == "validation examples of the run"
