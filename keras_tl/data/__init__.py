@@ -11,7 +11,13 @@
   together.
 - `layout`: List the files of a folder with their splits and classes, and all the rest.
 - `kinds`: Kinds of files that hold one example each: how they are told apart and read.
-- `audio`: Sound: clips decoded from files, resampled, and brought to one length.
+- `audio`: Sound: folders and tables of it as splits of clips of one length.
+- `clips`: Clips of sound, decoded to one length each time they are read.
+- `waves`: Decode clips of sound to one channel, one rate and one length, and check
+  them.
+- `sound_files`: Files of sound: which are read, what they hold, and what is wrong with
+  one.
+- `spectrogram`: Draw spectrograms of sound, for people.
 - `images`: Decode image files to square uint8 RGB arrays, and check them.
 - `text`: Texts: decoded, and turned into the token ids that a model takes.
 - `text_files`: Texts in files of their own, and in the rows of tables, as a kind of

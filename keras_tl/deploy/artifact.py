@@ -16,7 +16,7 @@ import numpy as np
 from keras_tl import environment, errors, files, progress
 from keras_tl.analysis import calibration, unlike
 from keras_tl.analysis.calibration import ACTIVATIONS, Rules
-from keras_tl.data import audio, images, sources, text
+from keras_tl.data import clips, images, sources, text
 from keras_tl.data.choices import Resize
 from keras_tl.data.sources import Image, Source
 from keras_tl.deploy import answers, compiled
@@ -198,7 +198,7 @@ class Artifact:
             inputs: One example or several, as any iterable. Images: files or arrays as
                 `sources.of_images` takes them; each becomes a square of `image_size`
                 pixels as in training, see `resize`. Sound: files or samples as
-                `audio.of_clips` takes them, brought to rate and length as in training.
+                `clips.of_clips` takes them, brought to rate and length as in training.
                 Texts: strings. What this function has returned is returned as it is.
 
         Raises:
@@ -211,7 +211,7 @@ class Artifact:
         if self.kind == "audio":
             spec = self.manifest["input"]
             (samples,) = spec["shape"]
-            return audio.of_clips(inputs, spec["rate"], samples, spec["noise"])
+            return clips.of_clips(inputs, spec["rate"], samples, spec["noise"])
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             inputs = [inputs]
         tokenizer = self.tokenizer

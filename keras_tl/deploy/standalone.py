@@ -2,7 +2,7 @@
 
 It needs the runtime of the format, numpy and Pillow, for sound `soundfile` and `soxr`,
 or for texts `tokenizers`; nothing of keras-tl. It prepares images as
-`data.images.decode` does, and sound as `data.audio.decode`.
+`data.images.decode` does, and sound as `data.waves.decode`.
 """
 
 from collections.abc import Mapping, Sequence

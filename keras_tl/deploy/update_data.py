@@ -23,6 +23,11 @@ from keras_tl.deploy.artifact import Artifact
 # Different examples that a new class needs: to learn from, to choose the epoch by, and
 # to measure with.
 FEWEST = 3
+# Correlation of waves from which on one clip is a copy of another: compressed ones are
+# above it, words that a speaker says again below.
+_SAME = 0.9
+# Bands of frequencies by which pairs are told that can be copies at all.
+_BANDS = 1024
 
 
 @dataclass(frozen=True)
@@ -354,9 +359,8 @@ def _alike(data: Splits) -> tuple[list[bytes], np.ndarray]:
         seen = records.of_splits(data)
         return list(seen.pixels), seen.near
     if data.train.inputs.kind == "audio":
-        return [
-            images.hash_pixels(sound) for part in parts for sound in _heard(part)
-        ], none
+        sounds = [sound for part in parts for sound in _heard(part)]
+        return [images.hash_pixels(sound) for sound in sounds], _same_sounds(sounds)
     # Equal texts, not texts of equal tokens.
     return [one for part in parts for one in text.as_written(part).hashes()], none
 
@@ -366,6 +370,43 @@ def _heard(clips: Source) -> Iterator[np.ndarray]:
     for start in range(0, len(clips), 256):
         rows = range(start, min(start + 256, len(clips)))
         yield from exemplars.steps(clips.read(rows))
+
+
+def _same_sounds(sounds) -> np.ndarray:
+    """Return the pairs of clips whose waves correlate, shifted or not.
+
+    What two clips have in common in each band of frequencies is at least that: only
+    pairs that have much in common there are correlated.
+    """
+    bands = np.stack([_bands(sound) for sound in sounds])
+    pairs = []
+    for start in range(0, len(bands), 512):
+        rows, others = np.nonzero(bands[start : start + 512] @ bands.T > _SAME)
+        rows += start
+        pairs += zip(rows[rows < others], others[rows < others], strict=True)
+    same = [pair for pair in pairs if _correlation(*(sounds[n] for n in pair)) > _SAME]
+    return np.array(same, "int64").reshape(-1, 2)
+
+
+def _bands(sound) -> np.ndarray:
+    """Return the root of a clip's energy in each of many bands, of length 1."""
+    energy = np.abs(_spectrum(sound)) ** 2
+    starts = np.linspace(0, len(energy), min(_BANDS, len(energy)), endpoint=False)
+    roots = np.sqrt(np.add.reduceat(energy, starts.astype("int64")))
+    return (roots / max(np.linalg.norm(roots), 1e-9)).astype("float32")
+
+
+def _correlation(first, second) -> float:
+    """Return the largest correlation of two clips over all shifts, in [0, 1]."""
+    spectra = _spectrum(first), _spectrum(second)
+    products = np.fft.irfft(spectra[0] * spectra[1].conj())
+    scale = np.linalg.norm(first / 2**15) * np.linalg.norm(second / 2**15)
+    return float(np.abs(products).max() / max(scale, 1e-9))
+
+
+def _spectrum(sound) -> np.ndarray:
+    # As much silence behind it keeps one end from the other.
+    return np.fft.rfft(sound / 2**15, 2 * len(sound))
 
 
 def _names(side, split) -> list[str]:

@@ -1,7 +1,7 @@
 """Load pretrained encoders of sound, and compute log-mel spectrograms inside a model.
 
 All models take waves, float32 `(batch, samples)` in [-1, 1] at 16 kHz, see
-`data.audio`; everything else is inside them. The log-mel front end is a formula: its
+`data.waves`; everything else is inside them. The log-mel front end is a formula: its
 layers are float32 in any precision, and `freezing` never unfreezes them.
 """
 

@@ -18,7 +18,7 @@ def texts(reviews):
 @pytest.fixture
 def clips():
     """Noise of two colours, at the rate and length of the speech embedding."""
-    from keras_tl.data.audio import Clips
+    from keras_tl.data.clips import Clips
     from keras_tl.data.splits import Split, Splits
 
     def split(count, seed):

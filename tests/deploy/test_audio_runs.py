@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_tl import errors, files
-from keras_tl.data import audio
+from keras_tl.data import clips
 from keras_tl.deploy import artifact, exemplars, export, prediction
 
 soundfile = pytest.importorskip("soundfile")
@@ -36,7 +36,7 @@ def test_a_run_of_sound_predicts_files_in_any_form(sound_run, tones):
     assert loaded.kind == "audio"
     assert loaded.manifest["input"]["rate"] == RATE
     paths = sorted(tones.rglob("*.wav"))[::20]
-    source = audio.Clips(tuple(paths), RATE, SAMPLES)
+    source = clips.Clips(tuple(paths), RATE, SAMPLES)
     wanted = keras.ops.softmax(model.predict(source.read(range(len(paths))), verbose=0))
     waves = [soundfile.read(path, dtype="float32")[0] for path in paths]
     temperature = loaded.rules.temperature

@@ -1,5 +1,6 @@
 """Runs that take clips or texts: their data again, and updates of them."""
 
+import io
 import shutil
 import time
 
@@ -10,6 +11,8 @@ import pytest
 from keras_tl import config, errors, files
 from keras_tl.commands.settings import Train
 from keras_tl.data import datasets, splits
+from keras_tl.data.clips import Clips
+from keras_tl.data.splits import Split, Splits
 from keras_tl.deploy import artifact, exemplars, run_data, run_folder, update_data
 from keras_tl.models import heads
 
@@ -82,6 +85,41 @@ def test_clips_that_the_run_has_are_told_in_any_lossless_form(
         for name in part.inputs.names(range(len(part)))
     }
     assert not [name for name in kept if name.startswith("test")]
+
+
+def test_compressed_copies_of_old_test_clips_do_not_train():
+    soundfile = pytest.importorskip("soundfile")
+    rng = np.random.default_rng(0)
+    times = np.arange(RATE) / RATE
+
+    def word():
+        """Some tones that come and go."""
+        tones = np.sin(2 * np.pi * rng.uniform(150, 3_000, (6, 1)) * times)
+        knots = rng.uniform(-0.2, 0.3, (6, 7)).clip(0)
+        swell = [np.interp(times, np.linspace(0, 1, 7), row) for row in knots]
+        noise = rng.normal(0, 0.01, RATE)
+        return ((tones * swell).sum(axis=0) + noise).astype("float32")
+
+    def compressed(wave):
+        buffer = io.BytesIO()
+        soundfile.write(buffer, wave, RATE, format="OGG")
+        return buffer.getvalue()
+
+    def split(sounds):
+        return Split(Clips(tuple(sounds), RATE, RATE), np.arange(len(sounds)) % 2)
+
+    parts = {name: [word() for _ in range(8)] for name in ("train", "validation")}
+    tested = [word() for _ in range(8)]
+    old = Splits(*map(split, (*parts.values(), tested)), ["a", "b"], "Words.")
+    copies = [compressed(wave) for wave in tested]
+    others = [word() for _ in range(8)]
+    new = {"train": split([*copies, *others]), "validation": split([])}
+    material = update_data.material(old, ["a", "b"], {**new, "test": split([])})
+    (note,) = material.notes
+    assert "of the new clips, nearly the same as old test clips" in note
+    left = material.new["train"].inputs.read(range(len(material.new["train"])))
+    # All copies are told, and nothing else.
+    np.testing.assert_allclose(left, np.clip(others, -1, 1), atol=1e-6)
 
 
 def test_what_means_nothing_for_sound_is_refused(sound_run, clips, call, capsys):
