@@ -308,6 +308,7 @@ def predict(arguments: list[str]) -> None:
         top: int = 1,
         file: Annotated[Path | None, tyro.conf.arg(metavar="TABLE")] = None,
         column: str | None = None,
+        encoding: str = "utf-8",
         csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
         bad_files: Literal["skip", "error"] = "skip",
         precision_at_least: float | None = None,
@@ -326,6 +327,7 @@ def predict(arguments: list[str]) -> None:
                 with a text in each line.
             column: Column of the texts in that table. Without it, the only one, or the
                 one that is called text.
+            encoding: Encoding of that table or file, such as cp1252.
             csv: New file to write the table to: input, class, probability, note.
             bad_files: "skip" predicts the others and lists what cannot be used, at
                 the end; "error" predicts nothing then, and ends with status 2.
@@ -333,7 +335,7 @@ def predict(arguments: list[str]) -> None:
                 are marked as "not sure". Without it, the one that the run chose.
         """
         given = run, inputs, top, csv, bad_files, precision_at_least
-        return given, {"file": file, "column": column}
+        return given, {"file": file, "column": column, "encoding": encoding}
 
     parsed, more = tyro.cli(
         parse,

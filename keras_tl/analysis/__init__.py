@@ -20,7 +20,8 @@
 - `probe`: Classifiers on frozen features: logistic regression, nearest neighbours, SVM.
 - `transferability`: Rank backbones for a task without training them: scores of frozen
   features.
-- `ranking`: Rank the backbones at hand for a user's data, without training them.
+- `candidates`: Models that might be trained on some data, to be ranked before one is.
+- `ranking`: Rank candidates for a user's data, without training them.
 - `folds`: Cross-validation: each example is predicted once, by a model trained without
   it.
 - `study`: Studies: many small trainings, each of which is kept as soon as it ends.

@@ -140,20 +140,21 @@ class Plan(Train):
 
 @dataclass(frozen=True)
 class Rank(CacheSettings, OwnDataSettings):
-    """Rank backbones for your images without training them."""
+    """Rank pretrained models for your images, texts or sound without training them."""
 
     # Backbones to rank: names of keras.applications, as `mobilenet_v2` or
     # `mobilenet:0.25` with a width, or KerasHub presets and folders, as
-    # `hub:vit_base_patch16_224_imagenet`. By default those whose weights are on this
-    # machine.
+    # `hub:vit_base_patch16_224_imagenet`; by default those whose weights are on this
+    # machine. For texts: folders of encoders, as Hugging Face lays them out.
     backbones: tuple[str, ...] = ()
     # Files of weights, as NAME=FILE, or NAME:PREPROCESSING=FILE where they were trained
-    # under another scale of the pixels: tf, torch, caffe, lite or none.
+    # under another scale of the pixels: tf, torch, caffe, lite or none. For sound:
+    # speech_embedding=FOLDER.
     weights: tuple[str, ...] = ()
     # Side of the square images, in pixels. By default 96, or what a backbone needs.
     image_size: int | None = None
     score: Literal["logistic", "ridge", "neighbours"] = "logistic"  # What decides.
-    limit: int | None = 2000  # Keep at most this many images of each split.
+    limit: int | None = 2000  # Keep at most this many examples of each split.
     seed: int = 0  # Seed of splits, probes and intervals.
     out: Path | None = None  # New folder for table, figure and numbers.
 
@@ -165,9 +166,12 @@ class Rank(CacheSettings, OwnDataSettings):
         if self.image_size is not None:
             errors.check_at_least("image_size", self.image_size, 32)
         for one in self.backbones:
-            catalog.width(one)
+            if not Path(one).is_dir():  # Of an encoder.
+                catalog.width(one)
         for one in self.weights:
             name, contract, file = self.split(one)
+            if name == "speech_embedding" or Path(file).is_dir():
+                continue  # Of sound: checked once it is known what the data are.
             smallest = catalog.find(name).smallest_size
             catalog.check(name, file, self.image_size or smallest, contract)
         if self.out is not None:
@@ -290,9 +294,9 @@ class Export(Settings):
     # size), onnx, savedmodel (TensorFlow Serving), or keras.
     format: str = "litert"
     out: Path | None = None  # New folder for the export; RUN-FORMAT if None.
-    # Folder of images like those the model is for, to compare on and to calibrate
-    # int8 with; by default the run's own data.
-    images: Path | None = None
+    # Folder of images or clips, or table of texts, like those the model is for, to
+    # compare on and to calibrate int8 with; by default the run's own data.
+    examples: Path | None = None
     # Largest difference of logits that is allowed, as a multiple of the largest logit
     # where that is above 1; by default 0.001, and any with int8.
     tolerance: float | None = None
@@ -309,8 +313,8 @@ class Export(Settings):
             errors.check_above("tolerance", self.tolerance, 0)
         if self.agreement is not None and not 0 <= self.agreement <= 1:
             raise errors.expected("agreement", "be in [0, 1]", self.agreement)
-        if self.images is not None:
-            errors.check_folder("images", self.images)
+        if self.examples is not None and not Path(self.examples).exists():
+            raise errors.expected("examples", "exist", str(self.examples))
 
     @property
     def folder(self) -> Path:
@@ -323,27 +327,28 @@ class Export(Settings):
 
 @dataclass(frozen=True)
 class Update(RunSettings, CacheSettings, OwnDataSettings):
-    """Update a finished run with more images, or with new classes.
+    """Update a finished run with more examples, or with new classes.
 
-    The update is a new run. It is measured on the test images of the old one, and
+    The update is a new run. It is measured on the test examples of the old one, and
     rejected, with status 1, where it is significantly worse on them, or no better.
     """
 
-    data: str = ""  # Folder of new images, table of them, or name of a dataset.
+    # Folder of new images, clips or texts, table of them, or name of a dataset.
+    data: str = ""
     run: Path = field(kw_only=True)  # RUN above: folder of the finished run.
-    # What keeps the old classes: their images, rehearsed; their answers (lwf); the
+    # What keeps the old classes: their examples, rehearsed; their answers (lwf); the
     # weights they depend on (ewc); or nothing (naive).
     method: Literal["rehearsal", "lwf", "ewc", "naive"] = "rehearsal"
-    exemplars: int = 100  # Most old training images of each class to rehearse.
+    exemplars: int = 100  # Most old training examples of each class to rehearse.
     blocks: int = 0  # Blocks of the backbone that train, from the output back.
     minutes: float = 10.0  # Time for all of it, on this machine.
     epochs: int = 30  # Most epochs; training ends when validation gets no better.
     learning_rate: float = 1e-3  # Largest learning rate of the head.
-    batch_size: int = 32  # Images per step, over all devices.
-    # Loss of accuracy on the old test images that is accepted, from 0 to 1, such as
+    batch_size: int = 32  # Examples per step, over all devices.
+    # Loss of accuracy on the old test examples that is accepted, from 0 to 1, such as
     # 0.02 for two points. An update that loses significantly more is rejected.
     margin: float = 0.02
-    # Another pretrained backbone, on which the head is fitted anew.
+    # Another pretrained backbone for images, on which the head is fitted anew.
     backbone: str | None = None
     weights: Path | None = None  # File with its weights, instead of those of ImageNet.
     preprocessing: str | None = None  # Scale of the pixels that such a file needs.

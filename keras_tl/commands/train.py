@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_tl import config, errors, files
 from keras_tl.analysis import (
+    candidates,
     doctor,
     evaluation,
     findings,
@@ -257,7 +258,7 @@ def check_freeze(settings: Train) -> None:
     known = (
         settings.backbone is not None
         or settings.minutes < RANKED
-        or len(ranking.at_hand(settings.image_size)) == 1
+        or len(candidates.at_hand(settings.image_size)) == 1
     )
     if known and settings.freeze not in (None, "all", "none"):
         backbone = untrained(settings.backbone or catalog.EMBEDDED)
@@ -327,16 +328,16 @@ def choose_limit(
 
 def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Train:
     """Rank the backbones whose weights are on this machine, and choose the best."""
-    candidates = ranking.at_hand(settings.image_size)
+    at_hand = candidates.at_hand(settings.image_size)
     chosen, reason = catalog.EMBEDDED, "it is the only one on this machine"
-    if len(candidates) > 1 and data.task != "single-label":
+    if len(at_hand) > 1 and data.task != "single-label":
         reason = "it travels with the package, and others are ranked for classes alone"
-    elif len(candidates) > 1 and settings.minutes < RANKED:
+    elif len(at_hand) > 1 and settings.minutes < RANKED:
         reason = f"the others at hand are ranked from {RANKED:g} minutes on"
-    elif len(candidates) > 1:
+    elif len(at_hand) > 1:
         some = splits.limit(data, MOST_RANKED, seed=settings.seed)
         cache = store.Cache() if settings.cache else None
-        ranked = ranking.rank(candidates, some, cache=cache, seed=settings.seed)
+        ranked = ranking.rank(at_hand, some, cache=cache, seed=settings.seed)
         best = ranked.strongest.candidate
         chosen = (
             best.backbone if best.alpha is None else f"{best.backbone}:{best.alpha}"

@@ -199,11 +199,13 @@ class Artifact:
                 `sources.of_images` takes them; each becomes a square of `image_size`
                 pixels as in training, see `resize`. Sound: files or samples as
                 `clips.of_clips` takes them, brought to rate and length as in training.
-                Texts: strings.
+                Texts: strings. What this function has returned is returned as it is.
 
         Raises:
             InputError: Examples of another kind or type.
         """
+        if hasattr(inputs, "input_spec"):
+            return inputs
         if self.kind == "image":
             return sources.of_images(inputs, self.image_size, self.resize)
         if self.kind == "audio":
@@ -375,10 +377,15 @@ def read_manifest(folder: Path | str) -> dict:
     """
     path = Path(folder) / "manifest.json"
     if not path.exists():
+        hint = ""
+        if (Path(folder) / "contract.json").exists():
+            program = files.quoted(Path(folder) / "predict.py")
+            hint = f"This is an export, which needs no keras-tl: python {program} INPUT"
         raise errors.expected(
             "run",
             "name the folder of a finished run, with a manifest.json in it",
             str(folder),
+            hint,
         )
     manifest = files.read_json(path)
     if not isinstance(manifest, dict):

@@ -17,7 +17,14 @@ from keras_tl.config import RunSettings
 from keras_tl.data import datasets
 from keras_tl.data.settings import DataSettings
 from keras_tl.data.splits import Split, Splits, describe
-from keras_tl.deploy import artifact, exemplars, run_folder, update, versions
+from keras_tl.deploy import (
+    artifact,
+    exemplars,
+    run_folder,
+    update,
+    update_data,
+    versions,
+)
 from keras_tl.models import heads
 from keras_tl.training import phases, placement
 
@@ -97,9 +104,9 @@ def new(tmp_path):
 def material_of(old, new, of_each=100):
     """Return a run, and the old and new images of an update."""
     run = artifact.load(old)
-    class_names, parts = update.new_data(str(new), run, {})
-    data = update.old_data(run, of_each).splits
-    return run, update.material(data, class_names, parts)
+    class_names, parts = update_data.new_data(str(new), run, {})
+    data = update_data.old_data(run, of_each).splits
+    return run, update_data.material(data, class_names, parts)
 
 
 # %% The whole way
@@ -141,7 +148,7 @@ def test_an_update_is_a_run_that_knows_old_and_new_classes(
     # Rehearsed are the images of both: those of the run, and of the update.
     assert "the data of the run, loaded again" in capsys.readouterr().out
     assert artifact.load("v3").manifest["version"] == 3
-    splits = update.data_of(artifact.load("v3"))
+    splits = update_data.data_of(artifact.load("v3"))
     assert splits.class_names == ("blue", "green", "red", "yellow", "magenta")
     assert call("update", "v3", "--rollback") == 0
     assert versions.current(old).folder.name == "v2"
@@ -245,6 +252,7 @@ def test_exemplars_are_as_many_of_each_class(tmp_path):
         folder=tmp_path,
         manifest={"exemplars": about},
         class_names=("a", "b", "c"),
+        kind="image",
         image_size=8,
         resize="crop",
     )
@@ -305,17 +313,17 @@ def test_an_update_is_exported_by_the_data_of_both(old, new, call, capsys):
 
 def test_data_that_have_changed_since_are_not_taken_for_those_of_the_run(old, tmp_path):
     run = artifact.load(old)
-    again = update.old_data(run, 100)
+    again = update_data.old_data(run, 100)
     assert again.source.startswith("the data of the run")
     assert [len(s) for _, s in again.splits.items()][1:] == [24, 24]
     next((tmp_path / "data" / "red").iterdir()).unlink()
-    assert update.old_data(run, 100).source.startswith("exemplars.zip")
+    assert update_data.old_data(run, 100).source.startswith("exemplars.zip")
     (old / exemplars.FILE).write_bytes(b"damaged")
     with pytest.raises(errors.InputError, match="not the file this run saved"):
-        update.old_data(run, 100)
+        update_data.old_data(run, 100)
     (old / exemplars.FILE).unlink()
     with pytest.raises(errors.InputError, match="keeps no exemplars"):
-        update.old_data(run, 100)
+        update_data.old_data(run, 100)
 
 
 # %% What is measured
@@ -328,7 +336,7 @@ def jpeg(pixels, quality=80):
 
 
 def test_old_test_images_never_train_also_not_compressed_again(old, new):
-    data = update.old_data(artifact.load(old), 100).splits
+    data = update_data.old_data(artifact.load(old), 100).splits
     copies = [jpeg(pixels) for pixels in data.test.read(range(4))]
     for index, content in enumerate(copies):
         (new / "yellow" / f"leak{index}.jpg").write_bytes(content)
@@ -346,7 +354,7 @@ def test_old_test_images_never_train_also_not_compressed_again(old, new):
 
 
 def test_old_training_images_do_not_measure_what_is_new(old, new):
-    data = update.old_data(artifact.load(old), 100).splits
+    data = update_data.old_data(artifact.load(old), 100).splits
     for index, pixels in enumerate(data.train.read(range(30))):
         Image.fromarray(pixels).save(new / "red" / f"known{index}.png")
     _, material = material_of(old, new)
@@ -358,7 +366,7 @@ def test_old_training_images_do_not_measure_what_is_new(old, new):
 
 
 def test_a_corrected_label_counts(old, tmp_path):
-    data = update.old_data(artifact.load(old), 100).splits
+    data = update_data.old_data(artifact.load(old), 100).splits
     index = int(np.flatnonzero(data.train.labels == 0)[0])
     (pixels,) = data.train.read([index])
     (tmp_path / "corrections" / "red").mkdir(parents=True)
@@ -418,14 +426,14 @@ def test_what_got_worse_comes_first_with_its_interval():
 def test_a_new_class_with_one_image_is_named(old, tmp_path):
     folder = write(tmp_path / "few", {"yellow": 1, "red": 5}, first=100)
     with pytest.raises(errors.InputError, match=r"'yellow' has 1 different image in"):
-        update.new_data(str(folder), artifact.load(old), {})
+        update_data.new_data(str(folder), artifact.load(old), {})
 
 
 @pytest.mark.parametrize("name", ["Red", " red", "r-ed"])
 def test_a_class_that_is_spelled_otherwise_is_asked_about(old, tmp_path, name):
     folder = write(tmp_path / "new", {name: 9, "yellow": 9}, first=100)
     with pytest.raises(errors.InputError, match=r"rename it to 'red'"):
-        update.new_data(str(folder), artifact.load(old), {})
+        update_data.new_data(str(folder), artifact.load(old), {})
 
 
 def test_nothing_is_written_for_what_cannot_be_updated(
@@ -439,7 +447,6 @@ def test_nothing_is_written_for_what_cannot_be_updated(
     for run, sentence in (
         ("study", "This is a study"),
         ("damaged", "damaged"),
-        (text_run, "of a classifier of images"),
         (new, "finished run"),
         ("absent", "be the folder of a run"),
     ):
@@ -481,9 +488,9 @@ def test_an_update_that_is_killed_is_no_version(old, new, call, monkeypatch):
 
 def test_old_images_are_limited_evenly(old):
     run = artifact.load(old)
-    data = update.old_data(run, 5).splits
+    data = update_data.old_data(run, 5).splits
     assert np.bincount(data.train.labels).tolist() == [5, 5, 5]
-    whole = update.old_data(run, 100).splits
+    whole = update_data.old_data(run, 100).splits
     assert len(data.test) == len(whole.test)
 
 
