@@ -5,7 +5,6 @@ All models take waves, float32 `(batch, samples)` in [-1, 1] at 16 kHz, see
 Keras has, so that a saved model needs nothing else.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_tl import errors
-from keras_tl.models import log_mel
+from keras_tl.models import log_mel, whisper_weights
 from keras_tl.models.freezing import FRONT_END
 from keras_tl.models.log_mel import SAMPLES
 
@@ -159,8 +158,6 @@ def _set_weights(convolutions, constants, path):
         conv.set_weights([kernel, bias])
 
 
-# Files of Whisper, as Hugging Face lays it out.
-WHISPER_FILES = ("config.json", "model.safetensors")
 # Most samples that Whisper takes: 30 seconds.
 MOST_SAMPLES = 480_000
 
@@ -169,7 +166,6 @@ def whisper(
     weights: Path | str,
     *,
     samples: int = SAMPLES,
-    parts: int = 1,
     name: str = "whisper",
 ) -> keras.Model:
     """Load the encoder of Whisper, which learned to transcribe speech from the web.
@@ -179,72 +175,40 @@ def whisper(
 
     Args:
         weights: Folder with `config.json` and `model.safetensors`, as Hugging Face lays
-            out https://huggingface.co/openai/whisper-tiny.en (MIT) and other sizes.
+            out https://huggingface.co/openai/whisper-tiny.en (MIT) and other sizes; or
+            a preset of KerasHub, its name or a folder, such as `whisper_tiny_en`, which
+            needs the extra `hub`.
         samples: Length of a clip at 16 kHz, from 640 samples to 30 seconds.
-        parts: Number of equal parts of a clip, from its begin to its end, whose means
-            stand one after the other; 1 is the mean over all of it.
         name: Name of the model.
 
     Returns:
         A flat `keras.Model` from waves `(batch, samples)` in [-1, 1] at 16 kHz to
-        features `(batch, parts * width)`; `log_mel.whisper` is its front end. Its
-        blocks are `block1` and so on, one for each layer of the encoder. Nothing else
-        is frozen yet.
+        features `(batch, width)`, the mean over the clip; `log_mel.whisper` is its
+        front end. Its blocks are `block1` and so on, one for each layer of the encoder;
+        its last layer is `pool`. Nothing else is frozen yet.
 
     Raises:
-        InputError: The folder has no such files, safetensors is not installed, the
-            files hold another model, or a number is out of range.
+        InputError: There are no such weights, what reads them is not installed, they
+            are of another model, or a number is out of range.
 
     Reference:
         Radford et al., "Robust speech recognition via large-scale weak supervision",
         2022, arXiv:2212.04356.
     """
-    config, tensors = _whisper_files(Path(weights))
     errors.check_at_least("samples", samples, 640)
     if samples > MOST_SAMPLES:
         raise errors.expected("samples", f"be at most {MOST_SAMPLES:,}", samples)
-    errors.check_at_least("parts", parts, 1)
-    front = log_mel.whisper(samples, bands=config["num_mel_bins"])
-    x = _whisper_stem(front.output, config["d_model"])
-    for number in range(1, config["encoder_layers"] + 1):
-        x = _whisper_block(x, f"block{number}_{{}}", config)
+    sizes, values = whisper_weights.read(weights)
+    front = log_mel.whisper(samples, bands=sizes.bands)
+    x = _whisper_stem(front.output, sizes.width)
+    for number in range(1, sizes.blocks + 1):
+        x = _whisper_block(x, f"block{number}_{{}}", sizes)
     x = layers.LayerNormalization(epsilon=1e-5, name="last_norm")(x)
-    length = -(-x.shape[1] // parts)
-    # The last part is shorter where they cannot be equal.
-    x = layers.AveragePooling1D(length, padding="same", name="parts")(x)
-    model = keras.Model(front.input, layers.Flatten(name="features")(x), name=name)
-    _set_whisper_weights(model, tensors, Path(weights))
+    x = layers.GlobalAveragePooling1D(name="pool")(x)
+    model = keras.Model(front.input, x, name=name)
+    variables = model.variables[len(front.variables) :]
+    _set_whisper_weights(variables, values, weights)
     return model
-
-
-def _whisper_files(folder) -> tuple[dict, dict[str, np.ndarray]]:
-    """Read the configuration, and the tensors of the encoder by their names."""
-    missing = [name for name in WHISPER_FILES if not (folder / name).is_file()]
-    if missing:
-        expected = f"be a folder that has {' and '.join(WHISPER_FILES)}"
-        hint = f"Missing: {', '.join(missing)}."
-        raise errors.expected("weights", expected, str(folder), hint)
-    errors.check_installed("safetensors", extra="audio")
-    import safetensors
-
-    try:
-        config = json.loads((folder / WHISPER_FILES[0]).read_text(encoding="utf-8"))
-        with safetensors.safe_open(folder / WHISPER_FILES[1], "numpy") as file:
-            # With or without `model.` before them.
-            names = re.findall(
-                r"^(?:model\.)?encoder\..*", "\n".join(file.keys()), re.M
-            )
-            tensors = {
-                name.split("encoder.")[1]: file.get_tensor(name) for name in names
-            }
-    except (ValueError, OSError, safetensors.SafetensorError) as error:
-        raise errors.InputError(
-            f"{folder} cannot be read: {errors.reason(error)}."
-        ) from error
-    wanted = {"d_model", "encoder_layers", "encoder_attention_heads", "num_mel_bins"}
-    if not wanted <= {*config}:
-        raise errors.InputError(f"{folder} is not Whisper: see its {WHISPER_FILES[0]}.")
-    return config, tensors
 
 
 def _whisper_stem(x, width):
@@ -261,64 +225,31 @@ def _whisper_stem(x, width):
     return layers.Add(name="stem_add")([x, positions(place)])
 
 
-def _whisper_block(x, part, config):
-    width, heads = config["d_model"], config["encoder_attention_heads"]
+def _whisper_block(x, part, sizes):
     y = layers.LayerNormalization(epsilon=1e-5, name=part.format("attention_norm"))(x)
     attention = layers.MultiHeadAttention(
-        heads, width // heads, name=part.format("attention")
+        sizes.heads, sizes.width // sizes.heads, name=part.format("attention")
     )
     x = layers.Add(name=part.format("attention_add"))([x, attention(y, y)])
     y = layers.LayerNormalization(epsilon=1e-5, name=part.format("mlp_norm"))(x)
-    hidden = config.get("encoder_ffn_dim", 4 * width)
-    y = layers.Dense(hidden, activation="gelu", name=part.format("mlp_in"))(y)
-    y = layers.Dense(width, name=part.format("mlp_out"))(y)
+    name = part.format("mlp_in")
+    y = layers.Dense(sizes.hidden, activation="gelu", name=name)(y)
+    y = layers.Dense(sizes.width, name=part.format("mlp_out"))(y)
     return layers.Add(name=part.format("mlp_add"))([x, y])
 
 
-# Name of a layer -> name in the files of Whisper; of blocks, without their number.
-_WHISPER_NAMES = {
-    "stem_conv1": "conv1",
-    "stem_conv2": "conv2",
-    f"{FRONT_END}positions": "embed_positions",
-    "attention_norm": "self_attn_layer_norm",
-    "attention": "self_attn",
-    "mlp_norm": "final_layer_norm",
-    "mlp_in": "fc1",
-    "mlp_out": "fc2",
-    "last_norm": "layer_norm",
-}
-
-
-def _set_whisper_weights(model, tensors, folder):
-    for layer in model.layers:
-        block = re.match(r"block(\d+)_(.*)", layer.name)
-        name = _WHISPER_NAMES.get(block[2] if block else layer.name)
-        if name is None:
-            continue
-        source = f"layers.{int(block[1]) - 1}.{name}" if block else name
+def _set_whisper_weights(variables, values, weights):
+    for variable in variables:
+        path, shape = variable.path, variable.shape
         try:
-            layer.set_weights(_whisper_weights(layer, tensors, source))
+            # Keys have no bias: it would not change what is attended to.
+            value = np.zeros(shape) if "key/bias" in path else values[path]
+            if path.endswith("embeddings"):
+                value = value[: shape[0]]
+            # Heads stand behind each other.
+            variable.assign(value.reshape(shape))
         except (KeyError, ValueError) as error:
             raise errors.InputError(
-                f"{folder} is not Whisper, as its {WHISPER_FILES[0]} has it: "
-                f"{source} is missing or of another shape."
+                f"{weights} is not Whisper as its configuration has it: {path} is "
+                "missing, or of another shape."
             ) from error
-
-
-def _whisper_weights(layer, tensors, source) -> list[np.ndarray]:
-    """Return the weights of a layer, as Keras lays them out."""
-    if isinstance(layer, layers.Embedding):
-        return [tensors[f"{source}.weight"][: layer.input_dim]]
-    if not isinstance(layer, layers.MultiHeadAttention):
-        # Of convolutions and dense layers, inputs stand before outputs.
-        return [tensors[f"{source}.weight"].T, tensors[f"{source}.bias"]]
-    heads, size = layer.num_heads, layer.key_dim
-    weights = []
-    for part in ("q_proj", "k_proj", "v_proj"):
-        kernel = tensors[f"{source}.{part}.weight"].T
-        # Keys have no bias: it would not change what is attended to.
-        bias = tensors.get(f"{source}.{part}.bias", np.zeros(heads * size))
-        weights += [kernel.reshape(-1, heads, size), bias.reshape(heads, size)]
-    kernel = tensors[f"{source}.out_proj.weight"].T
-    bias = tensors[f"{source}.out_proj.bias"]
-    return [*weights, kernel.reshape(heads, size, -1), bias]
