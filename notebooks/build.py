@@ -103,9 +103,12 @@ SHORT = {
     "spoken_digits": {
         "SETTINGS": 'data="spoken_digits", weights="openwakeword", clips=(1, 10), '
         "pairs=1, steps=100, epochs=20",
+        "DATA": "data, clips, speakers = recipe.build_data(settings)",
         "MODEL": 'recipe.build_model(settings, len(data.class_names), "fine-tuned")',
         "NEXT": "More clips of each digit, `clips=(160,)`: does the small CNN catch "
-        "up? Your own recordings are named `LABEL_SPEAKER_NUMBER.wav`.",
+        'up? How many are enough for Whisper, `backbone="whisper"` with its folder as '
+        "`weights`? Your own recordings are named "
+        "`LABEL_SPEAKER_NUMBER.wav`.",
     },
     "sentiment_from_72_sentences": {
         "SETTINGS": 'data="SST-2", weights="all-MiniLM-L6-v2", limit=1000',

@@ -351,6 +351,9 @@ def gains(groups: list[list[dict]]) -> str:
     lines = [] if groups else ["Not measured yet."]
     for (record,) in groups:
         about, base, compared = facts([record]), record["base"], record["compared"]
+        if base is None:
+            # A run of one method, to stand beside those of another run.
+            continue
         by = [name for name in record["by"] if name != compared]
         chosen = study.choose(record["trials"], record["by"], record["over"])
         lines += [

@@ -147,6 +147,44 @@ def real_model(real_data):
 
 
 @pytest.fixture(scope="session")
+def tiny_whisper(tmp_path_factory):
+    """A folder with a random Whisper of two layers, as Hugging Face lays it out."""
+    numpy_files = pytest.importorskip("safetensors.numpy")
+    width, bands, inner = 8, 10, 16
+    shapes = {"conv1": (width, bands, 3), "conv2": (width, width, 3)}
+    for index in range(2):
+        layer = f"layers.{index}"
+        for part in ("q", "k", "v", "out"):
+            shapes[f"{layer}.self_attn.{part}_proj"] = (width, width)
+        shapes |= {f"{layer}.fc1": (inner, width), f"{layer}.fc2": (width, inner)}
+        for part in ("self_attn", "final"):
+            shapes[f"{layer}.{part}_layer_norm"] = (width,)
+    shapes |= {"layer_norm": (width,), "embed_positions": (50, width)}
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for name, shape in shapes.items():
+        tensors[f"{name}.weight"] = rng.normal("norm" in name, 0.3, shape)
+        if not name.endswith(("k_proj", "positions")):
+            tensors[f"{name}.bias"] = rng.normal(0, 0.3, shape[:1])
+    folder = tmp_path_factory.mktemp("whisper")
+    numpy_files.save_file(
+        {f"model.encoder.{k}": v.astype("float16") for k, v in tensors.items()}
+        | {"model.decoder.layer_norm.weight": np.ones(width, "float16")},
+        folder / "model.safetensors",
+    )
+    config = {
+        "model_type": "whisper",
+        "d_model": width,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": inner,
+        "num_mel_bins": bands,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory):
     """A folder with a random BERT of two layers, as Hugging Face lays it out."""
     numpy_files = pytest.importorskip("safetensors.numpy")
