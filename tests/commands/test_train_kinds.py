@@ -167,6 +167,7 @@ def test_pieces_of_words_make_the_tokenizer_that_hugging_face_has(tiny_bert):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default:The model is not clearly better")
 def test_a_preset_of_kerashub_has_its_own_tokenizer(tiny_bert, tmp_path):
     import keras_hub
 
