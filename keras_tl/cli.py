@@ -28,7 +28,8 @@ usage: keras-tl COMMAND ...
 Transfer-learning recipes for Keras 3 and TensorFlow.
 
 commands:
-  train DATA             train the best model for your images in a given time
+  train DATA             train the best model for your images, texts or sound in a
+                         given time
   plan DATA              decide how to train, and say why, without training
   rank DATA              rank backbones for your images without training them
   list                   list every recipe with what it does

@@ -25,7 +25,7 @@ from keras_tl.analysis import (
 )
 from keras_tl.analysis.findings import Finding
 from keras_tl.analysis.records import Records
-from keras_tl.data import assembly, datasets, splits, tables
+from keras_tl.data import assembly, audio, datasets, splits, tables
 from keras_tl.data.choices import FileKind
 from keras_tl.data.splits import Splits
 
@@ -102,6 +102,8 @@ def check(
     features: bool = True,
     backbone: str = BACKBONE,
     cache: object = None,
+    rate: int = audio.RATE,
+    seconds: float | None = None,
     **options,
 ) -> Diagnosis:
     """Check data of any kind; nothing is changed, and all that is wrong is listed.
@@ -115,6 +117,8 @@ def check(
         features: Whether to compute features, for the checks in `feature_checks`.
         backbone: Name of the backbone whose features they are.
         cache: A `store.Cache`, where features are kept for training; `None` keeps none.
+        rate: See `datasets.load`.
+        seconds: See `datasets.load`.
         **options: See `assembly.Options`; `bad_files` does not matter.
 
     Raises:
@@ -127,7 +131,9 @@ def check(
     errors.check_options(options, check, assembly.Options)
     chosen = assembly.Options(**{"image_size": IMAGE_SIZE, **options})
     chosen = replace(chosen, bad_files="skip")
-    content = datasets.read(data, columns, chosen, datasets.choices_of(kind))
+    content = datasets.read(
+        data, columns, chosen, datasets.choices_of(kind, rate, seconds)
+    )
     if content is None:
         loaded = datasets.load(data, columns=columns, kind=kind, count=count, **options)
         seen, noticed = records.of_splits(loaded), []

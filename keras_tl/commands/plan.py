@@ -19,7 +19,7 @@ def main(settings: Plan) -> None:
     decisions = train.Decisions()
     settings, data = train.prepare_data(settings, None, end, decisions)
     with place.scope():
-        model = train.build_model(settings, len(data.class_names))
+        model = train.build_model(settings, data)
     settings = train.plan(settings, model, data, place, end, decisions)
     decided = {**config.to_json(settings), "out": None}
     files.write_json(path, decided)

@@ -1,16 +1,16 @@
 """Settings that the commands have in common; nothing heavy is imported here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from keras_tl import environment, errors, files
 from keras_tl.config import RunSettings, Settings
-from keras_tl.data.choices import BadFiles, FileKind, Resize, Task
-from keras_tl.data.settings import Augment
+from keras_tl.data.choices import NOUNS, BadFiles, FileKind, Resize, Task
+from keras_tl.data.settings import Augment, AugmentSound
 from keras_tl.models import catalog
 from keras_tl.training.placement import Precision
 from keras_tl.training.settings import CacheSettings
@@ -72,29 +72,53 @@ class OwnDataSettings(Settings):
         errors.check_encoding(self.encoding)
 
 
+# Backbones of texts and of sound that have names; see `train_texts`, `train_sound`.
+WORD_VECTORS, LOG_MEL, SPEECH = "word_vectors", "log_mel_cnn", "speech_embedding"
+BACKBONES = {"text": (WORD_VECTORS,), "audio": (LOG_MEL, SPEECH)}
+# Setting of `Train` -> the kinds of data that it means something for.
+MEANT_FOR = {
+    "resize": ("image",),
+    "image_size": ("image",),
+    "preprocessing": ("image",),
+    "sequence_length": ("text",),
+    "seconds": ("audio",),
+    "augment": ("image", "audio"),
+}
+
+
 @dataclass(frozen=True)
 class Train(RunSettings, CacheSettings, OwnDataSettings):
-    """Train a classifier for your images in a given time, and say how good it is.
+    """Train a classifier for your images, texts or sound in a given time.
 
-    Whatever is not given is decided by what is measured, and printed with its reason.
+    Whatever is not given is decided by what is measured, and printed with its reason;
+    the run says how good the model is.
     """
 
     minutes: float = 10.0  # Time for all of it, on this machine.
-    # Keep at most this many training images, and at most a quarter as many, or 500, of
-    # each other split.
+    # Keep at most this many training examples, and at most a quarter as many, or 500,
+    # of each other split.
     limit: int | None = None
-    # Name of the pretrained backbone, such as `mobilenet_v2`, or `mobilenet:0.25`.
+    # Name of the pretrained backbone: of images such as `mobilenet_v2` or
+    # `mobilenet:0.25`; of texts `hub:PRESET` of KerasHub, or `word_vectors`, which are
+    # learned from the training texts; of sound `log_mel_cnn`, which is not pretrained.
     backbone: str | None = None
-    weights: Path | None = None  # File with its weights, instead of those of ImageNet.
+    # Pretrained weights. Of images, a file for the backbone, instead of those of
+    # ImageNet. Of texts, the folder of an encoder of the BERT family, as Hugging Face
+    # lays it out. Of sound, a folder with embedding_model.tflite.
+    weights: Path | None = None
     preprocessing: str | None = None  # Scale of the pixels that such a file needs.
     image_size: int | None = None  # Side of the square images, in pixels.
+    sequence_length: int | None = None  # Tokens of a text; longer texts are cut.
+    # Length of a clip in seconds; longer ones are cut to their loudest part.
+    seconds: float | None = None
     # What stays frozen in fine-tuning: all, none, or up to a block of this name.
     freeze: str | None = None
     epochs: int | None = None  # Epochs of fine-tuning; 0 leaves it out.
     learning_rate: float | None = None  # Largest learning rate of fine-tuning.
-    augment: Augment | None = None  # Random changes of the training images.
+    # Random changes of the training images, or, the last two, of clips.
+    augment: Literal[Augment, AugmentSound] | None = None
     class_weights: bool = False  # Weight all classes equally in the training loss.
-    batch_size: int = 32  # Images per step, over all devices.
+    batch_size: int = 32  # Examples per step, over all devices.
     precision: Precision = "float32"  # Numbers that layers compute with.
 
     COMMAND = "keras-tl train"
@@ -104,14 +128,59 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        errors.check_above("minutes", self.minutes, 0)
+        for name in ("minutes", "seconds", "learning_rate"):
+            if getattr(self, name) is not None:
+                errors.check_above(name, getattr(self, name), 0)
         errors.check_at_least("batch_size", self.batch_size, 1)
-        if self.epochs is not None:
-            errors.check_at_least("epochs", self.epochs, 0)
-        if self.learning_rate is not None:
-            errors.check_above("learning_rate", self.learning_rate, 0)
+        for name, least in (("epochs", 0), ("sequence_length", 3)):
+            if getattr(self, name) is not None:
+                errors.check_at_least(name, getattr(self, name), least)
         if self.image_size is not None:
             errors.side("image_size", self.image_size)
+        if self.kind is not None:
+            self.check_for(self.kind)
+        elif not self._names_no_image():
+            # What else they are for is known once the data have been looked at.
+            self._check_images()
+
+    def check_for(self, kind: FileKind) -> None:
+        """Raise `InputError` for settings that a kind of examples cannot use."""
+        defaults = {field.name: field.default for field in fields(self)}
+        for name, kinds in MEANT_FOR.items():
+            value = getattr(self, name)
+            if kind not in kinds and value not in (None, "none", defaults[name]):
+                nouns = " and ".join(NOUNS[one] for one in kinds)
+                wanted = f"be left out of {NOUNS[kind]}: it is for {nouns}"
+                raise errors.expected(name, wanted, value)
+        if kind == "image":
+            self._check_images()
+            return
+        if self.augment not in (None, *get_args(AugmentSound)):
+            raise errors.unknown("augment", self.augment, get_args(AugmentSound))
+        if self.weights is not None:
+            errors.check_folder("weights", self.weights)
+        if self.backbone is None:
+            return
+        names = BACKBONES[kind]
+        is_preset = kind == "text" and self.backbone.startswith(catalog.HUB)
+        if not is_preset and self.backbone not in names:
+            raise errors.unknown("backbone", self.backbone, names)
+        if self.weights is not None and self.backbone != SPEECH:
+            raise errors.expected(
+                "weights", f"be left out with {self.backbone}", str(self.weights)
+            )
+
+    def _names_no_image(self) -> bool:
+        """Return whether backbone or weights are those of texts or of sound."""
+        if self.backbone is not None:
+            return any(self.backbone in names for names in BACKBONES.values())
+        names = ("config.json", "embedding_model.tflite")
+        weights = self.weights
+        return weights is not None and any((Path(weights) / n).is_file() for n in names)
+
+    def _check_images(self):
+        if self.augment in get_args(AugmentSound)[1:]:
+            raise errors.unknown("augment", self.augment, get_args(Augment))
         if self.backbone is None and (self.weights or self.preprocessing):
             raise errors.expected(
                 "backbone", "be given together with weights or preprocessing", None
@@ -127,7 +196,7 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
 
 @dataclass(frozen=True)
 class Plan(Train):
-    """Decide how to train on your images in a given time, without training.
+    """Decide how to train on your data in a given time, without training.
 
     The decisions are printed with their reasons, and written to the new file of --out,
     by default plan.json, which `keras-tl train --config` takes.

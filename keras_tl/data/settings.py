@@ -19,6 +19,8 @@ Augment = Literal[
     "mix_up",
     "cut_mix",
 ]
+# Random changes of training clips, see `augment_audio.named`.
+AugmentSound = Literal["none", "shift_and_noise", "spec_augment"]
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,13 @@ import numpy as np
 
 from keras_tl import errors, progress
 from keras_tl.data import images
-from keras_tl.data.choices import Resize
+from keras_tl.data.choices import NOUNS, Resize
 
 # What `read` returns: one array, or one for each input of a model with several.
 Examples = np.ndarray | dict[str, np.ndarray]
 Indices = Sequence[int] | np.ndarray
 # An image: the path of its file, the content of the file, or its pixels.
 Image = str | os.PathLike | bytes | np.ndarray
-
-# Name of several examples of a kind, for people.
-NOUNS = {"image": "images", "text": "texts", "audio": "clips"}
 
 
 class Source(Protocol):

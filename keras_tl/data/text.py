@@ -201,6 +201,41 @@ class Tokenizer:
         return cls(path.read_text(encoding="utf-8"), sequence_length)
 
     @classmethod
+    def of_word_pieces(
+        cls, pieces: Sequence[str], lowercase: bool, sequence_length: int
+    ) -> "Tokenizer":
+        """Make the tokenizer of a BERT from its vocabulary.
+
+        Args:
+            pieces: Pieces of words in the order of their ids; the first is `[PAD]`, and
+                `[UNK]`, `[CLS]` and `[SEP]` are among them.
+            lowercase: Whether texts become lower case, without accents.
+            sequence_length: See `Tokenizer`.
+
+        Raises:
+            InputError: Pieces without those.
+
+        >>> pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film", "##s"]
+        >>> Tokenizer.of_word_pieces(pieces, True, 6).encode(["Films"]).tolist()
+        [[2, 4, 5, 3, 0, 0]]
+        """
+        errors.check_installed("tokenizers", extra="text")
+        import tokenizers
+        from tokenizers import models, normalizers, pre_tokenizers, processors
+
+        ids = {piece: number for number, piece in enumerate(pieces)}
+        if ids.get("[PAD]") != 0 or not {"[UNK]", "[CLS]", "[SEP]"} <= set(ids):
+            wanted = "begin with [PAD], and have [UNK], [CLS] and [SEP]"
+            raise errors.expected("pieces", wanted, list(pieces[:5]))
+        tokenizer = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.post_processor = processors.BertProcessing(
+            *((piece, ids[piece]) for piece in ("[SEP]", "[CLS]"))
+        )
+        return cls(tokenizer.to_str(), sequence_length)
+
+    @classmethod
     def of_words(cls, words: Sequence[str], sequence_length: int) -> "Tokenizer":
         """Make a tokenizer whose tokens are whole words, in lower case.
 

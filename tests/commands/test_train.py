@@ -277,7 +277,7 @@ def test_of_more_images_than_there_is_time_for_a_part_is_drawn(colours):
     large = Split(pixels, np.arange(20_000) % 3)
     data = dataclasses.replace(colours, train=large)
     decided = [planner.limit(data, 0.01, seconds).value for seconds in (60, 120, 600)]
-    assert planner.FEWEST_IMAGES <= decided[0] < decided[1] < decided[2] < 20_000
+    assert planner.FEWEST_EXAMPLES <= decided[0] < decided[1] < decided[2] < 20_000
     # Twice the time for twice the images, where the other splits are all used.
     assert decided[1] == pytest.approx(2 * decided[0], rel=0.05)
     drawn = planner.limited(data, decided[0], seed=0)
