@@ -23,7 +23,9 @@ from keras_tl.models import (
     backbones,
     catalog,
     hub_backbones,
+    log_mel,
     text_backbones,
+    whisper_weights,
 )
 
 # Side of the images, where nothing else is wanted.
@@ -374,6 +376,37 @@ class Speech(Candidate):
 
 
 @dataclass(frozen=True)
+class Whisper(Candidate):
+    """The encoder of Whisper.
+
+    Attributes:
+        folder: Its folder, see `audio_backbones.whisper`.
+    """
+
+    folder: Path
+
+    name: ClassVar[str] = "whisper"
+    kind: ClassVar[str] = "audio"
+    form: ClassVar[str] = "clips"
+
+    def __post_init__(self):
+        whisper_weights.check(self.folder)
+
+    def prepare(self, data: Splits) -> Splits:
+        """Return the clips as they are."""
+        return _checked_clips(data)
+
+    def load(self, data: Splits) -> keras.Model:
+        """Load the encoder for clips of this length."""
+        (samples,) = data.train.inputs.input_spec()["shape"]
+        return audio_backbones.whisper(self.folder, samples=samples)
+
+    def flags(self) -> dict[str, object]:
+        """Return the option that names the folder."""
+        return {"--weights": self.folder}
+
+
+@dataclass(frozen=True)
 class LogMel(Candidate):
     """Mean and deviation of each band of the log-mel spectrogram of a clip."""
 
@@ -389,7 +422,7 @@ class LogMel(Candidate):
     def load(self, data: Splits) -> keras.Model:
         """Build the model; nothing of it trains."""
         (samples,) = data.train.inputs.input_spec()["shape"]
-        front = audio_backbones.log_mel(samples)
+        front = log_mel.google(samples)
         bands = front.output[..., 0]
         parts = [ops.mean(bands, axis=1), ops.std(bands, axis=1)]
         joined = keras.layers.Concatenate(name="statistics")(parts)
@@ -399,10 +432,10 @@ class LogMel(Candidate):
 def _checked_clips(data: Splits, samples: int | None = None) -> Splits:
     spec = data.train.inputs.input_spec()
     wanted = samples or spec["shape"][0]
-    if (spec["rate"], spec["shape"][0]) != (audio_backbones.RATE, wanted):
+    if (spec["rate"], spec["shape"][0]) != (log_mel.RATE, wanted):
         raise errors.expected(
             "data",
-            f"be clips of {wanted:,} samples at {audio_backbones.RATE:,} Hz",
+            f"be clips of {wanted:,} samples at {log_mel.RATE:,} Hz",
             f"{spec['shape'][0]:,} samples at {spec['rate']:,} Hz",
         )
     return data

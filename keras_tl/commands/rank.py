@@ -10,20 +10,21 @@ from rich.table import Table
 from keras_tl import config, environment, errors, files, progress
 from keras_tl.analysis import candidates, figures, ranking
 from keras_tl.analysis.candidates import Candidate
-from keras_tl.commands.settings import Rank
+from keras_tl.commands.settings import SPEECH, WHISPER, Rank
 from keras_tl.data import datasets, splits
 from keras_tl.data.sources import NOUNS
-from keras_tl.models import audio_backbones, catalog
+from keras_tl.models import catalog, log_mel, text_backbones
 from keras_tl.training import store
 
-# Name of the pretrained model of sound that weights can be given for.
-SPEECH = "speech_embedding"
+# Names of the pretrained models of sound that weights can be given for.
+SOUND = {SPEECH: candidates.Speech, WHISPER: candidates.Whisper}
 
 
 def main(settings: Rank) -> ranking.Ranking:
     """Load the data, rank the candidates, print the table and write the results."""
-    # Clips have the length that the speech embedding takes.
-    seconds = audio_backbones.SAMPLES / audio_backbones.RATE
+    # Clips have the length that the speech embedding takes, where it is ranked.
+    embeds = any(Rank.split(one)[0] == SPEECH for one in settings.weights)
+    seconds = log_mel.SAMPLES / log_mel.RATE if embeds else None
     options = datasets.options_of(settings, count=settings.limit, seconds=seconds)
     data = datasets.load(settings.data, **options)
     print(data)
@@ -91,7 +92,8 @@ def _texts(settings) -> list[Candidate]:
         raise errors.expected(
             "weights", "be left out for texts", settings.weights, hint
         )
-    return [candidates.Encoder(Path(folder)) for folder in settings.backbones]
+    folders = settings.backbones or text_backbones.at_hand()
+    return [candidates.Encoder(Path(folder)) for folder in folders]
 
 
 def _clips(settings) -> list[Candidate]:
@@ -100,13 +102,14 @@ def _clips(settings) -> list[Candidate]:
             "backbones",
             "be left out for clips",
             settings.backbones,
-            f"Name their weights: --weights {SPEECH}=FOLDER",
+            f"Name their weights: --weights {SPEECH}=FOLDER {WHISPER}=FOLDER",
         )
     listed = []
     for name, _, folder in map(Rank.split, settings.weights):
-        if name != SPEECH:
-            raise errors.expected("weights", f"be {SPEECH}=FOLDER for clips", name)
-        listed.append(candidates.Speech(Path(folder)))
+        if name not in SOUND:
+            wanted = f"be {' or '.join(f'{one}=FOLDER' for one in SOUND)} for clips"
+            raise errors.expected("weights", wanted, name)
+        listed.append(SOUND[name](Path(folder)))
     return listed
 
 

@@ -73,8 +73,9 @@ class OwnDataSettings(Settings):
 
 
 # Backbones of texts and of sound that have names; see `train_texts`, `train_sound`.
-WORD_VECTORS, LOG_MEL, SPEECH = "word_vectors", "log_mel_cnn", "speech_embedding"
-BACKBONES = {"text": (WORD_VECTORS,), "audio": (LOG_MEL, SPEECH)}
+WORD_VECTORS = "word_vectors"
+LOG_MEL, SPEECH, WHISPER = "log_mel_cnn", "speech_embedding", "whisper"
+BACKBONES = {"text": (WORD_VECTORS,), "audio": (LOG_MEL, SPEECH, WHISPER)}
 # Setting of `Train` -> the kinds of data that it means something for.
 MEANT_FOR = {
     "resize": ("image",),
@@ -165,7 +166,7 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
         is_preset = kind == "text" and self.backbone.startswith(catalog.HUB)
         if not is_preset and self.backbone not in names:
             raise errors.unknown("backbone", self.backbone, names)
-        if self.weights is not None and self.backbone != SPEECH:
+        if self.weights is not None and self.backbone not in (SPEECH, WHISPER):
             raise errors.expected(
                 "weights", f"be left out with {self.backbone}", str(self.weights)
             )
@@ -218,7 +219,7 @@ class Rank(CacheSettings, OwnDataSettings):
     backbones: tuple[str, ...] = ()
     # Files of weights, as NAME=FILE, or NAME:PREPROCESSING=FILE where they were trained
     # under another scale of the pixels: tf, torch, caffe, lite or none. For sound:
-    # speech_embedding=FOLDER.
+    # speech_embedding=FOLDER, whisper=FOLDER.
     weights: tuple[str, ...] = ()
     # Side of the square images, in pixels. By default 96, or what a backbone needs.
     image_size: int | None = None
@@ -239,7 +240,7 @@ class Rank(CacheSettings, OwnDataSettings):
                 catalog.width(one)
         for one in self.weights:
             name, contract, file = self.split(one)
-            if name == "speech_embedding" or Path(file).is_dir():
+            if name in (SPEECH, WHISPER) or Path(file).is_dir():
                 continue  # Of sound: checked once it is known what the data are.
             smallest = catalog.find(name).smallest_size
             catalog.check(name, file, self.image_size or smallest, contract)

@@ -10,10 +10,10 @@ from keras_tl.analysis import planner
 from keras_tl.analysis.planner import Decision
 from keras_tl.commands import deciding
 from keras_tl.commands.deciding import Decisions
-from keras_tl.commands.settings import LOG_MEL, SPEECH, Train
+from keras_tl.commands.settings import LOG_MEL, SPEECH, WHISPER, Train
 from keras_tl.data import audio, augment_audio
 from keras_tl.data.splits import Splits
-from keras_tl.models import audio_backbones, freezing
+from keras_tl.models import audio_backbones, freezing, whisper_weights
 from keras_tl.training import speed
 
 DECIDED = ("freeze", "augment", "learning_rate")
@@ -24,8 +24,8 @@ MOST_EPOCHS = 60
 def check(settings: Train) -> None:
     """Raise `InputError` for weights and settings that do not fit together."""
     if settings.weights is None:
-        if settings.backbone == SPEECH:
-            wanted = f"be a folder that has {audio_backbones.FILE}"
+        if settings.backbone in (SPEECH, WHISPER):
+            wanted = f"be the folder of its weights for {settings.backbone}"
             raise errors.expected("weights", wanted, None)
         if settings.epochs == 0 or settings.freeze not in (None, "none"):
             name = "epochs" if settings.epochs == 0 else "freeze"
@@ -34,6 +34,10 @@ def check(settings: Train) -> None:
                 "be left out for sound without --weights: nothing is pretrained",
                 getattr(settings, name),
             )
+        return
+    if backbone_of(settings) == WHISPER:
+        hint = f"Google's speech embedding would be in {audio_backbones.FILE}."
+        whisper_weights.check(settings.weights, hint)
         return
     audio_backbones.check(settings.weights)
     own = audio_backbones.SAMPLES / audio.RATE
@@ -46,14 +50,19 @@ def check(settings: Train) -> None:
 def window(settings: Train) -> dict:
     """Return rate and length of the clips, as `datasets.load` takes them."""
     seconds = settings.seconds
-    if _has_embedding(settings):
+    if backbone_of(settings) == SPEECH:
         seconds = audio_backbones.SAMPLES / audio.RATE
     return {"rate": audio.RATE, "seconds": seconds}
 
 
-def _has_embedding(settings) -> bool:
-    weights = settings.weights
-    return weights is not None and (Path(weights) / audio_backbones.FILE).is_file()
+def backbone_of(settings: Train) -> str:
+    """Return the backbone that is named, or that the folder of weights holds."""
+    if settings.backbone is not None:
+        return settings.backbone
+    if settings.weights is None:
+        return LOG_MEL
+    has_embedding = (Path(settings.weights) / audio_backbones.FILE).is_file()
+    return SPEECH if has_embedding else WHISPER
 
 
 def prepare(
@@ -85,17 +94,19 @@ def prepare(
 
 def choose_backbone(settings: Train) -> Decision:
     """Choose the backbone by the weights that are given."""
-    if settings.weights is not None:
-        reason = "Google's speech embedding is in the folder of --weights"
-        return Decision("backbone", SPEECH, reason)
+    name = backbone_of(settings)
+    if name != LOG_MEL:
+        reason = {SPEECH: "Google's speech embedding", WHISPER: "Whisper"}[name]
+        reason += " is in the folder of --weights"
+        return Decision("backbone", name, reason)
     return Decision(
         "backbone",
         LOG_MEL,
         "no pretrained weights are given, so that a small CNN on the log-mel "
-        "spectrogram begins from scratch, without transfer; Google's speech "
-        f"embedding knows speech: put {audio_backbones.FILE} of "
-        "https://github.com/dscripka/openWakeWord (not for commercial use) into a "
-        "folder and give --weights FOLDER",
+        "spectrogram begins from scratch, without transfer; Whisper knows speech: put "
+        "config.json and model.safetensors of "
+        "https://huggingface.co/openai/whisper-tiny.en (MIT) into a folder and give "
+        "--weights FOLDER",
     )
 
 
@@ -105,10 +116,12 @@ def transfers(settings: Train) -> bool:
 
 
 def build(settings: Train, data: Splits) -> keras.Model:
-    """Load the speech embedding, or build a CNN with random weights."""
+    """Load Whisper or the speech embedding, or build a CNN with random weights."""
     if settings.backbone == SPEECH:
         return audio_backbones.speech_embedding(settings.weights)
     (samples,) = data.train.inputs.input_spec()["shape"]
+    if settings.backbone == WHISPER:
+        return audio_backbones.whisper(settings.weights, samples=samples)
     return audio_backbones.log_mel_cnn(samples)
 
 
@@ -129,7 +142,7 @@ def decide(
     room = planner.full_epochs(data, forward, deciding.seconds_left(end))
     return [
         planner.freeze(data, freezing.blocks(model), room),
-        Decision("augment", "none", "the embedding has heard noise and shifts"),
+        Decision("augment", "none", "the backbone has heard noise and shifts"),
         Decision("learning_rate", 2e-4, "a fifth of what a new head takes"),
     ]
 

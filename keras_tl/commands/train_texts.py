@@ -1,7 +1,6 @@
 """What `train` does with texts alone; see `train.KINDS`."""
 
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_tl import errors
-from keras_tl.analysis import planner, probe
+from keras_tl.analysis import candidates, planner, ranking
 from keras_tl.analysis.planner import Decision
 from keras_tl.commands import deciding
 from keras_tl.commands.deciding import Decisions
@@ -18,13 +17,12 @@ from keras_tl.data import splits, text
 from keras_tl.data.sources import as_source, read_all
 from keras_tl.data.splits import Split, Splits
 from keras_tl.models import catalog, freezing, text_backbones, word_vectors
-from keras_tl.training import features, speed
+from keras_tl.training import speed, store
 
 DECIDED = ("freeze", "learning_rate")
 MOST_EPOCHS = 10
-# Most tokens of a text whose words have vectors, and of those that encoders are ranked
-# with.
-_MOST_TOKENS, _RANKED_TOKENS = 512, 64
+# Most tokens of a text whose words have vectors.
+_MOST_TOKENS = 512
 # Most texts whose lengths are looked at.
 _MOST_MEASURED = 10_000
 # Most words that have a vector; and pairs of words that are learned from for each
@@ -58,14 +56,7 @@ def prepare(
     settings, loaded = deciding.limited(settings, loaded, forward, end, decisions)
     tokenizer = tokenizer_of(settings, loaded)
     print(text.describe_lengths(tokenizer, loaded.train.inputs))
-    return settings, tokenized(loaded, tokenizer)
-
-
-def tokenized(data: Splits, tokenizer: text.Tokenizer) -> Splits:
-    """Return the token ids of all texts."""
-    return data.map(
-        lambda split: replace(split, inputs=text.tokenize(split.inputs, tokenizer))
-    )
+    return settings, text.tokenize_all(loaded, tokenizer)
 
 
 def tokenizer_of(settings: Train, data: Splits) -> text.Tokenizer:
@@ -108,10 +99,11 @@ def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Trai
             f"from {deciding.RANKED:g} minutes on"
         )
     elif len(folders) > 1:
-        scores = ranked(folders, data, settings.seed)
-        chosen = max(scores, key=scores.get)
-        shown = ", ".join(f"{value:.3f} {folder}" for folder, value in scores.items())
-        reason = f"validation accuracy of linear probes: {shown}"
+        some = splits.limit(data, deciding.MOST_RANKED, seed=settings.seed)
+        encoders = [candidates.Encoder(folder) for folder in folders]
+        cache = store.Cache() if settings.cache else None
+        ranked = ranking.rank(encoders, some, cache=cache, seed=settings.seed)
+        chosen, reason = ranked.best.candidate.folder, ranked.sentence()
     decisions.add(Decision("backbone", str(chosen), reason))
     return replace(settings, weights=chosen)
 
@@ -135,33 +127,6 @@ def _why_words(folders, missing) -> str:
         "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2 into a folder "
         "and give --weights FOLDER"
     )
-
-
-def ranked(folders: Sequence[Path], data: Splits, seed: int) -> dict[Path, float]:
-    """Return the validation accuracy of a linear probe on each encoder, on some texts.
-
-    Raises:
-        InputError: None of them can be loaded.
-    """
-    some = splits.limit(data, deciding.MOST_RANKED, seed=seed)
-    scores, problem = {}, None
-    for folder in folders:
-        try:
-            most = min(_RANKED_TOKENS, text_backbones.most_tokens(folder))
-            tokens = tokenized(some, text.Tokenizer.of_model(folder, most))
-            encoder = text_backbones.load(folder, sequence_length=most)
-        except errors.InputError as error:
-            problem = error
-            errors.warn(f"{folder} is left out: {error}")
-            continue
-        train, validation = (
-            Split(features.run(encoder, split.inputs, title="ranking"), split.labels)
-            for split in (tokens.train, tokens.validation)
-        )
-        scores[folder] = probe.fit("logistic regression", train, validation).validation
-    if not scores:
-        raise problem
-    return scores
 
 
 def choose_length(

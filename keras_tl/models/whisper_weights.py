@@ -33,6 +33,21 @@ class Sizes:
     bands: int
 
 
+def check(folder: Path | str, hint: str = "") -> None:
+    """Raise `InputError` unless a folder looks like one of Whisper, before it is read.
+
+    Args:
+        folder: The folder.
+        hint: Further sentence of the message.
+
+    Raises:
+        InputError: It has no `config.json`.
+    """
+    if not (Path(folder) / CONFIG).is_file():
+        expected = f"be a folder that has {CONFIG} and {WEIGHTS}"
+        raise errors.expected("weights", expected, str(folder), hint)
+
+
 def read(weights: Path | str) -> tuple[Sizes, dict[str, np.ndarray]]:
     """Read sizes and weights of an encoder.
 
@@ -50,9 +65,7 @@ def read(weights: Path | str) -> tuple[Sizes, dict[str, np.ndarray]]:
     folder = Path(weights)
     config = {}
     if folder.is_dir():
-        if not (folder / CONFIG).is_file():
-            expected = f"be a folder that has {CONFIG} and {WEIGHTS}"
-            raise errors.expected("weights", expected, str(weights))
+        check(folder)
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:

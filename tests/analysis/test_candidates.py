@@ -6,7 +6,7 @@ from keras_tl import errors
 from keras_tl.analysis import candidates, ranking
 from keras_tl.data import datasets
 from keras_tl.data.sources import read_all
-from keras_tl.models import audio_backbones
+from keras_tl.models import audio_backbones, log_mel
 from keras_tl.training import store
 
 
@@ -28,7 +28,7 @@ def clips():
         waves[labels == 1] = (
             waves[labels == 1] + np.roll(waves[labels == 1], 1, 1)
         ) / 2
-        rate, samples = audio_backbones.RATE, audio_backbones.SAMPLES
+        rate, samples = log_mel.RATE, audio_backbones.SAMPLES
         return Split(Clips(tuple(waves), rate, samples), labels)
 
     return Splits(split(24, 0), split(12, 1), split(4, 2), ["white", "dull"], "Noise.")
@@ -89,7 +89,7 @@ def test_sound_is_ranked_by_an_embedding_and_statistics(clips, monkeypatch):
 def test_the_statistics_are_mean_and_deviation_over_time(clips):
     model = candidates.LogMel().load(clips)
     waves = clips.train.inputs.read(range(3))
-    bands = audio_backbones.log_mel().predict(waves, verbose=0)[..., 0]
+    bands = log_mel.google().predict(waves, verbose=0)[..., 0]
     wanted = np.concatenate([bands.mean(axis=1), bands.std(axis=1)], axis=1)
     np.testing.assert_allclose(model.predict(waves, verbose=0), wanted, atol=1e-4)
 

@@ -140,20 +140,16 @@ def test_encoders_at_hand_are_those_of_bert_the_ones_for_sentences_first(
     assert text_backbones.at_hand() == sorted([first, snapshot])
 
 
-def test_of_several_encoders_a_probe_chooses_where_there_is_time(
-    encoders, monkeypatch, capsys
-):
+def test_of_several_encoders_a_probe_chooses_where_there_is_time(encoders, capsys):
     one, two = encoders("one", "two")
     data = train.datasets.load(opinions())
-    scores = train_texts.ranked([one, two], data, seed=0)
-    assert set(scores) == {one, two}
-    assert all(0 <= score <= 1 for score in scores.values())
-    monkeypatch.setattr(train_texts, "ranked", lambda *_: {one: 0.5, two: 0.75})
-    for minutes, chosen in ((4, one), (5, two)):
+    for minutes, possible in ((4, {one}), (5, {one, two})):
         settings = Train("texts", minutes=minutes)
         made = train.Decisions()
-        assert train_texts.choose_backbone(settings, data, made).weights == chosen
-    assert "0.750" in capsys.readouterr().out
+        assert train_texts.choose_backbone(settings, data, made).weights in possible
+    shown = capsys.readouterr().out
+    assert "the others on this machine are ranked from 5 minutes on" in shown
+    assert "indistinguishable" in shown or "better than" in shown, shown
 
 
 def test_pieces_of_words_make_the_tokenizer_that_hugging_face_has(tiny_bert):
