@@ -102,7 +102,8 @@ def vectors(
         InputError: A class none of whose words has a vector, or that cannot be told
             from another one.
 
-    >>> vectors({"a": "big cat", "b": "cat"}, ["big", "cat"], np.eye(2)).round(2).tolist()
+    >>> described = {"a": "big cat", "b": "cat"}
+    >>> vectors(described, ["big", "cat"], np.eye(2)).round(2).tolist()
     [[0.71, 0.71], [0.0, 1.0]]
     """
     if any(isinstance(one, str) for one in described.values()):

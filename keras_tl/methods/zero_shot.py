@@ -285,16 +285,45 @@ def calibration(scores: np.ndarray, labels: np.ndarray, seen: np.ndarray) -> flo
     0.5
     """
     seen = np.asarray(seen, bool)
+    labels = np.asarray(labels)
+    inside = np.where(seen, scores, -np.inf), np.where(seen, -np.inf, scores)
     # Below its margin an example goes to a seen class, above it to an unseen one.
-    margins = np.unique(scores[:, seen].max(axis=1) - scores[:, ~seen].max(axis=1))
-    values = np.concatenate(
-        [[margins[0] - 1], (margins[1:] + margins[:-1]) / 2, [margins[-1] + 1]]
+    margins = inside[0].max(axis=1) - inside[1].max(axis=1)
+    order = np.argsort(margins, kind="stable")
+    steps = np.concatenate([[margins[order[0]] - 1], margins[order]])
+    steps = np.append(steps, margins[order[-1]] + 1)
+    shares = [
+        np.append(0.0, np.cumsum(_weights(one, labels, part)[order]))
+        for one, part in zip(inside, (seen, ~seen), strict=True)
+    ]
+    of_seen, of_unseen = shares[0][-1] - shares[0], shares[1]
+    total = of_seen + of_unseen
+    means = 2 * of_seen * of_unseen / np.where(total > 0, total, 1.0)
+    # Nothing lies between equal margins.
+    means[steps[1:] - steps[:-1] <= 0] = -1.0
+    best = np.flatnonzero(np.isclose(means, means.max()))
+    middle = best[len(best) // 2]
+    return float((steps[middle] + steps[middle + 1]) / 2)
+
+
+def _weights(scores, labels, part) -> np.ndarray:
+    """Return what each example adds to the accuracy on some classes, if right."""
+    present = [one for one in np.flatnonzero(part) if (labels == one).any()]
+    if not present:
+        raise _nothing_to_measure(labels)
+    weights = np.zeros(len(labels))
+    for one in present:
+        rows = labels == one
+        weights[rows] = (scores[rows].argmax(axis=1) == one) / rows.sum()
+    return weights / len(present)
+
+
+def _nothing_to_measure(labels):
+    return errors.expected(
+        "labels",
+        "have examples of seen and of unseen classes",
+        sorted(set(labels.tolist())),
     )
-    # A few hundred are as good as all.
-    values = values[np.unique(np.linspace(0, len(values) - 1, 400).astype(int))]
-    means = [generalized(scores, labels, seen, value).harmonic for value in values]
-    best = np.flatnonzero(np.isclose(means, max(means)))
-    return float(values[best[len(best) // 2]])
 
 
 def _by_class(right, labels, part) -> float:
@@ -304,9 +333,7 @@ def _by_class(right, labels, part) -> float:
         if (labels == label).any()
     ]
     if not shares:
-        raise errors.expected(
-            "labels", "have examples of seen and of unseen classes", sorted(set(labels))
-        )
+        raise _nothing_to_measure(labels)
     return float(np.mean(shares))
 
 
