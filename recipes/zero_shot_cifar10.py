@@ -9,9 +9,9 @@ of the backbone's features. ESZSL on all images is kept as a model, also of clas
 are described and have no image. A study that was killed continues with `--resume`.
 What to learn from it: unseen classes are told from each other far better than by
 chance, worst where words do not say how things look; among all classes they are nearly
-never answered, until the scores of seen ones are lowered, which costs these. That the
-backbone has learned from ImageNet, which has images of all of these classes, helps: they
-are unseen by the map alone.
+never answered, until the scores of seen ones are lowered, which costs these. ImageNet,
+from which the backbone has learned, has images of nearly all of these classes: they are
+unseen by the map alone.
 
 Source: Romera-Paredes and Torr, 2015, and Frome et al., 2013, see `methods.zero_shot`;
 the same 8 and 2 classes of CIFAR-10 in Socher et al., "Zero-shot learning through
@@ -28,7 +28,6 @@ Run:
 
 # %%
 import functools
-import itertools
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,8 +51,6 @@ from keras_tl.training import features, phases, placement
 from keras_tl.training.settings import TrainingSettings
 
 METHODS = ("ESZSL, pixels", "ESZSL, random vectors", "DeViSE", "ESZSL")
-# Regularization of ESZSL to choose from; that of features for each example.
-GAMMAS, LAMS = (1.0, 10.0, 100.0), (0.1, 1.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -107,16 +104,11 @@ def build_data(settings: Config) -> splits.Splits:
 
 def describe(settings: Config, class_names) -> tuple[list[str], np.ndarray]:
     """Return the names of all classes that are described, and their vectors."""
-    described = descriptions.of_names(class_names)
-    if settings.classes is not None:
-        described = descriptions.load(settings.classes)
-    descriptions.check(described, class_names)
-    names = [*class_names, *(name for name in described if name not in class_names)]
-    described = {name: described[name] for name in names}
+    described = descriptions.of_classes(settings.classes, class_names)
     words, table = [], np.zeros((0, 1))
     if settings.glove is not None:
         words, table = word_vectors.load(settings.glove)
-    return names, descriptions.vectors(described, words, table)
+    return list(described), descriptions.vectors(described, words, table)
 
 
 # %% [markdown]
@@ -144,77 +136,9 @@ def _flat(split: splits.Split) -> np.ndarray:
 
 
 # %% [markdown]
-# ## ESZSL
-# Pairs of the seen classes are left out once more: what tells them best, on validation,
-# is what is used for the unseen. These folds also say how much seen classes are
-# favoured.
-
-
-# %%
-def solver(inputs: splits.Splits):
-    """Return a function that solves for a linear classifier of some classes, once."""
-    values, labels = read_all(inputs.train.inputs), inputs.train.labels
-    validation = read_all(inputs.validation.inputs)
-
-    @functools.cache
-    def solve(classes: tuple[int, ...], gamma: float):
-        rows = np.isin(labels, classes)
-        places = np.searchsorted(classes, labels[rows])
-        gamma = gamma * rows.sum()
-        solved = zero_shot.ridge(values[rows], places, len(classes), gamma=gamma)
-        return solved, validation @ solved
-
-    return solve
-
-
-def choose(settings, solve, seen, vectors, labels) -> tuple[float, float, float, float]:
-    """Return gamma, lam, the accuracy on held-out classes, and the calibration."""
-    folds = draw(seen, settings.inner_pairs, settings.seed)
-
-    def held_out(gamma, lam):
-        for pair in folds:
-            rest = without(seen, pair)
-            solved = zero_shot.through(solve(rest, gamma)[1], vectors[[*rest]], lam=lam)
-            yield solved @ vectors[[*seen]].T, pair
-
-    accuracies = {
-        (gamma, lam): np.mean(
-            [accuracy(one, labels, seen, pair) for one, pair in held_out(gamma, lam)]
-        )
-        for gamma, lam in itertools.product(GAMMAS, LAMS)
-    }
-    gamma, lam = max(accuracies, key=accuracies.get)
-    known = np.isin(labels, seen)
-    places = np.searchsorted(seen, labels[known])
-    values = [
-        zero_shot.calibration(scores[known], places, ~np.isin(seen, pair))
-        for scores, pair in held_out(gamma, lam)
-    ]
-    return gamma, lam, float(accuracies[gamma, lam]), float(np.median(values))
-
-
-def accuracy(scores, labels, classes, pair) -> float:
-    """Return the accuracy on the examples of a pair, with no other class to choose."""
-    rows = np.isin(labels, pair)
-    chosen = scores[rows][:, np.searchsorted(classes, pair)].argmax(axis=1)
-    return float(np.mean(np.array(pair)[chosen] == labels[rows]))
-
-
-def without(classes, pair) -> tuple[int, ...]:
-    return tuple(one for one in classes if one not in pair)
-
-
-def draw(classes, most: int, seed: int) -> list[tuple[int, int]]:
-    """Return pairs of classes: all, or as many as wanted, drawn evenly."""
-    pairs = list(itertools.combinations(classes, 2))
-    order = np.random.default_rng(seed).permutation(len(pairs))[:most]
-    return [pairs[number] for number in sorted(order)]
-
-
-# %% [markdown]
 # ## DeViSE
-# The map is trained instead, for seen classes to be ranked right; validation images of
-# these select the epoch.
+# The map is trained, for seen classes to be ranked right; validation images of these
+# select the epoch.
 
 
 # %%
@@ -251,40 +175,53 @@ def _of_classes(split, classes) -> splits.Split:
 
 
 # %%
+def solve_for(settings, material, seen, vectors) -> tuple:
+    """Return the map of ESZSL, and what to subtract from scores of seen classes."""
+    inputs, solve = material
+    chosen = zero_shot.choose(
+        solve,
+        inputs.validation.labels,
+        seen,
+        vectors,
+        most=settings.inner_pairs,
+        seed=settings.seed,
+    )
+    solved, _ = solve(seen, chosen.gamma)
+    return zero_shot.through(solved, vectors[list(seen)], lam=chosen.lam), chosen
+
+
 def trial(settings, material, vectors, place, run, name, method, pair, seed):
-    inputs, solve = material["ESZSL, pixels" if method == "ESZSL, pixels" else "ESZSL"]
-    every = tuple(range(len(inputs.class_names)))
-    seen = without(every, pair)
-    if method == "ESZSL, random vectors":
+    material = material["pixels" if "pixels" in method else "features"]
+    inputs, _ = material
+    every = range(len(inputs.class_names))
+    seen = tuple(one for one in every if one not in pair)
+    vectors = vectors[: len(every)]
+    if "random" in method:
         vectors = np.random.default_rng(seed).standard_normal(vectors.shape)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = vectors[: len(every)]
     test, labels = read_all(inputs.test.inputs), inputs.test.labels
     row = {"method": method, "pair": " and ".join(inputs.class_names[c] for c in pair)}
     if method == "DeViSE":
         kernel, bias = train(settings, inputs, seen, vectors, place, run, name, seed)
         scores = (test @ kernel + bias) @ vectors.T
     else:
-        chosen = choose(settings, solve, seen, vectors, inputs.validation.labels)
-        gamma, lam, row["validation"], subtract = chosen
-        solved, _ = solve(seen, gamma)
-        kernel = zero_shot.through(solved, vectors[list(seen)], lam=lam)
+        kernel, chosen = solve_for(settings, material, seen, vectors)
         scores = test @ kernel @ vectors.T
-        for prefix, value in (("", 0.0), ("stacked_", subtract)):
+        row["validation"] = chosen.validation
+        for prefix, value in (("", 0.0), ("stacked_", chosen.subtract)):
             both = zero_shot.generalized(scores, labels, np.isin(every, seen), value)
             row |= {f"{prefix}seen": both.seen, f"{prefix}unseen": both.unseen}
             row[f"{prefix}harmonic"] = both.harmonic
     count = int(np.isin(labels, pair).sum())
-    row["accuracy"] = accuracy(scores, labels, every, pair)
+    row["accuracy"] = zero_shot.among(scores, labels, every, pair)
     low, high = evaluation.wilson_interval(round(row["accuracy"] * count), count)
     return row | {"low": low, "high": high, "seed": seed}
 
 
 def plan(settings, material, vectors, place, run) -> dict:
     """Name the trials: every method with every pair of classes left out."""
-    inputs, _ = material["ESZSL"]
-    names, trials = inputs.class_names, {}
-    pairs = draw(range(len(names)), settings.pairs, settings.seed)
+    classes, trials = range(len(material["features"][0].class_names)), {}
+    pairs = zero_shot.pairs(classes, settings.pairs, settings.seed)
     methods = [m for m in METHODS if m in (*settings.methods, "ESZSL")]
     for seed, pair in enumerate(pairs, start=settings.seed):
         for method in methods:
@@ -324,8 +261,8 @@ def show(summaries, folder) -> None:
     for row in summaries:
         print(
             f"{row['method']:>22}: {row['mean']:.3f} of the images of two unseen "
-            f"classes ({row['low']:.3f} to {row['high']:.3f}, chance 0.5), above chance "
-            f"for {row['above chance']} of {row['pairs']} pairs, below it for "
+            f"classes ({row['low']:.3f} to {row['high']:.3f}, chance 0.5), above "
+            f"chance for {row['above chance']} of {row['pairs']} pairs, below it for "
             f"{row['below chance']}."
         )
         if "harmonic" in row:
@@ -341,19 +278,15 @@ def show(summaries, folder) -> None:
     figures.save(figures.comparison(bars), folder / "zero_shot.png")
 
 
-def final(settings, backbone, scaler, material, names, vectors):
+def final(settings, backbone, scaler, material, names, vectors) -> keras.Model:
     """Learn from all classes that have images; return a model of all described ones."""
-    inputs, solve = material
-    seen = tuple(range(len(inputs.class_names)))
-    labels = inputs.validation.labels
-    gamma, lam, _, subtract = choose(settings, solve, seen, vectors, labels)
-    kernel = zero_shot.through(solve(seen, gamma)[0], vectors[[*seen]], lam=lam)
+    seen = tuple(range(len(material[0].class_names)))
+    kernel, chosen = solve_for(settings, material, seen, vectors)
     kernel, bias = scaler.dense(kernel @ vectors.T)
     # The scores of seen classes are too high where there are unseen ones.
     if len(names) > len(seen):
-        bias = bias - subtract * np.isin(np.arange(len(names)), seen)
-    layer = freezing.leaves(backbone)[-1].name
-    return taps.classifier(backbone, [layer], kernel, bias)
+        bias = bias - chosen.subtract * np.isin(np.arange(len(names)), seen)
+    return taps.classifier(backbone, [freezing.leaves(backbone)[-1].name], kernel, bias)
 
 
 # %% [markdown]
@@ -373,15 +306,15 @@ def main(settings: Config) -> dict:
     cache = phases.setup(settings, place, data, run).cache
     scaler, inputs = scaled(features.extract_all(stem, data, cache=cache))
     _, pixels = scaled(data.at_size(16))
-    material = {"ESZSL": (inputs, solver(inputs))}
-    material["ESZSL, pixels"] = pixels, solver(pixels)
+    material = {"features": inputs, "pixels": pixels}
+    material = {name: (one, zero_shot.solver(one)) for name, one in material.items()}
     rows = study.run(run.folder, plan(settings, material, vectors, place, run))
     summaries = summarize(rows)
     show(summaries, run.folder)
     if settings.weights == "imagenet":
         print("The backbone has learned from ImageNet, which may have images of them.")
 
-    model = final(settings, backbone, scaler, material["ESZSL"], names, vectors)
+    model = final(settings, backbone, scaler, material["features"], names, vectors)
     whole = replace(data, class_names=names)
     results = summary.evaluate_models({"ESZSL": (model, whole.test)}, whole)
     files.write_csv(run.folder / "trials.csv", rows)

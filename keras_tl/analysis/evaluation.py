@@ -164,8 +164,8 @@ def pairs_interval(
         values: A number for each pair.
 
     Returns:
-        The mean over pairs, and its 95 % t-interval; from minus to plus infinity where
-        no pair is left without one of the things.
+        The mean over pairs, and its 95 % t-interval, whose ends are `nan` where no pair
+        is left without one of the things.
 
     Reference:
         Arvesen, "Jackknifing U-statistics", 1969, Annals of Mathematical Statistics 40.
@@ -183,7 +183,7 @@ def pairs_interval(
     ]
     count = len(things)
     if count < 3 or not all(without):
-        return mean, -math.inf, math.inf
+        return mean, math.nan, math.nan
     means = np.array([np.mean(rest) for rest in without])
     error = math.sqrt((count - 1) / count * float(np.sum((means - means.mean()) ** 2)))
     half = float(stats.t.ppf(0.975, count - 1)) * error

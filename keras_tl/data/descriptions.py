@@ -1,7 +1,7 @@
 """Descriptions of classes: words, or attributes, from which unseen ones are known."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,22 +64,34 @@ def load(path: Path | str) -> Descriptions:
     return dict(zip(names, cells.astype("float64").to_numpy(), strict=True))
 
 
-def check(described: Mapping[str, object], class_names: Sequence[str]) -> None:
-    """Raise `InputError` where classes have no description.
+def of_classes(path: Path | str | None, class_names: Sequence[str]) -> Descriptions:
+    """Describe classes by a table, or by their names, and add what else it describes.
 
-    >>> check({"cat": "cat"}, ["cat", "dog"])
-    Traceback (most recent call last):
-        ...
-    keras_tl.errors.InputError: There is no description of the class 'dog'. Described \
-are: 'cat'.
+    Args:
+        path: See `load`; `None` where the names are words.
+        class_names: Classes that need a description.
+
+    Returns:
+        Class -> description, those of `class_names` first, in their order.
+
+    Raises:
+        InputError: What `load` raises, or a class that the table does not describe.
+
+    >>> list(of_classes(None, ["polar_bear"]))
+    ['polar_bear']
     """
+    if path is None:
+        return of_names(class_names)
+    described = load(path)
     missing = [name for name in class_names if name not in described]
     if missing:
         noun = "class" if len(missing) == 1 else "classes"
         raise errors.InputError(
-            f"There is no description of the {noun} {_listed(missing)}. Described are: "
-            f"{_listed(described)}."
+            f"There is no description of the {noun} {_listed(missing)} in {path}. "
+            f"Described are: {_listed(described)}."
         )
+    others = [name for name in described if name not in class_names]
+    return {name: described[name] for name in [*class_names, *others]}
 
 
 def vectors(

@@ -13,6 +13,9 @@ the images of birds (CUB, 50 of 200 classes unseen) and for 58.2 % of animals (A
 of 50).
 """
 
+import functools
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -21,6 +24,8 @@ from keras import ops
 from scipy import linalg
 
 from keras_tl import errors
+from keras_tl.data.sources import read_all
+from keras_tl.data.splits import Splits
 from keras_tl.models import heads
 from keras_tl.training.terms import Method, Term
 
@@ -96,8 +101,7 @@ def ridge(
             "labels", f"be in [0, {num_classes}), one for each vector", labels.max()
         )
     y = np.where(labels[:, None] == np.arange(num_classes), 1.0, -1.0)
-    gram = x.T @ x + gamma * np.eye(x.shape[1])
-    return linalg.solve(gram, x.T @ y, assume_a="pos")
+    return _solve(x.T @ x, x.T @ y, gamma)
 
 
 def through(solved: np.ndarray, vectors: np.ndarray, *, lam: float) -> np.ndarray:
@@ -118,8 +122,146 @@ def through(solved: np.ndarray, vectors: np.ndarray, *, lam: float) -> np.ndarra
     errors.check_above("lam", lam, 0)
     if len(s) != solved.shape[1]:
         raise errors.expected("vectors", f"have {solved.shape[1]} rows", s.shape)
-    inner = s.T @ s + lam * np.eye(s.shape[1])
-    return linalg.solve(inner, (solved @ s).T, assume_a="pos").T
+    return _solve(s.T @ s, (solved @ s).T, lam).T
+
+
+# From classes and gamma to what `ridge` returns for them, and its scores of validation.
+Solve = Callable[[tuple[int, ...], float], tuple[np.ndarray, np.ndarray]]
+
+
+def solver(features: Splits) -> Solve:
+    """Return a function that solves for some of the classes, for each choice once.
+
+    Args:
+        features: Features `(count, width)` and labels of all classes; the test split is
+            not read.
+
+    Returns:
+        A function from classes, in order, and gamma for each of their examples, to what
+        `ridge` returns, and to its scores of the validation examples of all classes.
+    """
+    train, labels = read_all(features.train.inputs), features.train.labels
+    train = _matrix("features", train)
+    validation = read_all(features.validation.inputs)
+    every = range(len(features.class_names))
+    sums = np.stack([train[labels == one].sum(axis=0) for one in every], axis=1)
+    whole = train.T @ train
+
+    @functools.lru_cache(maxsize=32)
+    def squares(one):
+        return train[labels == one].T @ train[labels == one]
+
+    @functools.cache
+    def solve(classes, gamma):
+        # Few classes are left out: what they add is subtracted.
+        gram = whole - sum(squares(one) for one in every if one not in classes)
+        count = int(np.isin(labels, classes).sum())
+        of_classes = sums[:, list(classes)]
+        products = 2 * of_classes - of_classes.sum(axis=1, keepdims=True)
+        solved = _solve(gram, products, gamma * max(1, count))
+        return solved, validation @ solved
+
+    return solve
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings of `eszsl` that tell held-out classes best.
+
+    Attributes:
+        gamma: Regularization of features, for each example.
+        lam: Regularization of vectors.
+        validation: Accuracy on the held-out pairs, in [0, 1], the mean over pairs.
+        subtract: What `calibration` says, the median over pairs.
+    """
+
+    gamma: float
+    lam: float
+    validation: float
+    subtract: float
+
+
+def choose(
+    solve: Solve,
+    labels: np.ndarray,
+    seen: Sequence[int],
+    vectors: np.ndarray,
+    *,
+    most: int = 28,
+    seed: int = 0,
+    gammas: Sequence[float] = (1.0, 10.0, 100.0),
+    lams: Sequence[float] = (0.1, 1.0, 10.0),
+) -> Choice:
+    """Choose regularization and calibration without an example of an unseen class.
+
+    Pairs of the seen classes are left out, one after the other, and told from each
+    other by what is learned from the other seen classes: what is best at that is best
+    for truly unseen ones, as far as one can know.
+
+    Args:
+        solve: What `solver` returns.
+        labels: Labels of the validation examples.
+        seen: The seen classes, in order, at least 4.
+        vectors: Vectors of all classes.
+        most: Largest number of pairs, see `pairs`.
+        seed: Seed of the drawing of pairs.
+        gammas: Values of gamma to choose from.
+        lams: Values of lam to choose from.
+
+    Raises:
+        InputError: Fewer than 4 classes.
+    """
+    errors.check_at_least("len(seen)", len(seen), 4)
+    folds, columns = pairs(seen, most, seed), list(seen)
+
+    def scores(gamma, lam):
+        for pair in folds:
+            rest = tuple(one for one in seen if one not in pair)
+            solved = through(solve(rest, gamma)[1], vectors[list(rest)], lam=lam)
+            yield pair, solved @ vectors[columns].T
+
+    accuracies = {
+        setting: float(
+            np.mean([among(one, labels, seen, pair) for pair, one in scores(*setting)])
+        )
+        for setting in itertools.product(gammas, lams)
+    }
+    best = max(accuracies, key=accuracies.get)
+    known = np.isin(labels, seen)
+    places = np.searchsorted(seen, labels[known])
+    values = [
+        calibration(one[known], places, ~np.isin(seen, pair))
+        for pair, one in scores(*best)
+    ]
+    return Choice(*best, accuracies[best], float(np.median(values)))
+
+
+def among(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[int],
+    pair: Sequence[int],
+) -> float:
+    """Return the accuracy on the examples of some classes, no other being possible.
+
+    >>> scores, labels = np.array([[9, 1, 0], [9, 0, 1]]), np.array([1, 1])
+    >>> among(scores, labels, classes=[0, 1, 2], pair=[1, 2])
+    0.5
+    """
+    rows = np.isin(labels, pair)
+    chosen = scores[rows][:, np.searchsorted(classes, pair)].argmax(axis=1)
+    return float(np.mean(np.asarray(pair)[chosen] == labels[rows]))
+
+
+def pairs(classes: Sequence[int], most: int, seed: int) -> list[tuple[int, int]]:
+    """Return all pairs of classes, or as many as wanted, drawn evenly.
+
+    >>> pairs(range(3), 9, seed=0)
+    [(0, 1), (0, 2), (1, 2)]
+    """
+    every = list(itertools.combinations(classes, 2))
+    order = np.random.default_rng(seed).permutation(len(every))[:most]
+    return [every[number] for number in sorted(order)]
 
 
 def attach(backbone: keras.Model, vectors: np.ndarray) -> keras.Model:
@@ -324,6 +466,12 @@ def _nothing_to_measure(labels):
         "have examples of seen and of unseen classes",
         sorted(set(labels.tolist())),
     )
+
+
+def _solve(gram, right, regularization) -> np.ndarray:
+    """Return (gram + regularization I)^-1 right, of a symmetric matrix."""
+    whole = gram + regularization * np.eye(len(gram))
+    return linalg.solve(whole, right, assume_a="pos")
 
 
 def _by_class(right, labels, part) -> float:
