@@ -77,7 +77,7 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
         errors.check_above("learning_rate", self.learning_rate, 0)
         for name in ("glove", "classes"):
             path = getattr(self, name)
-            if path is not None and not Path(path).is_file():
+            if path is not None and not Path(path).exists():
                 raise errors.expected(name, "be a file that exists", str(path))
         if self.glove is None and self.classes is None:
             hint = "Or describe the classes by attributes, with `--classes`."
@@ -309,8 +309,7 @@ def main(settings: Config) -> dict:
     material = {"features": inputs, "pixels": pixels}
     material = {name: (one, zero_shot.solver(one)) for name, one in material.items()}
     rows = study.run(run.folder, plan(settings, material, vectors, place, run))
-    summaries = summarize(rows)
-    show(summaries, run.folder)
+    show(summarize(rows), run.folder)
     if settings.weights == "imagenet":
         print("The backbone has learned from ImageNet, which may have images of them.")
 
@@ -326,7 +325,7 @@ def main(settings: Config) -> dict:
         results=results,
         histories={},
         cache=cache,
-        further={**further, "pairs": summaries},
+        further=further,
     )
 
 

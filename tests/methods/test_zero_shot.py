@@ -95,9 +95,8 @@ def test_unseen_classes_are_known_by_their_attributes(described, attributes, pai
     assert zero_shot.among(scores, test.labels, range(8), pair) > 0.95
     assert chosen.validation > 0.8
     is_seen = ~np.isin(np.arange(8), pair)
-    plain = zero_shot.generalized(scores, test.labels, is_seen)
-    stacked = zero_shot.generalized(scores, test.labels, is_seen, chosen.subtract)
-    assert stacked.harmonic >= plain.harmonic
+    both = zero_shot.generalized(scores, test.labels, is_seen, chosen.subtract)
+    assert both.harmonic > 0.9
 
 
 def test_no_example_of_an_unseen_class_is_read(described, attributes):
