@@ -125,9 +125,9 @@ SHORT = {
         "inner_pairs=6",
         "MODEL": "recipe.build_model(settings)[0]",
         "NEXT": "The vectors are at https://nlp.stanford.edu/projects/glove/. All "
-        "`pairs=45`: which are told apart, and which are not? Describe classes by words "
-        'that say how they look, or by attributes: `classes="classes.csv"`, also those '
-        "that you have no image of.",
+        "`pairs=45`: which are told apart, and which are not? Describe classes by "
+        'words that say how they look, or by attributes: `classes="classes.csv"`, also '
+        "those that you have no image of.",
     },
     "update_with_new_classes": {
         "SETTINGS": "limit=300, exemplars=(2, 10), epochs=4, blocks=2, seeds=1",

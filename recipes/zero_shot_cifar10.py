@@ -124,15 +124,10 @@ def build_model(settings: Config) -> tuple[keras.Model, keras.Model]:
     return backbone, stem
 
 
-def scaled(inputs: splits.Splits) -> tuple[zero_shot.Scaler, splits.Splits]:
-    """Scale each feature to mean 0 and deviation 1."""
-    scaler = zero_shot.Scaler.of(_flat(inputs.train))
-    return scaler, inputs.map(lambda one: replace(one, inputs=scaler(_flat(one))))
-
-
-def _flat(split: splits.Split) -> np.ndarray:
+def flat(split: splits.Split) -> splits.Split:
+    """Return a split with a row of numbers for each example."""
     values = read_all(split.inputs)
-    return values.reshape(len(values), -1).astype("float32")
+    return replace(split, inputs=values.reshape(len(values), -1).astype("float32"))
 
 
 # %% [markdown]
@@ -142,17 +137,19 @@ def _flat(split: splits.Split) -> np.ndarray:
 
 
 # %%
-def train(settings, inputs, seen, vectors, place, run, name, seed) -> tuple:
-    """Return kernel and bias of the map of DeViSE."""
+def train(settings, inputs, seen, vectors, place, run, name, seed) -> np.ndarray:
+    """Return the map of DeViSE, its bias the last row."""
     keras.utils.set_random_seed(seed)
     of_seen = replace(
         inputs.map(lambda one: _of_classes(one, seen)),
         class_names=[inputs.class_names[one] for one in seen],
     )
-    width = of_seen.train.inputs.values.shape[1]
+    values = of_seen.train.inputs.values
     with place.scope():
-        start = keras.Input((width,), name="features")
-        backbone = keras.Model(start, keras.layers.Identity(name="same")(start))
+        start = keras.Input(values.shape[1:], name="features")
+        scaler = keras.layers.Normalization(name="scale")
+        scaler.adapt(values)
+        backbone = keras.Model(start, scaler(start))
         model = zero_shot.attach(backbone, vectors[list(seen)])
     setup = phases.setup(settings, place, of_seen, run, trial=name, seed=seed)
     method = zero_shot.devise(margin=settings.margin)
@@ -161,7 +158,9 @@ def train(settings, inputs, seen, vectors, place, run, name, seed) -> tuple:
     )
     phases.fit(model, of_seen, setup, phase)
     kernel, bias = model.get_layer("semantic").get_weights()
-    return kernel, bias
+    mean, variance = (np.ravel(one) for one in (scaler.mean, scaler.variance))
+    kernel = kernel / np.maximum(np.sqrt(variance), 1e-7)[:, None]
+    return np.concatenate([kernel, [bias - mean @ kernel]])
 
 
 def _of_classes(split, classes) -> splits.Split:
@@ -200,13 +199,14 @@ def trial(settings, material, vectors, place, run, name, method, pair, seed):
         vectors = np.random.default_rng(seed).standard_normal(vectors.shape)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     test, labels = read_all(inputs.test.inputs), inputs.test.labels
+    test = zero_shot.with_one(test)
     row = {"method": method, "pair": " and ".join(inputs.class_names[c] for c in pair)}
     if method == "DeViSE":
-        kernel, bias = train(settings, inputs, seen, vectors, place, run, name, seed)
-        scores = (test @ kernel + bias) @ vectors.T
+        mapped = train(settings, inputs, seen, vectors, place, run, name, seed)
+        scores = test @ mapped @ vectors.T
     else:
-        kernel, chosen = solve_for(settings, material, seen, vectors)
-        scores = test @ kernel @ vectors.T
+        mapped, chosen = solve_for(settings, material, seen, vectors)
+        scores = test @ mapped @ vectors.T
         row["validation"] = chosen.validation
         for prefix, value in (("", 0.0), ("stacked_", chosen.subtract)):
             both = zero_shot.generalized(scores, labels, np.isin(every, seen), value)
@@ -278,15 +278,17 @@ def show(summaries, folder) -> None:
     figures.save(figures.comparison(bars), folder / "zero_shot.png")
 
 
-def final(settings, backbone, scaler, material, names, vectors) -> keras.Model:
+def final(settings, backbone, material, names, vectors) -> keras.Model:
     """Learn from all classes that have images; return a model of all described ones."""
     seen = tuple(range(len(material[0].class_names)))
-    kernel, chosen = solve_for(settings, material, seen, vectors)
-    kernel, bias = scaler.dense(kernel @ vectors.T)
+    mapped, chosen = solve_for(settings, material, seen, vectors)
+    *kernel, bias = mapped @ vectors.T
     # The scores of seen classes are too high where there are unseen ones.
     if len(names) > len(seen):
         bias = bias - chosen.subtract * np.isin(np.arange(len(names)), seen)
-    return taps.classifier(backbone, [freezing.leaves(backbone)[-1].name], kernel, bias)
+    return taps.classifier(
+        backbone, [freezing.leaves(backbone)[-1].name], np.array(kernel), bias
+    )
 
 
 # %% [markdown]
@@ -304,16 +306,16 @@ def main(settings: Config) -> dict:
         "zero_shot_cifar10", settings, started, splits.describe(data)
     )
     cache = phases.setup(settings, place, data, run).cache
-    scaler, inputs = scaled(features.extract_all(stem, data, cache=cache))
-    _, pixels = scaled(data.at_size(16))
-    material = {"features": inputs, "pixels": pixels}
+    inputs = features.extract_all(stem, data, cache=cache)
+    material = {"features": inputs, "pixels": data.at_size(16)}
+    material = {name: one.map(flat) for name, one in material.items()}
     material = {name: (one, zero_shot.solver(one)) for name, one in material.items()}
     rows = study.run(run.folder, plan(settings, material, vectors, place, run))
     show(summarize(rows), run.folder)
     if settings.weights == "imagenet":
         print("The backbone has learned from ImageNet, which may have images of them.")
 
-    model = final(settings, backbone, scaler, material["features"], names, vectors)
+    model = final(settings, backbone, material["features"], names, vectors)
     whole = replace(data, class_names=names)
     results = summary.evaluate_models({"ESZSL": (model, whole.test)}, whole)
     files.write_csv(run.folder / "trials.csv", rows)

@@ -555,7 +555,9 @@ def test_a_class_without_an_image_becomes_an_answer(tmp_path, capsys):
     rows = np.random.default_rng(0).integers(0, 2, (len(names), 6))
     rows[:, :2] = np.arange(len(names))[:, None] // [1, 3] % 3
     described = tmp_path / "attributes.csv"
-    lines = [",".join([name, *map(str, row)]) for name, row in zip(names, rows)]
+    lines = [
+        ",".join([name, *map(str, row)]) for name, row in zip(names, rows, strict=True)
+    ]
     described.write_text("\n".join(["class,a,b,c,d,e,f", *lines]))
     sizes = UNSEEN_SIZES["zero_shot_cifar10"] | {"pairs": 1, "methods": ()}
     run = tmp_path / "run"

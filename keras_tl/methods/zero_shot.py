@@ -47,7 +47,7 @@ def eszsl(
 
     Args:
         features: Features of the examples, `(count, width)`; best with mean 0 and
-            deviation 1, see `Scaler`.
+            deviation 1, see `solver`.
         labels: Class of each, int `(count,)`.
         vectors: Vector of each seen class, `(classes, attributes)`.
         gamma: Regularization of features, above 0; it grows with the number of
@@ -132,19 +132,25 @@ Solve = Callable[[tuple[int, ...], float], tuple[np.ndarray, np.ndarray]]
 def solver(features: Splits) -> Solve:
     """Return a function that solves for some of the classes, for each choice once.
 
+    Features are scaled to mean 0 and deviation 1 over the examples of these classes:
+    nothing depends on those of others.
+
     Args:
         features: Features `(count, width)` and labels of all classes; the test split is
             not read.
 
     Returns:
-        A function from classes, in order, and gamma for each of their examples, to what
-        `ridge` returns, and to its scores of the validation examples of all classes.
+        A function from classes, in order, and gamma for each of their examples, to the
+        linear classifier that `ridge` finds for scaled features, as it is for unscaled
+        ones, `(width + 1, classes)`, the last row being its bias; and to its scores of
+        the validation examples of all classes.
     """
     train, labels = read_all(features.train.inputs), features.train.labels
     train = _matrix("features", train)
-    validation = read_all(features.validation.inputs)
+    validation = with_one(read_all(features.validation.inputs))
     every = range(len(features.class_names))
     sums = np.stack([train[labels == one].sum(axis=0) for one in every], axis=1)
+    counts = np.array([(labels == one).sum() for one in every])
     whole = train.T @ train
 
     @functools.lru_cache(maxsize=32)
@@ -153,15 +159,31 @@ def solver(features: Splits) -> Solve:
 
     @functools.cache
     def solve(classes, gamma):
+        columns = list(classes)
+        count = max(1, counts[columns].sum())
         # Few classes are left out: what they add is subtracted.
         gram = whole - sum(squares(one) for one in every if one not in classes)
-        count = int(np.isin(labels, classes).sum())
-        of_classes = sums[:, list(classes)]
-        products = 2 * of_classes - of_classes.sum(axis=1, keepdims=True)
-        solved = _solve(gram, products, gamma * max(1, count))
+        mean = sums[:, columns].sum(axis=1) / count
+        variance = np.diag(gram) / count - mean**2
+        deviation = np.sqrt(np.where(variance > 1e-9, variance, 1.0))
+        gram = (gram - count * np.outer(mean, mean)) / np.outer(deviation, deviation)
+        # X'Y of features with mean 0: what is added to a column of Y changes nothing.
+        products = 2 * (sums[:, columns] - np.outer(mean, counts[columns]))
+        kernel = _solve(gram, products / deviation[:, None], gamma * count)
+        kernel = kernel / deviation[:, None]
+        solved = np.concatenate([kernel, -mean[None] @ kernel])
         return solved, validation @ solved
 
     return solve
+
+
+def with_one(features: np.ndarray) -> np.ndarray:
+    """Return features with a 1 behind them, for what `solver` and `through` solve for.
+
+    >>> with_one(np.array([[2.0, 3.0]])).tolist()
+    [[2.0, 3.0, 1.0]]
+    """
+    return np.concatenate([features, np.ones((len(features), 1))], axis=1)
 
 
 @dataclass(frozen=True)
@@ -319,39 +341,6 @@ def devise(*, margin: float = 0.1) -> Method:
         return batch.mean(ops.sum(costs, axis=-1))
 
     return lambda model, steps: Term(ranking, label_weight=0.0, in_validation=True)
-
-
-@dataclass(frozen=True)
-class Scaler:
-    """Mean and deviation of features, so that a map learns from comparable ones.
-
-    >>> Scaler.of(np.array([[1.0, 5.0], [3.0, 5.0]]))(np.array([[3.0, 5.0]])).tolist()
-    [[1.0, 0.0]]
-    """
-
-    mean: np.ndarray
-    deviation: np.ndarray
-
-    @classmethod
-    def of(cls, features: np.ndarray) -> "Scaler":
-        """Measure features `(count, width)`; a constant one has deviation 1."""
-        features = _matrix("features", features)
-        deviation = features.std(axis=0)
-        return cls(features.mean(axis=0), np.where(deviation > 1e-9, deviation, 1.0))
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Scale features to mean 0 and deviation 1."""
-        return (np.asarray(features, "float64") - self.mean) / self.deviation
-
-    def dense(self, kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return kernel and bias that do to unscaled features what `kernel` does.
-
-        >>> scaler = Scaler(np.array([1.0]), np.array([2.0]))
-        >>> [part.tolist() for part in scaler.dense(np.array([[4.0]]))]
-        [[[2.0]], [-2.0]]
-        """
-        kernel = kernel / self.deviation[:, None]
-        return kernel, -self.mean @ kernel
 
 
 @dataclass(frozen=True)
