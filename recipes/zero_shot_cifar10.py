@@ -237,37 +237,17 @@ def plan(settings, material, vectors, place, run) -> dict:
 
 
 # %%
-def summarize(rows) -> list[study.Row]:
-    """Summarize the pairs of each method, with an interval over classes."""
-    summaries = []
-    for method in dict.fromkeys(row["method"] for row in rows):
-        of_method = [row for row in rows if row["method"] == method]
-        values = {tuple(r["pair"].split(" and ")): r["accuracy"] for r in of_method}
-        mean, low, high = evaluation.pairs_interval(values)
-        one = {"method": method, "mean": mean, "low": low, "high": high}
-        one["pairs"] = len(values)
-        one["above chance"] = sum(row["low"] > 0.5 for row in of_method)
-        one["below chance"] = sum(row["high"] < 0.5 for row in of_method)
-        for name in ("seen", "unseen", "harmonic"):
-            for prefix in ("", "stacked_"):
-                if f"{prefix}{name}" in of_method[0]:
-                    values = [row[f"{prefix}{name}"] for row in of_method]
-                    one[f"{prefix}{name}"] = float(np.mean(values))
-        summaries.append(one)
-    return summaries
-
-
-def show(summaries, folder) -> None:
+def show(rows, folder) -> None:
+    summaries = study.over_pairs(rows, "method", chance=0.5)
     for row in summaries:
         print(
-            f"{row['method']:>22}: {row['mean']:.3f} of the images of two unseen "
-            f"classes ({row['low']:.3f} to {row['high']:.3f}, chance 0.5), above "
-            f"chance for {row['above chance']} of {row['pairs']} pairs, below it for "
-            f"{row['below chance']}."
+            f"{row['method']}: {row['mean']:.3f} of the images of two unseen classes "
+            f"({row['low']:.3f} to {row['high']:.3f}, chance 0.5), above chance for "
+            f"{row['above']} of {row['pairs']} pairs, below it for {row['below']}."
         )
         if "harmonic" in row:
             print(
-                f"{'':>24}Among all classes: seen {row['seen']:.3f}, unseen "
+                f"    Among all classes: seen {row['seen']:.3f}, unseen "
                 f"{row['unseen']:.3f}, harmonic mean {row['harmonic']:.3f}; with "
                 f"calibrated stacking {row['stacked_seen']:.3f}, "
                 f"{row['stacked_unseen']:.3f}, {row['stacked_harmonic']:.3f}."
@@ -311,7 +291,7 @@ def main(settings: Config) -> dict:
     material = {name: one.map(flat) for name, one in material.items()}
     material = {name: (one, zero_shot.solver(one)) for name, one in material.items()}
     rows = study.run(run.folder, plan(settings, material, vectors, place, run))
-    show(summarize(rows), run.folder)
+    show(rows, run.folder)
     if settings.weights == "imagenet":
         print("The backbone has learned from ImageNet, which may have images of them.")
 

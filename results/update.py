@@ -25,7 +25,7 @@ import numpy as np
 
 from keras_tl import files
 from keras_tl.analysis import study
-from keras_tl.analysis.evaluation import pairs_interval, seed_summary
+from keras_tl.analysis.evaluation import seed_summary
 from keras_tl.config import current
 
 ROOT = Path(__file__).parents[1]
@@ -414,29 +414,20 @@ def unseen(groups: list[list[dict]]) -> str:
     """Make a table of zero-shot: two unseen classes told apart, and among all."""
     columns = ("method", "of two unseen", "95 % interval", "pairs above chance")
     columns += ("pairs below", "harmonic mean of all", "stacked", "seen", "unseen")
+    stacked = ("harmonic", "seen", "unseen")
     lines = [] if groups else ["Not measured yet."]
     for record in [one for group in groups for one in group]:
         about = facts([record])
         lines += ["", f"{about['images']}; {about['settings']}:", ""]
         lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-        for method in dict.fromkeys(row["method"] for row in record["trials"]):
-            rows = [row for row in record["trials"] if row["method"] == method]
-            pairs = {tuple(row["pair"].split(" and ")): row["accuracy"] for row in rows}
-            mean, low, high = pairs_interval(pairs)
-            cells = [method, f"{mean:.3f}", f"{low:.3f} to {high:.3f}"]
-            cells += [f"{sum(row['low'] > 0.5 for row in rows)} of {len(rows)}"]
-            cells += [str(sum(row["high"] < 0.5 for row in rows))]
-            for name in ("harmonic", "stacked_harmonic", "stacked_seen"):
-                cells.append(mean_of(rows, name))
-            lines.append(f"| {' | '.join([*cells, mean_of(rows, 'stacked_unseen')])} |")
+        for row in study.over_pairs(record["trials"], record["compared"], chance=0.5):
+            cells = [row[record["compared"]], f"{row['mean']:.3f}"]
+            cells += [f"{row['low']:.3f} to {row['high']:.3f}"]
+            cells += [f"{row['above']} of {row['pairs']}", str(row["below"])]
+            for name in ("harmonic", *(f"stacked_{one}" for one in stacked)):
+                cells.append(f"{row[name]:.3f}" if name in row else "")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines).strip("\n") + "\n"
-
-
-def mean_of(rows: list[dict], name: str) -> str:
-    """Return the mean of a measurement, or nothing where it was not made."""
-    if any(name not in row for row in rows):
-        return ""
-    return f"{np.mean([row[name] for row in rows]):.3f}"
 
 
 def judged_twice(groups: list[list[dict]]) -> str:

@@ -579,10 +579,10 @@ def two_classes(folder):
     for name in ("cat", "dog"):
         (folder / "images" / name).mkdir(parents=True)
         for number in range(10):
-            pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3))
-            Image.fromarray((pixels + len(name)).clip(0, 255).astype("uint8")).save(
-                folder / "images" / name / f"{name}{number}.png"
-            )
+            rng = np.random.default_rng((number, ord(name[0])))
+            pixels = rng.integers(0, 256, (32, 32, 3))
+            path = folder / "images" / name / f"{number}.png"
+            Image.fromarray(pixels.astype("uint8")).save(path)
     return folder / "images"
 
 
