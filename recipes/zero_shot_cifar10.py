@@ -1,17 +1,16 @@
 """Zero-shot: name classes without an image of them, by words that describe them.
 
-Workflow: the images run once through a frozen backbone; each class has the word vector
-of its name. Two of the classes are left out, and a map from features to word vectors is
-learned from the images of the others, by ESZSL and by DeViSE. Which of the two is an
-image of the left out classes of? And with all classes to choose from? That for every
-pair; beside it ESZSL with random vectors in place of words, and on the pixels in place
-of the backbone's features. ESZSL on all images is kept as a model, also of classes that
-are described and have no image. A study that was killed continues with `--resume`.
+Workflow: each class has the word vector of its name. Two classes are left out, and a
+map from a frozen backbone's features to word vectors is learned from the others, by
+ESZSL and by DeViSE: which of the two does an image show? And with all classes to choose
+from? That for every pair; beside it ESZSL with random vectors for words, and on pixels,
+without a backbone. ESZSL on all images is kept as a model, also of classes that are
+described and have no image. A study that was killed continues with `--resume`.
 What to learn from it: unseen classes are told from each other far better than by
-chance, worst where words do not say how things look; among all classes they are nearly
-never answered, until the scores of seen ones are lowered, which costs these. ImageNet,
-from which the backbone has learned, has images of nearly all of these classes: they are
-unseen by the map alone.
+chance, but not where words do not say how things look; among all classes they are
+hardly ever answered until the scores of seen ones are lowered, which costs these.
+ImageNet, from which the backbone has learned, has images of these classes or of near
+relatives: they are unseen by the map alone.
 
 Source: Romera-Paredes and Torr, 2015, and Frome et al., 2013, see `methods.zero_shot`;
 the same 8 and 2 classes of CIFAR-10 in Socher et al., "Zero-shot learning through
@@ -73,12 +72,8 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
         super().__post_init__()
         for name in ("pairs", "inner_pairs", "epochs"):
             errors.check_at_least(name, getattr(self, name), 1)
-        errors.check_at_least("margin", self.margin, 0)
-        errors.check_above("learning_rate", self.learning_rate, 0)
-        for name in ("glove", "classes"):
-            path = getattr(self, name)
-            if path is not None and not Path(path).exists():
-                raise errors.expected(name, "be a file that exists", str(path))
+        for name in ("margin", "learning_rate"):
+            errors.check_above(name, getattr(self, name), 0)
         if self.glove is None and self.classes is None:
             hint = "Or describe the classes by attributes, with `--classes`."
             raise errors.expected("glove", "name a file of word vectors", None, hint)
@@ -124,12 +119,6 @@ def build_model(settings: Config) -> tuple[keras.Model, keras.Model]:
     return backbone, stem
 
 
-def flat(split: splits.Split) -> splits.Split:
-    """Return a split with a row of numbers for each example."""
-    values = read_all(split.inputs)
-    return replace(split, inputs=values.reshape(len(values), -1).astype("float32"))
-
-
 # %% [markdown]
 # ## DeViSE
 # The map is trained, for seen classes to be ranked right; validation images of these
@@ -138,34 +127,16 @@ def flat(split: splits.Split) -> splits.Split:
 
 # %%
 def train(settings, inputs, seen, vectors, place, run, name, seed) -> np.ndarray:
-    """Return the map of DeViSE, its bias the last row."""
     keras.utils.set_random_seed(seed)
-    of_seen = replace(
-        inputs.map(lambda one: _of_classes(one, seen)),
-        class_names=[inputs.class_names[one] for one in seen],
-    )
-    values = of_seen.train.inputs.values
+    of_seen = splits.of_classes(inputs, seen)
+    values = read_all(of_seen.train.inputs)
     with place.scope():
-        start = keras.Input(values.shape[1:], name="features")
-        scaler = keras.layers.Normalization(name="scale")
-        scaler.adapt(values)
-        backbone = keras.Model(start, scaler(start))
-        model = zero_shot.attach(backbone, vectors[list(seen)])
+        model = zero_shot.attach_scaled(values, vectors[list(seen)])
     setup = phases.setup(settings, place, of_seen, run, trial=name, seed=seed)
-    method = zero_shot.devise(margin=settings.margin)
-    phase = phases.Phase(
-        settings.epochs, settings.learning_rate, method=method, name="DeViSE"
-    )
+    method, rate = zero_shot.devise(margin=settings.margin), settings.learning_rate
+    phase = phases.Phase(settings.epochs, rate, method=method, name="DeViSE")
     phases.fit(model, of_seen, setup, phase)
-    kernel, bias = model.get_layer("semantic").get_weights()
-    mean, variance = (np.ravel(one) for one in (scaler.mean, scaler.variance))
-    kernel = kernel / np.maximum(np.sqrt(variance), 1e-7)[:, None]
-    return np.concatenate([kernel, [bias - mean @ kernel]])
-
-
-def _of_classes(split, classes) -> splits.Split:
-    kept = split.take(np.flatnonzero(np.isin(split.labels, classes)))
-    return replace(kept, labels=np.searchsorted(classes, kept.labels))
+    return zero_shot.mapped_by(model)
 
 
 # %% [markdown]
@@ -174,19 +145,10 @@ def _of_classes(split, classes) -> splits.Split:
 
 
 # %%
-def solve_for(settings, material, seen, vectors) -> tuple:
-    """Return the map of ESZSL, and what to subtract from scores of seen classes."""
+def learn(settings, material, seen, vectors) -> zero_shot.Learned:
     inputs, solve = material
-    chosen = zero_shot.choose(
-        solve,
-        inputs.validation.labels,
-        seen,
-        vectors,
-        most=settings.inner_pairs,
-        seed=settings.seed,
-    )
-    solved, _ = solve(seen, chosen.gamma)
-    return zero_shot.through(solved, vectors[list(seen)], lam=chosen.lam), chosen
+    labels, most = inputs.validation.labels, settings.inner_pairs
+    return zero_shot.learn(solve, labels, seen, vectors, most=most, seed=settings.seed)
 
 
 def trial(settings, material, vectors, place, run, name, method, pair, seed):
@@ -198,20 +160,19 @@ def trial(settings, material, vectors, place, run, name, method, pair, seed):
     if "random" in method:
         vectors = np.random.default_rng(seed).standard_normal(vectors.shape)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    test, labels = read_all(inputs.test.inputs), inputs.test.labels
-    test = zero_shot.with_one(test)
+    test, labels = inputs.test.inputs, inputs.test.labels
+    test = zero_shot.with_one(read_all(test))
     row = {"method": method, "pair": " and ".join(inputs.class_names[c] for c in pair)}
     if method == "DeViSE":
         mapped = train(settings, inputs, seen, vectors, place, run, name, seed)
         scores = test @ mapped @ vectors.T
     else:
-        mapped, chosen = solve_for(settings, material, seen, vectors)
-        scores = test @ mapped @ vectors.T
-        row["validation"] = chosen.validation
-        for prefix, value in (("", 0.0), ("stacked_", chosen.subtract)):
+        learned = learn(settings, material, seen, vectors)
+        scores = test @ learned.mapped @ vectors.T
+        row["validation"] = learned.validation
+        for prefix, value in (("", 0.0), ("stacked_", learned.subtract)):
             both = zero_shot.generalized(scores, labels, np.isin(every, seen), value)
-            row |= {f"{prefix}seen": both.seen, f"{prefix}unseen": both.unseen}
-            row[f"{prefix}harmonic"] = both.harmonic
+            row |= both.as_dict(prefix)
     count = int(np.isin(labels, pair).sum())
     row["accuracy"] = zero_shot.among(scores, labels, every, pair)
     low, high = evaluation.wilson_interval(round(row["accuracy"] * count), count)
@@ -247,28 +208,24 @@ def show(rows, folder) -> None:
         )
         if "harmonic" in row:
             print(
-                f"    Among all classes: seen {row['seen']:.3f}, unseen "
-                f"{row['unseen']:.3f}, harmonic mean {row['harmonic']:.3f}; with "
-                f"calibrated stacking {row['stacked_seen']:.3f}, "
-                f"{row['stacked_unseen']:.3f}, {row['stacked_harmonic']:.3f}."
+                f"    Among all classes: harmonic mean {row['harmonic']:.3f}, with "
+                f"calibrated stacking {row['stacked_harmonic']:.3f} (seen "
+                f"{row['stacked_seen']:.3f}, unseen {row['stacked_unseen']:.3f})."
             )
-    bars = [
-        (row["method"], row["mean"], (row["low"], row["high"])) for row in summaries
-    ]
+    bars = [(r["method"], r["mean"], (r["low"], r["high"])) for r in summaries]
     figures.save(figures.comparison(bars), folder / "zero_shot.png")
 
 
 def final(settings, backbone, material, names, vectors) -> keras.Model:
     """Learn from all classes that have images; return a model of all described ones."""
     seen = tuple(range(len(material[0].class_names)))
-    mapped, chosen = solve_for(settings, material, seen, vectors)
-    *kernel, bias = mapped @ vectors.T
+    learned = learn(settings, material, seen, vectors)
+    *kernel, bias = learned.mapped @ vectors.T
     # The scores of seen classes are too high where there are unseen ones.
     if len(names) > len(seen):
-        bias = bias - chosen.subtract * np.isin(np.arange(len(names)), seen)
-    return taps.classifier(
-        backbone, [freezing.leaves(backbone)[-1].name], np.array(kernel), bias
-    )
+        bias = bias - learned.subtract * np.isin(np.arange(len(names)), seen)
+    layer = freezing.leaves(backbone)[-1].name
+    return taps.classifier(backbone, [layer], np.array(kernel), bias)
 
 
 # %% [markdown]
@@ -282,13 +239,11 @@ def main(settings: Config) -> dict:
     data = build_data(settings)
     names, vectors = describe(settings, data.class_names)
     backbone, stem = build_model(settings)
-    run = config.start_run(
-        "zero_shot_cifar10", settings, started, splits.describe(data)
-    )
+    about = splits.describe(data)
+    run = config.start_run("zero_shot_cifar10", settings, started, about)
     cache = phases.setup(settings, place, data, run).cache
     inputs = features.extract_all(stem, data, cache=cache)
     material = {"features": inputs, "pixels": data.at_size(16)}
-    material = {name: one.map(flat) for name, one in material.items()}
     material = {name: (one, zero_shot.solver(one)) for name, one in material.items()}
     rows = study.run(run.folder, plan(settings, material, vectors, place, run))
     show(rows, run.folder)
@@ -300,15 +255,8 @@ def main(settings: Config) -> dict:
     results = summary.evaluate_models({"ESZSL": (model, whole.test)}, whole)
     files.write_csv(run.folder / "trials.csv", rows)
     further = {"by": ["method"], "over": [], "compared": "method", "trials": rows}
-    return run_folder.save(
-        run,
-        model,
-        data=whole,
-        results=results,
-        histories={},
-        cache=cache,
-        further=further,
-    )
+    saved = {"data": whole, "results": results, "histories": {}, "cache": cache}
+    return run_folder.save(run, model, **saved, further=further)
 
 
 # %% tags=["script"]

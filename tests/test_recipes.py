@@ -570,6 +570,8 @@ def test_a_class_without_an_image_becomes_an_answer(tmp_path, capsys):
         recipe.main(recipe.Config(out=tmp_path / "b", classes=described, **sizes))
     with pytest.raises(errors.InputError, match="name a file of word vectors"):
         recipe.Config(**sizes)
+    with pytest.raises(errors.InputError, match="`classes` must be a table"):
+        recipe.main(recipe.Config(out=tmp_path / "b", classes=Path("x.csv"), **sizes))
     with pytest.raises(errors.InputError, match="have 6 classes"):
         recipe.build_data(recipe.Config(classes=described, data=two_classes(tmp_path)))
     assert not (tmp_path / "b").exists()

@@ -270,7 +270,7 @@ def over_pairs(rows: Sequence[Row], name: str, chance: float) -> list[Row]:
         summary = {name: method, "mean": mean, "low": low, "high": high}
         summary |= {"pairs": len(members), "above": above, "below": below}
         usual = {name, "pair", "accuracy", "low", "high", "seed", "seconds"}
-        for other in members[0].keys() - usual:
+        for other in [key for key in members[0] if key not in usual]:
             summary[other] = sum(row[other] for row in members) / len(members)
         summaries.append(summary)
     return summaries

@@ -37,6 +37,8 @@ def load(path: Path | str) -> Descriptions:
         InputError: No such table, no column besides the names, a class that stands
             there twice or without a description, or a cell that is no number.
     """
+    if not Path(path).is_file():
+        raise errors.expected("classes", "be a table that exists", str(path))
     rows = tables.load(path)
     if len(rows.columns) < 2 or not len(rows):
         raise errors.InputError(

@@ -136,8 +136,8 @@ def solver(features: Splits) -> Solve:
     nothing depends on those of others.
 
     Args:
-        features: Features `(count, width)` and labels of all classes; the test split is
-            not read.
+        features: Features `(count, ...)`, which are flattened, and labels of all
+            classes; the test split is not read.
 
     Returns:
         A function from classes, in order, and gamma for each of their examples, to the
@@ -146,7 +146,7 @@ def solver(features: Splits) -> Solve:
         the validation examples of all classes.
     """
     train, labels = read_all(features.train.inputs), features.train.labels
-    train = _matrix("features", train)
+    train = _matrix("features", train.reshape(len(train), -1))
     validation = with_one(read_all(features.validation.inputs))
     every = range(len(features.class_names))
     sums = np.stack([train[labels == one].sum(axis=0) for one in every], axis=1)
@@ -178,32 +178,36 @@ def solver(features: Splits) -> Solve:
 
 
 def with_one(features: np.ndarray) -> np.ndarray:
-    """Return features with a 1 behind them, for what `solver` and `through` solve for.
+    """Return flattened features with a 1 behind them, which a bias is multiplied by.
 
     >>> with_one(np.array([[2.0, 3.0]])).tolist()
     [[2.0, 3.0, 1.0]]
     """
+    features = features.reshape(len(features), -1)
     return np.concatenate([features, np.ones((len(features), 1))], axis=1)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Settings of `eszsl` that tell held-out classes best.
+class Learned:
+    """A map of `eszsl`, by the settings that tell held-out classes best.
 
     Attributes:
+        mapped: The map from features with a 1 behind them, see `with_one`, float64
+            `(width + 1, attributes)`.
         gamma: Regularization of features, for each example.
         lam: Regularization of vectors.
         validation: Accuracy on the held-out pairs, in [0, 1], the mean over pairs.
         subtract: What `calibration` says, the median over pairs.
     """
 
+    mapped: np.ndarray
     gamma: float
     lam: float
     validation: float
     subtract: float
 
 
-def choose(
+def learn(
     solve: Solve,
     labels: np.ndarray,
     seen: Sequence[int],
@@ -213,8 +217,8 @@ def choose(
     seed: int = 0,
     gammas: Sequence[float] = (1.0, 10.0, 100.0),
     lams: Sequence[float] = (0.1, 1.0, 10.0),
-) -> Choice:
-    """Choose regularization and calibration without an example of an unseen class.
+) -> Learned:
+    """Learn a map, its regularization chosen without an example of an unseen class.
 
     Pairs of the seen classes are left out, one after the other, and told from each
     other by what is learned from the other seen classes: what is best at that is best
@@ -255,7 +259,9 @@ def choose(
         calibration(one[known], places, ~np.isin(seen, pair))
         for pair, one in scores(*best)
     ]
-    return Choice(*best, accuracies[best], float(np.median(values)))
+    solved, _ = solve(tuple(seen), best[0])
+    mapped = through(solved, vectors[columns], lam=best[1])
+    return Learned(mapped, *best, accuracies[best], float(np.median(values)))
 
 
 def among(
@@ -306,6 +312,35 @@ def attach(backbone: keras.Model, vectors: np.ndarray) -> keras.Model:
     logits.set_weights([vectors.T, np.zeros(len(vectors))])
     logits.trainable = False
     return model
+
+
+def attach_scaled(features: np.ndarray, vectors: np.ndarray) -> keras.Model:
+    """Build a map from features, scaled to mean 0 and deviation 1; see `attach`.
+
+    Args:
+        features: Features that the scale is measured on, `(count, width)`.
+        vectors: See `attach`.
+
+    Returns:
+        As `attach`; before `semantic` comes the layer `scale`.
+    """
+    start = keras.Input(features.shape[1:], name="features")
+    scale = keras.layers.Normalization(name="scale")
+    scale.adapt(features)
+    return attach(keras.Model(start, scale(start)), vectors)
+
+
+def mapped_by(model: keras.Model) -> np.ndarray:
+    """Return the map of a model of `attach_scaled`, for features with a 1 behind them.
+
+    Returns:
+        `(width + 1, attributes)`, as `Learned.mapped`.
+    """
+    scale = model.get_layer("scale")
+    mean, variance = (np.ravel(one) for one in (scale.mean, scale.variance))
+    kernel, bias = model.get_layer("semantic").get_weights()
+    kernel = kernel / np.maximum(np.sqrt(variance), 1e-7)[:, None]
+    return np.concatenate([kernel, [bias - mean @ kernel]])
 
 
 def devise(*, margin: float = 0.1) -> Method:
@@ -364,6 +399,11 @@ class Generalized:
         """
         total = self.seen + self.unseen
         return 2 * self.seen * self.unseen / total if total else 0.0
+
+    def as_dict(self, prefix: str = "") -> dict[str, float]:
+        """Return all three numbers, their names with a prefix."""
+        names = ("seen", "unseen", "harmonic")
+        return {f"{prefix}{name}": getattr(self, name) for name in names}
 
 
 def generalized(

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
+from keras_tl.data import splits
 from keras_tl.data.splits import Split, Splits
 from keras_tl.methods import zero_shot
 from keras_tl.training import phases
@@ -27,18 +28,6 @@ def described(attributes):
         return Split(values.astype("float32"), labels)
 
     return Splits(split(160, 0), split(80, 1), split(80, 2), list("abcdefgh"), "Made.")
-
-
-def seen_of(data, classes):
-    def keep(split):
-        kept = split.take(np.flatnonzero(np.isin(split.labels, classes)))
-        return Split(kept.inputs, np.searchsorted(classes, kept.labels))
-
-    return Splits(
-        *(keep(split) for _, split in data.items()),
-        [data.class_names[one] for one in classes],
-        "Made.",
-    )
 
 
 def test_eszsl_is_what_a_calculation_by_hand_gives():
@@ -70,7 +59,7 @@ def test_eszsl_minimizes_what_its_paper_says(described, attributes):
 def test_solving_for_some_classes_is_solving_from_their_examples(described):
     solve = zero_shot.solver(described)
     classes = (0, 2, 3, 5, 7)
-    part = seen_of(described, classes)
+    part = splits.of_classes(described, classes)
     count = len(part.train)
     values = part.train.inputs.values.astype("float64")
     mean, deviation = values.mean(axis=0), values.std(axis=0)
@@ -88,12 +77,9 @@ def test_solving_for_some_classes_is_solving_from_their_examples(described):
 def test_unseen_classes_are_known_by_their_attributes(described, attributes, pair):
     seen = tuple(one for one in range(8) if one not in pair)
     solve = zero_shot.solver(described)
-    chosen = zero_shot.choose(solve, described.validation.labels, seen, attributes)
-    solved = zero_shot.through(
-        solve(seen, chosen.gamma)[0], attributes[list(seen)], lam=chosen.lam
-    )
+    chosen = zero_shot.learn(solve, described.validation.labels, seen, attributes)
     test = described.test
-    scores = zero_shot.with_one(test.inputs.values) @ solved @ attributes.T
+    scores = zero_shot.with_one(test.inputs.values) @ chosen.mapped @ attributes.T
     assert zero_shot.among(scores, test.labels, range(8), pair) > 0.95
     assert chosen.validation > 0.8
     is_seen = ~np.isin(np.arange(8), pair)
@@ -113,7 +99,7 @@ def test_no_example_of_an_unseen_class_is_read(described, attributes):
     )
     seen, labels = tuple(range(7)), described.validation.labels
     chosen = [
-        zero_shot.choose(zero_shot.solver(data), labels, seen, attributes)
+        zero_shot.learn(zero_shot.solver(data), labels, seen, attributes)
         for data in (described, other)
     ]
     assert chosen[0].gamma == chosen[1].gamma
@@ -150,16 +136,17 @@ def test_devise_learns_a_map_that_knows_unseen_classes(described, attributes, he
     keras.utils.set_random_seed(0)
     pair, unit = (1, 6), attributes / 3**0.5
     seen = [one for one in range(8) if one not in pair]
-    start = keras.Input((12,))
-    backbone = keras.Model(start, keras.layers.Identity()(start))
-    model = zero_shot.attach(backbone, unit[seen])
+    part = splits.of_classes(described, seen)
+    model = zero_shot.attach_scaled(part.train.inputs.values, unit[seen])
     phase = phases.Phase(20, 0.02, method=zero_shot.devise())
-    phases.fit(model, seen_of(described, seen), here, phase)
+    phases.fit(model, part, here, phase)
     np.testing.assert_allclose(
         model.get_layer("logits").kernel.numpy(), unit[seen].T, rtol=1e-6
     )
-    kernel, bias = model.get_layer("semantic").get_weights()
-    scores = (described.test.inputs.values @ kernel + bias) @ unit.T
+    values, mapped = described.test.inputs.values, zero_shot.mapped_by(model)
+    scores = zero_shot.with_one(values) @ mapped @ unit.T
+    logits = np.asarray(model(values))
+    np.testing.assert_allclose(scores[:, seen], logits, atol=1e-4)
     assert zero_shot.among(scores, described.test.labels, range(8), pair) > 0.95
 
 
