@@ -19,7 +19,15 @@ itself, without ImageNet.
 Data: the CIFAR-10 sample inside the package, any of TFDS, or `--data FOLDER`; `--glove
 FILE`, see `word_vectors.load`. `--classes FILE` describes classes by words or
 attributes, see `descriptions.load`: more of them than there are images of.
-Expected: not measured
+Expected:
+    efficientnet_lite0, 128 px, cifar10_sample, 2,000 train, 1,500 test:
+      ESZSL, pixels 0.653 (0.360 to 0.847, 45 pairs), 0.6 s each
+      ESZSL, random vectors 0.495 (0.163 to 0.937, 45 pairs), 1.6 s each
+      DeViSE 0.718 (0.303 to 0.950, 45 pairs), 3.2 s each
+      ESZSL 0.787 (0.287 to 0.973, 45 pairs), 0.6 s each
+      494 s (features 1 s, 100 % of the features from the cache) on 2 cores, AMD EPYC
+        with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-29
 Run:
     keras-tl run zero_shot_cifar10 --glove glove.6B.50d.txt
     keras-tl run zero_shot_cifar10 --data my_photos --classes attributes.csv
