@@ -123,6 +123,15 @@ SHORT = {
         'then? `glove="glove.6B.50d.txt"` adds pretrained word vectors. With how many '
         "labels, `labels=50`, do the words alone begin to tell something?",
     },
+    "zero_shot_cifar10": {
+        "SETTINGS": 'glove="glove.6B.50d.txt", limit=500, image_size=96, pairs=6, '
+        "inner_pairs=6",
+        "MODEL": "recipe.build_model(settings)[0]",
+        "NEXT": "The vectors are at https://nlp.stanford.edu/projects/glove/. All "
+        "`pairs=45`: which are told apart, and which are not? Describe classes by "
+        'words that say how they look, or by attributes: `classes="classes.csv"`, also '
+        "those that you have no image of.",
+    },
     "update_with_new_classes": {
         "SETTINGS": "limit=300, exemplars=(2, 10), epochs=4, blocks=2, seeds=1",
         "NEXT": "Fewer `exemplars`: how many old images of each class are worth "

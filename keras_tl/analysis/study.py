@@ -13,7 +13,7 @@ from rich.table import Table
 
 from keras_tl import errors, files, progress
 from keras_tl.analysis import figures
-from keras_tl.analysis.evaluation import seed_summary
+from keras_tl.analysis.evaluation import pairs_interval, seed_summary
 from keras_tl.config import Run
 
 Row = dict[str, str | int | float]
@@ -283,6 +283,43 @@ def choose(
         for row in rows
         if all(row[n] == best[tuple(row[m] for m in by)][n] for n in over)
     ]
+
+
+def over_pairs(rows: Sequence[Row], name: str, chance: float) -> list[Row]:
+    """Summarize trials each of which leaves out a pair of things.
+
+    Args:
+        rows: Results of trials, see `run`, with `pair`, the names with " and " between,
+            `accuracy`, and `low` and `high`, its interval over examples.
+        name: Name of the setting that holds the method of a trial.
+        chance: Accuracy of guessing.
+
+    Returns:
+        One row for each method: its name, `mean`, `low` and `high` of the accuracy, see
+        `evaluation.pairs_interval`, the number of `pairs`, of those `above` and `below`
+        chance by their intervals, and the means of all further measurements.
+
+    >>> row = {"method": "a", "low": 0.6, "high": 0.9, "seed": 0, "seconds": 1}
+    >>> row["accuracy"] = 0.75
+    >>> rows = [row | {"pair": pair} for pair in ("x and y", "z and w")]
+    >>> summary = over_pairs(rows, "method", chance=0.5)[0]
+    >>> summary["mean"], summary["pairs"], summary["above"]
+    (0.75, 2, 2)
+    """
+    summaries = []
+    for method in dict.fromkeys(row[name] for row in rows):
+        members = [row for row in rows if row[name] == method]
+        values = {tuple(r["pair"].split(" and ")): r["accuracy"] for r in members}
+        mean, low, high = pairs_interval(values)
+        above = sum(row["low"] > chance for row in members)
+        below = sum(row["high"] < chance for row in members)
+        summary = {name: method, "mean": mean, "low": low, "high": high}
+        summary |= {"pairs": len(members), "above": above, "below": below}
+        usual = {name, "pair", "accuracy", "low", "high", "seed", "seconds"}
+        for other in [key for key in members[0] if key not in usual]:
+            summary[other] = sum(row[other] for row in members) / len(members)
+        summaries.append(summary)
+    return summaries
 
 
 def regrets(rows: Sequence[Row], by: str, name: str, plan: str) -> list[Row]:

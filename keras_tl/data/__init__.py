@@ -25,6 +25,8 @@
 - `text_files`: Texts in files of their own, and in the rows of tables, as a kind of
   examples.
 - `languages`: Describe texts: how long they are, and in which languages.
+- `descriptions`: Descriptions of classes: words, or attributes, from which unseen ones
+  are known.
 - `sources`: Sequences of examples that are read by index, whatever the examples are.
 - `splits`: Examples with their labels, and the three splits of a dataset.
 - `pipeline`: From examples to batches: shuffled, augmented, padded, weighted,
