@@ -28,10 +28,10 @@ usage: keras-tl COMMAND ...
 Transfer-learning recipes for Keras 3 and TensorFlow.
 
 commands:
-  train DATA             train the best model for your images, texts or sound in a
-                         given time
+  train DATA             train the best model for your images, texts or sound in
+                         a given time
   plan DATA              decide how to train, and say why, without training
-  rank DATA              rank backbones for your images without training them
+  rank DATA              rank pretrained models for your data without training
   list                   list every recipe with what it does
   show NAME              print a recipe
   copy NAME FOLDER       copy a recipe to change it; with --vendor also what it

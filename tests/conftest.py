@@ -98,9 +98,11 @@ def script():
 @pytest.fixture
 def call(monkeypatch):
     """Function that runs the command line in this process, and returns its status."""
-    from keras_tl import cli
+    from keras_tl import cli, quiet
 
     def run(*arguments):
+        # The minutes of a command count from the start of its process.
+        monkeypatch.setattr(quiet, "STARTED", time.perf_counter())
         monkeypatch.setattr(sys, "argv", ["keras-tl", *map(str, arguments)])
         try:
             cli.main()

@@ -34,18 +34,28 @@ class Sizes:
 
 
 def check(folder: Path | str, hint: str = "") -> None:
-    """Raise `InputError` unless a folder looks like one of Whisper, before it is read.
+    """Raise `InputError` unless a folder is one of Whisper, before it is read.
 
     Args:
         folder: The folder.
         hint: Further sentence of the message.
 
     Raises:
-        InputError: It has no `config.json`.
+        InputError: It has no `config.json`, or that of another model.
     """
-    if not (Path(folder) / CONFIG).is_file():
-        expected = f"be a folder that has {CONFIG} and {WEIGHTS}"
+    config = {}
+    if (Path(folder) / CONFIG).is_file():
+        config = _config(folder)
+    if config.get("model_type") != "whisper" and "class_name" not in config:
+        expected = f"be a folder that has {CONFIG} and {WEIGHTS} of Whisper"
         raise errors.expected("weights", expected, str(folder), hint)
+
+
+def _config(folder) -> dict:
+    try:
+        return json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise _unreadable(folder, error) from error
 
 
 def read(weights: Path | str) -> tuple[Sizes, dict[str, np.ndarray]]:
@@ -66,10 +76,7 @@ def read(weights: Path | str) -> tuple[Sizes, dict[str, np.ndarray]]:
     config = {}
     if folder.is_dir():
         check(folder)
-        try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise _unreadable(weights, error) from error
+        config = _config(folder)
     of_keras_hub = not config or "class_name" in config
     return _of_keras_hub(weights) if of_keras_hub else _of_hugging_face(folder, config)
 
@@ -108,8 +115,6 @@ _KERAS_HUB = {
 
 
 def _of_hugging_face(folder, config):
-    if config.get("model_type") != "whisper":
-        raise errors.InputError(f"{folder} is not Whisper: see its {CONFIG}.")
     if not (folder / WEIGHTS).is_file():
         raise errors.expected("weights", f"be a folder that has {WEIGHTS}", str(folder))
     errors.check_installed("safetensors", extra="audio")

@@ -92,10 +92,7 @@ def test_a_label_column_that_is_missing(call, capsys, table, tiny_bert):
 
 def test_a_text_that_is_too_long_is_cut_which_is_said(call, capsys, text_run):
     assert call("predict", text_run, "good film", "bad film good film bad") == 0
-    assert (
-        "1 of 2 texts (50.0 %) is cut: longer than 4 tokens. Median 4, longest 5."
-        in capsys.readouterr().err
-    )
+    assert "1 of 2 texts is cut: longer than 4 tokens." in capsys.readouterr().err
     assert call("predict", text_run, "good film") == 0
     assert "cut" not in capsys.readouterr().err
 
@@ -128,7 +125,7 @@ def test_a_clip_of_zero_length(call, capsys, recordings, tmp_path, monkeypatch):
         call, capsys, "run", "spoken_digits", "--data", folder, "--weights", tmp_path
     )
     assert error.splitlines()[:2] == [
-        f"1 clip or folder in {folder} cannot be used:",
+        f"1 clip in {folder} cannot be used:",
         "  yes_c_99.wav: holds no samples: its length is zero",
     ]
 

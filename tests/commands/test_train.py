@@ -9,7 +9,7 @@ from PIL import Image
 
 import keras_tl
 from keras_tl import cli, config, errors
-from keras_tl.analysis import doctor, planner, ranking
+from keras_tl.analysis import candidates, doctor, planner
 from keras_tl.commands import train
 from keras_tl.commands.settings import Train
 from keras_tl.data import kinds
@@ -200,7 +200,7 @@ def test_bad_input_ends_in_one_sentence_and_leaves_nothing(
 def test_block_and_size_are_refused_before_an_image_is_read(
     settings, message, photos, monkeypatch
 ):
-    monkeypatch.setattr(ranking, "at_hand", lambda size: ["the embedded one"])
+    monkeypatch.setattr(candidates, "at_hand", lambda size: ["the embedded one"])
     monkeypatch.setattr(doctor, "check", lambda *_, **__: pytest.fail("read"))
     with pytest.raises(errors.InputError, match=message):
         train.train(Train(str(photos), **settings))

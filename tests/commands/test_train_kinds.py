@@ -101,7 +101,7 @@ def test_a_table_of_texts_becomes_a_model_that_its_config_repeats_exactly(
     for name in ("metrics.json", "history.csv"):
         again = (tmp_path / "again" / name).read_text()
         assert again == (tmp_path / "run" / name).read_text()
-    assert call("plan", "reviews.csv", "--minutes", "0.2") == 0
+    assert call("plan", "reviews.csv", "--minutes", "2") == 0
     planned = json.loads((tmp_path / "plan.json").read_text())
     assert (planned["kind"], planned["backbone"]) == ("text", "word_vectors")
     assert planned["epochs"] > 0
@@ -149,7 +149,7 @@ def test_of_several_encoders_a_probe_chooses_where_there_is_time(encoders, capsy
         assert train_texts.choose_backbone(settings, data, made).weights in possible
     shown = capsys.readouterr().out
     assert "the others on this machine are ranked from 5 minutes on" in shown
-    assert "indistinguishable" in shown or "better than" in shown, shown
+    assert "has the highest expected accuracy" in shown
 
 
 def test_pieces_of_words_make_the_tokenizer_that_hugging_face_has(tiny_bert):
@@ -203,7 +203,7 @@ def test_sound_without_weights_begins_from_scratch_and_says_what_is_better(
     made = decided(model.folder)
     assert made["backbone"]["value"] == "log_mel_cnn"
     assert "without transfer" in made["backbone"]["reason"]
-    assert audio_backbones.FILE in made["backbone"]["reason"]
+    assert "openai/whisper-tiny.en" in made["backbone"]["reason"]
     assert made["seconds"]["value"] == pytest.approx(0.15)
     assert made["augment"]["value"] != "none"
     assert "image_size" not in made

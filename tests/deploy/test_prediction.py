@@ -238,8 +238,8 @@ def test_texts_come_from_a_file_and_go_into_one(text_run, tmp_path, call, capsys
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ("a,b\n1,2\n", {}, "a column 'text'. Received: a, b"),
-        ("a,b\n1,2\n", {"column": "c"}, "a column 'c'"),
+        ("a,b\n1,2\n", {}, "a column of texts. Its columns are a, b.*--column"),
+        ("a,b\n1,2\n", {"column": "c"}, "`column` must be a column of table in.csv"),
         ("text,b\n,2\n", {}, "line 2: the text must not be empty"),
         ("text\n", {}, "at least one input"),
     ],

@@ -180,7 +180,7 @@ def test_what_cannot_be_loaded_is_one_sentence(tiny_whisper, tmp_path):
     with pytest.raises(errors.InputError, match="cannot be read"):
         load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
-    with pytest.raises(errors.InputError, match="is not Whisper"):
+    with pytest.raises(errors.InputError, match="of Whisper"):
         load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(errors.InputError, match=r"that has model\.safetensors"):
