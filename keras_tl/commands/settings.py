@@ -101,11 +101,12 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
     limit: int | None = None
     # Name of the pretrained backbone: of images such as `mobilenet_v2` or
     # `mobilenet:0.25`; of texts `hub:PRESET` of KerasHub, or `word_vectors`, which are
-    # learned from the training texts; of sound `log_mel_cnn`, which is not pretrained.
+    # learned from the training texts; of sound `log_mel_cnn`, which is not pretrained,
+    # `whisper` or `speech_embedding`.
     backbone: str | None = None
     # Pretrained weights. Of images, a file for the backbone, instead of those of
     # ImageNet. Of texts, the folder of an encoder of the BERT family, as Hugging Face
-    # lays it out. Of sound, a folder with embedding_model.tflite.
+    # lays it out. Of sound, the folder of Whisper, or one with embedding_model.tflite.
     weights: Path | None = None
     preprocessing: str | None = None  # Scale of the pixels that such a file needs.
     image_size: int | None = None  # Side of the square images, in pixels.
@@ -138,6 +139,10 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
                 errors.check_at_least(name, getattr(self, name), least)
         if self.image_size is not None:
             errors.side("image_size", self.image_size)
+        if self.weights is not None and not Path(self.weights).exists():
+            raise errors.expected(
+                "weights", "be a file or folder that exists", str(self.weights)
+            )
         if self.kind is not None:
             self.check_for(self.kind)
         elif not self._names_no_image():
@@ -184,7 +189,10 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
             raise errors.unknown("augment", self.augment, get_args(Augment))
         if self.backbone is None and (self.weights or self.preprocessing):
             raise errors.expected(
-                "backbone", "be given together with weights or preprocessing", None
+                "backbone",
+                "be given together with weights or preprocessing",
+                None,
+                "Weights for texts or sound are a folder: see --help.",
             )
         name, _ = catalog.width(self.backbone or catalog.EMBEDDED)
         of_hub = name.startswith(
@@ -256,7 +264,8 @@ class Rank(CacheSettings, OwnDataSettings):
         """
         name, equals, file = text.partition("=")
         if not equals or not file:
-            raise errors.expected("weights", "be NAME=FILE", text)
+            hint = "For texts: --backbones FOLDER. For sound: whisper=FOLDER."
+            raise errors.expected("weights", "be NAME=FILE", text, hint)
         name, _, contract = name.partition(":")
         return name, contract or None, file
 
@@ -427,7 +436,8 @@ class Update(RunSettings, CacheSettings, OwnDataSettings):
 
     COMMAND = "keras-tl update"
     POSITIONAL = "run"
-    LENGTHS = MappingProxyType({"update": "epochs"})
+    # No phase is advised to be longer: the command would start from another version.
+    LENGTHS = MappingProxyType({})
 
     def __post_init__(self):
         if self.rollback:

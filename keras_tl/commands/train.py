@@ -45,7 +45,8 @@ from keras_tl.training import objectives, phases, placement, speed, store
 # `prepare` chooses backbone, size and number of examples, and returns the settings and
 # the data as a model takes them; `build` returns the backbone, `transfers` whether it
 # is pretrained; `decide` what is fine-tuned, and how, which are the settings `DECIDED`;
-# `changes` returns the random changes of the training examples; `MOST_EPOCHS` suffice.
+# `changes` returns the random changes of the training examples; `MOST_EPOCHS` suffice;
+# `RECIPE` has the same steps.
 KINDS = {"image": train_images, "text": train_texts, "audio": train_sound}
 PROBE, FROZEN, TUNED = "linear probe", "frozen", "fine-tuned"
 SCRATCH = "from scratch"
@@ -138,7 +139,8 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     if kept[-1] and accuracies[-1] < 1:
         more = "--minutes" if timed else "--epochs"
         print(f"The last epoch was the best: with more {more} it may do better.")
-    print("The same steps in a file to change: keras-tl copy quickstart my_recipe")
+    recipe = kind_of(loaded).RECIPE
+    print(f"Such steps in a file to change: keras-tl copy {recipe} my_recipe")
     return run.folder
 
 

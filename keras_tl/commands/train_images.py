@@ -18,6 +18,8 @@ from keras_tl.data.splits import Splits
 from keras_tl.models import backbones, catalog, freezing, hub_backbones
 from keras_tl.training import speed, store
 
+# The recipe with the same steps.
+RECIPE = "quickstart"
 DECIDED = ("freeze", "augment", "learning_rate")
 MOST_EPOCHS = planner.MOST_EPOCHS
 

@@ -16,6 +16,8 @@ from keras_tl.data.splits import Splits
 from keras_tl.models import audio_backbones, freezing, whisper_weights
 from keras_tl.training import speed
 
+# The recipe with the same steps.
+RECIPE = "spoken_digits"
 DECIDED = ("freeze", "augment", "learning_rate")
 # Without transfer more epochs than in fine-tuning help.
 MOST_EPOCHS = 60

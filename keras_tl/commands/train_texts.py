@@ -19,6 +19,8 @@ from keras_tl.data.splits import Split, Splits
 from keras_tl.models import catalog, freezing, text_backbones, word_vectors
 from keras_tl.training import speed, store
 
+# The recipe with the same steps.
+RECIPE = "minilm_sentiment"
 DECIDED = ("freeze", "learning_rate")
 MOST_EPOCHS = 10
 # Most tokens of a text whose words have vectors.

@@ -313,6 +313,8 @@ def renamed(content: Content, split: str, name: str) -> Content:
 
 
 def _grouped(entry, groups, folder, kind) -> Entry:
+    if entry.text is not None:
+        raise errors.expected("groups", "be a column of the table", groups)
     return replace(entry, group=matched("groups", groups, folder, kind, entry.path))
 
 

@@ -99,6 +99,13 @@ def check_files(
     ]
 
 
+def _is_file(text: object) -> bool:
+    try:
+        return isinstance(text, str | Path) and Path(text).is_file()
+    except (OSError, ValueError):  # A text that cannot be a path.
+        return False
+
+
 def answers(
     model: artifact.Artifact, inputs: Sequence, top: int, source: Source | None = None
 ) -> tuple[list[tuple], list[Problem]]:
@@ -202,6 +209,11 @@ def predict(
                 "file", f"be left out: the run takes {model.kind}s", str(file)
             )
         inputs = [*inputs, *tables.texts(file, column, encoding=encoding).texts]
+    elif model.kind == "text":
+        files_given = [text for text in inputs if _is_file(text)]
+        if files_given:
+            hint = f"The texts in a file: --file {files.quoted(files_given[0])}"
+            raise errors.expected("inputs", "be texts", str(files_given[0]), hint)
     problems, count = [], len(inputs)
     if not count:
         raise errors.expected("inputs", "have at least one input", list(inputs))

@@ -4,10 +4,12 @@ What differs by the kind of the examples is how they are prepared, see `run_data
 when two are nearly the same, see `_alike`.
 """
 
+import functools
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -160,6 +162,8 @@ def load(old_run: Artifact, settings: object) -> tuple[Material, str]:
         InputError: See `old_data`, `new_data` and `material`.
     """
     options = datasets.options_of(settings)
+    if options["groups"] is None:
+        options["groups"] = groups_of(old_run)
     class_names, new = new_data(settings.data, old_run, options)
     if settings.limit is not None:
         new = {
@@ -169,7 +173,86 @@ def load(old_run: Artifact, settings: object) -> tuple[Material, str]:
             for name, split in new.items()
         }
     old = old_data(old_run, settings.exemplars, seed=settings.seed)
+    folders = [Path(one) for one in (_data_of_run(old_run), settings.data) if one]
+    new = with_old_groups(old.splits, new, options["groups"], folders)
     return material(old.splits, class_names, new), old.source
+
+
+def groups_of(run: Artifact) -> str | None:
+    """Return how the groups of a run are named in the paths of its files, if they are.
+
+    What is no regular expression with a group is the column of a table, which other
+    data need not have.
+    """
+    groups = _settings_of(run).get("groups")
+    return groups if groups is not None and "(" in groups else None
+
+
+def _data_of_run(run) -> str | None:
+    return _settings_of(run).get("data")
+
+
+def _settings_of(run) -> dict:
+    path = run.folder / "config.json"
+    settings = files.read_json(path) if path.is_file() else {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def with_old_groups(
+    old: Splits,
+    new: Mapping[str, Split],
+    groups: str | None,
+    folders: Sequence[Path],
+) -> dict[str, Split]:
+    """Move new examples of groups that the run knows into the split of these.
+
+    Otherwise a model could learn from a speaker, or a patient, that tests it.
+
+    Args:
+        old: The splits of the run.
+        new: Name of the split -> new examples.
+        groups: Regular expression that names the group of a file, see
+            `assembly.Options`; `None` where nothing belongs together.
+        folders: Those of the data, below which groups have their names.
+    """
+    if groups is None:
+        return dict(new)
+    known = {
+        group: name
+        for name, split in old.items()
+        for group in _groups(split, groups, folders)
+        if group is not None
+    }
+    if not known:
+        errors.warn(
+            "Which groups the run has learned from is not known any more: new examples "
+            "of one that tests it may train."
+        )
+    moved = {
+        name: np.array(
+            [known.get(group, name) for group in _groups(split, groups, folders)],
+            "U10",
+        )
+        for name, split in new.items()
+    }
+    together = {}
+    for name in new:
+        parts = [new[one].take(np.flatnonzero(moved[one] == name)) for one in new]
+        together[name] = functools.reduce(splits.join, parts)
+    return together
+
+
+def _groups(split, groups, folders) -> list[str | None]:
+    """Return the group that the path of each example names, if it has one."""
+    names = split.inputs.names(range(len(split))) or [""] * len(split)
+    pattern = assembly.pattern("groups", groups)
+    matches = []
+    for path in map(Path, names):
+        inside = [one for one in folders if path.is_relative_to(one)]
+        below = assembly.short(path, inside[0]) if inside else path.name
+        matches.append(pattern.search(below))
+    group = 1 if pattern.groups else 0
+    return [match and match.group(group) for match in matches]
 
 
 def new_data(

@@ -42,8 +42,9 @@ def eszsl(
 
     W = (X'X + gamma I)^-1 X'Y S (S'S + lam I)^-1, where X are the features `(count,
     width)`, S the vectors `(classes, attributes)`, and Y `(count, classes)` is 1 for
-    the class of an example and -1 for the others. It minimizes the squares of X W S' -
-    Y, and gamma |W S'|^2 + lam |X W|^2 + gamma lam |W|^2.
+    the class of an example and -1 for the others. It minimizes the sum of the squares
+    of X W S' - Y, gamma times that of W S', lam times that of X W, and gamma lam times
+    that of W.
 
     Args:
         features: Features of the examples, `(count, width)`; best with mean 0 and

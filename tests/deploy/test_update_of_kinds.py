@@ -3,6 +3,8 @@
 import io
 import shutil
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -248,3 +250,38 @@ def test_the_texts_of_a_run_are_loaded_again_as_tokens(text_run, tmp_path, call)
     assert call("export", tmp_path / "run", "--out", tmp_path / "out") == 0
     parity = files.read_json(tmp_path / "out" / "contract.json")["parity"]
     assert parity["origin"] == "validation examples of the run"
+
+
+def test_a_new_clip_of_a_speaker_that_tests_the_run_does_not_train(tmp_path):
+    def part(*names):
+        paths = tuple(tmp_path / "data" / name for name in names)
+        return Split(Clips(paths, 8_000, 100), np.zeros(len(names), "int32"))
+
+    old = Splits(part("a_ann_1"), part("a_bob_1"), part("a_cy_1"), ("a", "b"), "")
+    new = {
+        "train": part("a_cy_2", "a_ann_2", "a_new_1"),
+        "validation": part("a_ann_3"),
+        "test": part("a_new_2", "a_bob_2"),
+    }
+    moved = update_data.with_old_groups(old, new, "_([a-z]+)_", [tmp_path / "data"])
+    shown = {
+        name: [Path(one).name for one in split.inputs.names(range(len(split)))]
+        for name, split in moved.items()
+    }
+    assert shown == {
+        "train": ["a_ann_2", "a_new_1", "a_ann_3"],
+        "validation": ["a_bob_2"],
+        "test": ["a_cy_2", "a_new_2"],
+    }
+    assert update_data.with_old_groups(old, new, None, []) == new
+    with pytest.warns(errors.InputWarning, match="not known any more"):
+        update_data.with_old_groups(old, new, "-(x)-", [tmp_path / "data"])
+
+
+def test_the_groups_of_a_run_are_those_of_its_update(tmp_path):
+    (tmp_path / "config.json").write_text('{"groups": "_([a-z]+)_"}')
+    run = SimpleNamespace(folder=tmp_path)
+    assert update_data.groups_of(run) == "_([a-z]+)_"
+    # The column of a table is none of other data.
+    (tmp_path / "config.json").write_text('{"groups": "speaker"}')
+    assert update_data.groups_of(run) is None
