@@ -114,7 +114,7 @@ SHORT = {
         "SETTINGS": 'data="SST-2", weights="all-MiniLM-L6-v2", limit=1000',
         "DATA": "import warnings\n\n"
         "# Some phrases of SST-2 stand under both labels, of which keras-tl warns.\n"
-        'warnings.filterwarnings("ignore", message=".* training examples equal")\n'
+        'warnings.filterwarnings("ignore", message="Equal, with different")\n'
         "data, unlabelled = recipe.build_data(settings)",
         "MODEL": "recipe.build_model(\n"
         "    settings, [*recipe.backbones(settings, data, unlabelled)][-1][1], 2\n)",

@@ -441,6 +441,7 @@ TEXT_SIZES = {
 }
 
 
+@pytest.mark.slow
 def test_sentences_are_classified_by_features_and_by_fine_tuning(
     tiny_bert, reviews, tmp_path, capsys
 ):

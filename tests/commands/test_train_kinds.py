@@ -107,6 +107,7 @@ def test_a_table_of_texts_becomes_a_model_that_its_config_repeats_exactly(
     assert planned["epochs"] > 0
 
 
+@pytest.mark.slow
 # Nothing is learned from an encoder of random weights.
 @pytest.mark.filterwarnings("default:The model is not clearly better")
 def test_an_encoder_at_hand_is_taken_and_repeated_by_the_settings_of_its_run(

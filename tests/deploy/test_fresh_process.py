@@ -96,6 +96,7 @@ def test_a_converted_encoder_needs_nothing_but_its_tokenizer(
     compare(loaded, TEXTS, logits, unwanted, tmp_path, by_keras=False)
 
 
+@pytest.mark.slow
 def test_a_speech_embedding_needs_nothing_but_what_reads_sound(tmp_path, monkeypatch):
     soundfile = pytest.importorskip("soundfile")
     keras.utils.set_random_seed(0)

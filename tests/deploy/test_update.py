@@ -112,6 +112,7 @@ def material_of(old, new, of_each=100):
 # %% The whole way
 
 
+@pytest.mark.slow
 def test_an_update_is_a_run_that_knows_old_and_new_classes(
     old, new, call, tmp_path, capsys
 ):
