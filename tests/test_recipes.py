@@ -720,7 +720,7 @@ def test_72_sentences_are_judged_twice(tiny_bert, reviews, tmp_path, capsys):
     assert json.loads((run / "metrics.json").read_text())["few"] == metrics["few"]
     prediction.predict(run, ["a good film", "an unheard-of word"], 1, None)
     assert "a good film" in capsys.readouterr().out
-    with pytest.raises(errors.InputError, match="have 68 texts to draw from"):
+    with pytest.raises(errors.InputError, match="have 72 texts to draw from"):
         recipe.main(recipe.Config(out=tmp_path / "b", **settings | {"unlabelled": 62}))
     assert not (tmp_path / "b").exists()
 
