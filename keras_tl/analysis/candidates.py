@@ -255,14 +255,27 @@ def named(name: str, image_size: int | None = None, **options) -> Images:
 
 
 @dataclass(frozen=True)
-class Encoder(Candidate):
+class InFolder(Candidate):
+    """A pretrained model whose weights are in a folder that is named.
+
+    Attributes:
+        folder: The folder.
+    """
+
+    folder: Path
+
+    def flags(self) -> dict[str, object]:
+        """Return the option that names the folder."""
+        return {"--weights": self.folder}
+
+
+@dataclass(frozen=True)
+class Encoder(InFolder):
     """An encoder of texts.
 
     Attributes:
         folder: Its folder as Hugging Face lays it out, see `text_backbones`.
     """
-
-    folder: Path
 
     kind: ClassVar[str] = "text"
 
@@ -289,10 +302,6 @@ class Encoder(Candidate):
         """Load the encoder, for as many tokens."""
         (length,) = data.train.inputs.input_spec()["shape"]
         return text_backbones.load(self.folder, sequence_length=length)
-
-    def flags(self) -> dict[str, object]:
-        """Return the option that names the folder."""
-        return {"--weights": self.folder}
 
 
 @dataclass(frozen=True)
@@ -346,14 +355,12 @@ def _tokenized(data: Splits, tokenizer: text.Tokenizer) -> Splits:
 
 
 @dataclass(frozen=True)
-class Speech(Candidate):
+class Speech(InFolder):
     """Google's speech embedding.
 
     Attributes:
         folder: Folder with its file, see `audio_backbones.speech_embedding`.
     """
-
-    folder: Path
 
     name: ClassVar[str] = "speech_embedding"
     kind: ClassVar[str] = "audio"
@@ -370,20 +377,14 @@ class Speech(Candidate):
         """Load the embedding."""
         return audio_backbones.speech_embedding(self.folder)
 
-    def flags(self) -> dict[str, object]:
-        """Return the option that names the folder."""
-        return {"--weights": self.folder}
-
 
 @dataclass(frozen=True)
-class Whisper(Candidate):
+class Whisper(InFolder):
     """The encoder of Whisper.
 
     Attributes:
         folder: Its folder, see `audio_backbones.whisper`.
     """
-
-    folder: Path
 
     name: ClassVar[str] = "whisper"
     kind: ClassVar[str] = "audio"
@@ -400,10 +401,6 @@ class Whisper(Candidate):
         """Load the encoder for clips of this length."""
         (samples,) = data.train.inputs.input_spec()["shape"]
         return audio_backbones.whisper(self.folder, samples=samples)
-
-    def flags(self) -> dict[str, object]:
-        """Return the option that names the folder."""
-        return {"--weights": self.folder}
 
 
 @dataclass(frozen=True)

@@ -120,16 +120,16 @@ def _around(text, match) -> str:
 
 def markup(records: Records) -> list[Finding]:
     """Report texts with tags and entities of HTML."""
-    found = [
+    marks = [
         _TAG.search(text) or _ENTITY.search(text)
         if "<" in text or "&" in text
         else None
         for text in records.texts
     ]
-    indices = [n for n, match in enumerate(found) if match]
+    indices = [n for n, match in enumerate(marks) if match]
     if not indices:
         return []
-    listed = [f"{records.names[n]} ({found[n].group()})" for n in indices]
+    listed = [f"{records.names[n]} ({marks[n].group()})" for n in indices]
     return [
         Finding(
             "markup-in-text",

@@ -137,14 +137,7 @@ def transfers(settings: Train) -> bool:
 
 def build(settings: Train, data: Splits) -> keras.Model:
     """Load the pretrained backbone."""
-    name, alpha = catalog.width(settings.backbone)
-    return backbones.load(
-        name,
-        weights=settings.weights or "imagenet",
-        image_size=settings.image_size,
-        preprocessing=settings.preprocessing,
-        alpha=alpha,
-    )
+    return backbones.named(settings, settings.image_size)
 
 
 def decide(

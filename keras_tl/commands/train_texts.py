@@ -1,6 +1,5 @@
 """What `train` does with texts alone; see `train.KINDS`."""
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,7 +87,7 @@ def words_of(split: Split) -> list[str]:
 def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Train:
     """Choose the encoder, or word vectors where there is none on this machine."""
     folders = text_backbones.at_hand()
-    missing = [m for m in ("keras_hub", "safetensors") if not _is_installed(m)]
+    missing = [m for m in ("keras_hub", "safetensors") if not errors.is_installed(m)]
     if not folders or missing:
         decisions.add(Decision("backbone", WORD_VECTORS, _why_words(folders, missing)))
         return replace(settings, backbone=WORD_VECTORS)
@@ -108,10 +107,6 @@ def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Trai
         chosen, reason = ranked.best.candidate.folder, ranked.sentence()
     decisions.add(Decision("backbone", str(chosen), reason))
     return replace(settings, weights=chosen)
-
-
-def _is_installed(module) -> bool:
-    return importlib.util.find_spec(module) is not None
 
 
 def _why_words(folders, missing) -> str:

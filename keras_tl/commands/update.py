@@ -19,7 +19,7 @@ from keras_tl.deploy import artifact, run_folder, update, update_data, versions
 from keras_tl.deploy.artifact import Artifact
 from keras_tl.deploy.update import Updated, Verdict
 from keras_tl.deploy.update_data import Material
-from keras_tl.models import backbones, catalog, freezing, heads
+from keras_tl.models import backbones, freezing, heads
 from keras_tl.training import phases, placement, store
 
 # Seconds for measuring, the figures, the report and the saved model.
@@ -162,14 +162,7 @@ def build(settings: Update, old_run: Artifact, classes: int):
         # The model stays as it is: both are done again where it is trained.
         freezing.unfreeze_blocks(heads.widen(old_run.model, classes), settings.blocks)
         return None
-    name, alpha = catalog.width(settings.backbone)
-    return backbones.load(
-        name,
-        weights=settings.weights or "imagenet",
-        image_size=old_run.image_size,
-        preprocessing=settings.preprocessing,
-        alpha=alpha,
-    )
+    return backbones.named(settings, old_run.image_size)
 
 
 def measure(

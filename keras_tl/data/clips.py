@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_tl import errors
 from keras_tl.data import spectrogram, waves
-from keras_tl.data.sources import Files, Indices
+from keras_tl.data.sources import Files, Indices, one_of_files
 
 # A clip: the path of its file, the content of the file, or its samples.
 Clip = str | os.PathLike | bytes | np.ndarray
@@ -116,13 +116,4 @@ def of_clips(
 
 def _clip(name, clip):
     """Return one clip as `Clips` has it."""
-    if isinstance(clip, bytes):
-        return clip
-    if isinstance(clip, (str, os.PathLike)):
-        return Path(clip)
-    if hasattr(clip, "__array__"):
-        return waves.of_array(clip, name)
-    raise errors.InputError(
-        f"`{name}` must be a clip: the path of a file, its content as bytes, or an "
-        f"array. Received: {type(clip).__name__}."
-    )
+    return one_of_files(name, clip, "a clip", waves.of_array)

@@ -4,11 +4,12 @@ Languages are told by py3langid, of the extra `text`; without it lengths alone a
 """
 
 import functools
-import importlib.util
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+
+from keras_tl import errors
 
 # Most texts whose language is looked at, and most characters of each.
 _SAMPLE, _CHARACTERS = 500, 1_000
@@ -79,7 +80,7 @@ def _describe_lengths(texts) -> str:
 
 def _shares(texts) -> dict[str, float]:
     """Return the languages that are told, by code, the most frequent first."""
-    if importlib.util.find_spec("py3langid") is None:
+    if not errors.is_installed("py3langid"):
         return {}
     chosen = np.arange(len(texts))
     if len(texts) > _SAMPLE:
@@ -90,7 +91,7 @@ def _shares(texts) -> dict[str, float]:
 
 
 def language_of(text: str) -> str | None:
-    """Tell the language of a text, by its code of ISO 639; `None` for one too short.
+    """Return the language of a text as its code of ISO 639; `None` if it is too short.
 
     Needs py3langid (Lui and Baldwin, "langid.py: An off-the-shelf language
     identification tool", 2012, https://aclanthology.org/P12-3005/).

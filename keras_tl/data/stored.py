@@ -60,12 +60,12 @@ def choose(
     >>> choose("tiny", {"title": "text", "text": "text"}, None)
     'text'
     """
-    what = NOUNS[kind] if kind else "images, texts or clips"
+    nouns = NOUNS[kind] if kind else "images, texts or clips"
     of_kind = [name for name in kinds if kind in (None, kinds[name])]
-    listed = f"Those that hold {what}: {', '.join(of_kind) or 'none'}."
+    listed = f"Those that hold {nouns}: {', '.join(of_kind) or 'none'}."
     if wanted is not None:
         if wanted not in of_kind:
-            expectation = f"be a feature of {dataset} that holds {what}"
+            expectation = f"be a feature of {dataset} that holds {nouns}"
             raise errors.expected("input_column", expectation, wanted, listed)
         return wanted
     chosen = [name for name in usual if name in of_kind][:1] or of_kind
@@ -73,7 +73,7 @@ def choose(
         hint = f"{listed} Name one: `input_column` (on the command line: "
         raise errors.expected(
             "dataset",
-            f"have one feature of {what}, and one of the class",
+            f"have one feature of {nouns}, and one of the class",
             dataset,
             f"{hint}--input-column)." if of_kind else listed,
         )

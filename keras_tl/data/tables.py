@@ -302,7 +302,7 @@ def read(
     image = _input_column(rows, columns.input, root, name, kind)
     split = _named(rows, "split", columns.split, name)
     groups = options.groups if options.groups in rows else None
-    if groups is None and re.fullmatch(r"[\w ]+", options.groups or "("):
+    if groups is None and assembly.is_column(options.groups or ""):
         _column(rows, "groups", options.groups, name)  # It means a column: raises.
     others = {image, split, groups}
     labels = _label_columns(rows, columns.label, others, name)

@@ -133,8 +133,7 @@ def data_of(model: Artifact) -> Splits:
     """
     if "updated_from" not in model.manifest:
         return run_data.load(model)
-    settings = files.read_json(model.folder / "config.json")
-    settings = SimpleNamespace(**config.current(settings))
+    settings = SimpleNamespace(**_saved(model.folder))
     with warnings.catch_warnings():
         # The update has warned of what is odd about them.
         warnings.simplefilter("ignore", errors.InputWarning)
@@ -161,10 +160,9 @@ def load(old_run: Artifact, settings: object) -> tuple[Material, str]:
     Raises:
         InputError: See `old_data`, `new_data` and `material`.
     """
-    options = datasets.options_of(settings)
-    if options["groups"] is None:
-        options["groups"] = groups_of(old_run)
-    class_names, new = new_data(settings.data, old_run, options)
+    options, groups = datasets.options_of(settings), settings.groups
+    inherited = groups_of(old_run.folder) if groups is None else None
+    class_names, new = new_data(settings.data, old_run, options, groups=inherited)
     if settings.limit is not None:
         new = {
             name: split.take(
@@ -173,29 +171,31 @@ def load(old_run: Artifact, settings: object) -> tuple[Material, str]:
             for name, split in new.items()
         }
     old = old_data(old_run, settings.exemplars, seed=settings.seed)
-    folders = [Path(one) for one in (_data_of_run(old_run), settings.data) if one]
-    new = with_old_groups(old.splits, new, options["groups"], folders)
+    folders = [
+        Path(one) for one in (_saved(old_run.folder).get("data"), settings.data) if one
+    ]
+    new = with_old_groups(old.splits, new, groups or inherited, folders)
     return material(old.splits, class_names, new), old.source
 
 
-def groups_of(run: Artifact) -> str | None:
-    """Return how the groups of a run are named in the paths of its files, if they are.
+def groups_of(run: Path) -> str | None:
+    """Return the regular expression by which a run names its groups, if it has one.
 
-    What is no regular expression with a group is the column of a table, which other
-    data need not have.
+    That of an update is that of the run before. A column of a table is none: other data
+    need not have it.
     """
-    groups = _settings_of(run).get("groups")
-    return groups if groups is not None and "(" in groups else None
+    saved = _saved(run)
+    groups = saved.get("groups")
+    if groups is not None:
+        return None if assembly.is_column(groups) else groups
+    return groups_of(Path(saved["run"])) if saved.get("run") else None
 
 
-def _data_of_run(run) -> str | None:
-    return _settings_of(run).get("data")
-
-
-def _settings_of(run) -> dict:
-    path = run.folder / "config.json"
-    settings = files.read_json(path) if path.is_file() else {}
-    return settings if isinstance(settings, dict) else {}
+def _saved(run: Path) -> dict:
+    """Return the settings of a run, under the names that they have now."""
+    path = run / "config.json"
+    saved = files.read_json(path) if path.is_file() else {}
+    return config.current(saved) if isinstance(saved, dict) else {}
 
 
 def with_old_groups(
@@ -212,10 +212,11 @@ def with_old_groups(
         old: The splits of the run.
         new: Name of the split -> new examples.
         groups: Regular expression that names the group of a file, see
-            `assembly.Options`; `None` where nothing belongs together.
+            `assembly.Options`; `None` where nothing belongs together, and the column of
+            a table changes nothing.
         folders: Those of the data, below which groups have their names.
     """
-    if groups is None:
+    if groups is None or assembly.is_column(groups):
         return dict(new)
     known = {
         group: name
@@ -245,18 +246,16 @@ def with_old_groups(
 def _groups(split, groups, folders) -> list[str | None]:
     """Return the group that the path of each example names, if it has one."""
     names = split.inputs.names(range(len(split))) or [""] * len(split)
-    pattern = assembly.pattern("groups", groups)
-    matches = []
+    named = []
     for path in map(Path, names):
         inside = [one for one in folders if path.is_relative_to(one)]
         below = assembly.short(path, inside[0]) if inside else path.name
-        matches.append(pattern.search(below))
-    group = 1 if pattern.groups else 0
-    return [match and match.group(group) for match in matches]
+        named.append(assembly.search("groups", groups, below))
+    return named
 
 
 def new_data(
-    data: str, model: Artifact, options: Mapping
+    data: str, model: Artifact, options: Mapping, *, groups: str | None = None
 ) -> tuple[tuple[str, ...], dict[str, Split]]:
     """Load new examples, as a run's model takes them.
 
@@ -264,6 +263,7 @@ def new_data(
         data: Folder, table or name of a dataset, see `datasets.load`.
         model: The run; the numbers of its classes stay.
         options: Arguments of `datasets.load`.
+        groups: See `assembly.grouped`, for files that may have no group.
 
     Returns:
         All classes, those of the run first; and the splits. Of a known class with too
@@ -297,6 +297,8 @@ def new_data(
         }
     else:
         _check_single(data, content.task)
+        if groups is not None:
+            content = assembly.grouped(content, groups)
         class_names = _all_classes(data, model, {file.label for file in content.files})
         different = Counter(
             {file.checked.hash: file.label for file in content.files}.values()

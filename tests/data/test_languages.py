@@ -1,3 +1,5 @@
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -47,7 +49,7 @@ def test_500_texts_are_looked_at_wherever_they_stand(monkeypatch):
 
 
 def test_without_the_library_lengths_alone_are_described(monkeypatch):
-    find = languages.importlib.util.find_spec
+    find = importlib.util.find_spec
     monkeypatch.setattr(
         "importlib.util.find_spec",
         lambda name: None if name == "py3langid" else find(name),

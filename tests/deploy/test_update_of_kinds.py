@@ -4,7 +4,6 @@ import io
 import shutil
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 from keras_tl import config, errors, files
 from keras_tl.commands.settings import Train
-from keras_tl.data import datasets, splits
+from keras_tl.data import assembly, datasets, splits
 from keras_tl.data.clips import Clips
 from keras_tl.data.splits import Split, Splits
 from keras_tl.deploy import artifact, exemplars, run_data, run_folder, update_data
@@ -273,15 +272,33 @@ def test_a_new_clip_of_a_speaker_that_tests_the_run_does_not_train(tmp_path):
         "validation": ["a_bob_2"],
         "test": ["a_cy_2", "a_new_2"],
     }
-    assert update_data.with_old_groups(old, new, None, []) == new
+    for groups in (None, "a", "a_ann"):
+        # The last two would be columns of a table.
+        assert update_data.with_old_groups(old, new, groups, []) == new
     with pytest.warns(errors.InputWarning, match="not known any more"):
         update_data.with_old_groups(old, new, "-(x)-", [tmp_path / "data"])
 
 
-def test_the_groups_of_a_run_are_those_of_its_update(tmp_path):
-    (tmp_path / "config.json").write_text('{"groups": "_([a-z]+)_"}')
-    run = SimpleNamespace(folder=tmp_path)
-    assert update_data.groups_of(run) == "_([a-z]+)_"
+def test_the_groups_of_a_run_are_those_of_its_updates(tmp_path):
+    saved = {"first": {"groups": "_([a-z]+)_"}, "table": {"groups": "speaker"}}
+    saved |= {"second": {"groups": None, "run": str(tmp_path / "first")}}
+    saved |= {"third": {"groups": None, "run": str(tmp_path / "second")}, "none": {}}
+    for name, settings in saved.items():
+        (tmp_path / name).mkdir()
+        files.write_json(tmp_path / name / "config.json", settings)
+    for name in ("first", "second", "third"):
+        assert update_data.groups_of(tmp_path / name) == "_([a-z]+)_"
     # The column of a table is none of other data.
-    (tmp_path / "config.json").write_text('{"groups": "speaker"}')
-    assert update_data.groups_of(run) is None
+    assert update_data.groups_of(tmp_path / "table") is None
+    assert update_data.groups_of(tmp_path / "none") is None
+    assert update_data.groups_of(tmp_path / "absent") is None
+
+
+def test_new_files_without_the_name_of_a_group_stand_alone(tmp_path):
+    for name in ("low", "high"):
+        write_tones(tmp_path / name, 300, 900, 6, seed=len(name))
+    kinds = datasets.choices_of("audio", rate=RATE, seconds=0.1)
+    content = datasets.read(tmp_path, None, assembly.Options(), kinds)
+    first = assembly.short(content.files[0].path, tmp_path)
+    grouped = assembly.grouped(content, f"({first})")
+    assert [file.entry.group for file in grouped.files] == [first, *[None] * 11]
