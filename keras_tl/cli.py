@@ -38,18 +38,19 @@ commands:
                          needs of keras_tl
   run NAME [OPTIONS]     run a recipe; its results go to a new folder, the RUN
   check DATA             look for what is wrong with data, before training
-  predict RUN INPUT...   classify images, sound, folders of them, or texts
+  predict RUN INPUT...   classify images, texts or sound, or folders of them
   serve RUN...           let others use runs: a web page and an API
   export RUN             write a model for LiteRT, ONNX or TensorFlow, with a
                          program that needs nothing else
-  update RUN             train a run on with new images or classes; keep what it
-                         knew, or say what got worse
+  update RUN             train a run on with new examples or classes; keep what
+                         it knew, or say what got worse
   cache list             list the features that runs have kept for later ones
   cache clear            remove these features
 
 `keras-tl COMMAND --help` explains a command, `keras-tl run NAME --help` the
-options of a recipe. Begin with: keras-tl run quickstart, or, with a folder of
-images, one sub-folder for each class: keras-tl train FOLDER
+options of a recipe. Begin with: keras-tl run quickstart, or, with data of your
+own: keras-tl train DATA, where DATA is a folder of images or sound, one
+sub-folder for each class, or a table of texts or of paths.
 """
 
 

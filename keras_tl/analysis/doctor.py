@@ -141,9 +141,11 @@ def check(
         seen = records.of_content(content)
         noticed = [*file_checks.unusable(content), *file_checks.unused(content)]
         loaded, problems = _assembled(content, chosen)
-        # That groups are in several splits is a finding of its own.
-        noticed += [] if split_checks.groups(seen) else problems
-    noticed += split_checks.check(seen)
+        of_splits = split_checks.check(seen)
+        # Why there are no splits is a finding of its own.
+        causes = {"group-across-splits", "one-class"}
+        if not causes & {one.code for one in of_splits}:
+            noticed += problems
     if len(seen):
         noticed += [one for run in CHECKS.get(seen.kind, ()) for one in run(seen)]
     if features and loaded is not None and seen.kind in ("image", "text"):

@@ -1,6 +1,7 @@
 """Decisions of a run with their reasons, and the time that is left for it."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,11 @@ class Decisions:
         """Print a decision and keep it."""
         print(decision, flush=True)
         self._made.append(decision)
+
+    def extend(self, decisions: Iterable[Decision]) -> None:
+        """Print several decisions and keep them."""
+        for decision in decisions:
+            self.add(decision)
 
     def value(self, name: str) -> object | None:
         """Return what was decided for a setting; `None` if nothing was."""

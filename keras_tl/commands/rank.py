@@ -141,7 +141,7 @@ def table(rows: list[dict], score: str, kind: str = "image") -> Table:
         )
     made.caption = (
         f"Expected accuracy on frozen features in percent, {NAMES[score]}, with its "
-        "95 % bootstrap interval; =, tied with the first. "
+        "95 % interval; =, tied with the first. "
     )
     if of_images:
         made.caption += "ImageNet: stated accuracy, and the place by it. "

@@ -208,10 +208,11 @@ class Plan(Train):
     """Decide how to train on your data in a given time, without training.
 
     The decisions are printed with their reasons, and written to the new file of --out,
-    by default plan.json, which `keras-tl train --config` takes.
+    by default plan.json, or plan-2.json where that exists. `keras-tl train --config`
+    takes it.
     """
 
-    out: Path | None = None  # New file for the decisions; plan.json if None.
+    out: Path | None = None  # New file for the decisions; by default plan.json.
 
     COMMAND = "keras-tl plan"
 

@@ -165,6 +165,7 @@ def prepare_data(
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     likely = settings.kind or likely_kind(settings.data if data is None else data)
     if likely is not None:
+        settings.check_for(likely)
         KINDS[likely].check(settings)
     choose = train_images.side_chooser(settings, end, decisions)
     loaded = load(settings, data, choose, decisions)
@@ -277,12 +278,14 @@ def plan(
         return replace(settings, epochs=0, freeze="all", learning_rate=rate)
     kind = kind_of(data)
     forward = speed.forward(model, data.train.inputs)
+    made: list[Decision] = []
     if any(getattr(settings, name) is None for name in kind.DECIDED):
         for decision in kind.decide(settings, model, data, forward, end):
             if getattr(settings, decision.name) is None:
                 settings = replace(settings, **{decision.name: decision.value})
-                decisions.add(decision)
+                made.append(decision)
     if settings.epochs is not None:
+        decisions.extend(made)
         return settings
     freezing.unfreeze_above(model, settings.freeze)
     setup = setup_of(settings, data, place)
@@ -296,7 +299,12 @@ def plan(
         most=kind.MOST_EPOCHS,
         transfer=kind.transfers(settings),
     )
-    decisions.add(decision)
+    if not decision.value and any(one.name == "freeze" for one in made):
+        # What was decided for epochs of which there is none would contradict it.
+        reason = "there is no time for an epoch of more than the head"
+        settings = replace(settings, freeze="all")
+        made = [Decision("freeze", "all", reason)]
+    decisions.extend([*made, decision])
     needed = RESERVE + others + decision.value * measured.epoch(data)
     total = (time.perf_counter() + needed - end) / 60 + PLANNED * settings.minutes
     print(f"About {total:.1f} minutes in all, of {settings.minutes:g}.", flush=True)

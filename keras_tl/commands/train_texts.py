@@ -56,7 +56,9 @@ def prepare(
     settings, forward = choose_length(settings, loaded, end, decisions)
     settings, loaded = deciding.limited(settings, loaded, forward, end, decisions)
     tokenizer = tokenizer_of(settings, loaded)
-    print(text.describe_lengths(tokenizer, loaded.train.inputs))
+    if decisions.value("sequence_length") is None:
+        # The decision has said it.
+        print(text.describe_lengths(tokenizer, loaded.train.inputs))
     return settings, text.tokenize_all(loaded, tokenizer)
 
 

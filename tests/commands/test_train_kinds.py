@@ -90,7 +90,7 @@ def test_without_an_encoder_texts_learn_vectors_of_words_and_say_what_is_better(
 
 
 def test_a_table_of_texts_becomes_a_model_that_its_config_repeats_exactly(
-    tmp_path, call, monkeypatch
+    tmp_path, call, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     rows = [f"{label},{words}" for words, label in zip(*opinions(), strict=True)]
@@ -105,6 +105,11 @@ def test_a_table_of_texts_becomes_a_model_that_its_config_repeats_exactly(
     planned = json.loads((tmp_path / "plan.json").read_text())
     assert (planned["kind"], planned["backbone"]) == ("text", "word_vectors")
     assert planned["epochs"] > 0
+    # A second plan is kept beside the first.
+    capsys.readouterr()
+    assert call("plan", "reviews.csv", "--epochs", "3") == 0
+    assert "--config plan-2.json" in capsys.readouterr().out
+    assert json.loads((tmp_path / "plan-2.json").read_text())["epochs"] == 3
 
 
 @pytest.mark.slow
