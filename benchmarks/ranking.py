@@ -102,10 +102,10 @@ def trial(candidate, data, folder: Path) -> dict:
     if "mobilenetv2_torchvision" in str(candidate.weights):
         data = turned(data)
     keras.utils.set_random_seed(SEED)
-    backbone = ranking.load(candidate)
+    backbone = candidate.load(data)
     cache = store.Cache(folder)
     measured = ranking.measure(
-        candidate, data, cache=cache, seed=SEED, build=lambda _: backbone
+        candidate, data, cache=cache, seed=SEED, backbone=backbone
     )
     keras.utils.set_random_seed(SEED)
     model = heads.attach(backbone, len(data.class_names))

@@ -28,27 +28,29 @@ usage: keras-tl COMMAND ...
 Transfer-learning recipes for Keras 3 and TensorFlow.
 
 commands:
-  train DATA             train the best model for your images in a given time
+  train DATA             train the best model for your images, texts or sound in
+                         a given time
   plan DATA              decide how to train, and say why, without training
-  rank DATA              rank backbones for your images without training them
+  rank DATA              rank pretrained models for your data without training
   list                   list every recipe with what it does
   show NAME              print a recipe
   copy NAME FOLDER       copy a recipe to change it; with --vendor also what it
                          needs of keras_tl
   run NAME [OPTIONS]     run a recipe; its results go to a new folder, the RUN
   check DATA             look for what is wrong with data, before training
-  predict RUN INPUT...   classify images, sound, folders of them, or texts
+  predict RUN INPUT...   classify images, texts or sound, or folders of them
   serve RUN...           let others use runs: a web page and an API
   export RUN             write a model for LiteRT, ONNX or TensorFlow, with a
                          program that needs nothing else
-  update RUN             train a run on with new images or classes; keep what it
-                         knew, or say what got worse
+  update RUN             train a run on with new examples or classes; keep what
+                         it knew, or say what got worse
   cache list             list the features that runs have kept for later ones
   cache clear            remove these features
 
 `keras-tl COMMAND --help` explains a command, `keras-tl run NAME --help` the
-options of a recipe. Begin with: keras-tl run quickstart, or, with a folder of
-images, one sub-folder for each class: keras-tl train FOLDER
+options of a recipe. Begin with: keras-tl run quickstart, or, with data of your
+own: keras-tl train DATA, where DATA is a folder of images or sound, one
+sub-folder for each class, or a table of texts or of paths.
 """
 
 
@@ -308,6 +310,7 @@ def predict(arguments: list[str]) -> None:
         top: int = 1,
         file: Annotated[Path | None, tyro.conf.arg(metavar="TABLE")] = None,
         column: str | None = None,
+        encoding: str = "utf-8",
         csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
         bad_files: Literal["skip", "error"] = "skip",
         precision_at_least: float | None = None,
@@ -326,6 +329,7 @@ def predict(arguments: list[str]) -> None:
                 with a text in each line.
             column: Column of the texts in that table. Without it, the only one, or the
                 one that is called text.
+            encoding: Encoding of that table or file, such as cp1252.
             csv: New file to write the table to: input, class, probability, note.
             bad_files: "skip" predicts the others and lists what cannot be used, at
                 the end; "error" predicts nothing then, and ends with status 2.
@@ -333,7 +337,7 @@ def predict(arguments: list[str]) -> None:
                 are marked as "not sure". Without it, the one that the run chose.
         """
         given = run, inputs, top, csv, bad_files, precision_at_least
-        return given, {"file": file, "column": column}
+        return given, {"file": file, "column": column, "encoding": encoding}
 
     parsed, more = tyro.cli(
         parse,

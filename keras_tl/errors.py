@@ -163,9 +163,18 @@ def check_folder(argument: str, value: Path | str | None, hint: str = "") -> Non
         raise expected(argument, "be a folder that exists", received, hint)
 
 
+def is_installed(module: str) -> bool:
+    """Return whether a module is installed, without importing it.
+
+    >>> is_installed("numpy")
+    True
+    """
+    return importlib.util.find_spec(module) is not None
+
+
 def check_installed(module: str, *, extra: str) -> None:
     """Raise `InputError` when a module of an extra is not installed."""
-    if importlib.util.find_spec(module) is None:
+    if not is_installed(module):
         raise InputError(
             f'This needs {module}, which is not installed: pip install "keras-tl'
             f'[{extra}]"'

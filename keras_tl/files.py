@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import hashlib
+import itertools
 import json
 import os
 import shlex
@@ -205,15 +206,28 @@ def next_folder(parent: Path | str, name: str) -> Path:
     Raises:
         InputError: It cannot be made.
     """
-    parent = Path(parent)
-    number = 1
-    while True:
-        path = parent / (name if number == 1 else f"{name}-{number}")
-        if not os.path.lexists(path):
-            with contextlib.suppress(FileExistsError):
-                _make(path)
-                return path
-        number += 1
+    for path in _numbered(Path(parent) / name):
+        with contextlib.suppress(FileExistsError):
+            _make(path)
+            return path
+
+
+def next_file(path: Path | str) -> Path:
+    """Return the first of `plan.json`, `plan-2.json`, ... that does not exist.
+
+    >>> next_file("no_such_folder/plan.json").name
+    'plan.json'
+    """
+    return next(_numbered(Path(path)))
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """Yield a path, and the same with the numbers from 2 on, where none exists."""
+    numbers = (f"-{number}" for number in itertools.count(2))
+    for number in itertools.chain([""], numbers):
+        numbered = path.with_name(f"{path.stem}{number}{path.suffix}")
+        if not os.path.lexists(numbered):
+            yield numbered
 
 
 def sha256(path: Path | str) -> str:

@@ -119,15 +119,18 @@ SHORT = {
     "spoken_digits": {
         "SETTINGS": 'data="spoken_digits", weights="openwakeword", clips=(1, 10), '
         "pairs=1, steps=100, epochs=20",
+        "DATA": "data, clips, speakers = recipe.build_data(settings)",
         "MODEL": 'recipe.build_model(settings, len(data.class_names), "fine-tuned")',
         "NEXT": "More clips of each digit, `clips=(160,)`: does the small CNN catch "
-        "up? Your own recordings are named `LABEL_SPEAKER_NUMBER.wav`.",
+        'up? How many are enough for Whisper, `backbone="whisper"` with its folder as '
+        "`weights`? Your own recordings are named "
+        "`LABEL_SPEAKER_NUMBER.wav`.",
     },
     "sentiment_from_72_sentences": {
         "SETTINGS": 'data="SST-2", weights="all-MiniLM-L6-v2", limit=1000',
         "DATA": "import warnings\n\n"
         "# Some phrases of SST-2 stand under both labels, of which keras-tl warns.\n"
-        'warnings.filterwarnings("ignore", message=".* training examples equal")\n'
+        'warnings.filterwarnings("ignore", message="Equal, with different")\n'
         "data, unlabelled = recipe.build_data(settings)",
         "MODEL": "recipe.build_model(\n"
         "    settings, [*recipe.backbones(settings, data, unlabelled)][-1][1], 2\n)",
@@ -135,6 +138,15 @@ SHORT = {
         "sentences: `seed=1`. How often are 2 of 2 right, and what do the others say "
         'then? `glove="glove.6B.50d.txt"` adds pretrained word vectors. With how many '
         "labels, `labels=50`, do the words alone begin to tell something?",
+    },
+    "zero_shot_cifar10": {
+        "SETTINGS": 'glove="glove.6B.50d.txt", limit=500, image_size=96, pairs=6, '
+        "inner_pairs=6",
+        "MODEL": "recipe.build_model(settings)[0]",
+        "NEXT": "The vectors are at https://nlp.stanford.edu/projects/glove/. All "
+        "`pairs=45`: which are told apart, and which are not? Describe classes by "
+        'words that say how they look, or by attributes: `classes="classes.csv"`, also '
+        "those that you have no image of.",
     },
     "update_with_new_classes": {
         "SETTINGS": "limit=300, exemplars=(2, 10), epochs=4, blocks=2, seeds=1",

@@ -173,9 +173,7 @@ ROWS = {
 
 
 def show(rows, folder) -> None:
-    summaries = study.summarize(rows, ["method"])
-    for row in summaries:
-        row["folds"] = row.pop("seeds")
+    summaries = study.summarize(rows, ["method"], over="folds")
     study.show("Accuracy, mean and range of the folds", summaries)
     for row in summaries:
         of_method = [each for each in rows if each["method"] == row["method"]]

@@ -196,14 +196,9 @@ def trial(settings, data, place, run, name, labels: int, method: str, seed: int)
 def plan(settings, data, place, run) -> dict:
     """Name the trials: every method with every number of labels and every seed."""
     methods = [m for m in METHODS if m in (*settings.methods, "fine-tuning")]
-    trials = {}
-    for seed in range(settings.seed, settings.seed + settings.seeds):
-        for labels in settings.labels:
-            for method in methods:
-                name = f"{labels}-labels-{method.replace(' ', '-')}-seed-{seed}"
-                one = functools.partial(trial, settings, data, place, run, name)
-                trials[name] = functools.partial(one, labels, method, seed)
-    return trials
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    one = functools.partial(trial, settings, data, place, run)
+    return study.grid(one, seed=seeds, labels=settings.labels, method=methods)
 
 
 def show(settings, rows, folder) -> None:
@@ -212,12 +207,7 @@ def show(settings, rows, folder) -> None:
     if len({row["method"] for row in rows}) > 1:
         gains = study.gains(rows, ["labels"], "method", "fine-tuning")
         study.show("Gain over plain fine-tuning on the same labels", gains)
-    figure = figures.lines(
-        study.series(summaries, "labels", "method"),
-        [str(labels) for labels in settings.labels],
-        "Labels of each class",
-        "Test accuracy",
-    )
+    figure = study.chart(summaries, "labels", "method", "Labels of each class")
     figures.save(figure, folder / "few_labels.png")
 
 

@@ -196,14 +196,9 @@ def trial(settings, data, place, run, name, method: str, rate: float, seed: int)
 
 def plan(settings, data, place, run) -> dict:
     """Name the trials: every method with every learning rate and every seed."""
-    trials = {}
-    for seed in range(settings.seed, settings.seed + settings.seeds):
-        for method in settings.methods:
-            for rate in settings.rates:
-                name = f"{method.replace(' ', '-')}-rate-{rate}-seed-{seed}"
-                one = functools.partial(trial, settings, data, place, run, name)
-                trials[name] = functools.partial(one, method, rate, seed)
-    return trials
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    one = functools.partial(trial, settings, data, place, run)
+    return study.grid(one, seed=seeds, method=settings.methods, rate=settings.rates)
 
 
 def show(settings, rows, folder) -> None:

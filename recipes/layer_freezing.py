@@ -137,14 +137,9 @@ def trial(settings, data, place, run, name, images: int, blocks: int, seed: int)
 
 def plan(settings, data, place, run, points) -> dict:
     """Name the trials: every freeze point, number of images and seed."""
-    trials = {}
-    for seed in range(settings.seed, settings.seed + settings.seeds):
-        for images in settings.sizes:
-            for blocks in points:
-                name = f"{images}-images-{blocks}-blocks-seed-{seed}"
-                one = functools.partial(trial, settings, data, place, run, name)
-                trials[name] = functools.partial(one, images, blocks, seed)
-    return trials
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    one = functools.partial(trial, settings, data, place, run)
+    return study.grid(one, seed=seeds, images=settings.sizes, blocks=points)
 
 
 # %% [markdown]

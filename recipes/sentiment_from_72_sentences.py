@@ -11,11 +11,10 @@ no data to pretrain on: what helps is what was learned from many texts.
 Source: the example of https://blog.csdn.net/u012150360/article/details/70245734, which
 reports 100 % on its 2 sentences; skip-gram: Mikolov et al., 2013, arXiv:1310.4546. Here
 stop words stay, since `not` is one.
-Data: `--data FOLDER` as for minilm_sentiment, such as SST-2 of GLUE. The 72 are drawn
-from its table for the test, whose sentences are whole; the others are those of the
-training table with at least `words` words, of other reviews. Many are parts of one
-sentence, so that their intervals are somewhat too narrow. Without `--glove FILE` or
-`--weights FOLDER` that model is left out. `pip install "keras-tl[text]"`.
+Data: `--data FOLDER` as for minilm_sentiment, such as SST-2 of GLUE. The 72 are whole
+sentences of its table for the test; the others are of its training table. Many of these
+are parts of one sentence, so that intervals are somewhat too narrow. Without `--glove
+FILE` or `--weights FOLDER` that model is left out. `pip install "keras-tl[text]"`.
 Expected:
     encoder, minilm, sst2, 8 train, 5,000 test:
       bag of words 0.509 ± 0.014 (0.472 to 0.533, 5 seeds)
@@ -43,9 +42,10 @@ import keras
 import numpy as np
 
 from keras_tl import config, errors, files
-from keras_tl.analysis import evaluation, summary
+from keras_tl.analysis import summary
 from keras_tl.config import RunSettings
 from keras_tl.data import datasets, splits, text
+from keras_tl.data.settings import TextSettings
 from keras_tl.data.sources import read_all
 from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import freezing, heads, text_backbones, word_vectors
@@ -54,17 +54,15 @@ from keras_tl.training.settings import ChooseBy, TrainingSettings
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, TrainingSettings):
+class Config(RunSettings, TextSettings, TrainingSettings):
     """Judge sentiment from 72 sentences, as an article does, and judge the result."""
 
-    data: Path | None = None  # Folder of tables with the columns label and text.
     glove: Path | None = None  # File of pretrained word vectors.
     weights: Path | None = None  # Folder of an encoder, as Hugging Face lays it out.
     unlabelled: int = 62  # Sentences that word vectors are learned from.
     labels: int = 4  # Sentences of each class to learn from.
     limit: int = 5000  # Most test texts.
     words: int = 10  # Fewest words of a test text.
-    sequence_length: int = 48  # Tokens of a text; longer ones are cut.
     skip_gram_epochs: int = 50  # Passes over the unlabelled sentences.
     hidden: int = 16  # Units of the hidden layer.
     epochs: int = 100  # Passes over the labelled sentences; the last one is kept.
@@ -73,49 +71,38 @@ class Config(RunSettings, TrainingSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        errors.check_folder("data", self.data, "See --help for what it holds.")
-        for name in (
-            *("unlabelled", "labels", "limit", "words", "hidden", "epochs"),
-            "skip_gram_epochs",
-        ):
+        counts = ("unlabelled", "labels", "limit", "words", "skip_gram_epochs")
+        for name in (*counts, "hidden", "epochs"):
             errors.check_at_least(name, getattr(self, name), 1)
-        errors.check_at_least("sequence_length", self.sequence_length, 3)
         errors.check_above("learning_rate", self.learning_rate, 0)
 
 
 # %% [markdown]
 # ## Data
-# 8 sentences to learn from and 2 as the article's test, as many of each class, 62
-# without labels, and thousands of others.
+# 8 sentences to learn from, 2 for the article's test, 62 without labels, and others.
 
 
 # %%
 def build_data(settings: Config) -> tuple[splits.Splits, list[str]]:
-    whole = datasets.from_tables(settings.data, seed=settings.seed)
+    whole, seed = datasets.texts_from_settings(settings), settings.seed
     pool, others, classes = whole.test, whole.train, len(whole.class_names)
     count = (settings.labels + 1) * classes
     if len(pool) < count + settings.unlabelled:
         wanted = f"have {count + settings.unlabelled} texts to draw from"
         raise errors.expected("data", wanted, len(pool))
-    drawn = splits.balanced(pool.labels, count, settings.seed)
-    rest = np.setdiff1d(np.arange(len(pool)), drawn)
-    rest = np.random.default_rng(settings.seed).permutation(rest)[: settings.unlabelled]
-    labelled = pool.take(drawn)
-    train = splits.balanced(labelled.labels, count - classes, settings.seed)
-    texts = others.inputs.preview(range(len(others)))
-    long = [n for n, one in enumerate(texts) if len(one.split()) >= settings.words]
-    others = others.take(long)
-    data = replace(
-        whole,
-        train=labelled.take(train),
-        validation=labelled.take(np.setdiff1d(np.arange(count), train)),
-        test=others.take(splits.balanced(others.labels, settings.limit, seed=0)),
-        origin=f"Sentences of {Path(settings.data).name}, seed {settings.seed}, and "
-        f"{settings.unlabelled} more without labels; the test are others of at least "
-        f"{settings.words} words.",
+    labelled, rest = splits.divide(pool, count, seed)
+    train, validation = splits.divide(labelled, count - classes, seed)
+    order = np.random.default_rng(seed).permutation(len(rest))[: settings.unlabelled]
+    lengths = [len(one.split()) for one in text.as_written(others.inputs).texts]
+    others = others.take(np.flatnonzero(np.array(lengths) >= settings.words))
+    test = others.take(splits.balanced(others.labels, settings.limit, seed=0))
+    origin = (
+        f"Sentences of {Path(settings.data).name}, seed {seed}, and {len(order)} more "
+        f"without labels; the test are others of at least {settings.words} words."
     )
+    data = replace(whole, train=train, validation=validation, test=test, origin=origin)
     print(data)
-    return data, pool.inputs.preview(rest)
+    return data, rest.inputs.preview(order)
 
 
 # %% [markdown]
@@ -125,20 +112,15 @@ def build_data(settings: Config) -> tuple[splits.Splits, list[str]]:
 
 
 # %%
-def learn_vectors(settings: Config, sentences: list[str]):
-    words = text.vocabulary(sentences)
-    tokenizer = text.Tokenizer.of_words(words, settings.sequence_length)
-    ids = [row[row > 1] - word_vectors.SPECIAL for row in tokenizer.encode(sentences)]
-    epochs, seed = settings.skip_gram_epochs, settings.seed
-    return words, word_vectors.learn(ids, len(words), epochs=epochs, seed=seed)
-
-
 def backbones(settings, data, unlabelled) -> Iterator[tuple]:
     """Yield name, backbone and tokenizer, from no transfer to the most."""
     length = settings.sequence_length
-    words = text.vocabulary(data.train.inputs.preview(range(len(data.train))))
+    words = text.vocabulary(text.as_written(data.train.inputs).texts)
     vectors = {"bag of words": (words, np.eye(len(words)))}
-    vectors["own vectors"] = learn_vectors(settings, unlabelled)
+    words, ids = text.numbered(unlabelled, length)
+    epochs, seed = settings.skip_gram_epochs, settings.seed
+    learned = word_vectors.learn(ids, len(words), epochs=epochs, seed=seed)
+    vectors["own vectors"] = words, learned
     if settings.glove is not None:
         vectors["GloVe"] = word_vectors.load(settings.glove)
     for name, (words, rows) in vectors.items():
@@ -146,15 +128,13 @@ def backbones(settings, data, unlabelled) -> Iterator[tuple]:
         yield name, backbone, text.Tokenizer.of_words(words, length)
     if settings.weights is not None:
         encoder = text_backbones.load(settings.weights, sequence_length=length)
-        tokenizer = text.Tokenizer.of_model(settings.weights, length)
-        yield "MiniLM", encoder, tokenizer
+        yield "MiniLM", encoder, text.Tokenizer.of_model(settings.weights, length)
 
 
 def build_model(settings, backbone, num_classes: int) -> keras.Model:
     freezing.freeze(backbone)
-    return heads.attach_mlp(
-        backbone, num_classes, hidden=(settings.hidden,), dropout=0.0
-    )
+    hidden = (settings.hidden,)
+    return heads.attach_mlp(backbone, num_classes, hidden=hidden, dropout=0.0)
 
 
 # %% [markdown]
@@ -164,10 +144,8 @@ def build_model(settings, backbone, num_classes: int) -> keras.Model:
 
 # %%
 def fit(settings, data, place, setup, name, backbone, tokenizer):
-    """Return the model, the data as it takes them, history, and both results."""
-    tokens = data.map(
-        lambda split: replace(split, inputs=text.tokenize(split.inputs, tokenizer))
-    )
+    """Return the model with its data, the head with its inputs, and the history."""
+    tokens = text.tokenize_all(data, tokenizer)
     ids = read_all(tokens.test.inputs)
     known = (ids >= word_vectors.SPECIAL).sum() / (ids > 0).sum()
     lengths = text.describe_lengths(tokenizer, data.test.inputs)
@@ -175,31 +153,10 @@ def fit(settings, data, place, setup, name, backbone, tokenizer):
     keras.utils.set_random_seed(settings.seed)
     with place.scope():
         model = build_model(settings, backbone, len(data.class_names))
-    part, inputs = phases.precompute_frozen(model, tokens, setup)
-    phase = phases.Phase(
-        settings.epochs, settings.learning_rate, name=name, patience=settings.epochs
-    )
-    history = phases.fit(part, inputs, setup, phase)
-    result = summary.evaluate_models({name: (part, inputs.test)}, data)
-    few = summary.evaluate_models(
-        {name: (part, inputs.validation)}, replace(data, test=data.validation)
-    )
-    return model, tokens, {name: history}, result, few
-
-
-def show_both(results: dict, few: dict) -> dict:
-    """Print what 2 sentences say of each model, beside what thousands say."""
-    both = {}
-    for name, result in results.items():
-        right, count = int(few[name].scores.sum()), len(few[name].scores)
-        low, high = evaluation.exact_interval(right, count)
-        print(
-            f"{name:>14}: {right} of {count} right, so between {low:.1%} and {high:.1%}"
-            f"; of {len(result.labels):,} others {result.value:.1%} "
-            f"({result.interval[0]:.1%} to {result.interval[1]:.1%})"
-        )
-        both[name] = {"right": right, "count": count, "interval": [low, high]}
-    return both
+    head, inputs = phases.precompute_frozen(model, tokens, setup)
+    epochs, rate = settings.epochs, settings.learning_rate
+    phase = phases.Phase(epochs, rate, name=name, patience=epochs)
+    return model, tokens, head, inputs, {name: phases.fit(head, inputs, setup, phase)}
 
 
 # %% [markdown]
@@ -211,24 +168,22 @@ def main(settings: Config) -> dict:
     started = time.perf_counter()
     place, settings = placement.from_settings(settings)
     data, unlabelled = build_data(settings)
+    made = list(backbones(settings, data, unlabelled))
     about = splits.describe(data)
     run = config.start_run("sentiment_from_72_sentences", settings, started, about)
     setup = phases.setup(settings, place, data, run)
-    results, few = {}, {}
-    for one in backbones(settings, data, unlabelled):
-        model, tokens, histories, *both = fit(settings, data, place, setup, *one)
-        results |= both[0]
-        few |= both[1]
+    many, few = {}, {}
+    for name, *one in made:
+        done = fit(settings, data, place, setup, name, *one)
+        model, tokens, head, inputs, histories = done
+        many[name], few[name] = (head, inputs.test), (head, inputs.validation)
+    results = summary.evaluate_models(many, data)
     summary.show(results, "text")
     metrics = run_folder.save(
-        run,
-        model,
-        data=tokens,
-        results=results,
-        histories=histories,
-        cache=setup.cache,
+        run, model, data=tokens, results=results, histories=histories, cache=setup.cache
     )
-    metrics["few"] = show_both(results, few)
+    few = summary.evaluate_models(few, replace(data, test=data.validation))
+    metrics["few"] = summary.show_beside(results, few)
     files.write_json(run.folder / "metrics.json", metrics)
 
     # The saved model is used as anybody would use it.

@@ -1,22 +1,20 @@
-"""Spoken digits of speakers never heard before: a speech embedding, and none.
+"""Spoken digits of speakers never heard before: pretrained on speech, and not.
 
-Workflow: clips are resampled to 16 kHz and centred in slight noise; two speakers are
-left out, few clips of the others learned from, and as many again select the epoch. A
-logistic regression on the frozen embedding; from there, its last blocks fine-tuned; a
-small CNN on the same log-mel spectrogram from scratch. That for every pair of speakers;
-the method that is best on validation is kept as a model. A study that was killed
-continues with `--resume`.
-What to learn from it: what an embedding that knows speech is worth with 1 clip of each
-digit and with 160, and how much depends on who is left out. Validation, on speakers
-that were heard, promises more than the test keeps.
+Workflow: every pair of speakers is left out once; of the others, few clips are learned
+from, and as many select the epoch. A logistic regression on a frozen backbone; from
+there, its last blocks fine-tuned; a small CNN from scratch. `--resume` continues.
+What to learn from it: what a backbone that knows speech is worth with 1 clip of each
+digit and with 160. Validation, on speakers that were heard, promises too much.
 
-Source: Lin et al., "Training keyword spotters with limited and synthesized speech
-data", 2020, arXiv:2002.01322; the free spoken digit dataset, 3,000 clips of 6 speakers,
+Source: Lin et al., 2020, arXiv:2002.01322, Google's speech embedding; Radford et al.,
+2022, arXiv:2212.04356, Whisper: it learned from 680,000 hours of the web, these
+recordings perhaps among them. Free spoken digit dataset, 3,000 clips of 6 speakers,
 https://github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0, whose own test
 clips are of speakers that are learned from.
 Data: `--data FOLDER` of sound, each file named `LABEL_SPEAKER_NUMBER.wav`; `--weights
-FOLDER` with `embedding_model.tflite`, see `audio_backbones.speech_embedding`: its
-licence forbids commercial use. `pip install "keras-tl[audio]"`.
+FOLDER` of the backbone, see `audio_backbones`: `embedding_model.tflite`, whose licence
+forbids commercial use, or a Whisper as Hugging Face lays it out, such as tiny.en (MIT).
+`pip install "keras-tl[audio]"`.
 Expected:
     speech_embedding, openwakeword, spoken_digits, 1,600 train, 1,000 test:
       1 clips, from scratch 0.208 (0.085 to 0.331, 15 pairs), 3.4 s each
@@ -30,7 +28,7 @@ Expected:
     more in docs/results.md
 Run:
     keras-tl run spoken_digits --data recordings --weights openwakeword
-    keras-tl run spoken_digits --data words --weights openwakeword --clips 10 --pairs 3
+    keras-tl run spoken_digits --data recordings --weights tiny.en --backbone whisper
 """
 
 # %%
@@ -40,6 +38,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import keras_tl.quiet  # noqa: F401  Before Keras.
 
@@ -49,42 +48,41 @@ import numpy as np
 from keras_tl import config, errors, files
 from keras_tl.analysis import evaluation, figures, probe, study, summary
 from keras_tl.config import RunSettings
-from keras_tl.data import audio, splits
+from keras_tl.data import audio, splits, waves
 from keras_tl.deploy import run_folder
 from keras_tl.models import audio_backbones, freezing, heads
 from keras_tl.training import phases, placement
-from keras_tl.training.settings import ChooseBy, TrainingSettings
+from keras_tl.training.settings import TrainingSettings
 
 METHODS = ("from scratch", "frozen", "fine-tuned")
-# How a name gives the label: LABEL_SPEAKER_NUMBER.wav.
-NAME = r"^([^_]+)_[^_]+_"
 
 
 @dataclass(frozen=True)
 class Config(RunSettings, TrainingSettings):
-    """Spoken digits of speakers never heard before: a speech embedding, and none."""
+    """Spoken digits of speakers never heard before: pretrained on speech, and not."""
 
     data: Path | None = None  # Folder of files LABEL_SPEAKER_NUMBER.wav.
-    weights: Path | None = None  # Folder with embedding_model.tflite.
+    backbone: Literal["speech_embedding", "whisper"] = "speech_embedding"  # Encoder.
+    weights: Path | None = None  # Folder with the weights of the backbone.
+    methods: tuple[Literal[METHODS], ...] = METHODS  # Methods to compare.
     limit: int | None = None  # Keep at most this many clips of each drawn split.
     clips: tuple[int, ...] = (1, 6, 40, 160)  # Numbers of clips of each digit to try.
     pairs: int = 15  # Most pairs of speakers to leave out, one after the other.
-    blocks: int = 2  # Blocks of the embedding to fine-tune, from the output back.
+    blocks: int = 2  # Blocks of the backbone to fine-tune, from the output back.
     steps: int = 300  # Steps of each phase,
     epochs: int = 40  # but at most this many epochs.
     learning_rate: float = 3e-3  # Adam's learning rate for the small CNN.
     fine_tune_learning_rate: float = 2e-4  # Of fine-tuning.
-    choose_by: ChooseBy = "loss"  # Validation metric that selects the epoch.
 
     def __post_init__(self):
         super().__post_init__()
         for name in ("data", "weights"):
-            hint = "See --help for what it holds."
-            errors.check_folder(name, getattr(self, name), hint)
+            errors.check_folder(
+                name, getattr(self, name), "See --help for what it holds."
+            )
         for name in ("pairs", "blocks", "steps", "epochs"):
             errors.check_at_least(name, getattr(self, name), 1)
-        if self.limit is not None:
-            errors.check_at_least("limit", self.limit, 1)
+        errors.check_at_least("limit", 1 if self.limit is None else self.limit, 1)
         errors.check_at_least("clips", min(self.clips, default=0), 1)
         for name in ("learning_rate", "fine_tune_learning_rate"):
             errors.check_above(name, getattr(self, name), 0)
@@ -92,69 +90,57 @@ class Config(RunSettings, TrainingSettings):
 
 # %% [markdown]
 # ## Data
-# All clips are read once; who is left out, and what is learned from, is chosen anew for
-# every trial.
+# All clips are read once; who is left out is chosen anew for every trial.
 
 
 # %%
-def build_data(settings: Config) -> splits.Splits:
-    data = audio.from_folder(
-        settings.data,
-        labels=NAME,
-        rate=audio_backbones.RATE,
-        seconds=audio_backbones.SAMPLES / audio_backbones.RATE,
-        seed=settings.seed,
-    )
+def build_data(settings: Config) -> tuple[splits.Splits, splits.Split, np.ndarray]:
+    """Return the data, all of its clips together, and the speaker of each."""
+    seconds = audio_backbones.SAMPLES / waves.RATE
+    labels, seed = r"^([^_]+)_[^_]+_", settings.seed
+    data = audio.from_folder(settings.data, labels=labels, seconds=seconds, seed=seed)
+    data = splits.limit(data, settings.limit, seed=seed)
     print(data)
-    return splits.limit(data, settings.limit, seed=settings.seed)
-
-
-def build_pool(data: splits.Splits) -> tuple[splits.Split, np.ndarray]:
-    """Return all clips together, and the speaker of each."""
     pool = splits.join(splits.join(data.train, data.validation), data.test)
     names = pool.inputs.names(range(len(pool)))
     speakers = [Path(name).name.split("_")[1] for name in names]
-    return splits.read_once(pool), np.array(speakers)
+    return data, splits.read_once(pool), np.array(speakers)
 
 
-def pairs_of(speakers: np.ndarray, settings: Config) -> list[tuple[str, ...]]:
-    """Return pairs of speakers to leave out, in an order that is drawn."""
+def pairs_of(speakers: np.ndarray, settings: Config) -> dict[int, tuple[str, ...]]:
+    """Draw pairs of speakers to leave out: each stands for a seed."""
     names = np.unique(speakers).tolist()
     errors.check_at_least("len(speakers)", len(names), 3)
     pairs = list(itertools.combinations(names, 2))
     order = np.random.default_rng(settings.seed).permutation(len(pairs))
-    return [pairs[index] for index in order[: settings.pairs]]
+    drawn = [pairs[index] for index in order[: settings.pairs]]
+    return dict(enumerate(drawn, start=settings.seed))
 
 
 def leave_out(data, pool, speakers, pair, clips: int, seed: int) -> splits.Splits:
     """Split the pool: a pair of speakers is the test, the others learn and select."""
     unheard = np.isin(speakers, pair)
-    heard = np.flatnonzero(~unheard)
+    test, heard = (pool.take(np.flatnonzero(each)) for each in (unheard, ~unheard))
     # As many again select, or what is left, where that is less.
-    left = np.bincount(pool.labels[heard]).min() - clips
-    count = max(1, min(clips, int(left)))
-    chosen = splits.of_each(pool.labels[heard], count, seed=seed)
-    parts = {
-        "train": pool.take(np.delete(heard, chosen)),
-        "validation": pool.take(heard[chosen]),
-        "test": pool.take(np.flatnonzero(unheard)),
-    }
+    left = max(1, int(np.bincount(heard.labels).min()) - clips)
+    chosen = splits.of_each(heard.labels, min(clips, left), seed=seed)
+    train = heard.take(np.delete(np.arange(len(heard)), chosen))
     origin = f"{data.origin} Then anew: the test is {' and '.join(pair)}, alone."
-    return splits.few(replace(data, **parts, origin=origin), clips, seed=seed)
+    parts = replace(data, train=train, validation=heard.take(chosen), test=test)
+    return splits.few(replace(parts, origin=origin), clips, seed=seed)
 
 
 # %% [markdown]
 # ## Model
-# Both networks take waves, and begin with the same log-mel spectrogram. The head on the
-# embedding is a logistic regression, with which fine-tuning begins.
+# Fine-tuning begins with a logistic regression on the backbone.
 
 
 # %%
 def build_model(settings: Config, num_classes: int, method: str) -> keras.Model:
     if method == "from scratch":
         return heads.attach(audio_backbones.log_mel_cnn(), num_classes, dropout=0.2)
-    embedding = audio_backbones.speech_embedding(settings.weights)
-    model = heads.attach(embedding, num_classes)
+    backbone = getattr(audio_backbones, settings.backbone)(settings.weights)
+    model = heads.attach(backbone, num_classes)
     freezing.unfreeze_blocks(model, settings.blocks if method == "fine-tuned" else 0)
     return model
 
@@ -165,86 +151,57 @@ def train(settings, data, place, setup, method: str):
     with place.scope():
         model = build_model(settings, len(data.class_names), method)
     part, inputs = phases.precompute_frozen(model, data, setup)
-    rate = settings.learning_rate
+    steps = math.ceil(len(data.train) / settings.batch_size)
+    epochs = min(settings.epochs, math.ceil(settings.steps / steps))
+    phase = phases.Phase(epochs, settings.learning_rate, patience=epochs, name=method)
     if method != "from scratch":
         freezing.unfreeze_head(part)
         probe.fit_head(*phases.precompute_frozen(part, inputs, setup, test=False))
-    if method == "frozen":
-        return model, part, inputs, {}
-    if method == "fine-tuned":
+        if method == "frozen":
+            return model, part, inputs, {}
         freezing.unfreeze_blocks(part, settings.blocks)
+        # Where no epoch does better on validation, the logistic regression stays.
         rate = settings.fine_tune_learning_rate
-    steps = math.ceil(len(data.train) / settings.batch_size)
-    epochs = min(settings.epochs, math.ceil(settings.steps / steps))
-    # Where no epoch of fine-tuning does better on validation, the first head stays.
-    keep = method == "fine-tuned"
-    phase = phases.Phase(epochs, rate, patience=epochs, name=method, keep_start=keep)
-    history = phases.fit(part, inputs, setup, phase)
-    return model, part, inputs, history
+        phase = replace(phase, learning_rate=rate, keep_start=True)
+    return model, part, inputs, phases.fit(part, inputs, setup, phase)
 
 
 # %% [markdown]
 # ## Trials
-# A pair of speakers that is left out counts as a seed: it has a draw of its own.
+# Each pair of speakers has a draw of its own, which all methods share.
 
 
 # %%
-def trial(settings, material, pair, place, run, name, clips: int, method: str, seed):
-    data = leave_out(*material, pair, clips, seed)
+def trial(settings, material, pairs, place, run, name, seed, clips: int, method: str):
+    data = leave_out(*material, pairs[seed], clips, seed)
     setup = phases.setup(settings, place, data, run, trial=name, seed=seed)
     _, part, inputs, _ = train(settings, data, place, setup, method)
+    pair = " and ".join(pairs[seed])
     return {
-        **{"clips": clips, "method": method, "pair": " and ".join(pair), "seed": seed},
+        **{"clips": clips, "method": method, "pair": pair, "seed": seed},
         "validation": evaluation.accuracy(part, inputs.validation),
         "accuracy": evaluation.accuracy(part, inputs.test),
     }
 
 
-def plan(settings, material, pairs, place, run) -> dict:
-    """Name the trials: every method, number of clips and pair of speakers."""
-    trials = {}
-    for seed, pair in enumerate(pairs, start=settings.seed):
-        for clips, method in itertools.product(settings.clips, METHODS):
-            name = f"{clips}-clips-{method.replace(' ', '-')}-{'-'.join(pair)}"
-            one = functools.partial(trial, settings, material, pair, place, run, name)
-            trials[name] = functools.partial(one, clips, method, seed)
-    return trials
-
-
-def show(rows, folder) -> None:
-    summaries = study.summarize(rows, ["clips", "method"])
-    for row in summaries:
-        row["pairs"] = row.pop("seeds")
-    study.show("Test accuracy on speakers that were never heard", summaries)
-    figure = figures.lines(
-        study.series(summaries, "clips", "method"),
-        list(dict.fromkeys(str(row["clips"]) for row in summaries)),
-        "Clips of each digit",
-        "Test accuracy",
-    )
-    figures.save(figure, folder / "spoken_digits.png")
-
-
-# %% [markdown]
-# ## Run
-
-
-# %%
 def main(settings: Config) -> dict:
+    """Run all trials; then train once more what validation selects, as a model."""
     started = time.perf_counter()
     place, settings = placement.from_settings(settings)
-    data = build_data(settings)
-    material = data, *build_pool(data)
+    material = build_data(settings)
     pairs = pairs_of(material[-1], settings)
     # Both raise now rather than in a trial.
-    most = leave_out(*material, pairs[0], max(settings.clips), settings.seed)
-    build_model(settings, len(data.class_names), "fine-tuned")
+    seed = settings.seed
+    most = leave_out(*material, pairs[seed], max(settings.clips), seed)
+    build_model(settings, len(most.class_names), "fine-tuned")
     run = config.start_run("spoken_digits", settings, started, splits.describe(most))
-    print(place.describe(settings.batch_size, settings.learning_rate))
-    rows = study.run(run.folder, plan(settings, material, pairs, place, run))
-    show(rows, run.folder)
-
-    # The method that validation selects, once more, as a model to use.
+    one = functools.partial(trial, settings, material, pairs, place, run)
+    axes = {"seed": pairs, "clips": settings.clips, "method": settings.methods}
+    rows = study.run(run.folder, study.grid(one, **axes))
+    table = study.summarize(rows, ["clips", "method"], over="pairs")
+    study.show("Test accuracy on speakers that were never heard", table)
+    figure = study.chart(table, "clips", "method", "Clips of each digit")
+    figures.save(figure, run.folder / "spoken_digits.png")
     last = [row for row in rows if row["clips"] == max(settings.clips)]
     (best,) = {row["method"] for row in study.choose(last, ["clips"], ["method"])}
     print(f"Kept is a model of the method that validation selects: {best}.")
@@ -252,7 +209,8 @@ def main(settings: Config) -> dict:
     model, part, inputs, history = train(settings, most, place, setup, best)
     results = summary.evaluate_models({best: (part, inputs.test)}, most)
     files.write_csv(run.folder / "trials.csv", rows)
-    about = {"by": ["clips", "method"], "compared": "method", "base": "from scratch"}
+    about = {"by": ["clips", "method"], "over": [], "compared": "method"}
+    about["base"] = METHODS[0] if METHODS[0] in settings.methods else None
     return run_folder.save(
         run,
         model,
@@ -260,7 +218,7 @@ def main(settings: Config) -> dict:
         results=results,
         histories={best: history},
         cache=setup.cache,
-        further={**about, "over": [], "trials": rows},
+        further={**about, "trials": rows},
     )
 
 

@@ -48,7 +48,7 @@ from keras_tl.analysis import evaluation, figures, study
 from keras_tl.config import RunSettings
 from keras_tl.data import datasets, splits
 from keras_tl.data.settings import DataSettings
-from keras_tl.deploy import update
+from keras_tl.deploy import update, update_data
 from keras_tl.models import backbones, freezing, heads, saving
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import phases, placement
@@ -110,7 +110,9 @@ def build_material(settings: Config, data, exemplars: int, seed: int):
     names = data.class_names
     first = replace(data, **old, class_names=names[:known])
     kept = splits.of_each(first.train.labels, exemplars, seed=seed)
-    return update.Material(replace(first, train=first.train.take(kept)), new, names)
+    return update_data.Material(
+        replace(first, train=first.train.take(kept)), new, names
+    )
 
 
 # %% [markdown]

@@ -351,6 +351,9 @@ def gains(groups: list[list[dict]]) -> str:
     lines = [] if groups else ["Not measured yet."]
     for (record,) in groups:
         about, base, compared = facts([record]), record["base"], record["compared"]
+        if base is None:
+            # A run of one method, to stand beside those of another run.
+            continue
         by = [name for name in record["by"] if name != compared]
         chosen = study.choose(record["trials"], record["by"], record["over"])
         lines += [
@@ -408,6 +411,26 @@ def maps(groups: list[list[dict]]) -> str:
                 cells[3:] = ["", ""]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def unseen(groups: list[list[dict]]) -> str:
+    """Make a table of zero-shot: two unseen classes told apart, and among all."""
+    columns = ("method", "of two unseen", "95 % interval", "pairs above chance")
+    columns += ("pairs below", "harmonic mean of all", "stacked", "seen", "unseen")
+    stacked = ("harmonic", "seen", "unseen")
+    lines = [] if groups else ["Not measured yet."]
+    for record in [one for group in groups for one in group]:
+        about = facts([record])
+        lines += ["", f"{about['images']}; {about['settings']}:", ""]
+        lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+        for row in study.over_pairs(record["trials"], record["compared"], chance=0.5):
+            cells = [row[record["compared"]], f"{row['mean']:.3f}"]
+            cells += [f"{row['low']:.3f} to {row['high']:.3f}"]
+            cells += [f"{row['above']} of {row['pairs']}", str(row["below"])]
+            for name in ("harmonic", *(f"stacked_{one}" for one in stacked)):
+                cells.append(f"{row[name]:.3f}" if name in row else "")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines).strip("\n") + "\n"
 
 
 def judged_twice(groups: list[list[dict]]) -> str:
@@ -499,6 +522,9 @@ TABLES = {
     "results": lambda results: table(results) + "\n",
     "gains": lambda results: gains([g for groups in results.values() for g in groups]),
     "regrets": lambda results: regrets(
+        [g for groups in results.values() for g in groups]
+    ),
+    "unseen": lambda results: unseen(
         [g for groups in results.values() for g in groups]
     ),
     "judged twice": lambda results: judged_twice(

@@ -98,9 +98,11 @@ def script():
 @pytest.fixture
 def call(monkeypatch):
     """Function that runs the command line in this process, and returns its status."""
-    from keras_tl import cli
+    from keras_tl import cli, quiet
 
     def run(*arguments):
+        # The minutes of a command count from the start of its process.
+        monkeypatch.setattr(quiet, "STARTED", time.perf_counter())
         monkeypatch.setattr(sys, "argv", ["keras-tl", *map(str, arguments)])
         try:
             cli.main()
@@ -119,11 +121,69 @@ def here():
 
 @pytest.fixture
 def real_data():
-    """The folder of real data and weights; the test is skipped where there is none."""
+    """The folder of real data; the test is skipped where there is none.
+
+    `KERAS_TL_TEST_DATA` names it; it holds `data`, `weights` and `prepare.py`.
+    """
     folder = os.environ.get("KERAS_TL_TEST_DATA")
     if not folder:
         pytest.skip("KERAS_TL_TEST_DATA names no folder with real data and weights")
     return Path(folder)
+
+
+@pytest.fixture
+def real_model(real_data):
+    """Function that returns the folder of a model by its name, or skips the test.
+
+    They are what `prepare.py` has fetched into `KERAS_TL_REAL`.
+    """
+    cache = os.environ.get("KERAS_TL_REAL", "~/.cache/keras_tl_real")
+
+    def find(name):
+        folder = Path(cache).expanduser() / name
+        if not folder.is_dir():
+            pytest.skip(f"{folder} is not there: python prepare.py {name}")
+        return folder
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper(tmp_path_factory):
+    """A folder with a random Whisper of two layers, as Hugging Face lays it out."""
+    numpy_files = pytest.importorskip("safetensors.numpy")
+    width, bands, inner = 8, 10, 16
+    shapes = {"conv1": (width, bands, 3), "conv2": (width, width, 3)}
+    for index in range(2):
+        layer = f"layers.{index}"
+        for part in ("q", "k", "v", "out"):
+            shapes[f"{layer}.self_attn.{part}_proj"] = (width, width)
+        shapes |= {f"{layer}.fc1": (inner, width), f"{layer}.fc2": (width, inner)}
+        for part in ("self_attn", "final"):
+            shapes[f"{layer}.{part}_layer_norm"] = (width,)
+    shapes |= {"layer_norm": (width,), "embed_positions": (50, width)}
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for name, shape in shapes.items():
+        tensors[f"{name}.weight"] = rng.normal("norm" in name, 0.3, shape)
+        if not name.endswith(("k_proj", "positions")):
+            tensors[f"{name}.bias"] = rng.normal(0, 0.3, shape[:1])
+    folder = tmp_path_factory.mktemp("whisper")
+    numpy_files.save_file(
+        {f"model.encoder.{k}": v.astype("float16") for k, v in tensors.items()}
+        | {"model.decoder.layer_norm.weight": np.ones(width, "float16")},
+        folder / "model.safetensors",
+    )
+    config = {
+        "model_type": "whisper",
+        "d_model": width,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": inner,
+        "num_mel_bins": bands,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,15 @@ def test_a_new_folder_is_never_an_old_one(tmp_path):
         files.new_folder(tmp_path / "file" / "b")
 
 
+def test_the_next_file_is_the_first_that_does_not_exist(tmp_path):
+    names = []
+    for _ in range(3):
+        path = files.next_file(tmp_path / "plan.json")
+        path.touch()
+        names.append(path.name)
+    assert names == ["plan.json", "plan-2.json", "plan-3.json"]
+
+
 def test_next_folder_counts_up(tmp_path):
     names = [files.next_folder(tmp_path, "run").name for _ in range(3)]
     assert names == ["run", "run-2", "run-3"]

@@ -144,7 +144,7 @@ def domains(tmp_path):
 
 
 # Their data and weights are not the package's.
-NEED_WEIGHTS = {"sentiment_from_72_sentences", "spoken_digits"}
+NEED_WEIGHTS = {"sentiment_from_72_sentences", "spoken_digits", "zero_shot_cifar10"}
 NEED_WEIGHTS |= {"domain_adaptation_digits"}
 
 

@@ -89,6 +89,9 @@ def folder(tmp_path_factory, images_and_labels):
         soundfile.write(of_class / f"{'abc'[number % 3]}_{number}.wav", wave, 8_000)
     shutil.copy(folder / "my_photos/cats/0.png", folder / "photo.jpg")
     shutil.copy(folder / "my_photos/cats/0.png", folder / "new_photo.jpg")
+    for name in ("openwakeword/embedding_model.tflite", "whisper-tiny.en/config.json"):
+        (folder / name).parent.mkdir()
+        (folder / name).touch()
     for name in ("vgg16.weights.h5", "vgg16_notop.weights.h5", "scans.csv"):
         (folder / name).touch()
     with pytest.MonkeyPatch.context() as patch:

@@ -29,6 +29,7 @@ FOLDERS = {
     "resnet50_ants_bees": ("data",),
     "spoken_digits": ("data", "weights"),
     "sentiment_from_72_sentences": ("data",),
+    "zero_shot_cifar10": ("glove",),
 }
 
 

@@ -21,7 +21,8 @@
 - `probe`: Classifiers on frozen features: logistic regression, nearest neighbours, SVM.
 - `transferability`: Rank backbones for a task without training them: scores of frozen
   features.
-- `ranking`: Rank the backbones at hand for a user's data, without training them.
+- `candidates`: Models that might be trained on some data, to be ranked before one is.
+- `ranking`: Rank candidates for a user's data, without training them.
 - `folds`: Cross-validation: each example is predicted once, by a model trained without
   it.
 - `study`: Studies: many small trainings, each of which is kept as soon as it ends.
@@ -32,12 +33,16 @@
   to do.
 - `records`: What the checks of data need to know of each example, wherever it comes
   from.
-- `file_checks`: Checks of image files: what cannot be used, and what stands in names
-  and headers.
+- `file_checks`: Checks of files: what cannot be used, and what stands in names and
+  headers.
 - `split_checks`: Checks of examples of any kind: copies, leaks between splits, sizes of
   classes.
-- `shortcut_checks`: Checks for shortcuts: what gives a label away without being what
-  the image shows.
+- `shortcut_checks`: Checks for shortcuts: what gives a label away without being what an
+  example is about.
+- `sound_checks`: Checks of clips of sound: lengths, formats, levels, and speakers in
+  their names.
+- `text_checks`: Checks of texts: those that say nothing, that were decoded wrongly, or
+  are too long.
 - `feature_checks`: Checks on frozen features: wrong labels, odd images, splits that
   differ.
 - `model_checks`: Checks of a Keras model before training: its input, its head, its
@@ -47,5 +52,6 @@
 - `pipeline_checks`: Checks of input pipelines: order, shuffling, augmentation, and what
   `fit` is given.
 - `script_checks`: Checks of a training script by its source, without running it.
-- `doctor_page`: The findings on one page, with the images that show them.
+- `doctor_page`: The findings on one page, with the images, clips and texts that show
+  them.
 """

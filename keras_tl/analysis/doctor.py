@@ -19,11 +19,13 @@ from keras_tl.analysis import (
     pipeline_checks,
     records,
     shortcut_checks,
+    sound_checks,
     split_checks,
+    text_checks,
 )
 from keras_tl.analysis.findings import Finding
 from keras_tl.analysis.records import Records
-from keras_tl.data import assembly, datasets, splits, tables
+from keras_tl.data import assembly, audio, datasets, splits, tables
 from keras_tl.data.choices import FileKind
 from keras_tl.data.splits import Splits
 
@@ -32,6 +34,35 @@ from keras_tl.data.splits import Splits
 BACKBONE, IMAGE_SIZE = "efficientnet_lite0", 96
 # Most examples whose features are computed: about a minute on two cores.
 MOST = 8_000
+
+# Kind of examples -> the checks of what is known of each. Those of copies, splits and
+# classes are for all kinds.
+CHECKS = {
+    "image": (
+        file_checks.sizes,
+        file_checks.few_bits,
+        file_checks.blank,
+        file_checks.headers,
+        file_checks.names,
+        shortcut_checks.properties,
+        shortcut_checks.marks_of_images,
+    ),
+    "audio": (
+        sound_checks.lengths,
+        sound_checks.clipped,
+        sound_checks.formats,
+        sound_checks.names,
+        shortcut_checks.properties,
+    ),
+    "text": (
+        text_checks.wordless,
+        text_checks.decoding,
+        text_checks.markup,
+        text_checks.lengths,
+        shortcut_checks.form,
+        shortcut_checks.words,
+    ),
+}
 
 check_model = model_checks.check
 check_pipeline = pipeline_checks.check
@@ -71,6 +102,8 @@ def check(
     features: bool = True,
     backbone: str = BACKBONE,
     cache: object = None,
+    rate: int = audio.RATE,
+    seconds: float | None = None,
     **options,
 ) -> Diagnosis:
     """Check data of any kind; nothing is changed, and all that is wrong is listed.
@@ -84,6 +117,8 @@ def check(
         features: Whether to compute features, for the checks in `feature_checks`.
         backbone: Name of the backbone whose features they are.
         cache: A `store.Cache`, where features are kept for training; `None` keeps none.
+        rate: See `datasets.load`.
+        seconds: See `datasets.load`.
         **options: See `assembly.Options`; `bad_files` does not matter.
 
     Raises:
@@ -96,17 +131,24 @@ def check(
     errors.check_options(options, check, assembly.Options)
     chosen = assembly.Options(**{"image_size": IMAGE_SIZE, **options})
     chosen = replace(chosen, bad_files="skip")
-    content = datasets.read(data, columns, chosen, datasets.choices_of(kind))
+    content = datasets.read(
+        data, columns, chosen, datasets.choices_of(kind, rate, seconds)
+    )
     if content is None:
         loaded = datasets.load(data, columns=columns, kind=kind, count=count, **options)
         seen, noticed = records.of_splits(loaded), []
     else:
         seen = records.of_content(content)
-        noticed = file_checks.check(content, seen)
+        noticed = [*file_checks.unusable(content), *file_checks.unused(content)]
         loaded, problems = _assembled(content, chosen)
-        noticed += problems
-    noticed += [*split_checks.check(seen), *shortcut_checks.check(seen)]
-    if features and loaded is not None and loaded.train.inputs.kind == "image":
+        of_splits = split_checks.check(seen)
+        # Why there are no splits is a finding of its own.
+        causes = {"group-across-splits", "one-class"}
+        if not causes & {one.code for one in of_splits}:
+            noticed += problems
+    if len(seen):
+        noticed += [one for run in CHECKS.get(seen.kind, ()) for one in run(seen)]
+    if features and loaded is not None and seen.kind in ("image", "text"):
         noticed += _check_features(seen, loaded, backbone, cache, count)
     return Diagnosis(tuple(findings.ordered(noticed)), seen, loaded, content, chosen)
 
@@ -156,33 +198,37 @@ def _assembled(content, options) -> tuple[Splits | None, list[Finding]]:
                 "no-splits",
                 "error",
                 f"Without what cannot be used, there are no three splits: {error}",
-                "Repair the files, or give more images of each class.",
+                f"Repair the files, or give more {content.kind.nouns} of each class.",
             )
         ]
 
 
 def _check_features(seen, loaded, backbone, cache, count) -> list[Finding]:
-    """Compute the features of the images, and check them."""
+    """Compute the features of the examples, and check them."""
     most = min(count or MOST, MOST)
     chosen = np.arange(len(seen))
     notes = []
+    sought = "Wrong labels, images unlike the others and splits that differ"
+    if seen.kind == "text":
+        sought = "Splits that differ"
     if len(seen) > most:
-        labels = np.unique([str(label) for label in seen.labels], return_inverse=True)[
-            1
-        ]
+        every = [str(label) for label in seen.labels]
+        labels = np.unique(every, return_inverse=True)[1]
         chosen = splits.balanced(labels, most, 0)
         notes.append(
             Finding(
                 "features-of-a-part",
                 "note",
-                f"Wrong labels, images unlike the others and splits that differ were "
-                f"looked for in {most:,} of {len(seen):,} images.",
+                f"{sought} were looked for in {most:,} of {len(seen):,} {seen.nouns}.",
                 "Give `--limit` to look at more or fewer.",
             )
         )
     part = records.take(seen, chosen)
-    values = _features(part, loaded, chosen, backbone, cache)
-    noticed = feature_checks.check(values, part)
+    if seen.kind == "text":
+        noticed = text_checks.shift(part)
+    else:
+        values = _features(part, loaded, chosen, backbone, cache)
+        noticed = feature_checks.check(values, part)
     return notes + [
         replace(one, pictures=tuple(int(chosen[index]) for index in one.pictures))
         for one in noticed

@@ -1,7 +1,8 @@
-"""The findings on one page, with the images that show them."""
+"""The findings on one page, with the images, clips and texts that show them."""
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,41 @@ from keras_tl import errors, files
 from keras_tl.analysis import findings, report
 from keras_tl.analysis.findings import Finding
 from keras_tl.analysis.records import Records
-from keras_tl.data import images
+from keras_tl.data import images, sound_files, spectrogram
 
-# Most images of a finding that are shown, and pixels of their sides.
-_MOST, _SIDE = 24, 128
+# Most examples of a finding that are shown, pixels of the sides of pictures, and
+# characters of texts.
+_MOST, _SIDE, _CHARACTERS = 24, 128, 400
+# Largest file of sound that can be listened to in the page, in bytes; and types of
+# those that browsers play, by their suffixes.
+_LARGEST_SOUND = 100_000
+_TYPES = {
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".mp3": "audio/mpeg",
+    ".ogg": "audio/ogg",
+    ".oga": "audio/ogg",
+    ".opus": "audio/ogg",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An example as the page shows it.
+
+    Attributes:
+        name: Its name.
+        caption: Its label and split.
+        picture: Address of its picture; empty for a text.
+        sound: Address of its sound; empty where there is none to listen to.
+        text: The beginning of a text.
+    """
+
+    name: str
+    caption: str
+    picture: str = ""
+    sound: str = ""
+    text: str = ""
 
 
 def write(
@@ -34,7 +66,7 @@ def write(
     findings.check_new(path, "page")
     groups = {
         severity: [
-            (finding, _pictures(finding, records))
+            (finding, _examples(finding, records))
             for finding in noticed
             if finding.severity == severity
         ]
@@ -47,31 +79,57 @@ def write(
         counted=errors.counted,
         groups=groups,
         most=_MOST,
+        noun=records.noun,
+        nouns=records.nouns,
         leave_out=findings.files_to_leave_out(noticed),
     )
     files.write_text(path, text)
 
 
-def _pictures(finding, records) -> list[tuple[str, str, str]]:
-    """Return source, name and label of the images that show a finding."""
-    pictures = []
-    for index in finding.pictures[:_MOST]:
-        pixels = _pixels(records, index)
-        if pixels is not None:
-            label = records.labels[index]
-            text = label if isinstance(label, str) else ", ".join(map(str, label or ()))
-            caption = f"{text} ({records.splits[index]})"
-            pictures.append((_embedded(pixels), records.names[index], caption))
-    return pictures
+def _examples(finding, records) -> list[Shown]:
+    """Return the examples that show a finding, without those that cannot be shown."""
+    examples = [_shown(records, index) for index in finding.pictures[:_MOST]]
+    return [example for example in examples if example is not None]
+
+
+def _shown(records, index) -> Shown | None:
+    label = records.labels[index]
+    text = label if isinstance(label, str) else ", ".join(map(str, label or ()))
+    name, caption = records.names[index], f"{text} ({records.splits[index]})"
+    if records.texts:
+        whole = records.texts[index]
+        cut = f"{whole[:_CHARACTERS]} ..." if len(whole) > _CHARACTERS else whole
+        return Shown(name, caption, text=cut)
+    pixels = _pixels(records, index)
+    if pixels is None:
+        return None
+    sound = ""
+    if records.kind == "audio" and records.paths:
+        sound = _sound(records.paths[index])
+    return Shown(name, caption, _embedded(pixels), sound)
 
 
 def _pixels(records, index) -> np.ndarray | None:
-    if records.paths:
-        try:
-            return images.decode(records.paths[index], _SIDE, "pad")
-        except errors.InputError:
-            return None
-    return None if records.squares is None else records.squares[index]
+    """Return the picture of an image, or the spectrogram of a clip."""
+    if records.squares is not None and not records.paths:
+        return records.squares[index]
+    if not records.paths:
+        pictures = records.source and records.source.preview([index], _SIDE)
+        return None if pictures is None else pictures[0]
+    try:
+        if records.kind == "audio":
+            return spectrogram.draw(*sound_files.load(records.paths[index]), _SIDE)
+        return images.decode(records.paths[index], _SIDE, "pad")
+    except errors.InputError:
+        return None
+
+
+def _sound(path) -> str:
+    """Return the address of a small file of sound inside the page."""
+    kind = _TYPES.get(path.suffix.lower())
+    if kind is None or path.stat().st_size > _LARGEST_SOUND:
+        return ""
+    return report.embedded(kind, path.read_bytes())
 
 
 def _embedded(pixels) -> str:

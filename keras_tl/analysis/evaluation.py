@@ -1,5 +1,7 @@
 """Evaluate classifiers: metrics with intervals, and paired tests between two."""
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -148,6 +150,44 @@ def seed_summary(values: Sequence[float]) -> dict[str, float | list[float] | Non
         half = float(stats.t.ppf(0.975, count - 1)) * summary["sd"] / count**0.5
         summary["interval"] = [mean - half, mean + half]
     return summary
+
+
+def pairs_interval(
+    values: Mapping[tuple[str, str], float],
+) -> tuple[float, float, float]:
+    """Average a number for each pair of things, with an interval over the things.
+
+    Pairs that share one are alike, so that there is less to learn from all pairs than
+    from as many independent numbers: each thing is left out once (the jackknife).
+
+    Args:
+        values: A number for each pair.
+
+    Returns:
+        The mean over pairs, and its 95 % t-interval, whose ends are `nan` where no pair
+        is left without one of the things.
+
+    Reference:
+        Arvesen, "Jackknifing U-statistics", 1969, Annals of Mathematical Statistics 40.
+
+    >>> pairs = {("a", "b"): 0.5, ("a", "c"): 0.75, ("b", "c"): 1.0}
+    >>> [round(value, 2) for value in pairs_interval(pairs)]
+    [0.75, -0.49, 1.99]
+    """
+    numbers = _checked_numbers(list(values.values()))
+    mean = float(numbers.mean())
+    things = list(dict.fromkeys(itertools.chain.from_iterable(values)))
+    without = [
+        [value for pair, value in zip(values, numbers, strict=True) if one not in pair]
+        for one in things
+    ]
+    count = len(things)
+    if count < 3 or not all(without):
+        return mean, math.nan, math.nan
+    means = np.array([np.mean(rest) for rest in without])
+    error = math.sqrt((count - 1) / count * float(np.sum((means - means.mean()) ** 2)))
+    half = float(stats.t.ppf(0.975, count - 1)) * error
+    return mean, mean - half, mean + half
 
 
 @dataclass(frozen=True, eq=False)

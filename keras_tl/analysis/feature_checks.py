@@ -352,15 +352,15 @@ def shift(features: np.ndarray, records: Records) -> list[Finding]:
             Finding(
                 f"train-differs-from-{split}",
                 "warning",
-                f"A classifier tells training images from those of {split}: the area "
-                f"under its ROC curve is {area:.2f}, where 0.5 is chance. Results on "
-                f"{split} will be worse than training lets expect, or measure "
-                "something else.",
-                "Draw the splits from all images together, or train on images like "
-                "those that the model will meet.",
+                f"A classifier tells training {records.nouns} from those of {split}: "
+                f"the area under its ROC curve is {area:.2f}, where 0.5 is chance. "
+                f"Results on {split} will be worse than training lets expect, or "
+                "measure something else.",
+                f"Draw the splits from all {records.nouns} together, or train on "
+                f"{records.nouns} like those that the model will meet.",
                 (
-                    f"train: {counted(len(train), 'image')}",
-                    f"{split}: {counted(len(other), 'image')}",
+                    f"train: {counted(len(train), records.noun)}",
+                    f"{split}: {counted(len(other), records.noun)}",
                 ),
                 pictures=tuple(shown.tolist()),
             )

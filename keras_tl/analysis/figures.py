@@ -404,9 +404,11 @@ def size_and_accuracy(
     A step joins those that no smaller one reaches.
 
     Args:
-        points: Name, size in MB, accuracy in [0, 1] and its interval.
+        points: Name, size in MB, accuracy in [0, 1] and its interval. What has next to
+            no size is drawn as 0.001 MB.
     """
     errors.check_at_least("len(points)", len(points), 1)
+    points = [(name, max(size, 0.001), *others) for name, size, *others in points]
     figure = _figure(7, 4)
     axes = figure.subplots()
     _tidy(axes, "Size of the weights, MB", "Expected accuracy")
@@ -421,6 +423,8 @@ def size_and_accuracy(
     sizes = [point[1] for point in by_size]
     axes.step(sizes, list(highest), where="post", color=ORANGE, linestyle="--")
     middle = (sizes[0] * sizes[-1]) ** 0.5
+    if sizes[0] == sizes[-1]:
+        axes.set_xlim(middle / 2, middle * 2)
     for name, size, value, (low, high) in points:
         # Names of large ones are on the left, where there is room.
         right = size <= middle

@@ -1,4 +1,4 @@
-"""Checks of image files: what cannot be used, and what stands in names and headers."""
+"""Checks of files: what cannot be used, and what stands in names and headers."""
 
 import re
 from collections import Counter, defaultdict
@@ -24,62 +24,76 @@ _BURST = 2
 # Names show groups where so much of the images is in groups of two or more, of which
 # there are so many, and where the members of a group are more alike than those of a
 # class: by so many standard deviations of what groups drawn at random would give.
-_SHARE_IN_GROUPS, _FEWEST_GROUPS, _ALIKE = 0.2, 5, 5.0
+_SHARE_IN_GROUPS, _FEWEST_GROUPS, ALIKE = 0.2, 5, 5.0
 _DRAWS = 50
 
 
-def check(content: assembly.Content, records: Records) -> list[Finding]:
-    """Check the files of a dataset, apart from what their images show.
-
-    Args:
-        content: The files, all of which have been read.
-        records: What `records.of_content` returns of them.
-    """
-    return [
-        *unusable(content),
-        *unused(content),
-        *sizes(records),
-        *few_bits(content, records),
-        *blank(content, records),
-        *headers(records),
-        *names(records),
-    ]
+# Kind of files -> what the reason begins with, code and remedy of what cannot be used
+# for that reason.
+_REASONS = {
+    "image": (
+        (
+            r"holds \d+ frames or pages",
+            "animated-image",
+            "Save the frame that you want by itself, or leave these out.",
+        ),
+    ),
+    "audio": (
+        (
+            r"is silent|holds no samples|is empty",
+            "silent-clip",
+            "Record these again, or leave them out.",
+        ),
+    ),
+    "text": (
+        (
+            r".*\b(empty|blank)\b",
+            "empty-text",
+            "Fill them in, or leave them out.",
+        ),
+    ),
+}
 
 
 def unusable(content: assembly.Content) -> list[Finding]:
-    """List what cannot be decoded: broken files, animations, folders without access."""
-    by_code = defaultdict(list)
-    for path, problem in content.bad:
-        animated = re.match(r"holds \d+ frames or pages", problem)
-        by_code["animated-image" if animated else "unreadable-image"].append(
-            (path, problem)
-        )
+    """List what cannot be read: broken files, animations, silence, empty texts."""
+    noun, by_code = content.kind.noun, defaultdict(list)
     remedies = {
-        "animated-image": "Save the frame that you want by itself, or leave these out.",
-        "unreadable-image": "Repair or replace these files, or leave them out.",
+        f"unreadable-{noun}": "Repair or replace these files, or leave them out."
     }
+    reasons = _REASONS.get(content.kind.name, ())
+    for path, problem in content.bad:
+        code = f"unreadable-{noun}"
+        for pattern, other, remedy in reasons:
+            if re.match(pattern, problem):
+                code, remedies[other] = other, remedy
+        by_code[code].append((path, problem))
     findings = []
     for code, problems in by_code.items():
         listed = tuple(
             f"{assembly.short(path, content.folder)} {problem}"
             for path, problem in problems
         )
-        number = counted(len(problems), "file or folder", "files or folders")
+        names = "file or folder", "files or folders"
+        if content.kind.name == "text":
+            names = "text or file", "texts or files"
+        # A text of a table has a name, and no file of its own.
+        is_virtual = content.kind.name == "text"
         findings.append(
             Finding(
                 code,
                 "error",
-                f"{number} cannot be used: {named(listed)}.",
+                f"{counted(len(problems), *names)} cannot be used: {named(listed)}.",
                 remedies[code],
                 listed,
-                tuple(path for path, _ in problems if path.is_file()),
+                tuple(p for p, _ in problems if is_virtual or p.is_file()),
             )
         )
     return findings
 
 
 def unused(content: assembly.Content) -> list[Finding]:
-    """List files that are left out though they were probably meant as images."""
+    """List files that are left out though they were probably meant as examples."""
     lost = [
         (path, reason)
         for path, reason in content.left_out
@@ -94,10 +108,11 @@ def unused(content: assembly.Content) -> list[Finding]:
         Finding(
             "unused-files",
             "warning",
-            "Left out, and perhaps meant as images: "
+            f"Left out, and perhaps meant as {content.kind.nouns}: "
             f"{counted(len(lost), 'file or folder', 'files or folders')}, "
             f"{named(listed)}.",
-            "Move them into the folder of a class, or save them as JPEG or PNG.",
+            "Move them into the folder of a class, or save them as "
+            f"{content.kind.format}.",
             tuple(listed),
         )
     ]
@@ -143,30 +158,29 @@ def sizes(records: Records) -> list[Finding]:
     return findings
 
 
-def few_bits(content: assembly.Content, records: Records) -> list[Finding]:
+def few_bits(records: Records) -> list[Finding]:
     """Report images of 16 bits that are nearly black."""
-    texts = images.few_bits([file.checked for file in content.files])
+    texts = images.few_bits(records.checked)
     if texts is None:
         return []
-    indices = _of_16_bits(content, records)
+    indices = _of_16_bits(records)
     names = records.named(indices)
     return [Finding("few-bits", "warning", *texts, names, pictures=tuple(indices))]
 
 
-def _of_16_bits(content, records) -> list[int]:
-    paths = {f.entry.path for f in content.files if f.checked.highest is not None}
-    return [index for index, path in enumerate(records.paths) if path in paths]
+def _of_16_bits(records) -> list[int]:
+    return [n for n, one in enumerate(records.checked) if one.highest is not None]
 
 
-def blank(content: assembly.Content, records: Records) -> list[Finding]:
+def blank(records: Records) -> list[Finding]:
     """List images of one colour; those that only seem so, see `few_bits`, are not."""
     if records.thumbnails is None or not len(records):
         return []
     flat = records.thumbnails.reshape(len(records), -1, 3).astype("int16")
     spread = (flat.max(axis=1) - flat.min(axis=1)).max(axis=1)
     indices = np.flatnonzero(spread <= _BLANK)
-    if images.few_bits([file.checked for file in content.files]) is not None:
-        indices = np.setdiff1d(indices, _of_16_bits(content, records))
+    if images.few_bits(records.checked) is not None:
+        indices = np.setdiff1d(indices, _of_16_bits(records))
     if not len(indices):
         return []
     return [
@@ -196,22 +210,28 @@ def headers(records: Records) -> list[Finding]:
         and images.format_of(path.suffix) not in (header.format, None)
         and not {header.format, images.format_of(path.suffix)} <= {"MPO", "JPEG"}
     ]
-    findings = []
-    if wrong:
-        first = records.paths[wrong[0]]
-        findings.append(
-            Finding(
-                "wrong-extension",
-                "note",
-                f"{counted(len(wrong), 'file')} of another format than the name says: "
-                f"{records.names[wrong[0]]} is {headers[wrong[0]].format}, not "
-                f"{first.suffix}. They are read by their content here; other programs "
-                "may not do so.",
-                "Rename them.",
-                records.named(wrong),
-            )
+    formats = [headers[index].format for index in wrong]
+    return [*wrong_extensions(records, wrong, formats), *_bursts(records, headers)]
+
+
+def wrong_extensions(
+    records: Records, wrong: list[int], formats: list[str]
+) -> list[Finding]:
+    """Report files of another format than their names say."""
+    if not wrong:
+        return []
+    suffix = records.paths[wrong[0]].suffix
+    return [
+        Finding(
+            "wrong-extension",
+            "note",
+            f"{counted(len(wrong), 'file')} of another format than the name says: "
+            f"{records.names[wrong[0]]} is {formats[0]}, not {suffix}. They are read "
+            "by their content here; other programs may not do so.",
+            "Rename them.",
+            records.named(wrong),
         )
-    return findings + _bursts(records, headers)
+    ]
 
 
 def _bursts(records, headers) -> list[Finding]:
@@ -234,7 +254,7 @@ def _bursts(records, headers) -> list[Finding]:
             burst.append(photo)
         bursts.append(burst)
     blocks = [[index for _, index in burst] for burst in bursts if len(burst) > 1]
-    return _groups(
+    return groups(
         records,
         blocks,
         "burst",
@@ -253,7 +273,7 @@ def _time(taken):
 # What numbers the members of a group, at the end of a name: `_12`, `-003`, ` (2)`,
 # `_BURST004`, `_frame17`; and what names the group.
 GROUP = (
-    r"([^/]+?)[-_. ]?(?:burst|frame|img|image|copy|crop|view)?"
+    r"([^/]+?)[-_. ]?(?:burst|frame|img|image|copy|crop|view|take|part)?"
     r"[-_. ]?\(?\d{1,6}\)?\.\w+$"
 )
 
@@ -261,8 +281,8 @@ GROUP = (
 def names(records: Records) -> list[Finding]:
     """Find groups in the names of files, such as patients, bursts and films.
 
-    Names are evidence only where the images agree with them: the members of a group
-    have to be more alike than other images of their class.
+    Names are evidence only where the examples agree with them: the members of a group
+    have to be more alike than others of their class.
     """
     if records.grouped or not records.paths or records.thumbnails is None:
         return []
@@ -276,28 +296,28 @@ def names(records: Records) -> list[Finding]:
     inside = sum(map(len, blocks))
     if inside < _SHARE_IN_GROUPS * len(records) or len(blocks) < _FEWEST_GROUPS:
         return []
-    # A name that all images of a class have in common is that of the class.
+    # A name that all examples of a class have in common is that of the class.
     if np.median([of_label[label] for label in records.labels]) < 3:
         return []
-    if _alikeness(records, blocks) < _ALIKE:
+    if alikeness(records, blocks) < ALIKE:
         return []
-    return _groups(
+    return groups(
         records,
         blocks,
         "named-group",
-        "whose names differ in a last number alone, and which look more alike than "
+        "whose names differ in a last number alone, and which are more alike than "
         "others of their class",
         f"Keep each group in one split: `--groups '{GROUP}'`, or a pattern of your "
         "own.",
     )
 
 
-def _alikeness(records, blocks) -> float:
+def alikeness(records: Records, blocks: list[list[int]]) -> float:
     """Compare likeness within groups with that of groups drawn at random.
 
     Returns:
         Standard deviations by which members of a group are nearer to each other than
-        images of the same class that are drawn at random.
+        examples of the same class that are drawn at random.
     """
     rng = np.random.default_rng(0)
     values = records.thumbnails.reshape(len(records), -1).astype("float32")
@@ -305,28 +325,30 @@ def _alikeness(records, blocks) -> float:
     for block in blocks:
         by_label[records.labels[block[0]]] += block
 
-    def distance(groups):
-        first = np.array([group[0] for group in groups])
-        second = np.array([group[1] for group in groups])
+    def distance(members):
+        first = np.array([group[0] for group in members])
+        second = np.array([group[1] for group in members])
         return np.abs(values[first] - values[second]).mean()
 
     def drawn():
         shuffled = {label: rng.permutation(all_) for label, all_ in by_label.items()}
-        taken, groups = Counter(), []
+        taken, members = Counter(), []
         for block in blocks:
             label = records.labels[block[0]]
-            groups.append(shuffled[label][taken[label] : taken[label] + 2])
+            members.append(shuffled[label][taken[label] : taken[label] + 2])
             taken[label] += 2
-        return distance(groups)
+        return distance(members)
 
     random = np.array([drawn() for _ in range(_DRAWS)])
     return (random.mean() - distance(blocks)) / max(random.std(), 1e-6)
 
 
-def _groups(records, blocks, code, description, remedy) -> list[Finding]:
+def groups(
+    records: Records, blocks: list[list[int]], code: str, description: str, remedy: str
+) -> list[Finding]:
     """Report groups: those that are in several splits, else those that may come to be.
 
-    Groups whose images are nearly the same stay together when splits are drawn.
+    Groups whose members are nearly the same stay together when splits are drawn.
     """
     linked = {tuple(sorted(pair)) for pair in records.near.tolist()}
     apart = [
@@ -350,7 +372,8 @@ def _groups(records, blocks, code, description, remedy) -> list[Finding]:
             Finding(
                 f"{code}{suffix}",
                 "warning",
-                f"{counted(len(noticed), 'group')} of images ({len(members):,} in all) "
+                f"{counted(len(noticed), 'group')} of {records.nouns} "
+                f"({len(members):,} in all) "
                 f"{description}, {consequence}"
                 f"{'' if suffix else ' when splits are drawn'}: "
                 f"{named(records.named(noticed[0]))}.",

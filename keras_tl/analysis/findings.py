@@ -27,8 +27,9 @@ class Finding:
         remedy: What to do about it, in one sentence.
         examples: Names of the examples, layers or datasets that show it.
         leave_out: Files without which the finding is gone, for `--leave-out`; empty
-            where leaving files out is no remedy.
-        pictures: Indices of images that show it, in the `records.Records` checked.
+            where leaving files out is no remedy. A text of a table is named by the
+            table and its line.
+        pictures: Indices of examples that show it, in the `records.Records` checked.
         surplus: Indices of the examples of `leave_out` there, also where these are not
             in files.
     """

@@ -1,6 +1,6 @@
 """Decide how to train from what has been measured, and keep the reasons.
 
-The quadrants of transfer learning are how many images there are, and how similar they
+The quadrants of transfer learning are how many examples there are, and how similar they
 are to those that the backbone has learned from. Here they decide the number of epochs
 and the random changes of images. How much is fine-tuned is a matter of time: from the
 head of a linear probe, with BatchNormalization frozen and at a small rate, training all
@@ -19,7 +19,7 @@ import numpy as np
 from keras_tl import errors
 from keras_tl.analysis import probe
 from keras_tl.data import splits as data_splits
-from keras_tl.data.sources import as_source
+from keras_tl.data.sources import NOUNS, as_source
 from keras_tl.data.splits import Split, Splits, balanced
 from keras_tl.models import freezing, taps
 from keras_tl.training import features
@@ -28,12 +28,15 @@ from keras_tl.training import features
 SIZES = (224, 192, 160, 128, 96)
 # Epochs of fine-tuning: fewer are not worth it, these are enough, and more rarely help.
 FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 3, 6, 20
-# Images of each split that are used in any case; and how many times fewer of validation
-# and test than of training, where a part is drawn.
-FEWEST_IMAGES, _REST = 500, 4
+# Examples of each split that are used in any case; and how many times fewer of
+# validation and test than of training, where a part is drawn.
+FEWEST_EXAMPLES, _REST = 500, 4
 # Steps of an epoch from which on a single one is worth it; and steps in all, which few
-# images have in more epochs.
+# examples have in more epochs.
 _MANY_STEPS, _MOST_STEPS = 100, 300
+# Share of the texts that are read to their end; fewest tokens where time is short, as
+# the beginning of a text tells most; and what numbers of tokens are multiples of.
+_WHOLE, _FEWEST_TOKENS, _TOKENS = 95, 64, 8
 # Epochs from which on random changes of the images pay.
 LONG_EPOCHS = 10
 # A training step of a layer takes about three passes: forward, and backward twice.
@@ -101,14 +104,69 @@ def image_size(
     return Decision("image_size", size, reason)
 
 
+def tokens_of(lengths: np.ndarray, most: int) -> int:
+    """Return a number of tokens that nearly all texts fit into.
+
+    Args:
+        lengths: Number of tokens of each text, int `(count,)`.
+        most: Largest number that the backbone takes.
+
+    >>> tokens_of(np.array([3, 5, 11]), most=512)
+    16
+    """
+    enough = math.ceil(np.percentile(lengths, _WHOLE) / _TOKENS) * _TOKENS
+    return min(max(enough, _TOKENS), most)
+
+
+def sequence_length(
+    count: int, lengths: np.ndarray, most: int, forward: float, seconds: float
+) -> Decision:
+    """Choose how many tokens of a text are read.
+
+    Args:
+        count: Number of texts, of which about 70 % train; of very many, `limit` takes a
+            part.
+        lengths: Number of tokens of each of some texts, int `(some,)`.
+        most: Largest number of tokens that the backbone takes.
+        forward: Seconds of one text of `tokens_of` tokens through the backbone.
+        seconds: Time that is left.
+
+    Returns:
+        What 95 % of the texts fit into; where that leaves no time for enough epochs of
+        fine-tuning, a half or a quarter of it and so on, but no fewer than 64 tokens.
+    """
+    count = min(count, _SIZED_WITH)
+    wanted = chosen = tokens_of(lengths, most)
+
+    def needed(tokens: int) -> float:
+        # See `image_size`.
+        each = 1.15 + ENOUGH_EPOCHS * (0.7 * _PASSES + 0.15)
+        return forward * tokens / wanted * count * each
+
+    while needed(chosen) > seconds and chosen // 2 >= _FEWEST_TOKENS:
+        chosen //= 2
+    cut = int((lengths > chosen).sum())
+    reason = (
+        f"the texts have {np.median(lengths):.0f} tokens in the median and "
+        f"{lengths.max():,} at most"
+    )
+    if wanted == most:
+        reason += f", of which the backbone takes {most:,}"
+    if chosen < wanted:
+        reason += f"; for {wanted:,} there is no time"
+    return Decision(
+        "sequence_length", chosen, f"{reason}; {cut / len(lengths):.1%} are cut"
+    )
+
+
 def limit(
     splits: Splits, forward: float, seconds: float, *, tunes: bool = True
 ) -> Decision | None:
-    """Choose how many training images there is time for, see `limited`.
+    """Choose how many training examples there is time for, see `limited`.
 
     Args:
         splits: The data.
-        forward: Seconds of one image through the backbone.
+        forward: Seconds of one example through the backbone.
         seconds: Time that is left.
         tunes: Whether the backbone is fine-tuned; its upper half, for the fewest epochs
             that are worth it, is then counted.
@@ -126,16 +184,16 @@ def limit(
         return forward * (train + validation + test)
 
     most = len(splits.train)
-    if most <= FEWEST_IMAGES or needed(most) <= seconds:
+    if most <= FEWEST_EXAMPLES or needed(most) <= seconds:
         return None
     fitting = bisect.bisect_right(range(most), seconds, key=needed) - 1
-    count = max(FEWEST_IMAGES, fitting)
-    reason = f"all {most:,} training images take {needed(most):.0f} s"
+    count = max(FEWEST_EXAMPLES, fitting)
+    reason = f"all {most:,} training {_nouns(splits)} take {needed(most):.0f} s"
     return Decision("limit", count, f"{reason}, and {max(seconds, 0):.0f} s are left")
 
 
 def limited(splits: Splits, count: int | None, *, seed: int) -> Splits:
-    """Draw at most `count` training images, and a quarter as many of the other splits.
+    """Draw at most `count` training examples, and a quarter as many of other splits.
 
     Of those, 500 are kept in any case. The classes are balanced, see `splits.limit`.
     """
@@ -147,8 +205,13 @@ def limited(splits: Splits, count: int | None, *, seed: int) -> Splits:
 
 
 def _rest(count: int) -> int:
-    """Return how many images of validation, and of test, go with those of training."""
-    return max(FEWEST_IMAGES, count // _REST)
+    """Return how many examples of validation, and of test, go with the training."""
+    return max(FEWEST_EXAMPLES, count // _REST)
+
+
+def _nouns(splits: Splits) -> str:
+    """Return the name of several examples, for people."""
+    return NOUNS.get(splits.train.inputs.kind, "examples")
 
 
 def full_epochs(splits: Splits, forward: float, left: float) -> float:
@@ -156,7 +219,7 @@ def full_epochs(splits: Splits, forward: float, left: float) -> float:
 
     Args:
         splits: The data.
-        forward: Seconds of one image through the backbone.
+        forward: Seconds of one example through the backbone.
         left: Seconds that are left.
     """
     count = sum(len(split) for _, split in splits.items()) + len(splits.test)
@@ -164,26 +227,38 @@ def full_epochs(splits: Splits, forward: float, left: float) -> float:
     return max(0.0, left - count * forward) / epoch
 
 
-def epochs(left: float, epoch: float, start: float, *, steps: int = 20) -> Decision:
-    """Choose how many epochs of fine-tuning fit into the time that is left.
+def epochs(
+    left: float,
+    epoch: float,
+    start: float,
+    *,
+    steps: int = 20,
+    most: int = MOST_EPOCHS,
+    transfer: bool = True,
+) -> Decision:
+    """Choose how many epochs fit into the time that is left.
 
     Args:
-        left: Seconds for fine-tuning, with its start.
+        left: Seconds for these epochs, with their start.
         epoch: Seconds of one epoch.
         start: Seconds until the first step.
         steps: Number of steps of an epoch.
+        most: Epochs that are enough; of few steps, more are.
+        transfer: Whether the backbone is pretrained, and may stay frozen.
     """
     fewest = 1 if steps >= _MANY_STEPS else FEWEST_EPOCHS
-    most = max(MOST_EPOCHS, math.ceil(_MOST_STEPS / max(1, steps)))
+    most = max(most, math.ceil(_MOST_STEPS / max(1, steps)))
     count = int(max(0.0, left - start) / max(epoch, 1e-6))
     count = min(count, most)
-    if count < fewest:
-        count = 0
     timing = f"an epoch takes {epoch:.1f} s, and {max(left, 0):.0f} s are left"
-    if count == most:
-        timing += "; more rarely help"
-    elif not count:
+    if count < fewest and transfer:
+        count = 0
         timing += f", too few for {fewest}: the backbone stays frozen"
+    elif count < fewest:
+        count = fewest
+        timing += f", too few; without transfer {fewest} are the least"
+    elif count == most:
+        timing += "; more rarely help"
     return Decision("epochs", count, timing)
 
 
@@ -297,13 +372,38 @@ def freeze_points(blocks: Mapping[str, list[str]]) -> dict[str, str]:
     }
 
 
+def freeze(
+    splits: Splits, blocks: Mapping[str, list[str]], full_epochs: float, like: str = ""
+) -> Decision:
+    """Decide what stays frozen: nothing, where there is time for enough epochs.
+
+    Args:
+        splits: The data.
+        blocks: Blocks of the model, from the input to the output.
+        full_epochs: Number of epochs with nothing frozen that there is time for.
+        like: What else is known of the data, as the end of the reason.
+    """
+    noun = _nouns(splits).removesuffix("s")
+    each = len(splits.train) // max(1, len(splits.class_names))
+    size = f"{errors.counted(each, f'training {noun}')} a class"
+    if splits.task != "single-label":
+        size = errors.counted(len(splits.train), f"training {noun}")
+    count = errors.counted(int(full_epochs), "epoch") if full_epochs >= 1 else "none"
+    time = f"of the whole backbone there is time for {count}"
+    frozen = "none"
+    if full_epochs < ENOUGH_EPOCHS:
+        frozen = freeze_points(blocks)["upper half"]
+    about = f"{size}, {like}" if like else size
+    return Decision("freeze", frozen, f"{time}; {about}")
+
+
 def fine_tuning(
     splits: Splits,
     blocks: Mapping[str, list[str]],
     measured: Similarity | None,
     full_epochs: float,
 ) -> list[Decision]:
-    """Decide what is fine-tuned, at which rate and with which augmentation.
+    """Decide of images what is fine-tuned, at which rate and with which augmentation.
 
     Args:
         splits: The data.
@@ -315,10 +415,6 @@ def fine_tuning(
     Returns:
         Decisions of `freeze`, `augment` and `learning_rate`.
     """
-    each = len(splits.train) // max(1, len(splits.class_names))
-    size = f"{errors.counted(each, 'training image')} a class"
-    if splits.task != "single-label":
-        size = errors.counted(len(splits.train), "training image")
     like = "how similar they are to those of ImageNet is not measured"
     flips = False
     if measured is not None:
@@ -328,12 +424,8 @@ def fine_tuning(
             f"probe on the last block is right for {measured.last:.0%}, on the middle "
             f"one for {measured.middle:.0%}"
         )
-    count = errors.counted(int(full_epochs), "epoch") if full_epochs >= 1 else "none"
-    time = f"of the whole backbone there is time for {count}"
-    frozen = "none"
-    if full_epochs < ENOUGH_EPOCHS:
-        frozen = freeze_points(blocks)["upper half"]
-    if frozen != "none":
+    frozen = freeze(splits, blocks, full_epochs, like)
+    if frozen.value != "none":
         change, because = "none", "frozen layers then run only once"
     elif full_epochs < LONG_EPOCHS:
         change, because = "none", f"changed images need {LONG_EPOCHS} epochs or more"
@@ -348,7 +440,7 @@ def fine_tuning(
         if measured is not None:
             because = "mirrored, images unlike photographs may mean something else"
     return [
-        Decision("freeze", frozen, f"{time}; {size}, {like}"),
+        frozen,
         Decision("augment", change, because),
         Decision("learning_rate", 2e-4, "a fifth of what a new head takes"),
     ]

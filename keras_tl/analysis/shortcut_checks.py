@@ -1,23 +1,35 @@
-"""Checks for shortcuts: what gives a label away without being what the image shows.
+"""Checks for shortcuts: what gives a label away without being what an example is about.
 
-A network takes the easiest way to the label. Where a border, a stamp or the size of the
-files leads there, a high accuracy says nothing about the objects.
+A network takes the easiest way to the label. Where a border, a stamp, the size of the
+files or a single word leads there, a high accuracy says nothing about the objects.
 
 Reference:
     Geirhos et al., "Shortcut learning in deep neural networks", 2020,
     https://arxiv.org/abs/2004.07780
 """
 
+import re
+
 import numpy as np
 
+from keras_tl.analysis import sound_checks
 from keras_tl.analysis.findings import Finding, named
 from keras_tl.analysis.records import Records
+from keras_tl.data.text import WORD
 from keras_tl.errors import counted
 
-# Fewest images of a class, and most of it that are looked at.
+# Fewest examples of a class, and most of it that are looked at.
 _FEWEST, _MOST = 12, 200
-# Share of what chance leaves that properties of files have to explain.
-_SKILL = 0.8
+# Share of what chance leaves that properties of files have to explain; and that the
+# form of texts, or the length of clips, has to for a note.
+_SKILL, _SOME_SKILL = 0.8, 0.5
+# Fewest texts of a class in which words are looked for, and most of it. Share of a
+# class that has a word, and of all other classes, in texts in which it was not chosen:
+# for a warning, and for a note.
+_FEWEST_TEXTS, _MOST_TEXTS = 20, 2_000
+_WARNED, _NOTED = (0.8, 0.05), (0.5, 0.01)
+# Most words that are named for a class.
+_MOST_WORDS = 5
 # Levels within which a border is of one colour; width of a border in parts of the side;
 # share of the first line inside that differs from it.
 _LEVELS, _WIDTH, _EDGE = 6, 0.03, 0.5
@@ -34,77 +46,245 @@ _SHARP = 32
 _RARE, _BACKGROUND = 0.2, 0.1
 
 
-def check(records: Records) -> list[Finding]:
-    """Look for what gives the label away, in images of single labels."""
-    if records.task != "single-label" or not len(records.sizes):
-        return []
-    # A border has edges in one place as well: it is named once.
-    return [*properties(records), *(borders(records) or marks(records))]
+def marks_of_images(records: Records) -> list[Finding]:
+    """Look for borders and marks; a border has edges in one place as well."""
+    return borders(records) or marks(records)
 
 
-def _members(records) -> dict[str, np.ndarray]:
-    """Return the indices of the images of each class that has enough of them."""
+def _members(records, fewest=_FEWEST, most=_MOST) -> dict[str, np.ndarray]:
+    """Return the indices of the examples of each class that has enough of them."""
+    if records.task != "single-label":
+        return {}
     labels = np.array([label or "" for label in records.labels])
     members = {label: np.flatnonzero(labels == label) for label in sorted({*labels})}
     rng = np.random.default_rng(0)
     return {
-        label: np.sort(rng.permutation(indices)[:_MOST])
+        label: np.sort(rng.permutation(indices)[:most])
         for label, indices in members.items()
-        if label and len(indices) >= _FEWEST
+        if label and len(indices) >= fewest
     }
 
 
-def properties(records: Records) -> list[Finding]:
-    """Predict the label from what is known of a file without looking at the image.
+def _skill(table, labels) -> tuple[float, float, float, np.ndarray]:
+    """Predict labels of held-out rows by a small decision tree.
 
-    The properties are width, height and format; a decision tree that predicts held-out
-    images from them alone has to be much better than the commonest class.
+    Returns:
+        Share of right answers; that of the commonest class; share of what chance leaves
+        that the tree explains; importance of each column.
     """
-    if not records.paths:
-        return []
-    members = _members(records)
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.tree import DecisionTreeClassifier
+
+    tree = DecisionTreeClassifier(max_depth=6, min_samples_leaf=3, random_state=0)
+    right = (cross_val_predict(tree, table, labels, cv=4) == labels).mean()
+    _, counts = np.unique(labels, return_counts=True)
+    chance = counts.max() / counts.sum()
+    importances = tree.fit(table, labels).feature_importances_
+    return right, chance, (right - chance) / (1 - chance), importances
+
+
+# Kind of files -> what is known of them without looking at the content.
+_PROPERTIES = {
+    "image": "Size and format",
+    "audio": "Length, loudness, rate, channels and format",
+}
+
+
+def properties(records: Records) -> list[Finding]:
+    """Predict the label from what is known of a file without looking at the content.
+
+    The properties are width, height and format of an image; length, level, rate,
+    channels and format of a clip. A decision tree that predicts held-out examples from
+    them alone has to be much better than the commonest class.
+    """
+    known = records.sizes if records.kind == "image" else records.checked
+    members = _members(records) if records.paths and len(known) else {}
     if len(members) < 2:
         return []
     indices = np.concatenate(list(members.values()))
     labels = np.concatenate([[name] * len(m) for name, m in members.items()])
     suffixes = [records.paths[index].suffix.lower() for index in indices]
     formats = np.unique(suffixes, return_inverse=True)[1]
-    table = np.column_stack([records.sizes[indices], formats])
+    if records.kind == "image":
+        columns = records.sizes[indices]
+    else:
+        checked = [records.checked[index] for index in indices]
+        columns = [(c.seconds, c.level, c.rate, c.channels) for c in checked]
+    table = np.column_stack([columns, formats])
     if len(np.unique(table, axis=0)) < 2:
         return []
-    from sklearn.model_selection import cross_val_predict
-    from sklearn.tree import DecisionTreeClassifier
-
-    tree = DecisionTreeClassifier(max_depth=6, min_samples_leaf=3, random_state=0)
-    answers = cross_val_predict(tree, table, labels, cv=4)
-    _, counts = np.unique(labels, return_counts=True)
-    chance = counts.max() / counts.sum()
-    right = (answers == labels).mean()
-    if (right - chance) / (1 - chance) < _SKILL:
+    right, chance, skill, _ = _skill(table, labels)
+    if skill < _SKILL:
         return []
-    listed = tuple(
-        f"{name}: {_usual(table[labels == name], sorted(set(suffixes)))}"
-        for name in members
-    )
+    if records.kind == "image":
+        ends = sorted(set(suffixes))
+        usual = {name: _usual(table[labels == name], ends) for name in members}
+    else:
+        usual = {name: sound_checks.usual(records, m) for name, m in members.items()}
+    listed = tuple(f"{name}: {text}" for name, text in usual.items())
     return [
         Finding(
             "label-in-file-properties",
             "warning",
-            f"Size and format of the files alone predict {right:.0%} of the labels "
-            f"({chance:.0%} by chance): {named(listed)}. The classes "
-            "were collected in different ways, and blur or compression can give them "
-            "away.",
-            "Collect all classes in the same way, or scale all images down to one size "
-            "and format.",
+            f"{_PROPERTIES[records.kind]} of the files alone predict {right:.0%} of "
+            f"the labels ({chance:.0%} by chance): {named(listed)}. The classes were "
+            "collected in different ways, which a network can tell apart.",
+            _REMEDIES[records.kind],
             listed,
         )
     ]
+
+
+_REMEDIES = {
+    "image": "Collect all classes in the same way, or scale all images down to one "
+    "size and format.",
+    "audio": "Collect all classes in the same way: with the same microphone, cut "
+    "alike, at one level, rate and format.",
+}
 
 
 def _usual(rows, suffixes) -> str:
     kinds, counts = np.unique(rows, axis=0, return_counts=True)
     width, height, suffix = kinds[counts.argmax()]
     return f"mostly {width} x {height}, {suffixes[suffix]}"
+
+
+# Name of a property of the form of a text -> function that computes it.
+_FORM = {
+    "characters": len,
+    "words": lambda text: len(text.split()),
+    "lines": lambda text: text.count("\n") + 1,
+    "share of capitals": lambda text: _share(str.isupper, text),
+    "share of digits": lambda text: _share(str.isdigit, text),
+    "share of marks": lambda text: _share(_is_mark, text),
+}
+
+
+def _is_mark(character) -> bool:
+    return not character.isalnum() and not character.isspace()
+
+
+def _share(is_one, text) -> float:
+    return sum(map(is_one, text)) / max(1, len(text))
+
+
+def form(records: Records) -> list[Finding]:
+    """Predict the label from length, capitals, digits and marks of texts alone.
+
+    A decision tree that predicts held-out texts from these alone has to explain much of
+    what the commonest class leaves.
+    """
+    members = _members(records) if records.texts else {}
+    if len(members) < 2:
+        return []
+    indices = np.concatenate(list(members.values()))
+    labels = np.concatenate([[name] * len(m) for name, m in members.items()])
+    table = np.array(
+        [[compute(records.texts[n]) for compute in _FORM.values()] for n in indices],
+        "float64",
+    )
+    right, chance, skill, importances = _skill(table, labels)
+    if skill < _SOME_SKILL:
+        return []
+    column = int(importances.argmax())
+    name = list(_FORM)[column]
+    listed = tuple(
+        f"{_rounded(np.median(table[labels == label, column]))} in {label}"
+        for label in members
+    )
+    return [
+        Finding(
+            "label-in-form",
+            "warning" if skill >= _SKILL else "note",
+            "Length, capitals, digits and marks of the texts alone predict "
+            f"{right:.0%} of the labels ({chance:.0%} by chance), most of all the "
+            f"{'share' if 'share' in name else 'number'} of "
+            f"{name.removeprefix('share of ')}: its median is {named(listed)}.",
+            "Look whether the classes come from different sources; if so, bring the "
+            "texts into one form.",
+            listed,
+        )
+    ]
+
+
+def _rounded(value) -> str:
+    return f"{value:.0%}" if value < 1 else f"{value:,.0f}"
+
+
+def words(records: Records) -> list[Finding]:
+    """Find single words that stand in most texts of one class, and in hardly any other.
+
+    Words are chosen in one half of the texts and counted in the other: among thousands
+    of words, some seem to tell any classes apart.
+    """
+    members = _members(records, _FEWEST_TEXTS, _MOST_TEXTS) if records.texts else {}
+    if len(members) < 2:
+        return []
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    indices = np.concatenate(list(members.values()))
+    labels = np.concatenate([[name] * len(m) for name, m in members.items()])
+    counter = CountVectorizer(analyzer=_tokens, binary=True, min_df=_FEWEST_TEXTS // 4)
+    try:
+        has = counter.fit_transform([records.texts[index] for index in indices])
+    except ValueError:  # No word is in so many texts.
+        return []
+    vocabulary = counter.get_feature_names_out()
+    not_words = [not str(word).isalnum() for word in vocabulary]
+    half = np.arange(len(indices)) % 2 == 0
+    names = list(members)
+    first, second = (_shares(has, labels, names, one) for one in (half, ~half))
+    findings = []
+    for row, name in enumerate(members):
+        lead = first[row] - _others(first, row)
+        best = np.lexsort((not_words, -lead))[:_MOST_WORDS]
+        own, others = second[row, best], _others(second, row)[best]
+        for severity, (least, most) in (("warning", _WARNED), ("note", _NOTED)):
+            telling = np.flatnonzero((own >= least) & (others <= most))
+            if not len(telling):
+                continue
+            listed = [repr(str(vocabulary[best[n]])) for n in telling]
+            word, share, rest = listed[0], own[telling[0]], others[telling[0]]
+            shown = [
+                index
+                for index in members[name]
+                if vocabulary[best[telling[0]]] in _tokens(records.texts[index])
+            ]
+            findings.append(
+                Finding(
+                    "label-in-word",
+                    severity,
+                    f"{share:.0%} of the texts of the class {name} have {word}, and "
+                    f"{_at_most(rest)} of any other: a model can answer by it.",
+                    "If it is no part of what the texts say, such as the name of their "
+                    "source or the label itself, delete it from all texts.",
+                    tuple(listed),
+                    pictures=tuple(shown[:12]),
+                )
+            )
+            break
+    return findings
+
+
+def _at_most(share) -> str:
+    return "none" if share == 0 else f"{share:.1%}"
+
+
+def _shares(has, labels, names, half) -> np.ndarray:
+    """Compute the share of texts of each class with each word, in a half of them."""
+    rows = [has[half & (labels == name)] for name in names]
+    return np.stack([np.asarray(row.mean(axis=0)).ravel() for row in rows])
+
+
+def _others(shares, row) -> np.ndarray:
+    """Return the largest share of each word in the other classes."""
+    return np.delete(shares, row, axis=0).max(axis=0)
+
+
+def _tokens(text) -> set[str]:
+    """Return words, marks, and what stands between spaces, such as a tag or `10/10`."""
+    lower = text.lower()
+    return {*re.findall(WORD, lower), *lower.split()}
 
 
 def borders(records: Records) -> list[Finding]:

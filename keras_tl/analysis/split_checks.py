@@ -8,9 +8,9 @@ from keras_tl.data import duplicates
 from keras_tl.data.assembly import NAMES
 from keras_tl.errors import counted
 
-# From so many copies of an image on, and so many of all images, it is no accident.
+# From so many copies of an example on, and so many of all, it is no accident.
 _BLOCK, _SHARE = 5, 0.1
-# Share of a split, or of all images, from which on wrong ones change what is measured
+# Share of a split, or of all examples, from which on wrong ones change what is measured
 # or learned; a few among many thousands, as in CIFAR-10, do not.
 _MATERIAL = 0.005
 # Largest class over smallest, from which numbers and training suffer.
@@ -21,14 +21,41 @@ _SMALL = 10
 
 def check(records: Records) -> list[Finding]:
     """Check the examples of a dataset by their content and labels alone."""
-    return [*copies(records), *classes(records)]
+    return [*groups(records), *copies(records), *classes(records)]
+
+
+def groups(records: Records) -> list[Finding]:
+    """Report groups, such as speakers, that are in several splits."""
+    splits = defaultdict(list)
+    for index, group in enumerate(records.groups):
+        if group is not None:
+            splits[group].append(index)
+    across = {g: m for g, m in splits.items() if len(set(records.splits[m])) > 1}
+    if not across:
+        return []
+    members = [index for group in across.values() for index in group]
+    listed = tuple(
+        f"{group} ({', '.join(n for n in NAMES if n in set(records.splits[indices]))})"
+        for group, indices in sorted(across.items())
+    )
+    return [
+        Finding(
+            "group-across-splits",
+            "error",
+            f"{counted(len(across), 'group')} with {records.nouns} in several splits: "
+            f"{named(listed)}. What was learned of a group is measured.",
+            f"Move the {records.nouns} of each group into one split.",
+            listed,
+            pictures=tuple(members),
+        )
+    ]
 
 
 def copies(records: Records) -> list[Finding]:
     """List copies: across splits, under two labels, and blocks of them.
 
-    Exact copies have the same pixels, in whatever format; near ones were resized or
-    compressed again, see `duplicates.near`.
+    Exact copies have the same pixels, samples or words, in whatever format; near ones
+    were resized or compressed again, or have other punctuation, see `duplicates`.
     """
     exact = _blocks(duplicates.blocks(records.pixels)) if len(records) else []
     pairs = [
@@ -55,10 +82,30 @@ def _blocks(numbers) -> list[list[int]]:
     return [block for block in members.values() if len(block) > 1]
 
 
-_KINDS = {
-    "exact": "the same in every pixel",
-    "near": "nearly the same (resized, compressed again or converted)",
+# Kind of examples -> what exact and near copies have in common, and what blocks of them
+# often are.
+_EXACT = {
+    "image": "the same in every pixel",
+    "audio": "the same in every sample",
+    "text": "the same up to case and white space",
 }
+_NEAR = {
+    "audio": "nearly the same (compressed again, resampled or converted)",
+    "text": "the same words with other punctuation or markup",
+}
+_BLOCKS = {
+    "image": 'placeholders such as "no image available", or a film that stands still',
+    "audio": "placeholders, or one recording under many names",
+    "text": 'placeholders such as "no comment", or boilerplate',
+}
+
+
+def _alike(records, kind) -> str:
+    if kind == "exact":
+        return _EXACT.get(records.kind, "the same in every number")
+    return _NEAR.get(
+        records.kind, "nearly the same (resized, compressed again or converted)"
+    )
 
 
 def _two_labels(records, blocks, kind) -> list[Finding]:
@@ -66,6 +113,7 @@ def _two_labels(records, blocks, kind) -> list[Finding]:
     if not blocks or records.task == "regression":
         return []
     members = [index for block in blocks for index in block]
+    share = len(members) / len(records)
     first = [
         f"{records.names[index]} ({_label(records.labels[index])})"
         for index in blocks[0]
@@ -73,9 +121,10 @@ def _two_labels(records, blocks, kind) -> list[Finding]:
     return [
         Finding(
             f"{kind}-copies-two-labels",
-            _severity(len(members) / len(records)),
-            f"{counted(len(blocks), 'image')} under two labels, {_KINDS[kind]}: "
-            f"{named(first)}.",
+            # Many write the same few words, and mean something else by them.
+            "warning" if records.kind == "text" else _severity(share),
+            f"{counted(len(blocks), records.noun)} under two labels, "
+            f"{_alike(records, kind)}: {named(first)}.",
             "Keep each under its right label, or leave out all of them.",
             records.named(members),
             records.files(members),
@@ -111,12 +160,16 @@ def _across(records, blocks, kind) -> list[Finding]:
     sizes = Counter(records.splits)
     share = max(count / sizes[name] for name, count in measured.items())
     example = named(records.named(sorted(leaking[0])))
+    left_out = kind == "exact" and records.kind == "text" and bool(records.checked)
+    consequence = "What was trained on is measured."
+    if left_out:
+        consequence = "They count for the last of these alone."
     return [
         Finding(
             f"{kind}-copies-across-splits",
-            _severity(share),
-            f"{counted(len(leaking), 'example')} in several splits, {_KINDS[kind]}: "
-            f"{example}. What was trained on is measured.",
+            "warning" if left_out else _severity(share),
+            f"{counted(len(leaking), records.noun)} in several splits, "
+            f"{_alike(records, kind)}: {example}. {consequence}",
             "Leave out the copies in the earlier split; the fix list has them.",
             records.named(members),
             records.files(surplus),
@@ -142,11 +195,10 @@ def _within(records, blocks, kind) -> list[Finding]:
             Finding(
                 f"block-of-{kind}-copies",
                 "warning",
-                f"{counted(len(large), 'image')} with {_BLOCK} copies or more, "
-                f"{_KINDS[kind]}, {len(members):,} in all: "
+                f"{counted(len(large), records.noun)} with {_BLOCK} copies or more, "
+                f"{_alike(records, kind)}, {len(members):,} in all: "
                 f"{named(records.named(large[0]))}. Such blocks are often "
-                'placeholders such as "no image available", or a film that stands '
-                "still.",
+                f"{_BLOCKS.get(records.kind, 'placeholders')}.",
                 "Keep one of each block, or none; the fix list keeps one.",
                 records.named(members),
                 records.files([i for block in large for i in block[1:]]),
@@ -163,8 +215,8 @@ def _within(records, blocks, kind) -> list[Finding]:
                 f"{kind}-copies",
                 "warning" if many else "note",
                 f"{counted(len(surplus), 'copy', 'copies')} within a split, "
-                f"{_KINDS[kind]}: {named(records.named(small[0]))}. They count twice, "
-                "in training and in results.",
+                f"{_alike(records, kind)}: {named(records.named(small[0]))}. They "
+                "count twice, in training and in results.",
                 "Leave out all but one of each.",
                 records.named(members),
                 records.files(surplus),

@@ -1,18 +1,44 @@
 """Studies: many small trainings, each of which is kept as soon as it ends."""
 
+import functools
+import itertools
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import keras
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from keras_tl import errors, files, progress
-from keras_tl.analysis.evaluation import seed_summary
+from keras_tl.analysis import figures
+from keras_tl.analysis.evaluation import pairs_interval, seed_summary
 from keras_tl.config import Run
 
 Row = dict[str, str | int | float]
+
+
+def grid(trial: Callable[..., Row], **axes: Iterable) -> dict[str, Callable[[], Row]]:
+    """Name a trial for every combination of settings.
+
+    Args:
+        trial: Called with the name of the trial, and each setting by its name.
+        **axes: Name of a setting -> its values; those of the last change fastest.
+
+    >>> list(grid(print, seed=range(2), method=("plain", "no head")))[2:]
+    ['seed-1-plain', 'seed-1-no-head']
+    """
+    trials = {}
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        parts = [
+            f"{axis}-{value}" if isinstance(value, int | float) else str(value)
+            for axis, value in chosen.items()
+        ]
+        name = "-".join(parts).replace(" ", "-")
+        trials[name] = functools.partial(trial, name, **chosen)
+    return trials
 
 
 def run(folder: Path, trials: Mapping[str, Callable[[], Row]]) -> list[Row]:
@@ -91,7 +117,11 @@ def _kept(folder, name):
 
 
 def summarize(
-    rows: Sequence[Row], by: Sequence[str], value: str = "accuracy"
+    rows: Sequence[Row],
+    by: Sequence[str],
+    value: str = "accuracy",
+    *,
+    over: str = "seeds",
 ) -> list[Row]:
     """Summarize trials that differ in their seed alone.
 
@@ -99,10 +129,12 @@ def summarize(
         rows: Results of trials, see `run`.
         by: Names of the settings, and of what follows from them.
         value: Name of the measurement.
+        over: What a seed stands for, such as a fold.
 
     Returns:
         One row for each setting, in the order of `rows`: the settings, `mean`, `low`
-        and `high` of the value over its seeds, `seeds`, and `seconds`, the median.
+        and `high` of the value over its seeds, their number under the name `over`, and
+        `seconds`, the median.
 
     >>> rows = [{"layers": n, "accuracy": a, "seconds": 1} for n, a in [(1, 0), (1, 1)]]
     >>> summarize(rows, ["layers"])[0]["mean"]
@@ -113,12 +145,12 @@ def summarize(
         groups.setdefault(tuple(row[name] for name in by), []).append(row)
     summaries = []
     for key, members in groups.items():
-        over = seed_summary([row[value] for row in members])
+        spread = seed_summary([row[value] for row in members])
         seconds = sorted(row["seconds"] for row in members)
         summaries.append(
             dict(zip(by, key, strict=True))
-            | {"mean": over["mean"], "low": over["min"], "high": over["max"]}
-            | {"seeds": over["n"], "seconds": seconds[len(seconds) // 2]}
+            | {"mean": spread["mean"], "low": spread["min"], "high": spread["max"]}
+            | {over: spread["n"], "seconds": seconds[len(seconds) // 2]}
         )
     return summaries
 
@@ -142,6 +174,20 @@ def series(
         point = (places.index(row[along]), row["mean"], row["low"], row["high"])
         lines.setdefault(str(row[of]), []).append(point)
     return lines
+
+
+def chart(summaries: Sequence[Row], along: str, of: str, label: str) -> Figure:
+    """Draw test accuracy, with a line for each value of a setting.
+
+    Args:
+        summaries: Rows of `summarize`.
+        along: Name of the setting on the horizontal axis.
+        of: Name of the setting that has a line for each of its values.
+        label: Label of the horizontal axis.
+    """
+    names = list(dict.fromkeys(str(row[along]) for row in summaries))
+    lines = series(summaries, along, of)
+    return figures.lines(lines, names, label, "Test accuracy")
 
 
 def gains(
@@ -237,6 +283,43 @@ def choose(
         for row in rows
         if all(row[n] == best[tuple(row[m] for m in by)][n] for n in over)
     ]
+
+
+def over_pairs(rows: Sequence[Row], name: str, chance: float) -> list[Row]:
+    """Summarize trials each of which leaves out a pair of things.
+
+    Args:
+        rows: Results of trials, see `run`, with `pair`, the names with " and " between,
+            `accuracy`, and `low` and `high`, its interval over examples.
+        name: Name of the setting that holds the method of a trial.
+        chance: Accuracy of guessing.
+
+    Returns:
+        One row for each method: its name, `mean`, `low` and `high` of the accuracy, see
+        `evaluation.pairs_interval`, the number of `pairs`, of those `above` and `below`
+        chance by their intervals, and the means of all further measurements.
+
+    >>> row = {"method": "a", "low": 0.6, "high": 0.9, "seed": 0, "seconds": 1}
+    >>> row["accuracy"] = 0.75
+    >>> rows = [row | {"pair": pair} for pair in ("x and y", "z and w")]
+    >>> summary = over_pairs(rows, "method", chance=0.5)[0]
+    >>> summary["mean"], summary["pairs"], summary["above"]
+    (0.75, 2, 2)
+    """
+    summaries = []
+    for method in dict.fromkeys(row[name] for row in rows):
+        members = [row for row in rows if row[name] == method]
+        values = {tuple(r["pair"].split(" and ")): r["accuracy"] for r in members}
+        mean, low, high = pairs_interval(values)
+        above = sum(row["low"] > chance for row in members)
+        below = sum(row["high"] < chance for row in members)
+        summary = {name: method, "mean": mean, "low": low, "high": high}
+        summary |= {"pairs": len(members), "above": above, "below": below}
+        usual = {name, "pair", "accuracy", "low", "high", "seed", "seconds"}
+        for other in [key for key in members[0] if key not in usual]:
+            summary[other] = sum(row[other] for row in members) / len(members)
+        summaries.append(summary)
+    return summaries
 
 
 def regrets(rows: Sequence[Row], by: str, name: str, plan: str) -> list[Row]:

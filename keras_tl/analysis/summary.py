@@ -185,6 +185,31 @@ def show(results: Mapping[str, Result], kind: str = "image") -> None:
         print(note)
 
 
+def show_beside(
+    results: Mapping[str, Result], few: Mapping[str, Result]
+) -> dict[str, dict]:
+    """Print what few test examples say of each model, beside what many say.
+
+    Args:
+        results: Name -> evaluation on many examples.
+        few: The same of few, of which even the interval is exact.
+
+    Returns:
+        Name -> `right`, `count` and `interval` of the few, ready for JSON.
+    """
+    about = {}
+    for name, result in results.items():
+        right, count = int(few[name].scores.sum()), len(few[name].scores)
+        low, high = evaluation.exact_interval(right, count)
+        print(
+            f"{name:>14}: {right} of {count} right, so between {low:.1%} and {high:.1%}"
+            f"; of {len(result.labels):,} others {result.value:.1%} "
+            f"({result.interval[0]:.1%} to {result.interval[1]:.1%})"
+        )
+        about[name] = {"right": right, "count": count, "interval": [low, high]}
+    return about
+
+
 def prediction_rows(own: Result, test_split: Split) -> list[dict[str, str | float]]:
     """Return one row for each test example, for `predictions.csv`.
 

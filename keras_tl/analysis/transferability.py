@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from keras_tl import errors, progress
 from keras_tl.analysis import probe as probes
-from keras_tl.analysis.evaluation import softmax
+from keras_tl.analysis.evaluation import softmax, wilson_interval
 from keras_tl.data.splits import Split
 
 # Iterations after which LogME's fixed point has converged on any data we know.
@@ -408,7 +408,8 @@ class Place:
     Attributes:
         name: Name of the backbone.
         value: Its score, the mean over examples.
-        interval: 95 % bootstrap interval of the score.
+        interval: 95 % interval of the score: Wilson's where examples are right or
+            wrong, else from a bootstrap.
         rank: 1 for the best.
         rank_interval: 95 % bootstrap interval of the rank.
         tied: Whether the difference to the first may be chance: the 95 % interval of
@@ -447,7 +448,7 @@ class Order:
 def order(
     values: Mapping[str, np.ndarray], *, seed: int = 0, resamples: int = 2000
 ) -> Order:
-    """Order backbones by the mean of a value per example, with bootstrap intervals.
+    """Order backbones by the mean of a value per example, with intervals.
 
     All backbones are resampled together: a difference between two of them is one
     between predictions of the same examples.
@@ -467,6 +468,7 @@ def order(
     """
     errors.check_at_least("len(values)", len(values), 1)
     table = np.stack(_same_length(values)).astype("float64")
+    right_or_wrong = np.isin(table, (0, 1)).all()
     names, count = list(values), table.shape[1]
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
@@ -477,13 +479,16 @@ def order(
     behind = means[:, best[0]][:, None] - means
     places = []
     for number, index in enumerate(best, start=1):
-        low, high = np.quantile(means[:, index], [0.025, 0.975])
+        interval = np.quantile(means[:, index], [0.025, 0.975]).tolist()
+        if right_or_wrong:
+            # Where all are right, so are all resamples: their interval has no width.
+            interval = wilson_interval(int(table[index].sum()), count)
         first, last = np.quantile(ranks[:, index], [0.025, 0.975], method="nearest")
         places.append(
             Place(
                 names[index],
                 float(table[index].mean()),
-                (float(low), float(high)),
+                tuple(interval),
                 number,
                 (int(min(first, number)), int(max(last, number))),
                 bool(np.quantile(behind[:, index], 0.025) <= 0),

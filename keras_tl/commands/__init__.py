@@ -1,7 +1,11 @@
 """Commands on data of one's own, one in each module: settings, and what is done.
 
 - `plan`: Decide how to train, as `train` does, and write the decisions to a file.
-- `train`: Train a classifier for images of one's own in a given time.
+- `train`: Train a classifier for data of one's own in a given time.
+- `train_images`: What `train` does with images alone.
+- `train_texts`: What `train` does with texts alone.
+- `train_sound`: What `train` does with sound alone.
+- `deciding`: Decisions of a run with their reasons, and the time that is left for it.
 - `rank`: Rank backbones for data of one's own, without training them.
 - `serve`: Serve finished runs: a web page, and an API.
 - `export`: `keras-tl export RUN`: write the model of a run for another runtime.

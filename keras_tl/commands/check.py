@@ -15,7 +15,7 @@ from keras_tl.commands.settings import Check
 from keras_tl.data import datasets
 from keras_tl.training import store
 
-# Images on which a model is checked, and names that are listed for each finding.
+# Examples on which a model is checked, and names that are listed for each finding.
 _BATCH, _NAMED = 32, 5
 
 
@@ -51,12 +51,12 @@ def main(settings: Check) -> bool:
     if settings.json:
         print(json.dumps([finding.to_json() for finding in noticed], indent=2))
     else:
-        _print(settings, noticed, len(diagnosis.records), listed)
+        _print(settings, noticed, diagnosis.records, listed)
     return not findings.are_wrong(noticed)
 
 
 def check_model(path: Path, splits) -> list[Finding]:
-    """Check a saved model with a batch of training images, as they are in files.
+    """Check a saved model with a batch of training examples, as they are in files.
 
     Raises:
         InputError: The file holds no model.
@@ -91,7 +91,7 @@ def check_model(path: Path, splits) -> list[Finding]:
     )
 
 
-def _print(settings, noticed, count, listed) -> None:
+def _print(settings, noticed, records, listed) -> None:
     """Print the findings as a table, and what to do next."""
     from rich.table import Table
 
@@ -114,15 +114,15 @@ def _print(settings, noticed, count, listed) -> None:
     counts = ", ".join(
         errors.counted(number[severity], severity) for severity in findings.SEVERITIES
     )
-    print(f"{errors.counted(count, 'example')} checked: {counts}.")
+    print(f"{errors.counted(len(records), records.noun)} checked: {counts}.")
     if noticed:
         print(f"{findings.PAGE} explains each finding, by its name.")
     if settings.page is not None:
-        print(f"Pictures: {settings.page}")
+        print(f"Page: {settings.page}")
     elif any(finding.pictures for finding in noticed):
-        print("--page check.html shows the images.")
+        print(f"--page check.html shows the {records.nouns}.")
     if settings.fix_list is not None:
         print(
-            f"{settings.fix_list} lists {errors.counted(listed, 'file')} to leave "
-            f"out: --leave-out {settings.fix_list}"
+            f"{settings.fix_list} lists {errors.counted(listed, records.noun)} to "
+            f"leave out: --leave-out {settings.fix_list}"
         )

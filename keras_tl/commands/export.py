@@ -21,7 +21,7 @@ def main(settings: Export) -> dict:
         settings.run,
         settings.format,
         settings.folder,
-        sample=settings.images,
+        sample=settings.examples,
         tolerance=settings.tolerance,
         agreement=settings.agreement,
     )

@@ -1,7 +1,5 @@
 """Decide how to train, as `train` does, and write the decisions to a file."""
 
-from pathlib import Path
-
 import keras_tl.quiet as quiet  # Before Keras.
 
 from keras_tl import config, files
@@ -12,14 +10,14 @@ from keras_tl.training import placement
 
 def main(settings: Plan) -> None:
     """Print the decisions with their reasons, and write what `train` takes."""
-    path = settings.out or Path("plan.json")
+    path = settings.out or files.next_file("plan.json")
     files.check_new(path)
     end = train.end_of(settings, quiet.STARTED)
     place, settings = placement.from_settings(settings)
     decisions = train.Decisions()
     settings, data = train.prepare_data(settings, None, end, decisions)
     with place.scope():
-        model = train.build_model(settings, len(data.class_names))
+        model = train.build_model(settings, data)
     settings = train.plan(settings, model, data, place, end, decisions)
     decided = {**config.to_json(settings), "out": None}
     files.write_json(path, decided)

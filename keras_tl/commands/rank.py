@@ -1,4 +1,4 @@
-"""`keras-tl rank DATA`: rank backbones for data of one's own, without training them."""
+"""`keras-tl rank DATA`: rank models for data of one's own, without training them."""
 
 import shutil
 from pathlib import Path
@@ -7,25 +7,34 @@ import keras_tl.quiet  # noqa: F401  Before Keras.
 
 from rich.table import Table
 
-from keras_tl import config, environment, files, progress
-from keras_tl.analysis import figures, ranking
-from keras_tl.commands.settings import Rank
+from keras_tl import config, environment, errors, files, progress
+from keras_tl.analysis import candidates, figures, ranking
+from keras_tl.analysis.candidates import Candidate
+from keras_tl.commands.settings import SPEECH, WHISPER, Rank
 from keras_tl.data import datasets, splits
-from keras_tl.models import catalog
+from keras_tl.data.sources import NOUNS
+from keras_tl.models import catalog, log_mel, text_backbones
 from keras_tl.training import store
+
+# Names of the pretrained models of sound that weights can be given for.
+SOUND = {SPEECH: candidates.Speech, WHISPER: candidates.Whisper}
 
 
 def main(settings: Rank) -> ranking.Ranking:
     """Load the data, rank the candidates, print the table and write the results."""
-    options = datasets.options_of(settings, count=settings.limit, kind="image")
+    # Clips have the length that the speech embedding takes, where it is ranked.
+    embeds = any(Rank.split(one)[0] == SPEECH for one in settings.weights)
+    seconds = log_mel.SAMPLES / log_mel.RATE if embeds else None
+    options = datasets.options_of(settings, count=settings.limit, seconds=seconds)
     data = datasets.load(settings.data, **options)
     print(data)
-    candidates = chosen(settings)
+    kind = data.train.inputs.kind
+    ranked_ones = chosen(settings, kind)
     cache = store.Cache() if settings.cache else None
     folder = None if settings.out is None else files.new_folder(settings.out)
     try:
         ranked = ranking.rank(
-            candidates, data, cache=cache, decision=settings.score, seed=settings.seed
+            ranked_ones, data, cache=cache, decision=settings.score, seed=settings.seed
         )
     except BaseException:
         # Nothing is left behind of a ranking that was not made.
@@ -33,41 +42,92 @@ def main(settings: Rank) -> ranking.Ranking:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     rows = ranked.rows()
-    progress.console().print(table(rows, settings.score))
+    progress.console().print(table(rows, settings.score, kind))
     print(ranked.sentence())
-    print(baseline(rows))
-    print(next_step(ranked.best.candidate, settings.data))
+    print(baseline(rows) if kind == "image" else without_pretraining(rows, kind))
+    if not ranked.best.candidate.is_baseline:
+        print(next_step(ranked.best.candidate, settings.data))
     if folder is not None:
         save(folder, ranked, settings, data)
         print(f"Written to {files.quoted(folder)}.")
     return ranked
 
 
-def chosen(settings: Rank) -> list[ranking.Candidate]:
-    """List the candidates that the settings name, else those at hand, and the files.
+def chosen(settings: Rank, kind: str) -> list[Candidate]:
+    """List the candidates that the settings name, else those at hand, and base lines.
+
+    Args:
+        settings: Those of the command.
+        kind: Kind of the examples, see `Source.kind`.
 
     Raises:
-        InputError: A backbone that does not exist, or weights that do not go with it.
+        InputError: A backbone that does not exist, weights that do not go with it, or
+            what means nothing for the kind.
     """
+    if kind not in OF_KIND:
+        raise errors.expected("data", "hold images, texts or clips", kind)
+    if kind != "image" and settings.image_size is not None:
+        raise errors.expected(
+            "image_size", f"be left out for {NOUNS[kind]}", settings.image_size
+        )
+    return [*OF_KIND[kind](settings), *candidates.BASELINES[kind]]
+
+
+def _images(settings) -> list[Candidate]:
+    size = settings.image_size
     given = [
-        ranking.named(name, settings.image_size, weights=file, preprocessing=contract)
+        candidates.named(name, size, weights=file, preprocessing=contract)
         for name, contract, file in map(Rank.split, settings.weights)
     ]
     named = [
-        ranking.named(name, settings.image_size, alpha=None if alpha == 1 else alpha)
+        candidates.named(name, size, alpha=None if alpha == 1 else alpha)
         for name, alpha in map(catalog.width, settings.backbones)
     ]
-    return [*(named or ranking.at_hand(settings.image_size)), *given]
+    return [*(named or candidates.at_hand(size)), *given]
 
 
-def table(rows: list[dict], score: str) -> Table:
+def _texts(settings) -> list[Candidate]:
+    if settings.weights:
+        hint = "Name the folders of encoders: --backbones FOLDER..."
+        raise errors.expected(
+            "weights", "be left out for texts", settings.weights, hint
+        )
+    folders = settings.backbones or text_backbones.at_hand()
+    return [candidates.Encoder(Path(folder)) for folder in folders]
+
+
+def _clips(settings) -> list[Candidate]:
+    if settings.backbones:
+        raise errors.expected(
+            "backbones",
+            "be left out for clips",
+            settings.backbones,
+            f"Name their weights: --weights {SPEECH}=FOLDER {WHISPER}=FOLDER",
+        )
+    listed = []
+    for name, _, folder in map(Rank.split, settings.weights):
+        if name not in SOUND:
+            wanted = f"be {' or '.join(f'{one}=FOLDER' for one in SOUND)} for clips"
+            raise errors.expected("weights", wanted, name)
+        listed.append(SOUND[name](Path(folder)))
+    return listed
+
+
+# Kind of the examples -> function from the settings to pretrained candidates; and what
+# names some.
+OF_KIND = {"image": _images, "text": _texts, "audio": _clips}
+NAMED_BY = {"text": "--backbones FOLDER...", "audio": f"--weights {SPEECH}=FOLDER"}
+
+
+def table(rows: list[dict], score: str, kind: str = "image") -> Table:
     """Make the table of a ranking, for 80 columns: the best candidate first.
 
     What it leaves out is in the files of `--out`.
     """
-    made = Table(title="Backbones, the best first", title_style="bold")
+    of_images = kind == "image"
+    made = Table(title="The best first", title_style="bold")
     made.add_column("backbone", overflow="fold")
-    for head in ("accuracy", "interval", "ImageNet", "MB", "seconds"):
+    for head in ("accuracy", "interval", *["ImageNet"] * of_images, "MB", "seconds"):
         made.add_column(head, justify="right")
     for row in rows:
         tied = "= " if row["tied_with_first"] else ""
@@ -75,22 +135,24 @@ def table(rows: list[dict], score: str) -> Table:
             row["name"],
             tied + _percent(row, "expected_accuracy"),
             f"{_percent(row, 'low')} to {_percent(row, 'high')}",
-            _imagenet(row),
+            *[_imagenet(row)] * of_images,
             f"{row['megabytes']:,.0f}",
             f"{row['seconds']:,.0f}",
         )
     made.caption = (
         f"Expected accuracy on frozen features in percent, {NAMES[score]}, with its "
-        "95 % bootstrap interval; =, tied with the first. ImageNet: stated accuracy, "
-        "and the place by it. --out FOLDER writes all scores."
+        "95 % interval; =, tied with the first. "
     )
+    if of_images:
+        made.caption += "ImageNet: stated accuracy, and the place by it. "
+    made.caption += "--out FOLDER writes all scores."
     return made
 
 
 # What the scores that can decide are.
 NAMES = {
     "logistic": "logistic regression, on validation",
-    "ridge": "ridge classifier, each image left out in turn",
+    "ridge": "ridge classifier, each example left out in turn",
     "neighbours": "vote of nearest neighbours, on validation",
 }
 
@@ -121,18 +183,32 @@ def baseline(rows: list[dict]) -> str:
     )
 
 
-def next_step(candidate: ranking.Candidate, data: str) -> str:
-    """Return the command that trains a candidate, where a recipe can."""
-    width = "" if candidate.alpha is None else f":{candidate.alpha:g}"
-    flags = {
-        "--backbone": files.quoted(f"{candidate.backbone}{width}"),
-        "--weights": None,
-        "--preprocessing": candidate.preprocessing,
-        "--image-size": candidate.image_size,
-    }
-    if candidate.weights != "imagenet":
-        flags["--weights"] = files.quoted(candidate.weights)
-    given = " ".join(f"{k} {v}" for k, v in flags.items() if v is not None)
+def without_pretraining(rows: list[dict], kind: str) -> str:
+    """Return what the best pretrained model is worth beside none."""
+    base = next(row for row in rows if row["is_baseline"])
+    others = [row for row in rows if not row["is_baseline"]]
+    if not others:
+        return (
+            f"Nothing pretrained was ranked. To name some: keras-tl rank ... "
+            f"{NAMED_BY[kind]}"
+        )
+    best = others[0]
+    gain = 100 * (best["expected_accuracy"] - base["expected_accuracy"])
+    tied = best["tied_with_first"] and base["tied_with_first"]
+    reached = _percent(base, "expected_accuracy")
+    return (
+        f"Without pretraining, {base['name']} reaches {reached} %: {best['name']} is "
+        f"worth {gain:+.1f} points{', within chance' * tied}."
+    )
+
+
+def next_step(candidate: Candidate, data: str) -> str:
+    """Return the command that trains a candidate."""
+    given = " ".join(
+        f"{flag} {files.quoted(str(value))}"
+        for flag, value in candidate.flags().items()
+        if value is not None
+    )
     return f"To train {candidate.name}: keras-tl train {files.quoted(data)} {given}"
 
 

@@ -1,16 +1,16 @@
 """Settings that the commands have in common; nothing heavy is imported here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from keras_tl import environment, errors, files
 from keras_tl.config import RunSettings, Settings
-from keras_tl.data.choices import BadFiles, FileKind, Resize, Task
-from keras_tl.data.settings import Augment
+from keras_tl.data.choices import NOUNS, BadFiles, FileKind, Resize, Task
+from keras_tl.data.settings import Augment, AugmentSound
 from keras_tl.models import catalog
 from keras_tl.training.placement import Precision
 from keras_tl.training.settings import CacheSettings
@@ -72,29 +72,55 @@ class OwnDataSettings(Settings):
         errors.check_encoding(self.encoding)
 
 
+# Backbones of texts and of sound that have names; see `train_texts`, `train_sound`.
+WORD_VECTORS = "word_vectors"
+LOG_MEL, SPEECH, WHISPER = "log_mel_cnn", "speech_embedding", "whisper"
+BACKBONES = {"text": (WORD_VECTORS,), "audio": (LOG_MEL, SPEECH, WHISPER)}
+# Setting of `Train` -> the kinds of data that it means something for.
+MEANT_FOR = {
+    "resize": ("image",),
+    "image_size": ("image",),
+    "preprocessing": ("image",),
+    "sequence_length": ("text",),
+    "seconds": ("audio",),
+    "augment": ("image", "audio"),
+}
+
+
 @dataclass(frozen=True)
 class Train(RunSettings, CacheSettings, OwnDataSettings):
-    """Train a classifier for your images in a given time, and say how good it is.
+    """Train a classifier for your images, texts or sound in a given time.
 
-    Whatever is not given is decided by what is measured, and printed with its reason.
+    Whatever is not given is decided by what is measured, and printed with its reason;
+    the run says how good the model is.
     """
 
     minutes: float = 10.0  # Time for all of it, on this machine.
-    # Keep at most this many training images, and at most a quarter as many, or 500, of
-    # each other split.
+    # Keep at most this many training examples, and at most a quarter as many, or 500,
+    # of each other split.
     limit: int | None = None
-    # Name of the pretrained backbone, such as `mobilenet_v2`, or `mobilenet:0.25`.
+    # Name of the pretrained backbone: of images such as `mobilenet_v2` or
+    # `mobilenet:0.25`; of texts `hub:PRESET` of KerasHub, or `word_vectors`, which are
+    # learned from the training texts; of sound `log_mel_cnn`, which is not pretrained,
+    # `whisper` or `speech_embedding`.
     backbone: str | None = None
-    weights: Path | None = None  # File with its weights, instead of those of ImageNet.
+    # Pretrained weights. Of images, a file for the backbone, instead of those of
+    # ImageNet. Of texts, the folder of an encoder of the BERT family, as Hugging Face
+    # lays it out. Of sound, the folder of Whisper, or one with embedding_model.tflite.
+    weights: Path | None = None
     preprocessing: str | None = None  # Scale of the pixels that such a file needs.
     image_size: int | None = None  # Side of the square images, in pixels.
+    sequence_length: int | None = None  # Tokens of a text; longer texts are cut.
+    # Length of a clip in seconds; longer ones are cut to their loudest part.
+    seconds: float | None = None
     # What stays frozen in fine-tuning: all, none, or up to a block of this name.
     freeze: str | None = None
     epochs: int | None = None  # Epochs of fine-tuning; 0 leaves it out.
     learning_rate: float | None = None  # Largest learning rate of fine-tuning.
-    augment: Augment | None = None  # Random changes of the training images.
+    # Random changes of the training images, or, the last two, of clips.
+    augment: Literal[Augment, AugmentSound] | None = None
     class_weights: bool = False  # Weight all classes equally in the training loss.
-    batch_size: int = 32  # Images per step, over all devices.
+    batch_size: int = 32  # Examples per step, over all devices.
     precision: Precision = "float32"  # Numbers that layers compute with.
 
     COMMAND = "keras-tl train"
@@ -104,17 +130,69 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        errors.check_above("minutes", self.minutes, 0)
+        for name in ("minutes", "seconds", "learning_rate"):
+            if getattr(self, name) is not None:
+                errors.check_above(name, getattr(self, name), 0)
         errors.check_at_least("batch_size", self.batch_size, 1)
-        if self.epochs is not None:
-            errors.check_at_least("epochs", self.epochs, 0)
-        if self.learning_rate is not None:
-            errors.check_above("learning_rate", self.learning_rate, 0)
+        for name, least in (("epochs", 0), ("sequence_length", 3)):
+            if getattr(self, name) is not None:
+                errors.check_at_least(name, getattr(self, name), least)
         if self.image_size is not None:
             errors.side("image_size", self.image_size)
+        if self.weights is not None and not Path(self.weights).exists():
+            raise errors.expected(
+                "weights", "be a file or folder that exists", str(self.weights)
+            )
+        if self.kind is not None:
+            self.check_for(self.kind)
+        elif not self._names_no_image():
+            # What else they are for is known once the data have been looked at.
+            self._check_images()
+
+    def check_for(self, kind: FileKind) -> None:
+        """Raise `InputError` for settings that a kind of examples cannot use."""
+        defaults = {field.name: field.default for field in fields(self)}
+        for name, kinds in MEANT_FOR.items():
+            value = getattr(self, name)
+            if kind not in kinds and value not in (None, "none", defaults[name]):
+                nouns = " and ".join(NOUNS[one] for one in kinds)
+                wanted = f"be left out of {NOUNS[kind]}: it is for {nouns}"
+                raise errors.expected(name, wanted, value)
+        if kind == "image":
+            self._check_images()
+            return
+        if self.augment not in (None, *get_args(AugmentSound)):
+            raise errors.unknown("augment", self.augment, get_args(AugmentSound))
+        if self.weights is not None:
+            errors.check_folder("weights", self.weights)
+        if self.backbone is None:
+            return
+        names = BACKBONES[kind]
+        is_preset = kind == "text" and self.backbone.startswith(catalog.HUB)
+        if not is_preset and self.backbone not in names:
+            raise errors.unknown("backbone", self.backbone, names)
+        if self.weights is not None and self.backbone not in (SPEECH, WHISPER):
+            raise errors.expected(
+                "weights", f"be left out with {self.backbone}", str(self.weights)
+            )
+
+    def _names_no_image(self) -> bool:
+        """Return whether backbone or weights are those of texts or of sound."""
+        if self.backbone is not None:
+            return any(self.backbone in names for names in BACKBONES.values())
+        names = ("config.json", "embedding_model.tflite")
+        weights = self.weights
+        return weights is not None and any((Path(weights) / n).is_file() for n in names)
+
+    def _check_images(self):
+        if self.augment in get_args(AugmentSound)[1:]:
+            raise errors.unknown("augment", self.augment, get_args(Augment))
         if self.backbone is None and (self.weights or self.preprocessing):
             raise errors.expected(
-                "backbone", "be given together with weights or preprocessing", None
+                "backbone",
+                "be given together with weights or preprocessing",
+                None,
+                "Weights for texts or sound are a folder: see --help.",
             )
         name, _ = catalog.width(self.backbone or catalog.EMBEDDED)
         of_hub = name.startswith(
@@ -127,33 +205,35 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
 
 @dataclass(frozen=True)
 class Plan(Train):
-    """Decide how to train on your images in a given time, without training.
+    """Decide how to train on your data in a given time, without training.
 
     The decisions are printed with their reasons, and written to the new file of --out,
-    by default plan.json, which `keras-tl train --config` takes.
+    by default plan.json, or plan-2.json where that exists. `keras-tl train --config`
+    takes it.
     """
 
-    out: Path | None = None  # New file for the decisions; plan.json if None.
+    out: Path | None = None  # New file for the decisions; by default plan.json.
 
     COMMAND = "keras-tl plan"
 
 
 @dataclass(frozen=True)
 class Rank(CacheSettings, OwnDataSettings):
-    """Rank backbones for your images without training them."""
+    """Rank pretrained models for your images, texts or sound without training them."""
 
     # Backbones to rank: names of keras.applications, as `mobilenet_v2` or
     # `mobilenet:0.25` with a width, or KerasHub presets and folders, as
-    # `hub:vit_base_patch16_224_imagenet`. By default those whose weights are on this
-    # machine.
+    # `hub:vit_base_patch16_224_imagenet`; by default those whose weights are on this
+    # machine. For texts: folders of encoders, as Hugging Face lays them out.
     backbones: tuple[str, ...] = ()
     # Files of weights, as NAME=FILE, or NAME:PREPROCESSING=FILE where they were trained
-    # under another scale of the pixels: tf, torch, caffe, lite or none.
+    # under another scale of the pixels: tf, torch, caffe, lite or none. For sound:
+    # speech_embedding=FOLDER, whisper=FOLDER.
     weights: tuple[str, ...] = ()
     # Side of the square images, in pixels. By default 96, or what a backbone needs.
     image_size: int | None = None
     score: Literal["logistic", "ridge", "neighbours"] = "logistic"  # What decides.
-    limit: int | None = 2000  # Keep at most this many images of each split.
+    limit: int | None = 2000  # Keep at most this many examples of each split.
     seed: int = 0  # Seed of splits, probes and intervals.
     out: Path | None = None  # New folder for table, figure and numbers.
 
@@ -165,9 +245,12 @@ class Rank(CacheSettings, OwnDataSettings):
         if self.image_size is not None:
             errors.check_at_least("image_size", self.image_size, 32)
         for one in self.backbones:
-            catalog.width(one)
+            if not Path(one).is_dir():  # Of an encoder.
+                catalog.width(one)
         for one in self.weights:
             name, contract, file = self.split(one)
+            if name in (SPEECH, WHISPER) or Path(file).is_dir():
+                continue  # Of sound: checked once it is known what the data are.
             smallest = catalog.find(name).smallest_size
             catalog.check(name, file, self.image_size or smallest, contract)
         if self.out is not None:
@@ -182,7 +265,8 @@ class Rank(CacheSettings, OwnDataSettings):
         """
         name, equals, file = text.partition("=")
         if not equals or not file:
-            raise errors.expected("weights", "be NAME=FILE", text)
+            hint = "For texts: --backbones FOLDER. For sound: whisper=FOLDER."
+            raise errors.expected("weights", "be NAME=FILE", text, hint)
         name, _, contract = name.partition(":")
         return name, contract or None, file
 
@@ -193,13 +277,13 @@ class Check(OwnDataSettings):
 
     seed: int = 0  # Seed with which splits that are missing are drawn.
     # Whether to look for wrong labels, odd images and splits that differ, by the
-    # features of a pretrained backbone.
+    # features of a pretrained backbone; of texts, for splits that differ in words.
     features: bool = True
     cache: bool = True  # Keep the features for training.
     model: Path | None = None  # File of a Keras model to check with the data.
     script: Path | None = None  # Python file whose calls of Keras are checked.
-    page: Path | None = None  # New HTML file with the findings and their pictures.
-    # New file for the paths of the images to leave out, for --leave-out.
+    page: Path | None = None  # New HTML file with the findings and examples.
+    # New file for the paths of the examples to leave out, for --leave-out.
     fix_list: Path | None = None
     json: bool = False  # Print the findings as JSON, and nothing else.
 
@@ -290,9 +374,9 @@ class Export(Settings):
     # size), onnx, savedmodel (TensorFlow Serving), or keras.
     format: str = "litert"
     out: Path | None = None  # New folder for the export; RUN-FORMAT if None.
-    # Folder of images like those the model is for, to compare on and to calibrate
-    # int8 with; by default the run's own data.
-    images: Path | None = None
+    # Folder of images or clips, or table of texts, like those the model is for, to
+    # compare on and to calibrate int8 with; by default the run's own data.
+    examples: Path | None = None
     # Largest difference of logits that is allowed, as a multiple of the largest logit
     # where that is above 1; by default 0.001, and any with int8.
     tolerance: float | None = None
@@ -309,8 +393,8 @@ class Export(Settings):
             errors.check_above("tolerance", self.tolerance, 0)
         if self.agreement is not None and not 0 <= self.agreement <= 1:
             raise errors.expected("agreement", "be in [0, 1]", self.agreement)
-        if self.images is not None:
-            errors.check_folder("images", self.images)
+        if self.examples is not None and not Path(self.examples).exists():
+            raise errors.expected("examples", "exist", str(self.examples))
 
     @property
     def folder(self) -> Path:
@@ -323,27 +407,28 @@ class Export(Settings):
 
 @dataclass(frozen=True)
 class Update(RunSettings, CacheSettings, OwnDataSettings):
-    """Update a finished run with more images, or with new classes.
+    """Update a finished run with more examples, or with new classes.
 
-    The update is a new run. It is measured on the test images of the old one, and
+    The update is a new run. It is measured on the test examples of the old one, and
     rejected, with status 1, where it is significantly worse on them, or no better.
     """
 
-    data: str = ""  # Folder of new images, table of them, or name of a dataset.
+    # Folder of new images, clips or texts, table of them, or name of a dataset.
+    data: str = ""
     run: Path = field(kw_only=True)  # RUN above: folder of the finished run.
-    # What keeps the old classes: their images, rehearsed; their answers (lwf); the
+    # What keeps the old classes: their examples, rehearsed; their answers (lwf); the
     # weights they depend on (ewc); or nothing (naive).
     method: Literal["rehearsal", "lwf", "ewc", "naive"] = "rehearsal"
-    exemplars: int = 100  # Most old training images of each class to rehearse.
+    exemplars: int = 100  # Most old training examples of each class to rehearse.
     blocks: int = 0  # Blocks of the backbone that train, from the output back.
     minutes: float = 10.0  # Time for all of it, on this machine.
     epochs: int = 30  # Most epochs; training ends when validation gets no better.
     learning_rate: float = 1e-3  # Largest learning rate of the head.
-    batch_size: int = 32  # Images per step, over all devices.
-    # Loss of accuracy on the old test images that is accepted, from 0 to 1, such as
+    batch_size: int = 32  # Examples per step, over all devices.
+    # Loss of accuracy on the old test examples that is accepted, from 0 to 1, such as
     # 0.02 for two points. An update that loses significantly more is rejected.
     margin: float = 0.02
-    # Another pretrained backbone, on which the head is fitted anew.
+    # Another pretrained backbone for images, on which the head is fitted anew.
     backbone: str | None = None
     weights: Path | None = None  # File with its weights, instead of those of ImageNet.
     preprocessing: str | None = None  # Scale of the pixels that such a file needs.
@@ -352,7 +437,8 @@ class Update(RunSettings, CacheSettings, OwnDataSettings):
 
     COMMAND = "keras-tl update"
     POSITIONAL = "run"
-    LENGTHS = MappingProxyType({"update": "epochs"})
+    # No phase is advised to be longer: the command would start from another version.
+    LENGTHS = MappingProxyType({})
 
     def __post_init__(self):
         if self.rollback:

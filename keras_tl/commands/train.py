@@ -1,10 +1,10 @@
-"""Train a classifier for images of one's own in a given time.
+"""Train a classifier for data of one's own in a given time.
 
 The steps are those of the recipes: look at the data, put a head on a frozen backbone,
-fine-tune its last blocks, let validation choose, and read the test images once.
+fine-tune its last blocks, let validation choose, and read the test examples once. What
+differs between images, texts and sound is in a module of each, see `KINDS`.
 """
 
-import functools
 import logging
 import time
 from dataclasses import replace
@@ -22,27 +22,34 @@ from keras_tl.analysis import (
     findings,
     planner,
     probe,
-    ranking,
     summary,
 )
 from keras_tl.analysis.planner import Decision
+from keras_tl.commands import train_images, train_sound, train_texts
+from keras_tl.commands.deciding import (
+    PLANNED,
+    RESERVE,
+    Decisions,
+    end_of,
+    seconds_left,
+)
 from keras_tl.commands.settings import Train
-from keras_tl.data import augment, datasets, splits
-from keras_tl.data.settings import AugmentSettings
+from keras_tl.data import datasets, kinds, splits, tables
 from keras_tl.data.splits import Splits
 from keras_tl.deploy import artifact, run_folder
-from keras_tl.models import backbones, catalog, freezing, heads, hub_backbones
+from keras_tl.models import freezing, heads
 from keras_tl.training import objectives, phases, placement, speed, store
 
-# Seconds for the figures, the report and the saved model.
-RESERVE = 12.0
-# Seconds for measuring, the classifiers on features, and tracing.
-LEARNING = 15.0
-# Part of the time that is planned for: machines are not as steady as a clock.
-PLANNED = 0.95
-# Minutes from which on the backbones at hand are ranked, on how many images.
-RANKED, MOST_RANKED = 5.0, 400
+# Kind of the examples -> what is particular to it, in functions of the same names:
+# `check` raises for settings that cannot be used, as early as the kind is known;
+# `prepare` chooses backbone, size and number of examples, and returns the settings and
+# the data as a model takes them; `build` returns the backbone, `transfers` whether it
+# is pretrained; `decide` what is fine-tuned, and how, which are the settings `DECIDED`;
+# `changes` returns the random changes of the training examples; `MOST_EPOCHS` suffice;
+# `RECIPE` has the same steps.
+KINDS = {"image": train_images, "text": train_texts, "audio": train_sound}
 PROBE, FROZEN, TUNED = "linear probe", "frozen", "fine-tuned"
+SCRATCH = "from scratch"
 
 
 def main(settings: Train) -> None:
@@ -77,7 +84,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     decisions = Decisions()
     settings, loaded = prepare_data(settings, data, end, decisions)
     with place.scope():
-        model = build_model(settings, len(loaded.class_names))
+        model = build_model(settings, loaded)
     timed = settings.epochs is None
     settings = plan(settings, model, loaded, place, end, decisions)
     run = config.start_run("train", settings, started, splits.describe(loaded))
@@ -86,6 +93,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     plain = replace(setup, augment=None, mix=None)
     keras.utils.set_random_seed(settings.seed)
 
+    random = model.get_weights()
     freezing.unfreeze_head(model)
     tail, features = phases.precompute_frozen(model, loaded, plain)
     probe.fit_head(model, features)
@@ -95,28 +103,32 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     head = phases.fit(tail, features, plain, phases.Phase(30, 1e-3))
     trained[FROZEN], outputs[FROZEN] = model.get_weights(), predict(tail, features)
 
-    model.set_weights(trained[best(outputs, loaded, setup)])
+    transfers = kind_of(loaded).transfers(settings)
+    tuning_name = TUNED if transfers else SCRATCH
+    start = trained[best(outputs, loaded, setup)] if transfers else random
+    model.set_weights(start)
     freezing.unfreeze_above(model, settings.freeze)
-    phase = tuning(settings, end - RESERVE if timed else None)
+    phase = tuning(settings, loaded, end - RESERVE if timed else None)
     tuned = phases.fit(model, loaded, setup, phase)
     if any(tuned.get("kept", [])):
-        trained[TUNED], outputs[TUNED] = model.get_weights(), predict(model, loaded)
+        trained[tuning_name] = model.get_weights()
+        outputs[tuning_name] = predict(model, loaded)
 
     chosen = best(outputs, loaded, setup)
     decisions.add(Decision("model", chosen, reason_of(outputs, loaded, setup)))
     decisions.keep(run)
     model.set_weights(trained[chosen])
     # The report says what the saved model was trained in.
-    freezing.unfreeze_above(model, settings.freeze if chosen == TUNED else "all")
+    freezing.unfreeze_above(model, settings.freeze if chosen == tuning_name else "all")
     results = evaluate(outputs, chosen, loaded, setup)
-    summary.show(results)
+    summary.show(results, loaded.test.inputs.kind)
     warn_of_chance(results[chosen])
     run_folder.save(
         run,
         model,
         data=loaded,
         results=results,
-        histories={"head": head, "fine-tuning": tuned},
+        histories={"head": head, phase.name: tuned},
         objective=setup.objective,
         cache=setup.cache,
         decisions=decisions.as_list(),
@@ -127,13 +139,9 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     if kept[-1] and accuracies[-1] < 1:
         more = "--minutes" if timed else "--epochs"
         print(f"The last epoch was the best: with more {more} it may do better.")
-    print("The same steps in a file to change: keras-tl copy quickstart my_recipe")
+    recipe = kind_of(loaded).RECIPE
+    print(f"Such steps in a file to change: keras-tl copy {recipe} my_recipe")
     return run.folder
-
-
-def end_of(settings: Train, started: float) -> float:
-    """Return the time of `time.perf_counter` that is planned for the end."""
-    return started + PLANNED * 60 * settings.minutes
 
 
 def warn_of_chance(result: summary.Result) -> None:
@@ -146,131 +154,63 @@ def warn_of_chance(result: summary.Result) -> None:
         )
 
 
-class Decisions:
-    """The decisions of a run: printed, and kept in its folder."""
-
-    def __init__(self):
-        self._made: list[Decision] = []
-
-    def add(self, decision: Decision) -> None:
-        """Print a decision and keep it."""
-        print(decision, flush=True)
-        self._made.append(decision)
-
-    def keep(self, run: config.Run) -> None:
-        """Write the decisions to the folder of a run, after those that it has."""
-        path = run.folder / "decisions.json"
-        if run.settings.resume is not None and path.exists():
-            before = [Decision(**one) for one in files.read_json(path)]
-            # Those that are made again take the place of the earlier ones.
-            self._made = list({d.name: d for d in (*before, *self._made)}.values())
-        files.write_json(path, self.as_list())
-
-    def as_list(self) -> list[dict]:
-        """Return all decisions ready for JSON."""
-        return [decision.as_dict() for decision in self._made]
-
-
 # %% Data and model
 
 
 def prepare_data(
     settings: Train, data: object, end: float, decisions: Decisions
 ) -> tuple[Train, Splits]:
-    """Load the data, and choose image size, number and backbone on the way."""
+    """Load the data, and decide what depends on them: see `prepare` of `KINDS`."""
     # Several models are traced; TensorFlow warns that this is slow.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    check_freeze(settings)
-    backbone = settings.backbone or catalog.EMBEDDED
-    chosen = settings.image_size
-    if backbone.startswith(catalog.HUB):
-        chosen = native_size(backbone, chosen)
-
-    def choose(count: int, side: float) -> int:
-        nonlocal chosen
-        if chosen is not None:
-            return chosen
-        count = min(count, settings.limit or count)
-        smallest = catalog.find(catalog.width(backbone)[0]).roomy_size
-        forward = forward_of(backbone, 224)
-        left = end - time.perf_counter() - RESERVE
-        size = planner.image_size(count, side, smallest, forward, left)
-        decisions.add(size)
-        chosen = size.value
-        return chosen
-
+    likely = settings.kind or likely_kind(settings.data if data is None else data)
+    if likely is not None:
+        settings.check_for(likely)
+        KINDS[likely].check(settings)
+    choose = train_images.side_chooser(settings, end, decisions)
     loaded = load(settings, data, choose, decisions)
     print(loaded)
-    if chosen is None:  # The images were not read from files.
-        count = sum(len(split) for _, split in loaded.items())
-        some = loaded.train.inputs.sizes(range(0, len(loaded.train), 1 + count // 100))
-        choose(count, float(np.median([min(pair) for pair in some])))
-    settings = replace(settings, image_size=chosen)
-    sized = loaded.at_size(settings.image_size, settings.resize)
-    if settings.backbone is None:
-        settings = choose_backbone(settings, sized, decisions)
-    settings = choose_limit(settings, sized, end, decisions)
-    sized = planner.limited(sized, settings.limit, seed=settings.seed)
-    single = sized.task == "single-label"
-    if single and len(np.unique(sized.train.labels)) < 2:
-        raise errors.expected(
-            "limit", "leave training images of at least two classes", settings.limit
-        )
-    if settings.limit is not None:
-        print(f"Of these are used: {splits.counts(sized)}.")
-    return settings, sized.map(splits.read_once)
+    settings.check_for(loaded.train.inputs.kind)
+    kind = kind_of(loaded)
+    if loaded.train.inputs.kind != likely:
+        kind.check(settings)
+    settings, loaded = kind.prepare(settings, loaded, end, decisions)
+    return settings, loaded.map(splits.read_once)
 
 
-def forward_of(name: str, image_size: int) -> float:
-    """Estimate the seconds of one image through a backbone, by those of a pixel."""
-    return seconds_of_a_pixel(name) * image_size**2
+def likely_kind(data: object) -> str | None:
+    """Return what examples probably are, before they are read; `None` if unknown."""
+    if isinstance(data, Splits):
+        return data.train.inputs.kind
+    if not isinstance(data, str | Path) or not Path(data).is_dir():
+        return None
+    # What a table holds is known once it is read.
+    if any(tables.is_table(path) for path in Path(data).iterdir()):
+        return None
+    return kinds.of_folder(Path(data), datasets.choices_of()).name
 
 
-@functools.cache
-def seconds_of_a_pixel(name: str) -> float:
-    """Measure a backbone at the size that it was trained on, once."""
-    backbone = untrained(name)
-    return speed.forward(backbone) / backbone.input_shape[1] ** 2
+def kind_of(data: Splits):
+    """Return the module of `KINDS` for the examples of some data.
 
-
-def untrained(name: str) -> keras.Model:
-    """Load a backbone with random weights, at the size that it was trained on."""
-    name, alpha = catalog.width(name)
-    side = native_size(name)
-    return backbones.load(name, weights=None, image_size=side, alpha=alpha)
-
-
-def native_size(name: str, image_size: int | None = None) -> int:
-    """Return the side of images that a backbone was trained on.
-
-    Args:
-        name: Name of the backbone, without a width.
-        image_size: The side that is wanted, of a preset of KerasHub that may take it.
+    Raises:
+        InputError: There is none for them.
     """
-    if name.startswith(catalog.HUB):
-        return hub_backbones.size_of(name.removeprefix(catalog.HUB), image_size)
-    return catalog.find(name).native_size
-
-
-def check_freeze(settings: Train) -> None:
-    """Raise `InputError` for an unknown block, where the backbone is known already."""
-    known = (
-        settings.backbone is not None
-        or settings.minutes < RANKED
-        or len(ranking.at_hand(settings.image_size)) == 1
-    )
-    if known and settings.freeze not in (None, "all", "none"):
-        backbone = untrained(settings.backbone or catalog.EMBEDDED)
-        freezing.unfreeze_above(backbone, settings.freeze)
+    name = data.train.inputs.kind
+    if name not in KINDS:
+        wanted = f"have examples of a kind among {', '.join(KINDS)}"
+        raise errors.expected("data", wanted, name)
+    return KINDS[name]
 
 
 def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
     """Check the data and load them; what is wrong is refused, or left out.
 
     Raises:
-        InputError: The check has noticed an error, unless bad images are skipped.
+        InputError: The check has noticed an error, unless bad files are skipped.
     """
-    options = datasets.options_of(settings, image_size=choose)
+    window = train_sound.window(settings)
+    options = datasets.options_of(settings, image_size=choose, **window)
     source = settings.data if data is None else data
     diagnosis = doctor.check(source, features=False, **options)
     for warning in diagnosis.named("warning"):
@@ -293,7 +233,9 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
         command = f"keras-tl check {files.quoted(settings.data)} --page check.html"
         hint = f"`{command}` shows more."
         if all(one.leave_out or one.surplus for one in wrong):
-            hint += " --bad-files skip leaves these images out."
+            content = diagnosis.content
+            nouns = content.kind.nouns if content else "examples"
+            hint += f" --bad-files skip leaves these {nouns} out."
         raise errors.InputError(
             "\n".join([f"The check of {settings.data} has noticed:", *lines, hint])
         )
@@ -309,58 +251,11 @@ def load(settings: Train, data: object, choose, decisions: Decisions) -> Splits:
     return loaded
 
 
-def choose_limit(
-    settings: Train, data: Splits, end: float, decisions: Decisions
-) -> Train:
-    """Take a part of the data where there is no time for all of it."""
-    if settings.limit is not None or settings.epochs:
-        return settings
-    forward = forward_of(settings.backbone, settings.image_size)
-    left = end - time.perf_counter() - RESERVE - LEARNING
-    tunes = settings.epochs is None and settings.freeze != "all"
-    decision = planner.limit(data, forward, left, tunes=tunes)
-    if decision is None:
-        return settings
-    decisions.add(decision)
-    return replace(settings, limit=decision.value)
-
-
-def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Train:
-    """Rank the backbones whose weights are on this machine, and choose the best."""
-    candidates = ranking.at_hand(settings.image_size)
-    chosen, reason = catalog.EMBEDDED, "it is the only one on this machine"
-    if len(candidates) > 1 and data.task != "single-label":
-        reason = "it travels with the package, and others are ranked for classes alone"
-    elif len(candidates) > 1 and settings.minutes < RANKED:
-        reason = f"the others at hand are ranked from {RANKED:g} minutes on"
-    elif len(candidates) > 1:
-        some = splits.limit(data, MOST_RANKED, seed=settings.seed)
-        cache = store.Cache() if settings.cache else None
-        ranked = ranking.rank(candidates, some, cache=cache, seed=settings.seed)
-        best = ranked.strongest.candidate
-        chosen = (
-            best.backbone if best.alpha is None else f"{best.backbone}:{best.alpha}"
-        )
-        reason = ranked.sentence()
-        if ranked.strongest is not ranked.best:
-            reason += f" {chosen} has the highest accuracy on ImageNet of these."
-    decisions.add(Decision("backbone", chosen, reason))
-    return replace(settings, backbone=chosen)
-
-
-def build_model(settings: Train, outputs: int) -> keras.Model:
-    """Put a new head on the pretrained backbone."""
+def build_model(settings: Train, data: Splits) -> keras.Model:
+    """Put a new head on the backbone."""
     # Whatever was measured before, also where it was given instead.
     keras.utils.set_random_seed(settings.seed)
-    name, alpha = catalog.width(settings.backbone)
-    backbone = backbones.load(
-        name,
-        weights=settings.weights or "imagenet",
-        image_size=settings.image_size,
-        preprocessing=settings.preprocessing,
-        alpha=alpha,
-    )
-    model = heads.attach(backbone, outputs)
+    model = heads.attach(kind_of(data).build(settings, data), len(data.class_names))
     # Raises now for an unknown block.
     freezing.unfreeze_above(model, settings.freeze or "none")
     return model
@@ -381,32 +276,36 @@ def plan(
     if settings.epochs == 0 or settings.freeze == "all":
         rate = settings.learning_rate or 1e-4
         return replace(settings, epochs=0, freeze="all", learning_rate=rate)
-    forward = speed.forward(model)
-    names = ("freeze", "augment", "learning_rate")
-    if any(getattr(settings, name) is None for name in names):
-        measured = None
-        if data.task == "single-label":
-            measured = planner.measure_similarity(model, data, seed=settings.seed)
-        left = end - time.perf_counter() - RESERVE
-        room = planner.full_epochs(data, forward, left)
-        blocks = freezing.blocks(model)
-        for decision in planner.fine_tuning(data, blocks, measured, room):
+    kind = kind_of(data)
+    forward = speed.forward(model, data.train.inputs)
+    made: list[Decision] = []
+    if any(getattr(settings, name) is None for name in kind.DECIDED):
+        for decision in kind.decide(settings, model, data, forward, end):
             if getattr(settings, decision.name) is None:
                 settings = replace(settings, **{decision.name: decision.value})
-                decisions.add(decision)
+                made.append(decision)
     if settings.epochs is not None:
+        decisions.extend(made)
         return settings
     freezing.unfreeze_above(model, settings.freeze)
     setup = setup_of(settings, data, place)
-    measured = speed.measure(model, data, setup, tuning(settings))
-    others = (
-        RESERVE + measured.start + forward * passes(data, measured.evaluate / forward)
+    measured = speed.measure(model, data, setup, tuning(settings, data))
+    others = measured.start + forward * passes(data, measured.evaluate / forward)
+    decision = planner.epochs(
+        seconds_left(end) - others,
+        measured.epoch(data),
+        measured.start,
+        steps=len(data.train) // settings.batch_size,
+        most=kind.MOST_EPOCHS,
+        transfer=kind.transfers(settings),
     )
-    left = end - time.perf_counter() - others
-    steps = len(data.train) // settings.batch_size
-    decision = planner.epochs(left, measured.epoch(data), measured.start, steps=steps)
-    decisions.add(decision)
-    needed = others + decision.value * measured.epoch(data)
+    if not decision.value and any(one.name == "freeze" for one in made):
+        # What was decided for epochs of which there is none would contradict it.
+        reason = "there is no time for an epoch of more than the head"
+        settings = replace(settings, freeze="all")
+        made = [Decision("freeze", "all", reason)]
+    decisions.extend([*made, decision])
+    needed = RESERVE + others + decision.value * measured.epoch(data)
     total = (time.perf_counter() + needed - end) / 60 + PLANNED * settings.minutes
     print(f"About {total:.1f} minutes in all, of {settings.minutes:g}.", flush=True)
     if total > 1.1 * settings.minutes:
@@ -415,7 +314,7 @@ def plan(
 
 
 def passes(data: Splits, tail: float) -> float:
-    """Return how many images run through all of the backbone, besides its epochs.
+    """Return how many examples run through all of the backbone, besides its epochs.
 
     Args:
         data: The data.
@@ -431,11 +330,17 @@ def passes(data: Splits, tail: float) -> float:
     return frozen + max(0.0, 1 - tail) * learned + tested + judged + kept
 
 
-def tuning(settings: Train, until: float | None = None) -> phases.Phase:
-    """Return the phase of fine-tuning."""
+def tuning(settings: Train, data: Splits, until: float | None = None) -> phases.Phase:
+    """Return the phase of fine-tuning, or of training all from scratch."""
     epochs = 1 if settings.epochs is None else settings.epochs
+    transfers = kind_of(data).transfers(settings)
     return phases.fine_tuning(
-        epochs, settings.learning_rate, patience=max(5, epochs // 2), until=until
+        epochs,
+        settings.learning_rate,
+        patience=max(5, epochs // 2),
+        name="fine-tuning" if transfers else SCRATCH,
+        keep_start=transfers,
+        until=until,
     )
 
 
@@ -450,7 +355,6 @@ def setup_of(
     weights = None
     if settings.class_weights:
         weights = splits.class_weights(data.train.labels, len(data.class_names))
-    changes = augment.from_settings(AugmentSettings(augment=settings.augment or "none"))
     return phases.Setup(
         place,
         settings.batch_size,
@@ -461,7 +365,7 @@ def setup_of(
         choose_by="accuracy" if data.task == "single-label" else "loss",
         cache=store.Cache() if settings.cache else None,
         state=run.state if run else None,
-        **changes,
+        **kind_of(data).changes(settings, data),
     )
 
 
@@ -480,7 +384,7 @@ def reset_head(model: keras.Model, data: Splits, seed: int) -> None:
 
 
 def predict(model: keras.Model, data: Splits) -> dict[str, np.ndarray]:
-    """Return the logits of the validation and the test images."""
+    """Return the logits of the validation and the test examples."""
     return {
         name: evaluation.predict(model, getattr(data, name))
         for name in ("validation", "test")
@@ -524,7 +428,7 @@ def reason_of(outputs: dict, data: Splits, setup: phases.Setup) -> str:
 
 
 def evaluate(outputs: dict, chosen: str, data: Splits, setup: phases.Setup) -> dict:
-    """Evaluate all models on the test images; the chosen one comes last."""
+    """Evaluate all models on the test examples; the chosen one comes last."""
     names = [name for name in outputs if name != chosen]
     evaluation_of = summary.EVALUATIONS[setup.objective.name]
     return {

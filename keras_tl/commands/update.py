@@ -1,4 +1,4 @@
-"""Update a finished run with more images, or with new classes."""
+"""Update a finished run with more examples, or with new classes."""
 
 import os
 import time
@@ -14,9 +14,12 @@ from keras_tl import config, errors, files, progress
 from keras_tl.analysis.planner import Decision
 from keras_tl.commands.settings import Update
 from keras_tl.data import splits
-from keras_tl.deploy import artifact, run_folder, update, versions
-from keras_tl.deploy.update import Material, Updated, Verdict
-from keras_tl.models import backbones, catalog, freezing, heads
+from keras_tl.data.sources import NOUNS
+from keras_tl.deploy import artifact, run_folder, update, update_data, versions
+from keras_tl.deploy.artifact import Artifact
+from keras_tl.deploy.update import Updated, Verdict
+from keras_tl.deploy.update_data import Material
+from keras_tl.models import backbones, freezing, heads
 from keras_tl.training import phases, placement, store
 
 # Seconds for measuring, the figures, the report and the saved model.
@@ -48,18 +51,19 @@ def run(settings: Update, started: float | None = None) -> bool:
     keras.utils.set_random_seed(settings.seed)
     place = placement.choose()
     old_run = artifact.load(settings.run)
-    update.check_updatable(old_run)
+    update_data.check_updatable(old_run)
+    check_backbone(settings, old_run)
     number = versions.next_number(settings.run)
     check_in_use(settings.run)
-    material, source = update.load(old_run, settings)
+    material, source = update_data.load(old_run, settings)
     decisions = [
-        Decision("old images", splits.counts(material.old), source),
+        Decision(f"old {material.nouns}", splits.counts(material.old), source),
         *map(left_out, material.notes),
     ]
     data = material.joined()
     with place.scope():
         model = old_run.model
-        backbone = build(settings, model, old_run.image_size, len(data.class_names))
+        backbone = build(settings, old_run, len(data.class_names))
     print(data)
     for note in material.notes:
         errors.warn(note)
@@ -143,20 +147,22 @@ def check_in_use(run: Path) -> None:
         )
 
 
-def build(settings: Update, model, image_size: int, classes: int):
+def check_backbone(settings: Update, old_run: Artifact) -> None:
+    """Raise `InputError` where a backbone is named for a run of other kinds."""
+    if settings.backbone is not None and old_run.kind != "image":
+        hint = f"The run takes {NOUNS[old_run.kind]}."
+        raise errors.expected(
+            "backbone", "be left out but for images", settings.backbone, hint
+        )
+
+
+def build(settings: Update, old_run: Artifact, classes: int):
     """Build the backbone that is asked for; raise now for what cannot be done."""
     if settings.backbone is None:
         # The model stays as it is: both are done again where it is trained.
-        freezing.unfreeze_blocks(heads.widen(model, classes), settings.blocks)
+        freezing.unfreeze_blocks(heads.widen(old_run.model, classes), settings.blocks)
         return None
-    name, alpha = catalog.width(settings.backbone)
-    return backbones.load(
-        name,
-        weights=settings.weights or "imagenet",
-        image_size=image_size,
-        preprocessing=settings.preprocessing,
-        alpha=alpha,
-    )
+    return backbones.named(settings, old_run.image_size)
 
 
 def measure(
@@ -175,15 +181,16 @@ def measure(
         if len(values[0]):
             rows = update.by_class(*values, names)
             report += [{"test": part, **row} for row in rows]
-    show(report)
-    return update.decide(update.compare(*old, names), margin), report
+    show(report, material.nouns)
+    compared = update.compare(*old, names)
+    return update.decide(compared, margin, material.nouns), report
 
 
-def show(rows: Sequence[dict]) -> None:
+def show(rows: Sequence[dict], nouns: str) -> None:
     """Print what got worse and what got better, class by class."""
-    table = Table(title="Test images of the run, and new ones", title_style="bold")
+    table = Table(title=f"Test {nouns} of the run, and new ones", title_style="bold")
     table.caption = "In brackets: 95 % interval, of each class by itself."
-    for name in ("test", "class", "images", "before", "after", "difference"):
+    for name in ("test", "class", nouns, "before", "after", "difference"):
         table.add_column(name)
     for row in rows:
         interval = f"({row['low']:+.3f} to {row['high']:+.3f})"
@@ -195,7 +202,7 @@ def show(rows: Sequence[dict]) -> None:
         before = "" if row["before"] is None else f"{row['before']:.3f}"
         name = files.printable(row["class"])
         table.add_row(
-            row["test"], name, f"{row['images']:,}", before, after, difference
+            row["test"], name, f"{row['examples']:,}", before, after, difference
         )
     progress.console().print(table)
 
@@ -214,7 +221,7 @@ def show_outcome(
         advice = "More --exemplars, another --method or a larger --margin may do."
         if not gained:
             advice = (
-                "Few images seldom change a model: collect more of them, or train "
+                "Few examples seldom change a model: collect more of them, or train "
                 "more of it with --blocks 2."
             )
         print(

@@ -5,17 +5,28 @@
 - `tables`: A table of files and their labels as three splits.
 - `tfds_data`: A dataset of `tensorflow_datasets` as three splits.
 - `hugging_face`: A folder that Hugging Face's `datasets` has saved, as three splits.
+- `stored`: Datasets that other libraries store, of images, texts or sound, as three
+  splits.
 - `assembly`: Splits of files, wherever their labels come from: checked, and drawn.
 - `drawing`: Draw the splits that are missing, in blocks that have to stay together.
 - `duplicates`: Images that look alike, and blocks of examples that have to stay
   together.
 - `layout`: List the files of a folder with their splits and classes, and all the rest.
 - `kinds`: Kinds of files that hold one example each: how they are told apart and read.
-- `audio`: Sound: clips decoded from files, resampled, and brought to one length.
+- `audio`: Sound: folders and tables of it as splits of clips of one length.
+- `clips`: Clips of sound, decoded to one length each time they are read.
+- `waves`: Decode clips of sound to one channel, one rate and one length, and check
+  them.
+- `sound_files`: Files of sound: which are read, what they hold, and what is wrong with
+  one.
+- `spectrogram`: Draw spectrograms of sound, for people.
 - `images`: Decode image files to square uint8 RGB arrays, and check them.
 - `text`: Texts: decoded, and turned into the token ids that a model takes.
 - `text_files`: Texts in files of their own, and in the rows of tables, as a kind of
   examples.
+- `languages`: Describe texts: how long they are, and in which languages.
+- `descriptions`: Descriptions of classes: words, or attributes, from which unseen ones
+  are known.
 - `sources`: Sequences of examples that are read by index, whatever the examples are.
 - `splits`: Examples with their labels, and the three splits of a dataset.
 - `pipeline`: From examples to batches: shuffled, augmented, padded, weighted,

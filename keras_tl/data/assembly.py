@@ -134,7 +134,30 @@ def matched(
             expression,
             f"It does not match {short(path, folder)}.",
         )
+    return _named_by(match)
+
+
+def search(argument: str, expression: str, path: str) -> str | None:
+    """Return what a regular expression names in a path; `None` if it does not match.
+
+    >>> search("groups", "_([a-z]+)_", "yes/7_ann_3.wav")
+    'ann'
+    """
+    match = pattern(argument, expression).search(path)
+    return None if match is None else _named_by(match)
+
+
+def _named_by(match: re.Match) -> str | None:
     return match.group(1 if match.re.groups else 0)
+
+
+def is_column(groups: str) -> bool:
+    """Return whether `groups` means the column of a table, not a regular expression.
+
+    >>> is_column("patient"), is_column("([a-z]+)_")
+    (True, False)
+    """
+    return re.fullmatch(r"[\w ]+", groups) is not None
 
 
 @dataclass(frozen=True)
@@ -184,7 +207,8 @@ class Content:
         kind: Kind of the files.
         reader: How they are read.
         columns: Name of each number, where numbers are predicted.
-        near: int `(pairs, 2)`, indices of files that look alike, see `duplicates.near`.
+        near: int `(pairs, 2)`, indices of files that are nearly the same, see
+            `duplicates`.
     """
 
     folder: Path
@@ -255,7 +279,9 @@ def read(
         files = list(progress.track(results, f"reading {kind.nouns}", len(entries)))
     good = tuple(file for file in files if not file.checked.problem)
     near = np.empty((0, 2), "int64")
-    if good and good[0].checked.thumbnail is not None:
+    if good and kind.name == "text":
+        near = duplicates.near_texts([file.checked.text for file in good])
+    elif good and good[0].checked.thumbnail is not None:
         near = duplicates.near(
             np.array([file.checked.look for file in good], "uint64"),
             np.stack([file.checked.thumbnail for file in good]),
@@ -309,7 +335,25 @@ def renamed(content: Content, split: str, name: str) -> Content:
     return replace(content, files=files)
 
 
+def grouped(content: Content, groups: str) -> Content:
+    """Return the same content with the groups that the names of some files hold.
+
+    Args:
+        content: The files.
+        groups: Regular expression, see `Options`; a file that it does not match stands
+            alone.
+    """
+    files = tuple(
+        replace(file, entry=replace(file.entry, group=group))
+        for file in content.files
+        for group in [search("groups", groups, short(file.path, content.folder))]
+    )
+    return replace(content, files=files)
+
+
 def _grouped(entry, groups, folder, kind) -> Entry:
+    if entry.text is not None:
+        raise errors.expected("groups", "be a column of the table", groups)
     return replace(entry, group=matched("groups", groups, folder, kind, entry.path))
 
 
@@ -390,14 +434,14 @@ def parts(
 
 def _usable(content, options) -> tuple[list[int], list[Problem]]:
     """Return the indices of the files that are used; path and reason of the others."""
-    doubled, again = conflicts(content), []
-    if not content.kind.is_unique:
-        doubled, again = [], _recurring(content)
-    bad = [*content.bad, *doubled]
+    unique = content.kind.is_unique
+    bad = [*content.bad, *(conflicts(content) if unique else ())]
     if bad and options.bad_files == "error":
         raise errors.InputError(_list(bad, content))
     left_out = [(path, f"bad {content.kind.nouns}") for path, _ in bad]
-    left_out += [(path, f"{content.kind.nouns} of another split") for path in again]
+    if not unique:
+        reason = f"{content.kind.nouns} of another split"
+        left_out += [(path, reason) for path in _recurring(content)]
     unused = {path for path, _ in left_out}
     used = [n for n, file in enumerate(content.files) if file.path not in unused]
     return used, left_out

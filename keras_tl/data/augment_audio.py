@@ -20,6 +20,32 @@ _HOP_SECONDS, _OVERLAP = 0.008, 4
 _LEFT = 0.01
 
 
+def named(name: str | None, rate: int) -> Augmentation | None:
+    """Return an augmentation by its name in `settings.AugmentSound`.
+
+    Args:
+        name: "shift_and_noise" shifts clips by up to a tenth and adds noise 10 to 40 dB
+            below them; "spec_augment" besides leaves out up to a fifth of the time and
+            of the frequencies; "none" or `None` is none.
+        rate: Samples a second of the clips.
+
+    Raises:
+        InputError: Another name.
+
+    >>> named("none", 16_000) is None
+    True
+    """
+    masks = {
+        "shift_and_noise": {},
+        "spec_augment": {"time_mask": 0.2, "frequency_mask": 0.2},
+    }
+    if name in (None, "none"):
+        return None
+    if name not in masks:
+        raise errors.unknown("augment", name, ["none", *masks])
+    return change(rate=rate, shift=0.1, snr=(10.0, 40.0), **masks[name])
+
+
 def change(
     *,
     rate: int,

@@ -8,6 +8,8 @@ Resize = Literal["crop", "pad", "stretch"]
 Task = Literal["single-label", "multi-label", "regression"]
 # Kind of the examples, see `kinds`.
 FileKind = Literal["image", "audio", "text"]
+# Name of several examples of a kind, for people.
+NOUNS = {"image": "images", "text": "texts", "audio": "clips"}
 # What to do where files are broken: stop with an error, or skip them.
 BadFiles = Literal["error", "skip"]
 

@@ -17,6 +17,7 @@ from keras_tl.data import (
     hugging_face,
     kinds,
     layout,
+    stored,
     tables,
     text,
     text_files,
@@ -25,7 +26,7 @@ from keras_tl.data import (
 from keras_tl.data.choices import DIGITS_NAME, SAMPLE_NAME, FileKind
 from keras_tl.data.images import to_rgb
 from keras_tl.data.kinds import IMAGE, Kind
-from keras_tl.data.settings import DataSettings
+from keras_tl.data.settings import DataSettings, TextSettings
 from keras_tl.data.splits import Split, Splits, limit
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "cifar10_sample"
@@ -68,6 +69,7 @@ def load(
     errors.check_options(options, load, assembly.Options)
     chosen = assembly.Options(**options)
     content = read(data, columns, chosen, choices_of(kind, rate, seconds))
+    reading = stored.Reading(kind, rate, seconds, chosen.bad_files, seed=chosen.seed)
     if content is not None:
         splits = assembly.assemble(content, chosen)
     elif isinstance(data, Splits):
@@ -77,14 +79,15 @@ def load(
     elif isinstance(data, tuple | list):
         splits = from_arrays(data, seed=chosen.seed)
     elif hugging_face.is_saved(data):
-        splits = hugging_face.load(data, columns, seed=chosen.seed)
+        splits = hugging_face.load(data, columns, reading)
     elif str(data) == SAMPLE_NAME:
         splits = sample()
     elif str(data) == DIGITS_NAME:
         splits = digits(seed=chosen.seed)
     else:
         try:
-            splits = tfds_data.load(str(data), seed=chosen.seed)
+            reading = replace(reading, validation=0.1)
+            splits = tfds_data.load(str(data), columns, reading)
         except errors.InputError as error:
             raise errors.InputError(
                 f"No folder or table is called {str(data)!r}, and as a dataset: {error}"
@@ -209,6 +212,16 @@ def from_settings(settings: DataSettings) -> Splits:
         kind="image",
         bad_files=settings.bad_files,
         count=settings.limit,
+        seed=settings.seed,
+    )
+
+
+def texts_from_settings(settings: TextSettings) -> Splits:
+    """Load the texts that the settings of a recipe name. See `from_tables`."""
+    return from_tables(
+        settings.data,
+        bad_files=settings.bad_files,
+        encoding=settings.encoding,
         seed=settings.seed,
     )
 

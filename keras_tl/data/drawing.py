@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from keras_tl import errors
+from keras_tl.data import languages
 from keras_tl.data.splits import Split, Splits, copies
 
 
@@ -129,7 +130,8 @@ def complete(
         InputError: Too few examples of a class, or training examples that are all test
             examples as well.
     """
-    numbers, *of_test = copies(given, *([] if test is None else [test]))
+    parts = [given] if test is None else [given, test]
+    numbers, *of_test = copies(*parts)
     _warn_of_contradictions(numbers, given.labels)
     rest, drawn = np.arange(len(given)), "validation"
     if test is None:
@@ -144,6 +146,9 @@ def complete(
     left_out = before - len(rest) - len(chosen)
     if left_out:
         origin += f" Left out: copies of drawn examples {left_out:,}."
+    if given.inputs.kind == "text":
+        texts = [one for part in parts for one in part.inputs.preview(range(len(part)))]
+        origin += f" {languages.describe(texts)}"
     return Splits(given.take(rest), given.take(chosen), test, class_names, origin)
 
 

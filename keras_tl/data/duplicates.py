@@ -1,5 +1,9 @@
-"""Images that look alike, and blocks of examples that have to stay together."""
+"""Examples that are nearly the same, and blocks that have to stay together."""
 
+import html
+import itertools
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,6 +14,9 @@ import numpy as np
 _BITS = 3
 _LEVELS = 6.0
 _CONTRAST = 0.15
+# Words from which on texts of the same words are copies: "No." is none of "No?".
+_WORDS = 4
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 
 
 def near(looks: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
@@ -49,6 +56,34 @@ def near(looks: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
     apart = np.abs(first - second).mean(axis=(1, 2, 3))
     contrast = np.minimum(first.std(axis=(1, 2, 3)), second.std(axis=(1, 2, 3)))
     return pairs[(apart <= _LEVELS) & (apart <= _CONTRAST * np.maximum(contrast, 1))]
+
+
+def near_texts(texts: Sequence[str]) -> np.ndarray:
+    """Find the pairs of texts that have the same words, in the same order.
+
+    They may differ in case, white space, punctuation, and tags and entities of HTML.
+    Texts of fewer than four words are not compared.
+
+    Args:
+        texts: Any texts.
+
+    Returns:
+        int64 `(pairs, 2)`, two indices in each row, the smaller first, sorted; of
+        several copies, each with the next one.
+
+    >>> near_texts(["It isn't a good film", "<p>It isn't a GOOD film!", "No", "No."])
+    array([[0, 1]])
+    """
+    by_words = {}
+    for index, text in enumerate(texts):
+        plain = html.unescape(_TAG.sub(" ", text))
+        words = re.findall(r"\w+", unicodedata.normalize("NFKC", plain).casefold())
+        if len(words) >= _WORDS:
+            by_words.setdefault(" ".join(words), []).append(index)
+    pairs = [
+        pair for members in by_words.values() for pair in itertools.pairwise(members)
+    ]
+    return np.array(sorted(pairs), "int64").reshape(-1, 2)
 
 
 def blocks(*keys: Sequence, pairs: Iterable[tuple[int, int]] = ()) -> np.ndarray:

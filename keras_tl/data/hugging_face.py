@@ -1,14 +1,17 @@
 """A folder that Hugging Face's `datasets` has saved, as three splits."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from keras_tl import errors
-from keras_tl.data import drawing, layout, tables
-from keras_tl.data.sources import ImageFiles
-from keras_tl.data.splits import Split, Splits
+from keras_tl.data import layout, stored, tables
+from keras_tl.data.splits import UNKNOWN, Splits
+from keras_tl.data.stored import Reading
+
+# Types of columns of texts, and of whole numbers.
+_TEXT = ("string", "large_string")
+_WHOLE = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 
 
 def is_saved(data: object) -> bool:
@@ -20,64 +23,97 @@ def is_saved(data: object) -> bool:
 
 
 def load(
-    path: Path | str, columns: tables.Columns | None = None, *, seed: int = 0
+    path: Path | str,
+    columns: tables.Columns | None = None,
+    reading: Reading | None = None,
 ) -> Splits:
-    """Load a dataset of images that Hugging Face's `datasets` has saved to a folder.
+    """Load images, texts or sound that Hugging Face's `datasets` has saved to a folder.
 
     Args:
         path: Folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
-        columns: Names of the columns of images and labels, by default "image" and
-            "label".
-        seed: Seed of the drawing of splits that are missing.
+        columns: Names of the columns of examples and labels; by default "image",
+            "audio", "text" or "sentence", or the only one that holds such, and "label".
+        reading: How examples are read.
 
     Raises:
-        InputError: The extra `hf` is not installed, the columns are missing, or the
-            labels are no classes.
+        InputError: The extra `hf` is not installed, the columns are missing, the labels
+            are no classes, or an example cannot be used.
     """
     errors.check_installed("datasets", extra="hf")
     import datasets
 
-    columns = columns or tables.Columns()
-    image, label = columns.input or "image", columns.label or "label"
-    stored = datasets.load_from_disk(str(path))
-    if not isinstance(stored, datasets.DatasetDict):
-        stored = {"train": stored}
-    by_split = {layout.split_of(name) or name: part for name, part in stored.items()}
+    columns, reading = columns or tables.Columns(), reading or Reading()
+    saved = datasets.load_from_disk(str(path))
+    if not isinstance(saved, datasets.DatasetDict):
+        saved = {"train": saved}
+    by_split = {layout.split_of(name) or name: part for name, part in saved.items()}
     features = next(iter(by_split.values())).features
-    for argument, name in (("image", image), ("label", label)):
-        if name not in features:
-            raise errors.expected(
-                f"{argument}_column",
-                f"be a column of {path}",
-                name,
-                f"Its columns are {', '.join(features)}.",
-            )
-    if "train" not in by_split:
-        raise errors.expected("data", "have a split called train", list(stored))
-    names = getattr(features[label], "names", None)
-    if names is None:
-        names = sorted({str(value) for value in by_split["train"][label]})
+    label = columns.label or "label"
+    if label not in features:
+        raise errors.expected(
+            "label_column",
+            f"be a column of {path}",
+            label,
+            f"Its columns are {', '.join(features)}.",
+        )
+    kinds = {
+        key: kind
+        for key, feature in features.items()
+        if key != label and (kind := _kind(feature))
+    }
+    key = stored.choose(str(path), kinds, columns.input, kind=reading.kind)
+    names, numbers = _classes(by_split, label)
 
-    def split_of(part):
-        part = part.cast_column(image, datasets.Image(decode=False))
-        content = [
-            cell["bytes"] or Path(cell["path"]).read_bytes() for cell in part[image]
-        ]
-        labels = [
-            value if isinstance(value, int) else names.index(str(value))
-            for value in part[label]
-        ]
-        return Split(ImageFiles(tuple(content)), np.array(labels, "int32"))
+    def read(split):
+        part = by_split[split]
+        labels = np.array([numbers[value] for value in part[label]], "int32")
+        return _read(part, key, kinds[key]), labels
 
-    official = next((s for s in ("test", "validation") if s in by_split), None)
-    splits = drawing.complete(
-        split_of(by_split["train"]),
-        split_of(by_split[official]) if official else None,
-        names,
-        0.15,
-        0.15,
-        seed,
-    )
-    test = f"test is its {official} split, " if official else ""
-    origin = f"Hugging Face dataset {Path(path).name}: {test}{splits.origin}"
-    return replace(splits, origin=origin)
+    name = f"Hugging Face dataset {Path(path).name}"
+    return stored.make(name, kinds[key], list(by_split), read, names, reading)
+
+
+def _classes(by_split, label) -> tuple[list[str], dict]:
+    """Return the names of the classes, and the number of each value of a label."""
+    feature = next(iter(by_split.values())).features[label]
+    names, unknown = getattr(feature, "names", None), {None: UNKNOWN}
+    if names is not None:
+        return names, {number: number for number in range(-1, len(names))} | unknown
+    if getattr(feature, "dtype", "") not in (*_TEXT, *_WHOLE):
+        wanted = "hold classes: texts or whole numbers"
+        raise errors.expected("label_column", wanted, label)
+    values = {value for part in by_split.values() for value in part[label]}
+    values = sorted(values - {None})
+    numbers = {value: number for number, value in enumerate(values)}
+    return [str(value) for value in values], numbers | unknown
+
+
+def _kind(feature) -> str | None:
+    """Return the kind of the examples that a feature holds, if it can hold any."""
+    import datasets
+
+    if isinstance(feature, datasets.Image):
+        return "image"
+    if isinstance(feature, datasets.Audio):
+        return "audio"
+    return "text" if getattr(feature, "dtype", "") in _TEXT else None
+
+
+def _read(part, key, kind) -> tuple:
+    """Return texts, or the contents of the files, which are not decoded here."""
+    import datasets
+
+    if kind == "text":
+        return tuple(one or "" for one in part[key])
+    feature = {"image": datasets.Image, "audio": datasets.Audio}[kind]
+    cells = part.cast_column(key, feature(decode=False))[key]
+    try:
+        return tuple(
+            Path(cell["path"]).read_bytes() if cell["bytes"] is None else cell["bytes"]
+            for cell in cells
+        )
+    except OSError as error:
+        raise errors.InputError(
+            f"A file of the dataset cannot be read: {error}. Save it with its files: "
+            "`save_to_disk` embeds those that exist."
+        ) from error

@@ -447,13 +447,6 @@ def few_bits(checked: Sequence[Checked]) -> tuple[str, str] | None:
     )
 
 
-def warn_of_few_bits(checked: Sequence[Checked]) -> None:
-    """Warn of images of 16 bits that use few of them."""
-    texts = few_bits(checked)
-    if texts is not None:
-        errors.warn(" ".join(texts))
-
-
 def _open(content: bytes) -> Image.Image:
     """Read the header of an image."""
     if not content:

@@ -152,7 +152,12 @@ def _listed(left_out, folder):
         reason if path == folder else f"{path.relative_to(folder)}: {reason}"
         for path, reason in left_out[:5]
     ]
-    return f"It holds {'; '.join(lines)}." if lines else "It holds none."
+    if not lines:
+        return "It holds none."
+    hint = ""
+    if any(path.is_file() for path, _ in left_out[:5]):
+        hint = " Where names of files hold the classes: --labels REGEX."
+    return f"It holds {'; '.join(lines)}.{hint}"
 
 
 def _by_split(children) -> dict[str, list[Path]]:

@@ -19,6 +19,8 @@ Augment = Literal[
     "mix_up",
     "cut_mix",
 ]
+# Random changes of training clips, see `augment_audio.named`.
+AugmentSound = Literal["none", "shift_and_noise", "spec_augment"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,23 @@ class DataSettings(FolderSettings):
     """Settings of a dataset; see `datasets.from_settings`."""
 
     dataset: str = SAMPLE_NAME  # cifar10_sample, digits, or a TFDS dataset.
+
+
+@dataclass(frozen=True)
+class TextSettings(Settings):
+    """Settings of texts in tables; see `datasets.texts_from_settings`."""
+
+    data: Path | None = None  # Folder of tables with the columns label and text.
+    encoding: str = "utf-8"  # Encoding of the tables.
+    # What to do where texts are empty: stop with an error, or skip them.
+    bad_files: BadFiles = "error"
+    sequence_length: int = 48  # Tokens of a text; longer ones are cut.
+
+    def __post_init__(self):
+        super().__post_init__()
+        errors.check_folder("data", self.data, "See --help for what it holds.")
+        errors.check_encoding(self.encoding)
+        errors.check_at_least("sequence_length", self.sequence_length, 3)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ source around a source; nobody asks a source for its class.
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,16 +18,13 @@ import numpy as np
 
 from keras_tl import errors, progress
 from keras_tl.data import images
-from keras_tl.data.choices import Resize
+from keras_tl.data.choices import NOUNS, Resize
 
 # What `read` returns: one array, or one for each input of a model with several.
 Examples = np.ndarray | dict[str, np.ndarray]
 Indices = Sequence[int] | np.ndarray
 # An image: the path of its file, the content of the file, or its pixels.
 Image = str | os.PathLike | bytes | np.ndarray
-
-# Name of several examples of a kind, for people.
-NOUNS = {"image": "images", "text": "texts", "audio": "clips"}
 
 
 class Source(Protocol):
@@ -585,15 +583,33 @@ def of_images(
 
 def _image(name, image):
     """Return one image as `ImageFiles` has it."""
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, (str, os.PathLike)):
-        return Path(image)
-    if hasattr(image, "__array__"):
-        return images.to_rgb(image, name, single=True)
+    one = partial(images.to_rgb, single=True)
+    return one_of_files(name, image, "an image", one)
+
+
+def one_of_files(
+    name: str, given: object, noun: str, of_array: Callable[[np.ndarray, str], object]
+) -> object:
+    """Return one example as `Files` has it.
+
+    Args:
+        name: Name of the argument.
+        given: The path of a file, its content as bytes, or an array.
+        noun: What it must be, with its article, such as "an image".
+        of_array: Checks an array of the name `name`.
+
+    Raises:
+        InputError: Anything else.
+    """
+    if isinstance(given, bytes):
+        return given
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given)
+    if hasattr(given, "__array__"):
+        return of_array(given, name)
     raise errors.InputError(
-        f"`{name}` must be an image: the path of a file, its content as bytes, or an "
-        f"array. Received: {type(image).__name__}."
+        f"`{name}` must be {noun}: the path of a file, its content as bytes, or an "
+        f"array. Received: {type(given).__name__}."
     )
 
 

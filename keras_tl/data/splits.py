@@ -331,6 +331,31 @@ def unlabelled(split: Split) -> Split:
     return replace(split, labels=np.full_like(split.labels, empty))
 
 
+def of_classes(splits: Splits, classes: Sequence[int]) -> Splits:
+    """Keep the examples of some classes alone, which are numbered from 0 on.
+
+    Args:
+        splits: Examples with single labels.
+        classes: Numbers of the classes, in ascending order.
+
+    >>> split = Split(np.zeros((4, 2)), [0, 1, 2, 2])
+    >>> some = of_classes(Splits(split, split, split, ["a", "b", "c"], "Toy."), [0, 2])
+    >>> some.class_names, some.train.labels.tolist()
+    (('a', 'c'), [0, 1, 1])
+    """
+
+    def keep(split):
+        kept = split.take(np.flatnonzero(np.isin(split.labels, classes)))
+        return replace(kept, labels=np.searchsorted(classes, kept.labels))
+
+    names = [splits.class_names[number] for number in classes]
+    return replace(
+        splits,
+        **{name: keep(split) for name, split in splits.items()},
+        class_names=names,
+    )
+
+
 def few(splits: Splits, labels: int, *, seed: int) -> Splits:
     """Keep a number of labels of each class for training, and as many for validation.
 
@@ -360,6 +385,26 @@ def few(splits: Splits, labels: int, *, seed: int) -> Splits:
     return replace(
         splits, train=drawn(splits.train), validation=drawn(splits.validation)
     )
+
+
+def divide(split: Split, count: int, seed: int) -> tuple[Split, Split]:
+    """Draw examples of a split, balanced over its classes.
+
+    Args:
+        split: The examples.
+        count: Number of examples to draw, see `limit`.
+        seed: Seed of the drawing.
+
+    Returns:
+        Those that were drawn, and the others, both in their order.
+
+    >>> drawn, others = divide(Split(np.zeros((6, 2)), [0, 0, 0, 1, 1, 1]), 2, seed=0)
+    >>> drawn.labels.tolist(), others.labels.tolist()
+    ([0, 1], [0, 0, 1, 1])
+    """
+    chosen = balanced(split.labels, count, seed)
+    others = np.setdiff1d(np.arange(len(split)), chosen)
+    return split.take(chosen), split.take(others)
 
 
 def class_weights(labels: np.ndarray, num_classes: int) -> list[float]:

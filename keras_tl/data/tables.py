@@ -302,7 +302,7 @@ def read(
     image = _input_column(rows, columns.input, root, name, kind)
     split = _named(rows, "split", columns.split, name)
     groups = options.groups if options.groups in rows else None
-    if groups is None and re.fullmatch(r"[\w ]+", options.groups or "("):
+    if groups is None and assembly.is_column(options.groups or ""):
         _column(rows, "groups", options.groups, name)  # It means a column: raises.
     others = {image, split, groups}
     labels = _label_columns(rows, columns.label, others, name)
@@ -390,7 +390,7 @@ def texts(
         return text.Texts(tuple(line for line in lines if line.strip()))
     rows = load(path, encoding).rename(columns=str)
     name = f"Table {path.name}"
-    column = _text_column(rows, column, name)
+    column = _text_column(rows, column, name, "column")
     for line, cell in rows[column].items():
         if _is_empty(cell):
             raise errors.InputError(
@@ -449,7 +449,7 @@ def _column(rows, argument, column, name):
     if column not in rows:
         raise errors.expected(
             argument,
-            f"be a column of {name}",
+            f"be a column of {name[:1].lower()}{name[1:]}",
             column,
             f"Its columns are {', '.join(rows.columns)}.",
         )
@@ -459,16 +459,17 @@ def _column(rows, argument, column, name):
 def _named(rows, kind, column, name) -> str | None:
     """Return a column that is named, or has a usual name."""
     if column is not None:
-        _column(rows, kind, column, name)
+        _column(rows, f"{kind}_column", column, name)
         return column
     by_name = {str(c).strip().casefold(): c for c in rows.columns}
     return next((by_name[word] for word in _USUAL[kind] if word in by_name), None)
 
 
-def _text_column(rows, column, name) -> str:
+def _text_column(rows, column, name, argument="input_column") -> str:
     """Return the column of texts: that named, a usual one, or the only one."""
     if column is not None:
-        return _named(rows, "input_column", column, name)
+        _column(rows, argument, column, name)
+        return column
     usual = _named(rows, "text", None, name)
     if usual is not None:
         return usual
@@ -485,7 +486,7 @@ def _text_column(rows, column, name) -> str:
     raise errors.InputError(
         f"{name} must have a column of texts. Its columns are "
         f"{', '.join(rows.columns)}, such as {_first_row(rows)}. Name it with "
-        "--input-column."
+        f"--{argument.replace('_', '-')}."
     )
 
 
@@ -493,7 +494,7 @@ def _input_column(rows, column, root, name, kind) -> str:
     if kind.name == "text":
         return _text_column(rows, column, name)
     if column is not None:
-        return _named(rows, "input_column", column, name)
+        return _named(rows, "input", column, name)
     for candidate in rows.columns:
         cells = _strings(rows, candidate)
         suffixes = [Path(cell).suffix.lower() in kind.extensions for cell in cells]
@@ -517,7 +518,7 @@ def _label_columns(rows, wanted, others, name) -> list[str]:
     if wanted is not None:
         columns = [wanted] if wanted in rows else wanted.split(",")
         for column in columns:
-            _column(rows, "label", column, name)
+            _column(rows, "label_column", column, name)
         return columns
     usual = _named(rows, "label", None, name)
     if usual is not None and usual not in others:

@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_tl import errors, files
 from keras_tl.data.sources import Indices, Source, Stored, Wrapper
+from keras_tl.data.splits import Splits
 
 # Name of the tokenizer in the folder of a run.
 FILE = "tokenizer.json"
@@ -200,6 +201,41 @@ class Tokenizer:
         return cls(path.read_text(encoding="utf-8"), sequence_length)
 
     @classmethod
+    def of_word_pieces(
+        cls, pieces: Sequence[str], lowercase: bool, sequence_length: int
+    ) -> "Tokenizer":
+        """Make the tokenizer of a BERT from its vocabulary.
+
+        Args:
+            pieces: Pieces of words in the order of their ids; the first is `[PAD]`, and
+                `[UNK]`, `[CLS]` and `[SEP]` are among them.
+            lowercase: Whether texts become lower case, without accents.
+            sequence_length: See `Tokenizer`.
+
+        Raises:
+            InputError: Pieces without those.
+
+        >>> pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film", "##s"]
+        >>> Tokenizer.of_word_pieces(pieces, True, 6).encode(["Films"]).tolist()
+        [[2, 4, 5, 3, 0, 0]]
+        """
+        errors.check_installed("tokenizers", extra="text")
+        import tokenizers
+        from tokenizers import models, normalizers, pre_tokenizers, processors
+
+        ids = {piece: number for number, piece in enumerate(pieces)}
+        if ids.get("[PAD]") != 0 or not {"[UNK]", "[CLS]", "[SEP]"} <= set(ids):
+            wanted = "begin with [PAD], and have [UNK], [CLS] and [SEP]"
+            raise errors.expected("pieces", wanted, list(pieces[:5]))
+        tokenizer = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.post_processor = processors.BertProcessing(
+            *((piece, ids[piece]) for piece in ("[SEP]", "[CLS]"))
+        )
+        return cls(tokenizer.to_str(), sequence_length)
+
+    @classmethod
     def of_words(cls, words: Sequence[str], sequence_length: int) -> "Tokenizer":
         """Make a tokenizer whose tokens are whole words, in lower case.
 
@@ -239,6 +275,29 @@ def vocabulary(texts: Sequence[str], at_least: int = 1) -> list[str]:
     counts = Counter(word for text in texts for word in pattern.findall(text.lower()))
     counts = {word: count for word, count in counts.items() if count >= at_least}
     return sorted(counts, key=lambda word: (-counts[word], word))
+
+
+def numbered(
+    texts: Sequence[str], sequence_length: int
+) -> tuple[list[str], list[np.ndarray]]:
+    """Return the words of texts, and each text as the numbers of its words.
+
+    Args:
+        texts: Any texts.
+        sequence_length: Most words of a text; longer ones are cut.
+
+    Returns:
+        The words, see `vocabulary`, and for each text int `(words,)`, as
+        `models.word_vectors.learn` takes them.
+
+    >>> words, ids = numbered(["A good film", "a film"], 8)
+    >>> words, [row.tolist() for row in ids]
+    (['a', 'film', 'good'], [[0, 2, 1], [0, 1]])
+    """
+    words = vocabulary(texts)
+    rows = Tokenizer.of_words(words, sequence_length).encode(texts)
+    first = len(SPECIAL)
+    return words, [row[row >= first] - first for row in rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,6 +351,13 @@ def tokenize(texts: Source, tokenizer: Tokenizer) -> Source:
     """Return texts as the token ids that a model takes, computed once."""
     tokenized = _Tokenized(texts, tokenizer)
     return Stored(tokenized, tokenized.read(np.arange(len(texts))), "text")
+
+
+def tokenize_all(data: Splits, tokenizer: Tokenizer) -> Splits:
+    """Return splits of texts as the token ids that a model takes."""
+    return data.map(
+        lambda split: replace(split, inputs=tokenize(split.inputs, tokenizer))
+    )
 
 
 def describe_lengths(tokenizer: Tokenizer, *texts: Source) -> str:

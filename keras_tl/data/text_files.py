@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from keras_tl import errors
-from keras_tl.data import text
+from keras_tl.data import languages, text
 from keras_tl.data.kinds import Kind
 from keras_tl.data.text import Texts
 
@@ -83,13 +81,7 @@ class _Reader:
         return []
 
     def describe(self, files: "Sequence[File]") -> str:
-        if not files:
-            return ""
-        words = np.array([len(file.checked.text.split()) for file in files])
-        return (
-            f"Length {words.min():,} to {words.max():,} words, median "
-            f"{np.median(words):.0f}."
-        )
+        return languages.describe([file.checked.text for file in files])
 
 
 TEXT = Kind(

@@ -8,9 +8,13 @@
 - `conversion`: Convert a trained model to the formats of other runtimes.
 - `standalone`: The program `predict.py` that goes with an exported model.
 - `exported`: Use and measure an export: accuracy, size, latency, memory.
-- `run_data`: The data of a finished run, loaded again by its settings.
+- `run_data`: The data of a finished run, loaded again by its settings, as its model
+  takes them.
 - `compiled`: A model as one compiled function, for use after training.
-- `exemplars`: Images that a run keeps of its data, so that it can be updated.
-- `update`: Update a finished run with more images, or with new classes.
+- `exemplars`: Examples that a run keeps of its data, so that it can be updated when
+  they are gone.
+- `update_data`: Old and new examples of an update, without what would falsify its
+  measurement.
+- `update`: Update a finished run with more examples, or with new classes.
 - `versions`: The line of a run and its updates: which version is in use.
 """

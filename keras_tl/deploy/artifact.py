@@ -16,7 +16,7 @@ import numpy as np
 from keras_tl import environment, errors, files, progress
 from keras_tl.analysis import calibration, unlike
 from keras_tl.analysis.calibration import ACTIVATIONS, Rules
-from keras_tl.data import audio, images, sources, text
+from keras_tl.data import clips, images, sources, text
 from keras_tl.data.choices import Resize
 from keras_tl.data.sources import Image, Source
 from keras_tl.deploy import answers, compiled
@@ -198,18 +198,20 @@ class Artifact:
             inputs: One example or several, as any iterable. Images: files or arrays as
                 `sources.of_images` takes them; each becomes a square of `image_size`
                 pixels as in training, see `resize`. Sound: files or samples as
-                `audio.of_clips` takes them, brought to rate and length as in training.
-                Texts: strings.
+                `clips.of_clips` takes them, brought to rate and length as in training.
+                Texts: strings. What this function has returned is returned as it is.
 
         Raises:
             InputError: Examples of another kind or type.
         """
+        if hasattr(inputs, "input_spec"):
+            return inputs
         if self.kind == "image":
             return sources.of_images(inputs, self.image_size, self.resize)
         if self.kind == "audio":
             spec = self.manifest["input"]
             (samples,) = spec["shape"]
-            return audio.of_clips(inputs, spec["rate"], samples, spec["noise"])
+            return clips.of_clips(inputs, spec["rate"], samples, spec["noise"])
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             inputs = [inputs]
         tokenizer = self.tokenizer
@@ -375,10 +377,15 @@ def read_manifest(folder: Path | str) -> dict:
     """
     path = Path(folder) / "manifest.json"
     if not path.exists():
+        hint = ""
+        if (Path(folder) / "contract.json").exists():
+            program = files.quoted(Path(folder) / "predict.py")
+            hint = f"This is an export, which needs no keras-tl: python {program} INPUT"
         raise errors.expected(
             "run",
             "name the folder of a finished run, with a manifest.json in it",
             str(folder),
+            hint,
         )
     manifest = files.read_json(path)
     if not isinstance(manifest, dict):

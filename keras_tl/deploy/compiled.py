@@ -51,7 +51,7 @@ class Compiled:
 
 def has_litert() -> bool:
     """Return whether LiteRT is installed."""
-    return importlib.util.find_spec("ai_edge_litert") is not None
+    return errors.is_installed("ai_edge_litert")
 
 
 def runtime() -> str | None:

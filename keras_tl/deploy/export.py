@@ -15,8 +15,8 @@ import numpy as np
 
 from keras_tl import config, environment, errors, files
 from keras_tl.analysis import unlike
-from keras_tl.data import datasets, images, text
-from keras_tl.data.sources import Source
+from keras_tl.data import datasets, images, tables, text
+from keras_tl.data.sources import NOUNS, Source
 from keras_tl.data.splits import Split, Splits, balanced
 from keras_tl.deploy import artifact as artifacts
 from keras_tl.deploy import (
@@ -26,7 +26,7 @@ from keras_tl.deploy import (
     prediction,
     run_data,
     standalone,
-    update,
+    update_data,
 )
 from keras_tl.models import catalog, taps
 
@@ -63,8 +63,8 @@ FORMATS = {
 MOST_COMPARED, MOST_CALIBRATED = 256, 500
 # Embeddings of training examples, beside the model.
 EXAMPLES = "examples.npy"
-# Fewest images that int8 can be calibrated with and compared on.
-FEWEST_IMAGES = 10
+# Fewest examples that int8 can be calibrated with and compared on.
+FEWEST = 10
 # Texts to compare logits on where those of the run cannot be loaded again.
 TEXTS = (
     "A film that stays with you long after the lights have come on.",
@@ -140,10 +140,11 @@ def export(
         run: Folder of the run.
         format: A key of `FORMATS`.
         folder: The new folder.
-        sample: Folder of images like those that the model is for, to compare logits on
-            and to calibrate int8 with; by default those of the run's data, validation
-            and train, and where these are gone and int8 is not asked for, the sample of
-            CIFAR-10.
+        sample: Folder of images or of clips, or file or folder of texts, see
+            `tables.texts`, like those that the model is for, to compare logits on and
+            to calibrate int8 with. By default those of the run's data, validation and
+            train; where these are gone, those that the run has kept; and where there
+            are none and int8 is not asked for, some that travel with the package.
         data: The splits of the run, which are loaded again by its settings otherwise.
         tolerance: Largest difference of logits that is allowed, see `Format`.
         agreement: Smallest share of equal answers that is allowed, in [0, 1].
@@ -153,7 +154,7 @@ def export(
 
     Raises:
         InputError: An unknown format, a folder that exists, no finished run, a runtime
-            that is not installed, no representative images, a layer that the format
+            that is not installed, no representative examples, a layer that the format
             cannot hold, or an export that differs from its model by more than allowed.
     """
     chosen = _chosen(format, tolerance, agreement)
@@ -164,8 +165,6 @@ def export(
             f"{run} takes images of any size, and an export has to know one: train "
             "with --image-size."
         )
-    if sample is not None and model.kind not in prediction.FILES:
-        raise errors.expected("images", "be left out for texts", str(sample))
     examples = _examples(model, format, sample, data)
     network = model.model
     sixteen = conversion.layers_of_16_bits(network)
@@ -187,16 +186,15 @@ def export(
         _write_program(model, contract, needs, temporary)
         path = temporary / chosen.model
         path.parent.mkdir(exist_ok=True)
-        known = None
-        if "embedding" in whole.output:
-            known = model.examples.embeddings
-            _keep_known(known, temporary)
-        if format == "litert-int8":
+        is_int8, has_embedding = format == "litert-int8", "embedding" in whole.output
+        if is_int8:
             _convert_to_int8(network, whole, path, examples.calibration)
-            if known is not None:
-                contract["unlike"] = _unlike_of_int8(temporary, contract, examples)
         else:
             _convert(model, whole, format, path)
+        if has_embedding and is_int8:
+            contract["unlike"] = _unlike_of_int8(temporary, contract, examples)
+        elif has_embedding:
+            _keep_known(model.examples.embeddings, temporary)
         logits = exported.load(temporary)
         parity = _compare(model, network, logits, contract, examples)
         print(parity)
@@ -234,25 +232,27 @@ def _chosen(format, tolerance, agreement) -> Format:
 def _examples(model, format, sample, data) -> Examples:
     """Find real examples, and say which they are."""
     if sample is not None:
-        return _of_folder(model, Path(sample))
+        return _of_path(model, Path(sample))
+    nouns = NOUNS[model.kind]
     try:
-        data = update.data_of(model) if data is None else run_data.sized(model, data)
+        if data is None:
+            data = update_data.data_of(model)
+        else:
+            data = data.map(lambda part: run_data.prepare(model, part))
     except errors.InputError as error:
         reason = str(error).rstrip(".")
-        kept = exemplars.of_run(model) if model.kind == "image" else None
+        kept = exemplars.of_run(model)
         if kept is not None:
-            print(f"Compared on images that the run has kept, since {reason}.")
+            print(f"Compared on {nouns} that the run has kept, since {reason}.")
             return Examples(
                 _some(kept.validation, MOST_COMPARED),
-                "validation images that the run has kept",
+                f"validation {nouns} that the run has kept",
                 _some(kept.train, MOST_CALIBRATED),
             )
         if format == "litert-int8":
-            is_file = model.kind in prediction.FILES
-            hint = " Give --images FOLDER." if is_file else ""
             raise errors.InputError(
                 "litert-int8 needs representative examples of the kind that the model "
-                f"is for, and {reason}.{hint}"
+                f"is for, and {reason}. Name some with --examples PATH."
             ) from error
         return _of_our_own(model, reason)
     print("Compared on the run's validation examples.")
@@ -272,25 +272,38 @@ def _some(split: Split, count: int) -> Source:
     return split.inputs.take(np.unique(rows.astype("int64")))
 
 
-def _of_folder(model, folder) -> Examples:
-    errors.check_folder("images", folder)
+def _of_path(model, path) -> Examples:
+    """Return the examples that a user names."""
+    nouns = NOUNS[model.kind]
+    named = _texts(path) if model.kind == "text" else _files(model, path)
+    if len(named) < FEWEST:
+        raise errors.expected(
+            "examples",
+            f"hold at least {FEWEST} {nouns} that can be used",
+            str(path),
+            f"It holds {len(named)}.",
+        )
+    print(f"Compared on {nouns} of {path}.")
+    # None that int8 was calibrated with.
+    compared, others = named[::2][:MOST_COMPARED], named[1::2][:MOST_CALIBRATED]
+    return Examples(
+        model.source(compared), f"{nouns} of {path.name}", model.source(others)
+    )
+
+
+def _files(model, folder) -> list[Path]:
+    errors.check_folder("examples", folder)
     kind = prediction.FILES[model.kind]
     paths, problems = prediction.find([folder], kind)
     bad = {name for name, _ in [*problems, *prediction.check_files(paths, kind)]}
-    paths = [path for path in paths if str(path) not in bad]
-    if len(paths) < FEWEST_IMAGES:
-        raise errors.expected(
-            "images",
-            f"hold at least {FEWEST_IMAGES} {kind.nouns} that can be used",
-            str(folder),
-            f"It holds {len(paths)}.",
-        )
-    print(f"Compared on {kind.nouns} of {folder}.")
-    # None that int8 was calibrated with.
-    compared, others = paths[::2][:MOST_COMPARED], paths[1::2][:MOST_CALIBRATED]
-    return Examples(
-        model.source(compared), f"{kind.nouns} of {folder.name}", model.source(others)
-    )
+    return [path for path in paths if str(path) not in bad]
+
+
+def _texts(path) -> tuple[str, ...]:
+    if not path.is_dir():
+        return tables.texts(path).texts
+    read = [text.read_file(file) for file in sorted(path.rglob("*.txt"))]
+    return tuple(one for one in read if one.strip())
 
 
 def _of_our_own(model, reason) -> Examples:

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_tl import errors, files, progress, quiet
-from keras_tl.data import audio, images, layout, tables, text
+from keras_tl.data import assembly, audio, layout, tables, waves
 from keras_tl.data.kinds import IMAGE, Kind
+from keras_tl.data.sources import Source
 from keras_tl.deploy import artifact, compiled, versions
 
 # Most inputs that are listed with their problems.
@@ -38,13 +39,15 @@ def find(paths: Sequence[Path], kind: Kind = IMAGE) -> tuple[list[Path], list[Pr
     Raises:
         InputError: There is no file of the kind.
     """
-    listed, problems, left_out = [], [], 0
+    listed, problems, empty, left_out = [], [], [], 0
     for path in paths:
         if path.is_dir():
             within, bad, others = layout.files_in(path, kind)
             listed += within
             left_out += len(others)
             problems += [(str(name), problem) for name, problem in bad]
+            if not within and not bad:
+                empty.append((str(path), f"has no {kind.nouns}"))
         elif path.exists():
             listed.append(path)
         else:
@@ -58,17 +61,37 @@ def find(paths: Sequence[Path], kind: Kind = IMAGE) -> tuple[list[Path], list[Pr
             f"name at least one {kind.noun}, or a folder with one in it",
             [str(path) for path in paths],
         )
-    return listed, problems
+    return listed, [*problems, *empty]
 
 
-def check_files(paths: Sequence[Path], kind: Kind = IMAGE) -> list[Problem]:
-    """Return the files that cannot be used, and warn of nearly black images."""
+def check_files(
+    paths: Sequence[Path], kind: Kind = IMAGE, taken: dict | None = None
+) -> list[Problem]:
+    """Return the files that cannot be used, and warn of what is odd about others.
+
+    Args:
+        paths: The files.
+        kind: Their kind.
+        taken: What a model takes, see `Source.input_spec`; what of sound is changed for
+            it is printed.
+    """
     with ThreadPoolExecutor() as pool:
         results = pool.map(kind.check_file, paths)
         title = f"checking {kind.nouns}"
         checked = list(progress.track(results, title, len(paths)))
-    if kind is IMAGE:
-        images.warn_of_few_bits(checked)
+    usable = [
+        assembly.File(assembly.Entry(path, "", ""), "", one)
+        for path, one in zip(paths, checked, strict=True)
+        if not one.problem
+    ]
+    reader = kind.reader([file.path for file in usable], assembly.Options())
+    for about, odd, remedy in reader.remarks(usable):
+        listed = f": {len(odd):,} ({assembly.some(odd, Path())})." if odd else ""
+        errors.warn(f"{about}{listed} {remedy}")
+    if kind.name == "audio" and taken is not None:
+        (samples,) = taken["shape"]
+        changes = waves.describe_changes(checked, taken["rate"], samples)
+        print(changes, end="\n" * bool(changes), file=sys.stderr)
     return [
         (str(path), one.problem)
         for path, one in zip(paths, checked, strict=True)
@@ -76,10 +99,23 @@ def check_files(paths: Sequence[Path], kind: Kind = IMAGE) -> list[Problem]:
     ]
 
 
+def _is_file(text: object) -> bool:
+    try:
+        return isinstance(text, str | Path) and Path(text).is_file()
+    except (OSError, ValueError):  # A text that cannot be a path.
+        return False
+
+
 def answers(
-    model: artifact.Artifact, inputs: Sequence, top: int
+    model: artifact.Artifact, inputs: Sequence, top: int, source: Source | None = None
 ) -> tuple[list[tuple], list[Problem]]:
     """Return the answers of a model, and the inputs for which it has none.
+
+    Args:
+        model: The model.
+        inputs: Files or texts, see `Artifact.source`.
+        top: See `predict`.
+        source: The same, as that function returns them, where they are prepared.
 
     Returns:
         Rows of input, name of the output, value and note: of several classes the `top`
@@ -88,8 +124,9 @@ def answers(
         of several labels are there.
     """
     problems = []
+    source = model.source(inputs) if source is None else source
     try:
-        given = model.answer(inputs)
+        given = model.answer(source)
     except artifact.NotFiniteError as error:
         if len(error.examples) == len(inputs):
             raise
@@ -97,10 +134,9 @@ def answers(
             (str(inputs[index]), "has no answer: the model returns NaN or infinity")
             for index in error.examples
         ]
-        inputs = [
-            one for index, one in enumerate(inputs) if index not in error.examples
-        ]
-        given = model.answer(inputs)
+        kept = [n for n in range(len(inputs)) if n not in error.examples]
+        inputs = [inputs[index] for index in kept]
+        given = model.answer(source.take(kept))
     rows = []
     for example, values, note in zip(inputs, given.values, given.notes, strict=True):
         order, present = range(len(values)), np.zeros(len(values), bool)
@@ -125,6 +161,7 @@ def predict(
     *,
     file: Path | None = None,
     column: str | None = None,
+    encoding: str = "utf-8",
 ) -> bool:
     """Predict with a finished run; print a table, or write it as CSV.
 
@@ -139,6 +176,7 @@ def predict(
         precision: Wanted share of right answers; the model is not sure of the others.
         file: Further texts, see `tables.texts`.
         column: Column of these texts.
+        encoding: Encoding of that file, see `text.decode`.
 
     Returns:
         Whether all inputs could be predicted.
@@ -170,7 +208,12 @@ def predict(
             raise errors.expected(
                 "file", f"be left out: the run takes {model.kind}s", str(file)
             )
-        inputs = [*inputs, *tables.texts(file, column).texts]
+        inputs = [*inputs, *tables.texts(file, column, encoding=encoding).texts]
+    elif model.kind == "text":
+        files_given = [text for text in inputs if _is_file(text)]
+        if files_given:
+            hint = f"The texts in a file: --file {files.quoted(files_given[0])}"
+            raise errors.expected("inputs", "be texts", str(files_given[0]), hint)
     problems, count = [], len(inputs)
     if not count:
         raise errors.expected("inputs", "have at least one input", list(inputs))
@@ -180,21 +223,17 @@ def predict(
         kind = FILES[model.kind]
         inputs, problems = find([Path(path) for path in inputs], kind)
         count = len(inputs) + len(problems)
-        problems += check_files(inputs, kind)
+        problems += check_files(inputs, kind, model.manifest["input"])
         bad = {name for name, _ in problems}
         inputs = [path for path in inputs if str(path) not in bad]
         if problems and (bad_files == "error" or not inputs):
             raise errors.InputError(_listed(problems, count))
-    else:
-        cut = model.tokenizer.lengths(inputs) > model.tokenizer.sequence_length
-        if cut.any():
-            print(
-                text.describe_lengths(model.tokenizer, text.Texts(tuple(inputs))),
-                file=sys.stderr,
-            )
+    source = model.source(inputs)
+    if model.kind == "text":
+        _say_what_is_cut(model.tokenizer, inputs, source)
     _prepare(model)
     with quiet.start_up():  # LiteRT says how it computes.
-        rows, without_answer = answers(model, inputs, top)
+        rows, without_answer = answers(model, inputs, top, source)
     problems += without_answer
     value = "value" if model.activation == "linear" else "probability"
     columns = (model.kind, "class", value, "note")
@@ -205,6 +244,21 @@ def predict(
     if problems:
         print(_listed(problems, count), file=sys.stderr)
     return not problems
+
+
+def _say_what_is_cut(tokenizer, inputs, source):
+    """Print how many texts are longer than the model takes."""
+    tokens = source.read(np.arange(len(source)))
+    # Only texts that fill all places can be longer than these.
+    full = [inputs[index] for index in np.flatnonzero(tokens[:, -1])]
+    cut = int((tokenizer.lengths(full) > tokenizer.sequence_length).sum())
+    if cut:
+        print(
+            f"{cut:,} of {errors.counted(len(inputs), 'text')} "
+            f"{'is' if cut == 1 else 'are'} cut: longer than "
+            f"{tokenizer.sequence_length} tokens.",
+            file=sys.stderr,
+        )
 
 
 def _prepare(model):

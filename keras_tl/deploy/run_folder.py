@@ -119,10 +119,12 @@ def save(
         "exemplars": exemplars.save(folder, data, _side(model, data)),
         **further,
     }
+    settings = files.read_json(folder / "config.json")
     report.write(
         folder / "report.html",
         command=run.command,
-        settings=files.read_json(folder / "config.json"),
+        # What was not given, or is for other kinds of data, is no news.
+        settings={name: one for name, one in settings.items() if one is not None},
         data=data,
         results=results,
         histories=histories,

@@ -2,7 +2,7 @@
 
 It needs the runtime of the format, numpy and Pillow, for sound `soundfile` and `soxr`,
 or for texts `tokenizers`; nothing of keras-tl. It prepares images as
-`data.images.decode` does, and sound as `data.audio.decode`.
+`data.images.decode` does, and sound as `data.waves.decode`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -194,11 +194,13 @@ def directions(rows):
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-known = directions(np.load(FOLDER / "examples.npy").astype("float32"))
+@functools.cache
+def known():
+    return directions(np.load(FOLDER / "examples.npy").astype("float32"))
 
 
 def are_unlike(embeddings):
-    limits, cosines = contract["unlike"], directions(embeddings) @ known.T
+    limits, cosines = contract["unlike"], directions(embeddings) @ known().T
     nearest = np.sort(cosines)[:, -limits["neighbours"] :][:, 0]
     far = np.sqrt(np.maximum(0, 2 - 2 * nearest)) > limits["threshold"]
     return far.tolist()
@@ -291,7 +293,8 @@ def program(contract: Mapping, needs: Sequence[str] = ()) -> str:
     head = {
         "packages": " ".join(requirements(contract["format"], kind, needs)),
         "example": example(kind),
-        "standard": "import hashlib\n" if kind == "audio" else "",
+        "standard": "import functools\n" * bool(contract["unlike"])
+        + "import hashlib\n" * (kind == "audio"),
         "imports": "\n".join(imports),
     }
     first = Template(_HEAD).substitute(head).rstrip("\n") + "\n" + code

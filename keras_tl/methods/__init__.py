@@ -7,6 +7,7 @@
 - `sentence_pairs`: Bring examples of one class together, before a head is fitted.
 - `distillation`: Distillation: a small model learns from the answers of a large one.
 - `pruning`: Magnitude pruning: the smallest weights become zero and stay so.
+- `zero_shot`: Classes without an image, known by their descriptions: ESZSL, DeViSE.
 - `multi_task`: Several tasks on the same images: one backbone, one pass, a head for
   each.
 - `domain_adaptation`: Domain adaptation: labels of one domain, and examples without

@@ -13,8 +13,11 @@
   KerasHub.
 - `word_vectors`: Word vectors as a backbone: learned by skip-gram from few sentences,
   or pretrained.
-- `audio_backbones`: Load pretrained encoders of sound, and compute log-mel spectrograms
-  inside a model.
+- `audio_backbones`: Load pretrained encoders of sound: Google's speech embedding, and
+  Whisper's.
+- `log_mel`: Compute log-mel spectrograms inside a model.
+- `whisper_weights`: Read the weights of Whisper's encoder, as Hugging Face or as
+  KerasHub keeps them.
 - `hub_backbones`: Load pretrained image encoders of KerasHub: ViT, DINOv2, DINOv3,
   SigLIP and others.
 - `efficientnet_lite`: EfficientNet-Lite0, the backbone whose ImageNet weights travel

@@ -1,8 +1,8 @@
-"""Load pretrained encoders of sound, and compute log-mel spectrograms inside a model.
+"""Load pretrained encoders of sound: Google's speech embedding, and Whisper's.
 
 All models take waves, float32 `(batch, samples)` in [-1, 1] at 16 kHz, see
-`data.audio`; everything else is inside them. The log-mel front end is a formula: its
-layers are float32 in any precision, and `freezing` never unfreezes them.
+`data.waves`; everything else is inside them, see `log_mel`. They are of layers that
+Keras has, so that a saved model needs nothing else.
 """
 
 import re
@@ -12,12 +12,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_tl import environment, errors
+from keras_tl import errors
+from keras_tl.models import log_mel, whisper_weights
 from keras_tl.models.freezing import FRONT_END
+from keras_tl.models.log_mel import SAMPLES
 
-# Samples per second, and of the window that the speech embedding takes: 76 frames.
-RATE, SAMPLES = 16_000, 12_512
-# Its file, in the folder that a user names.
+# File of the speech embedding, in the folder that a user names.
 FILE = "embedding_model.tflite"
 # Channels of the convolutions of each of its blocks; size of the pooling behind them.
 BLOCKS = (
@@ -27,104 +27,6 @@ BLOCKS = (
     ((96, 96, 96, 96), (1, 2)),
     ((96, 96, 96, 96), (2, 2)),
 )
-# A frame is 25 ms long, one begins every 10 ms, and its spectrum has 257 frequencies.
-_FRAME, _STEP, _FFT = 400, 160, 512
-
-
-def log_mel(samples: int = SAMPLES, *, bands: int = 32) -> keras.Model:
-    """Build the log-mel spectrogram of a wave, of layers that Keras has.
-
-    The power spectrum of frames of 25 ms, one every 10 ms, under a Hann window; its sum
-    in triangular bands between 60 and 3800 Hz, equally wide on the mel scale of Slaney
-    (1998) and of equal area; in decibels of 16-bit steps, at least 80 below the loudest
-    of the clip; divided by 10, plus 2. That is what Google's speech embedding takes.
-
-    Args:
-        samples: Length of a clip at 16 kHz, at least 512.
-        bands: Number of bands, at least 1.
-
-    Returns:
-        A model from waves `(batch, samples)` in [-1, 1] to `(batch, frames, bands, 1)`,
-        about -6 to 13. All of it is float32, and nothing of it trains.
-
-    Raises:
-        InputError: A number out of range.
-
-    >>> log_mel().output.shape
-    (None, 76, 32, 1)
-    """
-    errors.check_at_least("samples", samples, _FFT)
-    errors.check_at_least("bands", bands, 1)
-    environment.use_standard_keras()
-    wave = keras.Input((samples,), name="wave", dtype="float32")
-    # In steps of 16 bits.
-    x = layers.Rescaling(32768.0, name=f"{FRONT_END}scale", dtype="float32")(wave)
-    x = layers.Reshape((samples, 1), name=f"{FRONT_END}reshape", dtype="float32")(x)
-    # The window is in the middle of the samples that its spectrum has.
-    side = (_FFT - _FRAME) // 2
-    x = layers.Cropping1D(side, name=f"{FRONT_END}crop", dtype="float32")(x)
-    power = layers.STFTSpectrogram(
-        mode="psd",
-        frame_length=_FRAME,
-        frame_step=_STEP,
-        fft_length=_FFT,
-        trainable=False,
-        name=f"{FRONT_END}power",
-        dtype="float32",
-    )
-    x = power(x)
-    # Keras's own are rounded so coarsely that a pure tone has others beside it.
-    power.set_weights(_fourier())
-    mel = layers.Dense(
-        bands, use_bias=False, trainable=False, name=f"{FRONT_END}mel", dtype="float32"
-    )
-    x = mel(x)
-    # Keras counts frequencies twice, but for the first and the last, which no band has.
-    mel.set_weights([mel_bands(bands) / 2])
-    decibels = 10 * ops.log10(ops.maximum(x, 1e-10))
-    loudest = ops.max(decibels, axis=(1, 2), keepdims=True)
-    x = ops.maximum(decibels, loudest - 80.0) / 10 + 2
-    x = layers.Reshape((*x.shape[1:], 1), name=f"{FRONT_END}image", dtype="float32")(x)
-    return keras.Model(wave, x, name="log_mel")
-
-
-def _fourier() -> list[np.ndarray]:
-    """Compute a periodic Hann window times cosine and sine of every frequency."""
-    time, frequency = np.arange(_FRAME)[:, None, None], np.arange(_FFT // 2 + 1)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * time / _FRAME)
-    angle = 2 * np.pi * (time * frequency % _FFT) / _FFT
-    return [window * np.cos(angle), window * np.sin(angle)]
-
-
-def mel_bands(bands: int, *, low: float = 60.0, high: float = 3800.0) -> np.ndarray:
-    """Compute the weights of triangular bands that are equally wide on the mel scale.
-
-    Args:
-        bands: Number of bands.
-        low: Lower end of the first, in Hz.
-        high: Upper end of the last, in Hz.
-
-    Returns:
-        float32 `(257, bands)`, weights of the frequencies 0 to 8000 Hz; each band has
-        the area 1.
-
-    Reference:
-        Slaney, "Auditory Toolbox", 1998,
-        https://engineering.purdue.edu/~malcolm/interval/1998-010/
-    """
-    # Linear up to 1000 Hz, which is 15 mel; from there on 27 mel are a factor of 6.4.
-    step = np.log(6.4) / 27
-
-    def mel(hertz):
-        return hertz * 3 / 200 if hertz < 1000 else 15 + np.log(hertz / 1000) / step
-
-    mels = np.linspace(mel(low), mel(high), bands + 2)
-    edges = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp(step * (mels - 15)))
-    hertz = np.linspace(0, RATE / 2, _FFT // 2 + 1)[:, None]
-    rise = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    fall = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
-    triangles = np.maximum(0, np.minimum(rise, fall))
-    return (triangles * 2 / (edges[2:] - edges[:-2])).astype("float32")
 
 
 def log_mel_cnn(samples: int = SAMPLES) -> keras.Model:
@@ -135,7 +37,7 @@ def log_mel_cnn(samples: int = SAMPLES) -> keras.Model:
     statistics of batches were too unstable with few clips.
 
     Args:
-        samples: See `log_mel`.
+        samples: See `log_mel.google`.
 
     Returns:
         A model from waves `(batch, samples)` in [-1, 1] to a vector of features.
@@ -143,7 +45,7 @@ def log_mel_cnn(samples: int = SAMPLES) -> keras.Model:
     >>> log_mel_cnn().output.shape
     (None, 2304)
     """
-    front = log_mel(samples)
+    front = log_mel.google(samples)
     # Clip by clip, so that neither loudness nor microphone matters much.
     x = layers.LayerNormalization(
         axis=(1, 2, 3), center=False, scale=False, name="normalize"
@@ -171,8 +73,8 @@ def speech_embedding(
 
     Returns:
         A flat `keras.Model` from waves `(batch, 12512)` in [-1, 1] at 16 kHz, 0.78
-        seconds, to features `(batch, 1, 1, 96)`; `log_mel` is its front end. Its blocks
-        are `block1` to `block6`. Nothing else is frozen yet.
+        seconds, to features `(batch, 1, 1, 96)`; `log_mel.google` is its front end. Its
+        blocks are `block1` to `block6`. Nothing else is frozen yet.
 
     Raises:
         InputError: The folder has no such file, LiteRT is not installed, or the file
@@ -183,7 +85,7 @@ def speech_embedding(
         data", 2020, arXiv:2002.01322; https://www.kaggle.com/models/google/speech-embedding
     """
     constants = None if weights is None else _constants(check(weights))
-    front = log_mel()
+    front = log_mel.google()
     x, convolutions = front.output, []
     for block, (channels, pool) in enumerate(BLOCKS, start=1):
         for number, filters in enumerate(channels, start=1):
@@ -254,3 +156,100 @@ def _set_weights(convolutions, constants, path):
                 f"has a kernel of shape {kernel.shape}, not {conv.kernel.shape}."
             )
         conv.set_weights([kernel, bias])
+
+
+# Most samples that Whisper takes: 30 seconds.
+MOST_SAMPLES = 480_000
+
+
+def whisper(
+    weights: Path | str,
+    *,
+    samples: int = SAMPLES,
+    name: str = "whisper",
+) -> keras.Model:
+    """Load the encoder of Whisper, which learned to transcribe speech from the web.
+
+    Whisper itself fills every clip up to 30 seconds. Here a clip stays as long as it
+    is, with the first of the positions, which takes a fraction of the time.
+
+    Args:
+        weights: Folder with `config.json` and `model.safetensors`, as Hugging Face lays
+            out https://huggingface.co/openai/whisper-tiny.en (MIT) and other sizes; or
+            a preset of KerasHub, its name or a folder, such as `whisper_tiny_en`, which
+            needs the extra `hub`.
+        samples: Length of a clip at 16 kHz, from 640 samples to 30 seconds.
+        name: Name of the model.
+
+    Returns:
+        A flat `keras.Model` from waves `(batch, samples)` in [-1, 1] at 16 kHz to
+        features `(batch, width)`, the mean over the clip; `log_mel.whisper` is its
+        front end. Its blocks are `block1` and so on, one for each layer of the encoder;
+        its last layer is `pool`. Nothing else is frozen yet.
+
+    Raises:
+        InputError: There are no such weights, what reads them is not installed, they
+            are of another model, or a number is out of range.
+
+    Reference:
+        Radford et al., "Robust speech recognition via large-scale weak supervision",
+        2022, arXiv:2212.04356.
+    """
+    errors.check_at_least("samples", samples, 640)
+    if samples > MOST_SAMPLES:
+        raise errors.expected("samples", f"be at most {MOST_SAMPLES:,}", samples)
+    sizes, values = whisper_weights.read(weights)
+    front = log_mel.whisper(samples, bands=sizes.bands)
+    x = _whisper_stem(front.output, sizes.width)
+    for number in range(1, sizes.blocks + 1):
+        x = _whisper_block(x, f"block{number}_{{}}", sizes)
+    x = layers.LayerNormalization(epsilon=1e-5, name="last_norm")(x)
+    x = layers.GlobalAveragePooling1D(name="pool")(x)
+    model = keras.Model(front.input, x, name=name)
+    variables = model.variables[len(front.variables) :]
+    _set_whisper_weights(variables, values, weights)
+    return model
+
+
+def _whisper_stem(x, width):
+    for number, strides in ((1, 1), (2, 2)):
+        x = layers.ZeroPadding1D(1, name=f"stem_pad{number}")(x)
+        part = f"stem_conv{number}"
+        x = layers.Conv1D(width, 3, strides, activation="gelu", name=part)(x)
+    # The place of each output: the number of those before it.
+    place = ops.cumsum(ops.ones_like(x[..., 0], dtype="int32"), axis=1) - 1
+    # Sines and cosines, a formula as the spectrogram is.
+    positions = layers.Embedding(
+        x.shape[1], width, trainable=False, name=f"{FRONT_END}positions"
+    )
+    return layers.Add(name="stem_add")([x, positions(place)])
+
+
+def _whisper_block(x, part, sizes):
+    y = layers.LayerNormalization(epsilon=1e-5, name=part.format("attention_norm"))(x)
+    attention = layers.MultiHeadAttention(
+        sizes.heads, sizes.width // sizes.heads, name=part.format("attention")
+    )
+    x = layers.Add(name=part.format("attention_add"))([x, attention(y, y)])
+    y = layers.LayerNormalization(epsilon=1e-5, name=part.format("mlp_norm"))(x)
+    name = part.format("mlp_in")
+    y = layers.Dense(sizes.hidden, activation="gelu", name=name)(y)
+    y = layers.Dense(sizes.width, name=part.format("mlp_out"))(y)
+    return layers.Add(name=part.format("mlp_add"))([x, y])
+
+
+def _set_whisper_weights(variables, values, weights):
+    for variable in variables:
+        path, shape = variable.path, variable.shape
+        try:
+            # Keys have no bias: it would not change what is attended to.
+            value = np.zeros(shape) if "key/bias" in path else values[path]
+            if path.endswith("embeddings"):
+                value = value[: shape[0]]
+            # Heads stand behind each other.
+            variable.assign(value.reshape(shape))
+        except (KeyError, ValueError) as error:
+            raise errors.InputError(
+                f"{weights} is not Whisper as its configuration has it: {path} is "
+                "missing, or of another shape."
+            ) from error

@@ -118,6 +118,23 @@ def from_settings(settings: BackboneSettings) -> keras.Model:
     )
 
 
+def named(settings, image_size: int) -> keras.Model:
+    """Load the backbone that the settings of a command name, maybe with its width.
+
+    Args:
+        settings: With `backbone`, see `catalog.width`, `weights` and `preprocessing`.
+        image_size: Side of the images.
+    """
+    name, alpha = catalog.width(settings.backbone)
+    return load(
+        name,
+        weights=settings.weights or "imagenet",
+        image_size=image_size,
+        preprocessing=settings.preprocessing,
+        alpha=alpha,
+    )
+
+
 def _warn_of_few_cells(model, backbone, image_size):
     # A map of 1x1 cells no longer has the layout of an image: CIFAR-10 at 32
     # pixels in VGG16 scores far below the same images scaled up.

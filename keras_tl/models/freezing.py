@@ -101,16 +101,17 @@ def unfreeze_blocks(
         batch_normalization: Whether to unfreeze BatchNormalization among them as well.
 
     Raises:
-        InputError: More blocks than there are, or a model whose blocks are not known.
+        InputError: More blocks than there are, or blocks of a model that has none that
+            are known.
     """
+    if count == 0:  # Also of a model whose blocks are not known.
+        unfreeze_head(model)
+        return
     names = blocks(model)
     if not 0 <= count <= len(names):
         raise errors.expected(
             "blocks", f"be in [0, {len(names)}], the number of blocks", count
         )
-    if not count:
-        unfreeze_head(model)
-        return
     layers = leaves(model)
     first = names[list(names)[-count]][0]
     start = next(i for i, layer in enumerate(layers) if layer.name == first)

@@ -4,17 +4,23 @@ Needs the extra `text`. Of a text, a model takes token ids, see `data.text`; it 
 their value 0 which of them only fill up a short text.
 """
 
+import json
+import os
 from pathlib import Path
 from typing import get_args
 
 import keras
 from keras import ops
 
-from keras_tl import environment, errors
+from keras_tl import environment, errors, files
 from keras_tl.models.settings import Pooling
 
 # Files that a folder of a model has, as Hugging Face lays it out.
 FILES = ("config.json", "model.safetensors")
+# File of the weights of a folder that KerasHub's `save_to_preset` wrote.
+OF_PRESET = "model.weights.h5"
+# Environment variable that names folders of encoders, or folders of such folders.
+MODELS = "KERAS_TL_MODELS"
 
 
 def load(
@@ -32,8 +38,8 @@ def load(
     Dropout is 0, so that frozen layers return the same for the same text.
 
     Args:
-        weights: A folder of a model of the BERT family, as Hugging Face lays it out, or
-            the name of a preset of KerasHub, which is then downloaded.
+        weights: A folder of a model of the BERT family, as Hugging Face or KerasHub
+            lays it out, or the name of a preset of KerasHub, which is then downloaded.
         sequence_length: Number of tokens of a text, at least 3.
         pooling: How the outputs of all tokens become one vector, see `Pooling`.
         name: Name of the model.
@@ -50,16 +56,7 @@ def load(
     errors.check_installed("keras_hub", extra="text")
     errors.check_installed("safetensors", extra="text")
     check(weights, sequence_length)
-    environment.use_standard_keras()
-    import keras_hub
-
-    try:
-        bert = keras_hub.models.BertBackbone.from_preset(str(weights), dropout=0.0)
-    except Exception as error:  # KerasHub raises nearly any type.
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise errors.InputError(
-            f"The encoder {weights} cannot be loaded: {reason[0]}"
-        ) from error
+    bert = _of_preset("BertBackbone", weights, dropout=0.0)
     if sequence_length > bert.max_sequence_length:
         raise errors.expected(
             "sequence_length",
@@ -74,6 +71,8 @@ def check(weights: Path | str, sequence_length: int) -> None:
     errors.check_at_least("sequence_length", sequence_length, 3)
     folder = Path(weights)
     missing = [name for name in FILES if not (folder / name).is_file()]
+    if (folder / OF_PRESET).is_file():
+        missing = []
     if folder.is_dir() and missing:
         raise errors.expected(
             "weights",
@@ -81,6 +80,91 @@ def check(weights: Path | str, sequence_length: int) -> None:
             str(weights),
             f"Missing: {', '.join(missing)}.",
         )
+
+
+def at_hand() -> list[Path]:
+    """List the folders of encoders of the BERT family on this machine.
+
+    Those that the environment variable `KERAS_TL_MODELS` names, each an encoder or a
+    folder of encoders, and those that Hugging Face's libraries have downloaded; nothing
+    is downloaded.
+
+    Returns:
+        Folders with `tokenizer.json`, `model.safetensors` and a `config.json` of the
+        type bert. First come those made for whole sentences, which have a
+        `modules.json` (Reimers and Gurevych, 2019, arXiv:1908.10084), and of each kind
+        the smallest.
+    """
+    places = [Path(one) for one in os.environ.get(MODELS, "").split(os.pathsep) if one]
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    folders = [*places, *(below for place in places for below in place.glob("*/"))]
+    folders += hub.glob("models--*/snapshots/*/")
+    kept = {folder.resolve(): folder for folder in folders if _is_encoder(folder)}
+    return sorted(kept.values(), key=_suitability)
+
+
+def _is_encoder(folder: Path) -> bool:
+    names = (*FILES, "tokenizer.json")
+    if not all((folder / name).is_file() for name in names):
+        return False
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == "bert"
+
+
+def _suitability(folder: Path) -> tuple:
+    size = (folder / FILES[1]).stat().st_size
+    return not (folder / "modules.json").is_file(), size, str(folder)
+
+
+def most_tokens(weights: Path | str) -> int:
+    """Return the number of tokens that an encoder takes at most, without its weights.
+
+    Raises:
+        InputError: The configuration cannot be read.
+    """
+    check(weights, 3)
+    path = Path(weights) / "config.json"
+    config = files.read_json(path) if path.is_file() else {}
+    known = config.get("max_position_embeddings")
+    if known is None:
+        known = _of_preset("BertBackbone", weights, load_weights=False)
+        known = known.max_sequence_length
+    return int(known)
+
+
+def vocabulary(preset: Path | str) -> tuple[list[str], bool]:
+    """Return the pieces of words that an encoder of KerasHub knows, by their ids.
+
+    Args:
+        preset: Name of the preset, or a folder that `save_to_preset` wrote.
+
+    Returns:
+        The pieces, and whether texts become lower case.
+
+    Raises:
+        InputError: KerasHub is not installed, or the preset has no such tokenizer.
+    """
+    tokenizer = _of_preset("BertTokenizer", preset)
+    pieces = [str(piece) for piece in tokenizer.get_vocabulary()]
+    return pieces, bool(tokenizer.get_config()["lowercase"])
+
+
+def _of_preset(kind, preset, **options):
+    """Load an object of KerasHub."""
+    errors.check_installed("keras_hub", extra="text")
+    environment.use_standard_keras()
+    import keras_hub
+
+    try:
+        return getattr(keras_hub.models, kind).from_preset(str(preset), **options)
+    except Exception as error:  # KerasHub raises nearly any type.
+        raise errors.InputError(
+            f"The encoder {preset} cannot be loaded: {errors.reason(error)}."
+        ) from error
 
 
 def pooled(

@@ -196,16 +196,15 @@ def pairs_of(sentences: Sequence[Sequence[int]], window: int) -> np.ndarray:
     >>> pairs_of([[5, 6, 7]], window=1).tolist()
     [[5, 6], [6, 5], [6, 7], [7, 6]]
     """
-    pairs = [
-        (word, sentence[other])
-        for sentence in sentences
-        for place, word in enumerate(sentence)
-        for other in range(
-            max(0, place - window), min(len(sentence), place + window + 1)
-        )
-        if other != place
-    ]
-    return np.array(pairs, "int64").reshape(-1, 2)
+    steps = np.concatenate([np.arange(-window, 0), np.arange(1, window + 1)])
+    pairs = [np.empty((0, 2), "int64")]
+    for sentence in map(np.asarray, sentences):
+        others = np.arange(len(sentence))[:, None] + steps
+        places, columns = np.nonzero((others >= 0) & (others < len(sentence)))
+        if len(places):
+            near = sentence[others[places, columns]]
+            pairs.append(np.stack([sentence[places], near], axis=1))
+    return np.concatenate(pairs).astype("int64")
 
 
 def loss(first: np.ndarray, others: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from keras_tl import errors, files
-from keras_tl.data import audio, images
+from keras_tl.data import images, sound_files
 from keras_tl.data.sources import NOUNS
 
 # Most examples of a folder: whoever may correct cannot fill the disk.
@@ -146,7 +146,7 @@ class Corrections:
     def _name(self, content) -> str:
         """Return the name of a file: the hash of its content, and its usual suffix."""
         if self.kind == "audio":
-            suffix = audio.format_of(content)
+            suffix = sound_files.format_of(content)
         else:
             format = images.header(content).format
             suffix = _SUFFIXES.get(format, f".{format.lower()}")

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from keras_tl import errors
-from keras_tl.data import audio, images
+from keras_tl.data import images, waves
 from keras_tl.data.choices import Resize
 
 # Most characters of a text.
@@ -252,7 +252,7 @@ def decode_clip(
     """
     (samples,) = spec["shape"]
     try:
-        return audio.decode(
+        return waves.decode(
             content,
             spec["rate"],
             samples,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 
+from keras_tl.data.sources import Source
 from keras_tl.data.splits import Splits
 from keras_tl.training import phases, schedules
 
@@ -31,18 +32,25 @@ class Speed:
         return len(splits.train) * self.train + len(splits.validation) * self.evaluate
 
 
-def forward(model: keras.Model, *, examples: int = 32) -> float:
-    """Measure the seconds that an image model takes for one image, without training.
+def forward(
+    model: keras.Model, inputs: Source | None = None, *, examples: int = 32
+) -> float:
+    """Measure the seconds that a model takes for one example, without training.
 
     Args:
-        model: A functional model of images; it sees noise.
-        examples: Number of images of the batch that is timed.
+        model: A functional model.
+        inputs: Examples of what it takes, at least one; by default a model of images
+            sees noise.
+        examples: Number of examples of the batch that is timed.
     """
-    shape = (examples, *model.inputs[0].shape[1:])
-    pixels = np.random.default_rng(0).integers(0, 256, shape, "uint8")
-    model.predict_on_batch(pixels)
+    if inputs is None:
+        shape = (examples, *model.inputs[0].shape[1:])
+        batch = np.random.default_rng(0).integers(0, 256, shape, "uint8")
+    else:
+        batch = inputs.read(np.arange(examples) % len(inputs))
+    model.predict_on_batch(batch)
     started = time.perf_counter()
-    model.predict_on_batch(pixels)
+    model.predict_on_batch(batch)
     return (time.perf_counter() - started) / examples
 
 

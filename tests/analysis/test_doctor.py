@@ -29,6 +29,7 @@ from keras_tl.data.assembly import NAMES
 from keras_tl.data.splits import Split
 from keras_tl.models import backbones, freezing, heads
 from keras_tl.training import phases, placement, store
+from tests.analysis import planted
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -276,21 +277,11 @@ def test_copies_are_an_error_where_they_change_what_is_measured(copies, severity
     assert (finding.code, finding.severity) == ("exact-copies-across-splits", severity)
 
 
-@pytest.mark.parametrize(
-    ("code", "plant"),
-    [
-        pytest.param(code, plant, id=f"{code}-{plant.__name__}")
-        for code, plants in PLANTED.items()
-        for plant in plants
-    ],
-)
+@pytest.mark.parametrize(("code", "plant"), planted.cases(PLANTED))
 def test_a_planted_fault_is_found_by_its_code_and_nothing_else_is(folder, code, plant):
     plant(folder)
     noticed = findings_of(folder)
-    assert code in codes(noticed)
-    assert codes(noticed, "error", "warning") <= {code} | ALSO
-    for one in noticed:
-        assert not re.search(r"\b1 [a-z]+[^s]s\b|\b1 [a-z]+ (are|have)\b", one.message)
+    planted.assert_alone(noticed, code, ALSO)
 
 
 def test_clean_files_raise_nothing(folder):
@@ -470,8 +461,18 @@ def test_groups_that_are_named_are_no_leak(folder):
     pattern = r"(film\w)_|([^/]+)$"
     content = folders.read(folder, assembly.Options(groups=pattern))
     assert content.files
+    for path in folder.rglob("test/*/film*"):
+        path.rename(folder / "train" / path.parent.name / path.name)
     noticed = findings_of(folder, groups=pattern)
     assert not {code for code in codes(noticed) if "group" in code}
+
+
+def test_a_group_in_two_splits_is_an_error_with_its_name(folder):
+    in_named_groups(folder)
+    noticed = findings_of(folder, groups=r"(film\w)_|([^/]+)$")
+    assert codes(noticed, "error") == {"group-across-splits"}
+    (one,) = [f for f in noticed if f.code == "group-across-splits"]
+    assert one.examples[0] == "filma (train, test)"
 
 
 @pytest.mark.parametrize("kind", ["exact", "near"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
-from keras_tl.analysis import ranking, transferability
+from keras_tl.analysis import candidates, ranking, transferability
 from keras_tl.data.splits import Split, Splits
 from keras_tl.models import backbones, catalog, freezing, heads
 from keras_tl.training import phases, store
@@ -38,7 +38,7 @@ def squares():
 def tiny(monkeypatch, make_backbone):
     """Candidates are small backbones: a good one, and one that sees nothing."""
 
-    def load(candidate):
+    def load(candidate, data):
         keras.utils.set_random_seed(0)
         backbone = make_backbone(candidate.image_size)
         if candidate.weights is None:
@@ -49,21 +49,17 @@ def tiny(monkeypatch, make_backbone):
                 weight.assign(keras.ops.zeros_like(weight))
         return backbone
 
-    monkeypatch.setattr(ranking, "load", load)
-    measure = ranking.measure
-    monkeypatch.setattr(
-        ranking, "measure", lambda *a, **options: measure(*a, **options, build=load)
-    )
+    monkeypatch.setattr(candidates.Images, "load", load)
 
 
 def test_candidates_at_hand_are_known_by_the_names_of_files(keras_folder):
-    assert [one.name for one in ranking.at_hand()] == ["efficientnet_lite0"]
+    assert [one.name for one in candidates.at_hand()] == ["efficientnet_lite0"]
     for name in ("mobilenet_2_5_224_tf_no_top.h5", "mobilenet_2_5_224_tf.h5"):
         (keras_folder / name).touch()
     name = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
     (keras_folder / name).touch()
     (keras_folder / "unknown_notop.h5").touch()
-    by_name = {one.name: one for one in ranking.at_hand()}
+    by_name = {one.name: one for one in candidates.at_hand()}
     assert list(by_name) == ["efficientnet_lite0", "mobilenet 0.25", "inception_v3"]
     mobilenet = by_name["mobilenet 0.25"]
     assert mobilenet.classifier == keras_folder / "mobilenet_2_5_224_tf.h5"
@@ -71,25 +67,25 @@ def test_candidates_at_hand_are_known_by_the_names_of_files(keras_folder):
     # At 96 pixels its last feature map would have one cell.
     assert by_name["inception_v3"].image_size == 139
     assert by_name["inception_v3"].imagenet_accuracy == 0.779
-    assert ranking.named("inception_v3", 100).image_size == 100
+    assert candidates.named("inception_v3", 100).image_size == 100
     # It takes no smaller images than 75 pixels, the others do.
-    assert [one.name for one in ranking.at_hand(64)] == list(by_name)[:2]
+    assert [one.name for one in candidates.at_hand(64)] == list(by_name)[:2]
 
 
 def test_a_misspelled_option_is_named_with_the_right_one():
     with pytest.raises(errors.InputError, match="Did you mean alpha"):
-        ranking.named("mobilenet", alfa=0.25)
+        candidates.named("mobilenet", alfa=0.25)
 
 
 def test_the_features_of_a_ranking_serve_the_training(
     tiny, squares, here, tmp_path, capsys
 ):
     folder = tmp_path / "features"
-    candidate = ranking.Candidate("efficientnet_lite0", image_size=32)
+    candidate = candidates.Images("efficientnet_lite0", image_size=32)
     ranking.rank([candidate], squares, cache=store.Cache(folder))
     assert "Candidate 1 of 1: efficientnet_lite0" in capsys.readouterr().out
     # As a recipe does it, with the same weights.
-    backbone = ranking.load(candidate)
+    backbone = candidate.load(squares)
     freezing.freeze(backbone)
     model = heads.attach(backbone, 2)
     cache = store.Cache(folder)
@@ -107,11 +103,11 @@ def test_a_blind_backbone_is_last_and_the_test_split_is_not_read(tiny, squares):
             raise AssertionError("the test split was read")
 
     data = replace(squares, test=Unreadable(squares.test.inputs, squares.test.labels))
-    candidates = [
-        ranking.Candidate("efficientnet_lite0", None, 32),
-        ranking.Candidate("efficientnet_lite0", image_size=32),
+    both = [
+        candidates.Images("efficientnet_lite0", None, 32),
+        candidates.Images("efficientnet_lite0", image_size=32),
     ]
-    ranked = ranking.rank(candidates, data)
+    ranked = ranking.rank(both, data)
     rows = ranked.rows()
     assert [row["name"] for row in rows] == [
         "efficientnet_lite0",
@@ -126,11 +122,11 @@ def test_a_blind_backbone_is_last_and_the_test_split_is_not_read(tiny, squares):
 
 
 def test_ties_are_said(tiny, squares):
-    candidates = [
-        ranking.Candidate("efficientnet_lite0", image_size=32),
-        ranking.Candidate("mobilenet_v2", image_size=32),
+    both = [
+        candidates.Images("efficientnet_lite0", image_size=32),
+        candidates.Images("mobilenet_v2", image_size=32),
     ]
-    ranked = ranking.rank(candidates, squares)
+    ranked = ranking.rank(both, squares)
     assert len(ranked.order.tied) == 2
     assert ranked.strongest.candidate.backbone == "efficientnet_lite0"
     assert "Tied with it, within chance: " in ranked.sentence()
@@ -138,7 +134,7 @@ def test_ties_are_said(tiny, squares):
 
 
 def test_bad_input_is_refused_before_anything_runs(squares, tiny):
-    one = ranking.Candidate("efficientnet_lite0", image_size=32)
+    one = candidates.Images("efficientnet_lite0", image_size=32)
     with pytest.raises(errors.InputError, match="names of their own"):
         ranking.rank([one, one], squares)
     with pytest.raises(errors.InputError, match="decision"):
@@ -151,7 +147,7 @@ def test_bad_input_is_refused_before_anything_runs(squares, tiny):
     with pytest.raises(errors.InputError, match="one class for each example"):
         ranking.rank([one], data)
     with pytest.raises(errors.InputError, match="backbone"):
-        ranking.named("mobilenet_v9")
+        candidates.named("mobilenet_v9")
 
 
 def test_memory_is_that_of_weights_and_of_what_is_alive():
@@ -184,7 +180,7 @@ def test_leep_and_nce_are_there_where_the_classifier_is(tiny, squares, tmp_path)
     image = keras.Input((8,))
     dense = keras.Model(image, keras.layers.Dense(1000)(keras.layers.Dense(4)(image)))
     dense.save_weights(tmp_path / "top.weights.h5")
-    candidate = ranking.Candidate(
+    candidate = candidates.Images(
         "efficientnet_lite0", image_size=32, classifier=tmp_path / "top.weights.h5"
     )
     scores = ranking.rank([candidate], squares).best.scores
@@ -193,7 +189,7 @@ def test_leep_and_nce_are_there_where_the_classifier_is(tiny, squares, tmp_path)
 
 
 def test_every_decision_can_be_taken(tiny, squares):
-    one = ranking.Candidate("efficientnet_lite0", image_size=32)
+    one = candidates.Images("efficientnet_lite0", image_size=32)
     measured = [ranking.measure(one, squares.at_size(32))]
     for decision in transferability.DECISIONS:
         ranked = ranking.ordered(measured, decision)

@@ -33,6 +33,37 @@ def test_a_killed_study_goes_on_with_the_trial_it_was_killed_in(tmp_path):
     assert all(row["seconds"] >= 0 for row in rows)
 
 
+def test_a_grid_has_a_trial_for_every_combination_under_a_name_of_its_own(tmp_path):
+    def trial(name, seed, method, rate):
+        return {"name": name, "seed": seed, "method": method, "accuracy": rate}
+
+    axes = {"seed": range(2), "method": ("plain", "LoRA, all")}
+    grid = study.grid(trial, **axes, rate=(0.5, 0.25))
+    assert list(grid)[:3] == [
+        "seed-0-plain-rate-0.5",
+        "seed-0-plain-rate-0.25",
+        "seed-0-LoRA,-all-rate-0.5",
+    ]
+    rows = study.run(tmp_path, grid)
+    assert [row["name"] for row in rows] == list(grid)
+    assert len({tuple(row.values()) for row in rows}) == len(grid) == 8
+    (plain, lora) = study.summarize(rows, ["method"], over="folds")
+    assert (plain["method"], plain["folds"], lora["mean"]) == ("plain", 4, 0.375)
+
+
+def test_a_chart_has_a_line_for_each_value_of_a_setting():
+    rows = [
+        {"labels": labels, "method": method, "accuracy": labels / 10, "seconds": 1}
+        for labels in (1, 8)
+        for method in ("frozen", "fine-tuned")
+    ]
+    summaries = study.summarize(rows, ["labels", "method"])
+    (axes,) = study.chart(summaries, "labels", "method", "Labels of each class").axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "8"]
+    assert axes.get_xlabel() == "Labels of each class"
+    assert len(axes.lines) >= 2
+
+
 def test_a_trial_that_cannot_be_done_is_named_and_the_others_are_kept(tmp_path):
     def diverges():
         raise errors.InputError("The loss was nan.")

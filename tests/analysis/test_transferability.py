@@ -282,6 +282,13 @@ def test_a_better_one_is_first_and_equal_ones_are_tied():
     assert first.interval[0] < first.value < first.interval[1]
 
 
+def test_where_all_examples_are_right_the_interval_has_a_width():
+    (place,) = transferability.order({"perfect": np.ones(40)}).places
+    low, high = place.interval
+    assert 0.9 < low < 0.95
+    assert high == 1.0
+
+
 def test_an_order_is_the_same_for_the_same_seed():
     rng = np.random.default_rng(0)
     values = {name: rng.random(80) < 0.6 for name in "abc"}

@@ -88,7 +88,9 @@ def test_wrong_arguments_end_in_one_sentence_and_leave_nothing(call, tmp_path, c
 
 def test_what_is_named_replaces_what_is_at_hand(empty_keras, weights):
     def names(**options):
-        return [one.name for one in rank.chosen(Rank(data="digits", **options))]
+        return [
+            one.name for one in rank.chosen(Rank(data="digits", **options), "image")
+        ]
 
     assert names() == ["efficientnet_lite0"]
     assert names(backbones=("vgg16", "mobilenet:0.25", "mobilenet:1.0")) == [
@@ -97,7 +99,9 @@ def test_what_is_named_replaces_what_is_at_hand(empty_keras, weights):
     assert names(weights=(f"mobilenet:torch={weights}",)) == [
         *("efficientnet_lite0", "mobilenet, random")
     ]
-    given = rank.chosen(Rank(data="digits", weights=(f"mobilenet:torch={weights}",)))
+    given = rank.chosen(
+        Rank(data="digits", weights=(f"mobilenet:torch={weights}",)), "image"
+    )
     assert given[-1].preprocessing == "torch"
 
 
@@ -144,10 +148,40 @@ def test_a_preset_of_keras_hub_is_a_candidate(tmp_path):
     converter = keras_hub.layers.ViTImageConverter((32, 32), 1 / 255)
     converter.save_to_preset(tmp_path / "tiny_vit")
     settings = Rank(data="digits", backbones=(f"hub:{tmp_path / 'tiny_vit'}",))
-    (candidate,) = rank.chosen(settings)
+    (candidate,) = rank.chosen(settings, "image")
     assert (candidate.name, candidate.image_size) == ("tiny_vit", 32)
     assert candidate.imagenet_accuracy is None
-    model = ranking.pooled(ranking.load(candidate), 10)
+    model = ranking.pooled(candidate.load(None), 10)
     assert model(np.zeros((1, 32, 32, 3))).shape == (1, 16)
     with pytest.raises(errors.InputError, match=r"config\.json"):
-        rank.chosen(Rank(data="digits", backbones=(f"hub:{tmp_path}",)))
+        rank.chosen(Rank(data="digits", backbones=(f"hub:{tmp_path}",)), "image")
+
+
+def test_texts_are_ranked_on_the_command_line(
+    reviews, tiny_bert, call, capsys, tmp_path
+):
+    out = tmp_path / "ranked"
+    flags = ("--backbones", tiny_bert, "--out", out)
+    assert call("rank", reviews, *flags) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "bag of words has the highest expected accuracy: 100.0 %" in shown
+    assert "Without pretraining, bag of words reaches 100.0 %" in shown
+    assert "ImageNet" not in shown
+    assert (out / "ranking.png").stat().st_size > 5000
+    rows = json.loads((out / "ranking.json").read_text())["candidates"]
+    assert [row["is_baseline"] for row in rows] == [True, False]
+
+
+def test_what_means_nothing_for_texts_or_sound_is_named(
+    reviews, tones, tiny_bert, call, capsys
+):
+    for data, flags, sentence in (
+        (reviews, ("--image-size", 64), "be left out for texts"),
+        (reviews, ("--weights", f"speech_embedding={tiny_bert}"), "--backbones FOLDER"),
+        (tones, ("--backbones", tiny_bert), "--weights speech_embedding=FOLDER"),
+        (tones, ("--weights", f"vgg16={tiny_bert}"), "be speech_embedding=FOLDER"),
+    ):
+        assert call("rank", data, *flags) == 2
+        assert sentence in capsys.readouterr().err
+    assert call("rank", reviews) == 0
+    assert "Nothing pretrained was ranked" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -9,13 +10,13 @@ from PIL import Image
 
 import keras_tl
 from keras_tl import cli, config, errors
-from keras_tl.analysis import doctor, planner, ranking
+from keras_tl.analysis import candidates, doctor, planner
 from keras_tl.commands import train
 from keras_tl.commands.settings import Train
 from keras_tl.data import kinds
 from keras_tl.data.splits import Split
 from keras_tl.deploy import artifact
-from keras_tl.training import phases
+from keras_tl.training import phases, speed
 
 # Small, and nothing is left to be decided by the speed of the machine.
 SMALL = {"image_size": 96, "freeze": "block7a", "epochs": 1, "augment": "none"}
@@ -200,7 +201,7 @@ def test_bad_input_ends_in_one_sentence_and_leaves_nothing(
 def test_block_and_size_are_refused_before_an_image_is_read(
     settings, message, photos, monkeypatch
 ):
-    monkeypatch.setattr(ranking, "at_hand", lambda size: ["the embedded one"])
+    monkeypatch.setattr(candidates, "at_hand", lambda size: ["the embedded one"])
     monkeypatch.setattr(doctor, "check", lambda *_, **__: pytest.fail("read"))
     with pytest.raises(errors.InputError, match=message):
         train.train(Train(str(photos), **settings))
@@ -277,7 +278,7 @@ def test_of_more_images_than_there_is_time_for_a_part_is_drawn(colours):
     large = Split(pixels, np.arange(20_000) % 3)
     data = dataclasses.replace(colours, train=large)
     decided = [planner.limit(data, 0.01, seconds).value for seconds in (60, 120, 600)]
-    assert planner.FEWEST_IMAGES <= decided[0] < decided[1] < decided[2] < 20_000
+    assert planner.FEWEST_EXAMPLES <= decided[0] < decided[1] < decided[2] < 20_000
     # Twice the time for twice the images, where the other splits are all used.
     assert decided[1] == pytest.approx(2 * decided[0], rel=0.05)
     drawn = planner.limited(data, decided[0], seed=0)
@@ -305,6 +306,27 @@ def test_rare_classes_that_are_weighted_need_no_note(colours, capsys):
     settings = Train("data", class_weights=True)
     train.load(settings, data, lambda count, side: 96, train.Decisions())
     assert "--class-weights" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("minutes", "tunes"), [(0.01, False), (30, True)])
+def test_where_no_epoch_fits_no_decision_speaks_of_fine_tuning(
+    colours, here, monkeypatch, minutes, tunes
+):
+    measured = speed.Speed(start=1.0, train=0.01, evaluate=0.01)
+    monkeypatch.setattr(speed, "measure", lambda *given: measured)
+    monkeypatch.setattr(speed, "forward", lambda *given: 0.001)
+    settings = Train("data", minutes=minutes, kind="image")
+    decisions = train.Decisions()
+    end = train.end_of(settings, time.perf_counter())
+    settings, data = train.prepare_data(settings, colours, end, decisions)
+    model = train.build_model(settings, data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.InputWarning)
+        settings = train.plan(settings, model, data, here.placement, end, decisions)
+    assert (settings.epochs > 0) == tunes
+    assert (settings.freeze != "all") == tunes
+    assert (decisions.value("freeze") == "all") == (not tunes)
+    assert (decisions.value("learning_rate") is not None) == tunes
 
 
 def test_settings_are_checked_before_anything_is_loaded():

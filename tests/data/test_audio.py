@@ -12,8 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_tl import errors
-from keras_tl.data import audio, datasets, duplicates, sources, splits, tables
-from keras_tl.data.audio import Clips
+from keras_tl.data import (
+    audio,
+    datasets,
+    duplicates,
+    sound_files,
+    sources,
+    spectrogram,
+    splits,
+    tables,
+    waves,
+)
+from keras_tl.data.clips import Clips
 from keras_tl.data.tables import Columns
 
 soundfile = pytest.importorskip("soundfile")
@@ -61,7 +71,7 @@ def test_a_clip_is_in_the_middle_or_cut_and_never_digital_silence(
     length, samples, seed
 ):
     clip = sound(seed, length / RATE) + np.float32(0.01)
-    made = audio.decode(clip, RATE, samples)
+    made = waves.decode(clip, RATE, samples)
     assert made.dtype == "float32"
     assert made.shape == (samples,)
     assert np.abs(made).max() <= 1
@@ -69,28 +79,28 @@ def test_a_clip_is_in_the_middle_or_cut_and_never_digital_silence(
         start = (samples - length) // 2
         np.testing.assert_array_equal(made[start : start + length], clip)
         rest = np.delete(made, np.s_[start : start + length])
-        assert not rest.size or 0 < np.abs(rest).max() < 10 * audio.NOISE
+        assert not rest.size or 0 < np.abs(rest).max() < 10 * waves.NOISE
         assert (rest != 0).all()
     else:
         starts = range(length - samples + 1)
         energy = [np.square(clip[s : s + samples], dtype="f8").sum() for s in starts]
         assert np.square(made, dtype="f8").sum() >= max(energy) * (1 - 1e-5)
         assert any((clip[s : s + samples] == made).all() for s in starts)
-    again = audio.decode(clip.copy(), RATE, samples)
+    again = waves.decode(clip.copy(), RATE, samples)
     np.testing.assert_array_equal(again, made)
 
 
 def test_noise_is_that_of_the_clip_and_has_the_wanted_level():
-    first, second = (audio.decode(sound(s), RATE, 20_000) for s in (1, 2))
+    first, second = (waves.decode(sound(s), RATE, 20_000) for s in (1, 2))
     assert not np.array_equal(first[:5000], second[:5000])
-    assert np.std(first[:5000]) == pytest.approx(audio.NOISE, rel=0.1)
-    assert not audio.decode(sound(1), RATE, 20_000, noise=0)[:5000].any()
+    assert np.std(first[:5000]) == pytest.approx(waves.NOISE, rel=0.1)
+    assert not waves.decode(sound(1), RATE, 20_000, noise=0)[:5000].any()
 
 
 def test_of_equally_loud_parts_the_middle_is_taken():
     clip = np.full(101, 0.5, "float32") * np.float32(-1) ** np.arange(101)
     marked = clip + np.linspace(0, 1e-9, 101, dtype="float32")
-    assert audio._loudest(marked, 51) == 25
+    assert waves._loudest(marked, 51) == 25
 
 
 @pytest.mark.parametrize(
@@ -107,11 +117,11 @@ def test_of_equally_loud_parts_the_middle_is_taken():
 def test_formats_are_read_alike(format, subtype, tolerance):
     clip = sound(3, 0.5, 16_000)
     file = content(clip, 16_000, format=format, subtype=subtype)
-    made = audio.decode(file, 16_000, 12_000, noise=0)
-    wanted = audio.decode(clip, 16_000, 12_000, noise=0)
+    made = waves.decode(file, 16_000, 12_000, noise=0)
+    wanted = waves.decode(clip, 16_000, 12_000, noise=0)
     close = np.abs(made - wanted)
     assert close.mean() <= tolerance
-    checked = audio.check(file)
+    checked = waves.check(file)
     assert checked.problem is None
     assert checked.seconds == pytest.approx(0.5, abs=0.1)
     assert (checked.rate, checked.channels) == (16_000, 1)
@@ -120,12 +130,12 @@ def test_formats_are_read_alike(format, subtype, tolerance):
 def test_channels_are_averaged_and_other_rates_resampled():
     left, right = sound(1), sound(2)
     both = content(np.stack([left, right], axis=1), subtype="FLOAT")
-    wanted = audio.decode((left + right) / 2, RATE, 1_600)
-    np.testing.assert_allclose(audio.decode(both, RATE, 1_600), wanted, atol=1e-6)
+    wanted = waves.decode((left + right) / 2, RATE, 1_600)
+    np.testing.assert_allclose(waves.decode(both, RATE, 1_600), wanted, atol=1e-6)
     tone = np.sin(np.arange(16_000) * 2 * np.pi * 440 / 16_000) * 0.5
     other = np.sin(np.arange(44_100) * 2 * np.pi * 440 / 44_100) * 0.5
     file = content(other, 44_100, subtype="FLOAT")
-    made = audio.decode(file, 16_000, 16_000)
+    made = waves.decode(file, 16_000, 16_000)
     np.testing.assert_allclose(made[200:-200], tone[200:-200], atol=1e-3)
 
 
@@ -133,7 +143,7 @@ def test_samples_in_memory_are_floats_or_16_bits():
     steps = np.rint(sound(1) * 2**15).astype("int16")
     floats = steps / np.float32(2**15)
     made = [
-        audio.decode(clip, RATE, 2_000) for clip in (steps, floats, floats[:, None])
+        waves.decode(clip, RATE, 2_000) for clip in (steps, floats, floats[:, None])
     ]
     np.testing.assert_array_equal(made[0], made[1])
     np.testing.assert_array_equal(made[0], made[2])
@@ -144,7 +154,7 @@ def test_samples_in_memory_are_floats_or_16_bits():
         sound()[:0],
     ):
         with pytest.raises(errors.InputError, match=r"`clip` must be (float )?in \[-1"):
-            audio.decode(wrong, RATE, 10)
+            waves.decode(wrong, RATE, 10)
 
 
 def header(size):
@@ -181,12 +191,12 @@ def header(size):
     ids=lambda value: value[:30] if isinstance(value, str) else None,
 )
 def test_what_is_wrong_with_a_file_is_named(tmp_path, file, problem):
-    found = audio.check(file).problem
+    found = waves.check(file).problem
     assert found.startswith(problem) or (problem == "is truncated" and found)
     path = tmp_path / "a.wav"
     path.write_bytes(file)
     with pytest.raises(errors.InputError) as raised:
-        audio.decode(path, RATE, 100)
+        waves.decode(path, RATE, 100)
     assert str(raised.value) == f"Cannot use {path}: it {found}."
 
 
@@ -194,29 +204,33 @@ def test_the_header_alone_tells_length_and_format(tmp_path):
     for format, suffix in (("WAV", ".wav"), ("FLAC", ".flac"), ("OGG", ".ogg")):
         file = content(sound(seconds=0.25), format=format)
         (tmp_path / "a").write_bytes(file)
-        assert audio.seconds_of(file) == audio.seconds_of(tmp_path / "a") == 0.25
-        assert audio.format_of(file) == suffix
+        assert (
+            sound_files.seconds_of(file)
+            == sound_files.seconds_of(tmp_path / "a")
+            == 0.25
+        )
+        assert sound_files.format_of(file) == suffix
     for wrong in (b"no sound", b"", tmp_path / "absent.wav"):
         with pytest.raises(errors.InputError, match="it cannot be decoded: "):
-            audio.seconds_of(wrong)
+            sound_files.seconds_of(wrong)
 
 
 def test_a_size_that_no_program_knew_is_no_fault():
-    assert audio.check(header(2**32 - 1)).problem is None
+    assert waves.check(header(2**32 - 1)).problem is None
 
 
 def test_a_recording_that_is_too_long_is_refused():
-    audio.decode(content(sound(seconds=1)), RATE, 10, most_seconds=1)
+    waves.decode(content(sound(seconds=1)), RATE, 10, most_seconds=1)
     with pytest.raises(errors.InputError, match="is longer than 1 seconds; cut it"):
-        audio.decode(content(sound(seconds=1.1)), RATE, 10, most_seconds=1)
+        waves.decode(content(sound(seconds=1.1)), RATE, 10, most_seconds=1)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(
         errors.InputError, match=r"absent\.wav: it cannot be read: No su"
     ):
-        audio.decode(tmp_path / "absent.wav", RATE, 10)
-    assert "No such file" in audio.check_file(tmp_path / "absent.wav").problem
+        waves.decode(tmp_path / "absent.wav", RATE, 10)
+    assert "No such file" in waves.check_file(tmp_path / "absent.wav").problem
 
 
 @pytest.mark.parametrize(
@@ -230,13 +244,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 )
 def test_impossible_settings_are_refused(options, message):
     with pytest.raises(errors.InputError, match=message):
-        audio.decode(sound(), **{"rate": RATE, "samples": 10, **options})
+        waves.decode(sound(), **{"rate": RATE, "samples": 10, **options})
 
 
 def test_clipped_recordings_are_told_from_loud_ones():
     loud = sound(1) / np.abs(sound(1)).max()
-    assert not audio.check(content(loud)).is_clipped
-    assert audio.check(content(np.clip(3 * loud, -1, 1))).is_clipped
+    assert not waves.check(content(loud)).is_clipped
+    assert waves.check(content(np.clip(3 * loud, -1, 1))).is_clipped
 
 
 @pytest.mark.parametrize("chosen", [[], [2], [1, 0, 1]])
@@ -244,7 +258,7 @@ def test_clips_read_what_decode_gives(tmp_path, chosen):
     path = save(tmp_path / "a.wav", sound(0))
     paths = (path, content(sound(1)), sound(2))
     clips = Clips(paths, RATE, 1_000)
-    wanted = [audio.decode(paths[n], RATE, 1_000) for n in chosen]
+    wanted = [waves.decode(paths[n], RATE, 1_000) for n in chosen]
     read = clips.read(chosen)
     assert (read.shape, read.dtype) == ((len(chosen), 1_000), np.float32)
     np.testing.assert_array_equal(read, np.reshape(wanted, read.shape))
@@ -259,7 +273,7 @@ def test_clips_describe_what_a_model_takes():
     spec = Clips((sound(),), 16_000, 12_512).input_spec()
     assert spec["kind"] == "audio"
     assert (spec["shape"], spec["dtype"], spec["rate"]) == ([12_512], "float32", 16_000)
-    assert spec["noise"] == audio.NOISE
+    assert spec["noise"] == waves.NOISE
     assert "16,000 Hz, cut to the loudest 0.78 seconds" in spec["preprocessing"]
 
 
@@ -278,7 +292,7 @@ def test_the_same_recording_is_one_whatever_the_format(tmp_path):
     hashes = clips.hashes()
     assert len(set(hashes[:3])) == 1
     assert len(set(hashes)) == 3
-    assert hashes == [audio.check_file(path).hash for path in paths]
+    assert hashes == [waves.check_file(path).hash for path in paths]
     digests = {clips.digest(), clips.take([1, 0, 2, 3, 4]).digest()}
     assert len(digests) == 2
     one = splits.Split(clips, [0] * 5)
@@ -308,8 +322,8 @@ def test_copies_in_other_formats_and_rates_look_alike():
         for clip in originals
         for format in ("OGG", "WAV")
     ]
-    checked = [audio.check(content(clip, 16_000)) for clip in originals]
-    checked += map(audio.check, copies)
+    checked = [waves.check(content(clip, 16_000)) for clip in originals]
+    checked += map(waves.check, copies)
     pairs = duplicates.near(
         np.array([one.look for one in checked], "uint64"),
         np.stack([one.thumbnail for one in checked]),
@@ -322,11 +336,11 @@ def test_copies_in_other_formats_and_rates_look_alike():
 def test_a_spectrogram_shows_time_and_frequency():
     times = np.arange(RATE) / RATE
     low_then_high = np.sin(2 * np.pi * np.where(times < 0.5, 300, 3000) * times)
-    picture = audio.spectrogram(low_then_high, RATE, 40).astype(int).sum(axis=2)
+    picture = spectrogram.draw(low_then_high, RATE, 40).astype(int).sum(axis=2)
     left, right = picture[:, :18].mean(axis=1), picture[:, 22:].mean(axis=1)
     assert left.argmax() > 25
     assert right.argmax() < 10
-    quiet = audio.spectrogram(np.zeros(10), RATE, 16)
+    quiet = spectrogram.draw(np.zeros(10), RATE, 16)
     assert quiet.shape == (16, 16, 3)
 
 
@@ -456,7 +470,10 @@ def test_bad_clips_are_listed_and_odd_ones_warned_of(words):
         "clipped, since they were too loud when recorded: 1 (no/loud.wav)" in texts[0]
     )
     assert "meant as clips: 1 (yes/phone.m4a)" in texts[2]
-    assert "at 8,000 Hz (26), 44,100 Hz (1); read as 0.21" in data.origin
+    assert (
+        "at 8,000 Hz (26), 44,100 Hz (1); resampled to 8,000 Hz and read as 0.21 s"
+        in data.origin
+    )
     assert "bad clips 2 (yes/empty.wav, yes/silent.flac)" in data.origin
 
 
@@ -489,8 +506,8 @@ def test_a_table_names_clips_with_labels_and_speakers(words):
 def test_reading_sound_needs_neither_tensorflow_nor_keras(tmp_path):
     path = save(tmp_path / "a.wav", sound())
     program = (
-        "import sys; from keras_tl.data import audio; "
-        f"print(audio.decode({str(path)!r}, 16000, 100).shape); "
+        "import sys; from keras_tl.data import waves; "
+        f"print(waves.decode({str(path)!r}, 16000, 100).shape); "
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     done = subprocess.run(

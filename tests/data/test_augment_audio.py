@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_tl import errors
-from keras_tl.data import audio, augment_audio, pipeline
+from keras_tl.data import augment_audio, clips, pipeline
 from keras_tl.data.splits import Split
 
 RATE, SAMPLES = 8_000, 1_700
@@ -105,7 +105,7 @@ def test_a_mask_of_no_width_changes_nothing():
 
 
 def test_epochs_differ_and_can_be_made_again():
-    split = Split(audio.Clips(tuple(CLIPS), RATE, SAMPLES), [0, 1] * 3)
+    split = Split(clips.Clips(tuple(CLIPS), RATE, SAMPLES), [0, 1] * 3)
     augment = augment_audio.change(rate=RATE, **everything)
     training = pipeline.Training(split, 4, seed=3, augment=augment)
     first, second, again = (

@@ -240,13 +240,12 @@ def test_a_file_that_holds_no_tokenizer_is_named(tmp_path, content):
         text.Tokenizer.load(tmp_path / text.FILE)
 
 
-def test_tokens_of_real_sentences_are_those_of_keras_hub(real_data):
-    folder = real_data.parent / "minilm"
-    if not folder.is_dir():
-        pytest.skip("there is no folder minilm beside the real data")
-    import keras_hub
-
-    sentences = tables.texts(real_data / "sst2" / "dev.tsv").preview(range(200))
+@pytest.mark.real
+def test_tokens_of_real_sentences_are_those_of_keras_hub(real_data, real_model):
+    folder = real_model("minilm")
+    keras_hub = pytest.importorskip("keras_hub")
+    path = real_data / "data" / "sst2" / "dev.tsv"
+    sentences = tables.texts(path).preview(range(200))
     ours = text.Tokenizer.of_model(folder, 64).encode(sentences)
     theirs = keras_hub.tokenizers.BertTokenizer.from_preset(str(folder))
     for ids, sentence in zip(ours, sentences, strict=True):

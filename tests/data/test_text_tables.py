@@ -126,7 +126,7 @@ def test_a_folder_of_text_files_is_known_by_itself(tmp_path):
             path.write_text(f"{name} of day {number}\n", encoding="utf-8")
     data = datasets.load(tmp_path)
     assert data.class_names == ("ham", "spam")
-    assert "Length 4 to 4 words, median 4." in data.origin
+    assert "Each text has 4 words." in data.origin
 
 
 @settings(max_examples=50, deadline=None)

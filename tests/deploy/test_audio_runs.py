@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from keras_tl import errors, files
-from keras_tl.data import audio
-from keras_tl.deploy import artifact, export, prediction
+from keras_tl.data import clips
+from keras_tl.deploy import artifact, exemplars, export, prediction
 
 soundfile = pytest.importorskip("soundfile")
 
@@ -36,7 +36,7 @@ def test_a_run_of_sound_predicts_files_in_any_form(sound_run, tones):
     assert loaded.kind == "audio"
     assert loaded.manifest["input"]["rate"] == RATE
     paths = sorted(tones.rglob("*.wav"))[::20]
-    source = audio.Clips(tuple(paths), RATE, SAMPLES)
+    source = clips.Clips(tuple(paths), RATE, SAMPLES)
     wanted = keras.ops.softmax(model.predict(source.read(range(len(paths))), verbose=0))
     waves = [soundfile.read(path, dtype="float32")[0] for path in paths]
     temperature = loaded.rules.temperature
@@ -149,7 +149,7 @@ def test_an_export_of_sound_needs_nothing_of_keras_tl(
     run, _ = sound_run
     pytest.importorskip("onnxruntime")
     contract = export.export(run, format, tmp_path / "out")
-    assert "sounds of keras-tl's own" in capsys.readouterr().out
+    assert "Compared on clips that the run has kept" in capsys.readouterr().out
     assert contract["input"]["rate"] == RATE
     assert contract["requirements"][1:] == ["numpy", "soundfile", "soxr"]
     high = tone(1, 2000, 2500, 0.3, 44_100)
@@ -168,7 +168,8 @@ def test_an_export_of_sound_needs_nothing_of_keras_tl(
     for row, wanted in zip(rows_of(done.stdout), loaded.predict(paths), strict=True):
         assert row[1] == loaded.class_names[wanted.argmax()]
         assert float(row[2]) == pytest.approx(wanted.max(), abs=1e-4)
-    with pytest.raises(errors.InputError, match="Give --images FOLDER"):
+    (run / exemplars.FILE).unlink()
+    with pytest.raises(errors.InputError, match="Name some with --examples PATH"):
         export.export(run, "litert-int8", tmp_path / "int8")
     made = export.export(run, format, tmp_path / "other", sample=tones)
     assert made["parity"]["origin"].startswith("clips of tones")

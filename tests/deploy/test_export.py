@@ -284,9 +284,9 @@ def test_images_of_ones_own_serve_where_the_data_are_gone(
     assert call("export", run, "--format", "litert-int8") == 2
     said = capsys.readouterr().err
     assert "needs representative examples" in said
-    assert "--images" in said
+    assert "--examples" in said
     assert sorted(os.listdir(tmp_path)) == ["run"]
-    flags = ("--images", photos[0].parent, "--agreement", 0.5)
+    flags = ("--examples", photos[0].parent, "--agreement", 0.5)
     assert call("export", run, "--format", "litert-int8", *flags) == 0
     contract = files.read_json(tmp_path / "run-litert-int8/contract.json")
     assert contract["parity"]["origin"].startswith("images of photos")
@@ -346,8 +346,8 @@ def test_bad_input_ends_in_a_sentence_and_leaves_nothing(
         (tmp_path / "there",): "This is a study",
         (tmp_path / "damaged",): "model.keras",
         (run, "--out", tmp_path / "there"): "what does not exist yet",
-        (run, "--images", tmp_path / "empty"): "at least one image",
-        (run, "--images", tmp_path / "gone"): "be a folder that exists",
+        (run, "--examples", tmp_path / "empty"): "at least one image",
+        (run, "--examples", tmp_path / "gone"): "must exist",
         (run, "--agreement", "2"): "be in [0, 1]",
         (run, "--tolerance", "0"): "be greater than 0",
     }.items():
@@ -432,8 +432,32 @@ def test_texts_bring_their_tokenizer(text_run, format, tmp_path):
     ):
         assert name == ("bad", "good")[values.argmax()]
         assert value == pytest.approx(values.max(), abs=1e-4)
-    with pytest.raises(errors.InputError, match="be left out for texts"):
-        export.export(text_run, format, tmp_path / "other", sample=tmp_path)
+    assert contract["parity"]["origin"] == "validation texts that the run has kept"
+
+
+def test_texts_of_ones_own_are_compared_and_calibrate(text_run, tmp_path, call, capsys):
+    table = tmp_path / "more.csv"
+    texts = [f"{word} film number {n}" for n in range(9) for word in ("good", "bad")]
+    table.write_text("text\n" + "\n".join(texts) + "\n")
+    (tmp_path / "folder").mkdir()
+    for number, one in enumerate(texts):
+        (tmp_path / "folder" / f"{number}.txt").write_text(one)
+    for examples in (table, tmp_path / "folder"):
+        out = tmp_path / f"of-{examples.name}"
+        flags = ("--examples", examples, "--out", out, "--agreement", 0.5)
+        assert call("export", text_run, *flags) == 0
+        parity = files.read_json(out / "contract.json")["parity"]
+        assert parity["origin"] == f"texts of {examples.name}"
+        assert parity["examples"] == 9
+    (tmp_path / "few.txt").write_text("good film\n")
+    capsys.readouterr()
+    flags = ("--examples", tmp_path / "few.txt", "--out", tmp_path / "few")
+    assert call("export", text_run, *flags) == 2
+    assert "at least 10 texts that can be used" in capsys.readouterr().err
+    # What the run has kept is not needed for it, and without it there is something.
+    (text_run / exemplars.FILE).unlink()
+    assert call("export", text_run, "--out", tmp_path / "own") == 0
+    assert "sentences of keras-tl's own" in capsys.readouterr().out
 
 
 def test_a_layer_without_a_litert_operation_is_named_before_converting(

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from keras_tl import errors, files
+from keras_tl.data import text
 from keras_tl.deploy import artifact, compiled, prediction
 
 
@@ -231,14 +232,14 @@ def test_texts_come_from_a_file_and_go_into_one(text_run, tmp_path, call, capsys
         "good",
         "bad film good film bad",
     ]
-    assert "1 of 3 texts (33.3 %) is cut: longer than 4 tokens" in shown.err
+    assert "1 of 3 texts is cut: longer than 4 tokens" in shown.err
 
 
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ("a,b\n1,2\n", {}, "a column 'text'. Received: a, b"),
-        ("a,b\n1,2\n", {"column": "c"}, "a column 'c'"),
+        ("a,b\n1,2\n", {}, "a column of texts. Its columns are a, b.*--column"),
+        ("a,b\n1,2\n", {"column": "c"}, "`column` must be a column of table in.csv"),
         ("text,b\n,2\n", {}, "line 2: the text must not be empty"),
         ("text\n", {}, "at least one input"),
     ],
@@ -247,6 +248,43 @@ def test_a_file_without_texts_is_named(text_run, tmp_path, content, options, mes
     (tmp_path / "in.csv").write_text(content)
     with pytest.raises(errors.InputError, match=message):
         prediction.predict(text_run, [], 1, None, file=tmp_path / "in.csv", **options)
+
+
+def test_texts_become_tokens_once_and_their_file_may_have_any_encoding(
+    text_run, tmp_path, call, capsys, monkeypatch
+):
+    encoded, encode = [], text.Tokenizer.encode
+    monkeypatch.setattr(
+        text.Tokenizer,
+        "encode",
+        lambda self, texts: encoded.extend(texts) or encode(self, texts),
+    )
+    path = tmp_path / "in.csv"
+    path.write_bytes("text\nçgood film\n".encode("cp1252"))
+    assert call("predict", text_run, "--file", path) == 2
+    assert "--encoding cp1252" in capsys.readouterr().err
+    encoded.clear()
+    assert call("predict", text_run, "--file", path, "--encoding", "cp1252") == 0
+    assert "çgood film" in capsys.readouterr().out
+    # Loading the tokenizer tries it with no text.
+    assert encoded == ["çgood film"]
+
+
+def test_a_folder_without_images_is_named_among_other_inputs(run, photos, capsys):
+    empty = photos / "empty"
+    empty.mkdir()
+    inputs = [str(photos / "0.png"), str(empty)]
+    assert not prediction.predict(run[0], inputs, 1, None)
+    output = capsys.readouterr()
+    assert len(rows_of(output.out)) == 1 + 1
+    assert "1 of 2 inputs cannot be used" in output.err
+    assert f"{empty}: has no images" in output.err
+
+
+def test_an_export_is_told_from_a_run(run, tmp_path):
+    (tmp_path / "contract.json").write_text("{}")
+    with pytest.raises(errors.InputError, match=r"This is an export.*predict\.py"):
+        prediction.predict(tmp_path, ["a.png"], 1, None)
 
 
 def test_a_run_that_takes_images_takes_no_file_of_texts(run, tmp_path):

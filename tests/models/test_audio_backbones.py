@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -8,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_tl import errors
-from keras_tl.models import audio_backbones, freezing, heads, splitting
+from keras_tl.data import waves
+from keras_tl.models import audio_backbones, freezing, heads, log_mel, splitting
 
 SAMPLES = audio_backbones.SAMPLES
 
@@ -21,13 +19,13 @@ def embedding():
 
 @pytest.fixture(scope="module")
 def front():
-    return audio_backbones.log_mel(1000)
+    return log_mel.google(1000)
 
 
 def slow_log_mel(wave, bands=32):
     """Compute the log-mel spectrogram frame by frame, by numpy's Fourier transform."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
-    weights = audio_backbones.mel_bands(bands).astype("float64")
+    weights = log_mel.mel_bands(bands).astype("float64")
     rows = []
     for start in range(0, len(wave) - 512 + 1, 160):
         frame = 32768 * wave[start + 56 : start + 456].astype("float64") * window
@@ -53,7 +51,7 @@ def test_a_clip_does_not_depend_on_the_others_of_its_batch(front):
 
 
 def test_mel_bands_are_triangles_of_area_one():
-    weights = audio_backbones.mel_bands(32)
+    weights = log_mel.mel_bands(32)
     hertz = np.linspace(0, 8000, 257)
     inside = hertz[weights.any(axis=1)]
     assert inside.min() > 60
@@ -67,13 +65,13 @@ def test_the_front_end_stays_frozen_and_float32(front):
     keras.config.set_dtype_policy("mixed_float16")
     try:
         model = heads.attach(audio_backbones.speech_embedding(None), 3)
-        halves = audio_backbones.log_mel(1000)
+        halves = log_mel.google(1000)
     finally:
         keras.config.set_dtype_policy("float32")
     freezing.unfreeze(model)
     frozen = {layer.name for layer in model.layers if layer.weights}
     frozen -= {layer.name for layer in model.layers if layer.trainable_weights}
-    assert frozen == {"log_mel_power", "log_mel_mel"}
+    assert frozen == {"log_mel_spectrum", "log_mel_mel"}
     wave = np.random.default_rng(0).normal(0, 0.1, (1, 1000)).astype("float32")
     np.testing.assert_array_equal(halves(wave), front(wave))
 
@@ -120,22 +118,19 @@ def run(model, values):
 
 
 @pytest.mark.real
-def test_the_embedding_equals_googles(real_data):
+def test_the_embedding_equals_googles(real_data, real_model):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-    audio = pytest.importorskip("keras_tl.data.audio")
-    cache = os.environ.get("KERAS_TL_REAL", "~/.cache/keras_tl_real")
-    folder = Path(cache).expanduser() / "speech"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there: python prepare.py speech")
+    pytest.importorskip("soundfile")
+    folder = real_model("speech")
     mel, embedding = (
         interpreter.Interpreter(str(folder / f"{name}.tflite"))
         for name in ("melspectrogram", "embedding_model")
     )
     ours = audio_backbones.speech_embedding(folder)
-    front = audio_backbones.log_mel()
+    front = log_mel.google()
     clips = sorted((real_data / "data" / "spoken_digits").glob("*.wav"))[::500]
     for clip in clips:
-        wave = audio.decode(clip, audio_backbones.RATE, SAMPLES)[None]
+        wave = waves.decode(clip, log_mel.RATE, SAMPLES)[None]
         wanted = run(mel, 32768 * wave)[0] / 10 + 2
         np.testing.assert_allclose(front(wave)[..., 0], wanted, atol=1.5e-4)
         features = run(embedding, wanted[..., None])
@@ -153,4 +148,4 @@ def test_what_cannot_be_loaded_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(errors.InputError, match="not Google's speech embedding"):
         audio_backbones.speech_embedding(tmp_path)
     with pytest.raises(errors.InputError, match="samples"):
-        audio_backbones.log_mel(511)
+        log_mel.google(511)

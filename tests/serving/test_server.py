@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from keras_tl import errors, files
-from keras_tl.data import datasets
-from keras_tl.data import text as text_data
+from keras_tl.data import datasets, tables
 from keras_tl.deploy import artifact, compiled
 from keras_tl.models import saving
 from keras_tl.serving import corrections, guard, hosting, server
@@ -176,8 +175,8 @@ def test_texts_are_predicted_and_kept(text_run, tmp_path):
         for text, label in ((long, "good"), ("bad", "bad"), (long, "bad")):
             given = {"texts": [text], "label": [label]}
             assert client.post("/v1/correct", json=given).status_code == 200
-    texts, labels = text_data.from_table(tmp_path / "kept/tiny/labels.csv")
-    assert dict(zip(texts.texts, labels, strict=True)) == {long: "bad", "bad": "bad"}
+    kept = tables.load(tmp_path / "kept/tiny/labels.csv")
+    assert dict(zip(kept.text, kept.label, strict=True)) == {long: "bad", "bad": "bad"}
 
 
 def test_an_image_that_cannot_be_used_does_not_spoil_the_others(client, served):
