@@ -35,8 +35,8 @@ def two_domains(shift=2.0, count=120):
     return domain(0, 0.0), domain(3, shift)
 
 
-def build():
-    image = keras.Input((2,))
+def build(width=2):
+    image = keras.Input((width,))
     x = keras.layers.Dense(16, "relu", name="block1_dense")(image)
     x = keras.layers.Dense(8, "relu", name="pool")(x)
     return heads.attach(keras.Model(image, x), 2, dropout=0.0)
@@ -299,3 +299,50 @@ def test_the_classifier_of_domains_trains_along_and_is_not_in_the_model():
 def test_values_out_of_range_are_named(method, options, message):
     with pytest.raises(errors.InputError, match=message):
         getattr(adaptation, method)(**options)(build(), 10)
+
+
+# ------------------------------------------------------------------ at work
+
+
+def coloured(count=240):
+    """Two classes that shape and colour tell apart; in the target, all have one colour.
+
+    The first column is the shape, the second the colour: a model that learns from the
+    source alone looks at both, one that is to see no difference of the domains at the
+    shape.
+    """
+
+    def split(seed, target):
+        rng = np.random.default_rng(seed)
+        labels = np.arange(count) % 2
+        sign = 2 * labels - 1
+        x = rng.normal(0, 0.3, (count, 4)).astype("float32")
+        x[:, 0] += sign
+        x[:, 1] += -1 if target else 1.5 * sign
+        return Split(x, labels)
+
+    def domain(first, target):
+        parts = [split(first + n, target) for n in range(3)]
+        return Splits(*parts, ["a", "b"], "A toy set.")
+
+    return domain(0, False), domain(3, True)
+
+
+def accuracy(method, here, weight=1.0):
+    source, target = coloured()
+    data, term, rows = adaptation.arrange(method, source, target, 32, weight=weight)
+    keras.utils.set_random_seed(0)
+    model = build(4)
+    setup = replace(here, batch_size=rows, choose_by="last")
+    phases.fit(model, data, setup, phases.Phase(20, 1e-2, method=term, patience=20))
+    logits = model.predict(target.test.read(range(240)), verbose=0)
+    return (logits.argmax(1) == target.test.labels).mean()
+
+
+@pytest.mark.slow
+def test_every_method_is_right_about_a_domain_without_labels(here):
+    assert accuracy("source only", here) < 0.7
+    # A strong term can make all features alike, also those of different classes.
+    weights = {"DAN": 0.1, "DANN": 0.5, "CDAN+E": 0.5}
+    for method in adaptation.METHODS:
+        assert accuracy(method, here, weights.get(method, 1.0)) > 0.9, method
