@@ -475,6 +475,14 @@ def test_a_group_in_two_splits_is_an_error_with_its_name(folder):
     assert one.examples[0] == "filma (train, test)"
 
 
+def test_one_class_is_one_error(folder):
+    for split in ("train", "val", "test"):
+        for place in (folder / split).iterdir():
+            if place.name != "airplane":
+                shutil.rmtree(place)
+    assert codes(findings_of(folder), "error") == {"one-class"}
+
+
 @pytest.mark.parametrize("kind", ["exact", "near"])
 def test_the_fix_list_keeps_the_copy_of_the_last_split(kind, folder):
     image = Image.open(first(folder, "train/airplane"))
