@@ -287,6 +287,7 @@ def test_a_backbone_that_has_been_fine_tuned_is_not_called_frozen(tmp_path):
     assert not (tmp_path / "third").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layers", [("block2b_add",), ("block1a_project_bn", "block2b_add")]
 )

@@ -136,16 +136,16 @@ def check(
     )
     if content is None:
         loaded = datasets.load(data, columns=columns, kind=kind, count=count, **options)
-        seen, noticed = records.of_splits(loaded), []
+        seen, noticed, problems = records.of_splits(loaded), [], []
     else:
         seen = records.of_content(content)
         noticed = [*file_checks.unusable(content), *file_checks.unused(content)]
         loaded, problems = _assembled(content, chosen)
-        of_splits = split_checks.check(seen)
-        # Why there are no splits is a finding of its own.
-        causes = {"group-across-splits", "one-class"}
-        if not causes & {one.code for one in of_splits}:
-            noticed += problems
+    of_splits = split_checks.check(seen)
+    # Why there are no splits is a finding of its own.
+    if not {"group-across-splits", "one-class"} & {one.code for one in of_splits}:
+        noticed += problems
+    noticed += of_splits
     if len(seen):
         noticed += [one for run in CHECKS.get(seen.kind, ()) for one in run(seen)]
     if features and loaded is not None and seen.kind in ("image", "text"):

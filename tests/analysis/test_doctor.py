@@ -322,6 +322,7 @@ def test_clean_photos_and_drawings_raise_no_error_and_no_warning(name, real_data
         assert odd.examples == ("train/ants/imageNotFound.gif",)
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_found_and_right_ones_are_left(photos):
     images, names = photos
     labels = np.array([names.index(name) > 0 for name in names])
@@ -340,6 +341,7 @@ def test_wrong_labels_are_found_and_right_ones_are_left(photos):
     assert right >= 0.8 * len(suspected)
 
 
+@pytest.mark.slow
 def test_images_of_another_kind_are_unlike_all_others(photos):
     images, names = photos
     grid = np.zeros((48, 48, 3), "uint8")
@@ -352,6 +354,7 @@ def test_images_of_another_kind_are_unlike_all_others(photos):
     np.testing.assert_array_equal(shown, grid)
 
 
+@pytest.mark.slow
 def test_train_and_test_of_another_kind_differ(photos):
     images, names = photos
     labels = np.unique(names, return_inverse=True)[1]
@@ -414,6 +417,7 @@ def test_without_the_files_of_the_fix_list_nothing_is_wrong(folder, tmp_path):
     assert len(folders.from_folder(folder, leave_out=left_out).train)
 
 
+@pytest.mark.slow
 def test_features_of_the_check_are_found_by_training(folder, cache):
     doctor.check(folder, cache=store.Cache())
     splits = folders.from_folder(folder, image_size=96)
@@ -473,6 +477,14 @@ def test_a_group_in_two_splits_is_an_error_with_its_name(folder):
     assert codes(noticed, "error") == {"group-across-splits"}
     (one,) = [f for f in noticed if f.code == "group-across-splits"]
     assert one.examples[0] == "filma (train, test)"
+
+
+def test_one_class_is_one_error(folder):
+    for split in ("train", "val", "test"):
+        for place in (folder / split).iterdir():
+            if place.name != "airplane":
+                shutil.rmtree(place)
+    assert codes(findings_of(folder), "error") == {"one-class"}
 
 
 @pytest.mark.parametrize("kind", ["exact", "near"])

@@ -108,6 +108,7 @@ def test_an_unknown_layer_and_a_model_without_feature_maps_are_refused(model):
         explain.grad_cam(model, images_of(model), CHOSEN[:2])
 
 
+@pytest.mark.slow
 def test_weights_of_tokens_add_up_to_what_the_text_changes(tiny_bert):
     encoder = text_backbones.load(tiny_bert, sequence_length=6)
     keras.utils.set_random_seed(0)

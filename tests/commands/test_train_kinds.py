@@ -202,6 +202,7 @@ def test_tokens_are_as_many_as_nearly_all_texts_have_and_there_is_time_for():
     assert "there is no time" in chosen[0].reason
 
 
+@pytest.mark.slow
 def test_sound_without_weights_begins_from_scratch_and_says_what_is_better(
     melodies, tmp_path
 ):
@@ -221,6 +222,7 @@ def test_sound_without_weights_begins_from_scratch_and_says_what_is_better(
     assert (settings["kind"], settings["seconds"]) == ("audio", 0.15)
 
 
+@pytest.mark.slow
 def test_the_speech_embedding_is_transferred_where_its_weights_are(
     melodies, tmp_path, monkeypatch
 ):

@@ -213,6 +213,7 @@ def test_the_program_prepares_every_image_as_training_did(
         np.testing.assert_array_equal(found, images.decode(photo, 16, rule))
 
 
+@pytest.mark.slow
 def test_the_programs_are_short_and_need_nothing_of_ours(run, tmp_path):
     for format in export.FORMATS:
         export.export(run, format, tmp_path / format, agreement=0.5)
@@ -275,6 +276,7 @@ def test_int8_judges_by_what_int8_itself_makes_of_training_images(run, tmp_path)
     assert np.mean(program["are_unlike"](validation)) == pytest.approx(0.05, abs=0.02)
 
 
+@pytest.mark.slow
 def test_images_of_ones_own_serve_where_the_data_are_gone(
     run, photos, tmp_path, call, capsys
 ):
@@ -388,6 +390,7 @@ def test_tensorflow_serving_finds_a_signature_with_named_tensors(run, tmp_path):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_several_labels_and_numbers_are_answered_as_by_the_run(run, photos, tmp_path):
     limits = np.linspace(0.2, 0.8, 10).tolist()
     change(
@@ -435,6 +438,7 @@ def test_texts_bring_their_tokenizer(text_run, format, tmp_path):
     assert contract["parity"]["origin"] == "validation texts that the run has kept"
 
 
+@pytest.mark.slow
 def test_texts_of_ones_own_are_compared_and_calibrate(text_run, tmp_path, call, capsys):
     table = tmp_path / "more.csv"
     texts = [f"{word} film number {n}" for n in range(9) for word in ("good", "bad")]

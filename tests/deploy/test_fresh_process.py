@@ -65,6 +65,7 @@ def compare(loaded, inputs, logits, unwanted, tmp_path, by_keras):
     assert np.ptp(logits) > 0
 
 
+@pytest.mark.slow
 def test_word_vectors_need_nothing_but_a_tokenizer(tmp_path, monkeypatch):
     pytest.importorskip("tokenizers")
     words = text.vocabulary(TEXTS)
@@ -79,6 +80,7 @@ def test_word_vectors_need_nothing_but_a_tokenizer(tmp_path, monkeypatch):
     compare(loaded, TEXTS, logits, unwanted, tmp_path, by_keras=True)
 
 
+@pytest.mark.slow
 def test_a_converted_encoder_needs_nothing_but_its_tokenizer(
     tiny_bert, tmp_path, monkeypatch
 ):

@@ -164,6 +164,7 @@ def test_an_update_is_a_run_that_knows_old_and_new_classes(
     assert versions.current(old).folder.name == "v2"
 
 
+@pytest.mark.slow
 def test_an_update_that_makes_old_classes_worse_is_rejected(
     old, tmp_path, call, capsys
 ):
@@ -475,6 +476,7 @@ def test_nothing_is_written_for_what_cannot_be_updated(
     assert not (old / versions.FILE).exists()
 
 
+@pytest.mark.slow
 def test_an_update_that_is_killed_is_no_version(old, new, call, monkeypatch):
     """Whatever it has written: without the manifest it is none, and can go on."""
     write_json = files.write_json

@@ -40,6 +40,7 @@ def clips(tmp_path):
     return tmp_path / "new"
 
 
+@pytest.mark.slow
 def test_a_run_of_sound_is_updated_with_a_new_class(
     sound_run, clips, call, tmp_path, capsys, monkeypatch
 ):
@@ -175,6 +176,7 @@ def trained(tones, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_the_clips_of_a_run_are_loaded_again_as_its_model_takes_them(
     trained, call, capsys
 ):
@@ -205,6 +207,7 @@ def table(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_of_texts_is_updated_with_a_new_class(
     text_run, table, call, tmp_path, capsys, monkeypatch
 ):

@@ -133,6 +133,7 @@ def test_a_second_run_asks_the_teacher_nothing(teacher, colours, tmp_path):
     np.testing.assert_array_equal(one.train.targets, other.train.targets)
 
 
+@pytest.mark.slow
 def test_a_student_follows_its_teacher_against_the_labels(student, colours, here):
     wrong = (colours.train.labels + 1) % 3
     train = dataclasses.replace(

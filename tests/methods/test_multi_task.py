@@ -126,6 +126,7 @@ def test_accuracies_are_over_known_labels(classifier, colours, here):
     assert history["val_rare_accuracy"][0] == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_on_a_frozen_backbone_the_heads_learn_from_features_made_once(
     classifier, colours, here
 ):

@@ -166,6 +166,7 @@ def test_it_shows_what_the_artefact_says_of_an_image(client, served):
     assert jpegs == [model.examples.thumbnails[n] for n in indices]
 
 
+@pytest.mark.slow
 def test_texts_are_predicted_and_kept(text_run, tmp_path):
     with client_of(text_run, corrections=tmp_path / "kept") as client:
         response = client.post("/v1/predict", json={"texts": ["good film", "bad"]})

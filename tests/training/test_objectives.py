@@ -158,6 +158,7 @@ def test_it_learns_is_evaluated_saved_and_loaded(case, make_backbone, tmp_path):
     np.testing.assert_allclose(loaded.predict(pixels), wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_is_what_it_would_have_been(
     case, make_backbone, tmp_path, monkeypatch
 ):

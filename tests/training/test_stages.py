@@ -85,6 +85,7 @@ def test_blocks_train_together_at_rates_that_fall(
         np.testing.assert_array_equal(value, found[path])
 
 
+@pytest.mark.slow
 def test_a_stage_that_made_it_worse_is_not_taken_back(
     classifier, colours, small_batches
 ):
