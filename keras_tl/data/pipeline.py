@@ -41,12 +41,13 @@ class Training:
     an epoch is filled up with copies whose `sample_weight` is 0, and so are examples
     whose label is not known; the others weigh `rows / examples` of the epoch, 1 when
     nothing is filled up, so that means over an epoch are means over its examples.
-    Where the split has examples `beside` the others, every second row is one of them.
+    Where the split has examples `beside` the others, every second row is one of them;
+    where its examples have two `views`, both stand in adjacent rows.
 
     Attributes:
         split: The examples.
         batch_size: Rows of a batch, over all devices; an even number where the split
-            has examples beside the others.
+            has examples beside the others, or two views of each.
         seed: Decides, with the number of the epoch, order and augmentation.
         augment: Function from a batch of images and uniform random numbers
             `(batch, DRAWS)` in [0, 1) to a batch of images. Not called where the split
@@ -83,10 +84,10 @@ class Training:
                 "`mix` must be None where there is more to learn than the labels: it "
                 "does not mix the other targets."
             )
-        if self.split.beside and self.batch_size % 2:
+        if self._in_turns and self.batch_size % 2:
             raise errors.expected(
                 "batch_size",
-                "be even where every second row is of other examples",
+                "be even where every second row is of other examples or another view",
                 self.batch_size,
             )
 
@@ -108,7 +109,12 @@ class Training:
     @property
     def _rows(self):
         """Number of them in a batch."""
-        return self.batch_size // 2 if self.split.beside else self.batch_size
+        return self.batch_size // 2 if self._in_turns else self.batch_size
+
+    @property
+    def _in_turns(self):
+        """Whether every second row is of other examples, or another view."""
+        return self.split.beside or self.split.views == 2
 
     def epoch(self, epoch: int) -> "tf.data.Dataset":
         """Return the batches of one epoch, the first being number 0."""
@@ -156,6 +162,10 @@ class Training:
                 places = _in_turns(places, others)
                 draws = _in_turns(draws, other_draws)
                 weights = _in_turns(weights, tf.zeros_like(weights))
+            elif split.views == 2:
+                others = _draws(self._count, self.seed, -1 - epoch)[:, :DRAWS]
+                draws = _in_turns(draws, tf.gather(others, places))
+                places, weights = (_in_turns(rows, rows) for rows in (places, weights))
             places += len(split) // split.copies * (epoch % split.copies)
             return [
                 tf.reshape(rows, (self.steps, self.batch_size, *rows.shape[1:]))

@@ -5,6 +5,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import psutil
@@ -40,6 +41,8 @@ class Split:
             augmented already, one copy after the other.
         beside: How many of the examples, the last ones, stand beside the others in
             every batch, see `beside`.
+        views: How many rows of a batch an example has, each changed at random by draws
+            of its own: 1, or 2, in adjacent rows.
 
     >>> split = Split(np.zeros((5, 8, 8, 3), "uint8"), [0, 1, 0, 1, 0]).at_size(4)
     >>> split.read([0, 3]).shape
@@ -51,6 +54,7 @@ class Split:
     targets: np.ndarray | None = field(default=None, repr=False)
     copies: int = 1
     beside: int = 0
+    views: int = 1
 
     def __post_init__(self):
         object.__setattr__(self, "inputs", sources.as_source(self.inputs))
@@ -122,8 +126,9 @@ class Splits:
         class_names: Name of each class, or of each column of float labels.
         origin: How the three splits were made, as a sentence for people.
         task: "single-label", one class for each example; "multi-label", any number of
-            labels; or "regression", numbers to be predicted. By default as the labels
-            look: float ones are several labels where all of them are 0 or 1.
+            labels; "regression", numbers to be predicted; or "unlabelled", where there
+            is no label. By default as the labels look: float ones are several labels
+            where all of them are 0 or 1.
     """
 
     train: Split
@@ -131,7 +136,7 @@ class Splits:
     test: Split
     class_names: tuple[str, ...]
     origin: str
-    task: Task | None = None
+    task: Task | Literal["unlabelled"] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "class_names", tuple(self.class_names))
@@ -187,6 +192,7 @@ class Splits:
             "them each",
             "regression": f"with {errors.counted(number, 'number')} each to be "
             "predicted",
+            "unlabelled": "without labels",
         }[self.task]
         lines = [f"{total:,} {noun} {learned}: {numbers}.", self.origin]
         if self.train.labels.ndim == 1:
@@ -239,6 +245,8 @@ def counts(parts: "Splits | Mapping[str, Split]") -> str:
 def _task(split):
     if split.labels.ndim == 1:
         return "single-label"
+    if not split.labels.shape[1]:
+        return "unlabelled"
     known = split.labels[split.known]
     return "multi-label" if np.isin(known, (0, 1)).all() else "regression"
 

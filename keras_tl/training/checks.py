@@ -11,11 +11,12 @@ from keras_tl.training.selection import LAST
 def check(model, splits, setup, phase) -> None:
     """Raise `InputError` unless the arguments of `phases.fit` go together."""
     check_batch_size(setup.placement, setup.batch_size)
-    if splits.train.beside and setup.batch_size % (2 * setup.placement.replicas):
+    in_turns = splits.train.beside or splits.train.views == 2
+    if in_turns and setup.batch_size % (2 * setup.placement.replicas):
         raise errors.expected(
             "batch_size",
             f"be a multiple of {2 * setup.placement.replicas}, so that each device has "
-            "as many examples of either kind",
+            "as many examples of either kind, or both views of each",
             setup.batch_size,
         )
     splitting.check_single_output(model)

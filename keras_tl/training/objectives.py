@@ -172,6 +172,28 @@ class MultiLabel(Objective):
 
 
 @dataclass(frozen=True)
+class Unlabelled(Objective):
+    """There are no labels: the loss is that of a method alone, such as `simclr`.
+
+    A method has to be given, and the last epoch is kept: `choose_by="last"`.
+    """
+
+    name = "unlabelled"
+    activation = "linear"
+    metric = "loss"
+    directions = MappingProxyType({"loss": "min"})
+
+    def check(self, model: keras.Model, splits: Splits) -> None:
+        """Raise `InputError` where there are labels to learn from."""
+        if splits.task != "unlabelled":
+            raise errors.expected("splits", "have no labels", splits.task)
+
+    def loss(self, label_smoothing: float = 0.0) -> OwnLoss:
+        """Return a loss that is 0, whatever the outputs are."""
+        return lambda labels, logits: 0.0 * keras.ops.sum(logits, axis=-1)
+
+
+@dataclass(frozen=True)
 class Regression(Objective):
     """Each example has one number or several to be predicted: mean squared error.
 
@@ -211,7 +233,7 @@ class Regression(Objective):
 
 def of(splits: Splits) -> Objective:
     """Return the objective for the labels of some data, see `Splits.task`."""
-    kinds = (SingleLabel, MultiLabel, Regression)
+    kinds = (SingleLabel, MultiLabel, Regression, Unlabelled)
     return {kind.name: kind for kind in kinds}[splits.task]()
 
 
