@@ -186,6 +186,79 @@ def random_resized_crop(
     return augment
 
 
+# Weights of red, green and blue in the brightness of a pixel, ITU-R BT.601.
+_BRIGHTNESS = (0.299, 0.587, 0.114)
+# To brightness and two differences of colour, which a turn of the hue rotates, after
+# the NTSC.
+_YIQ = (_BRIGHTNESS, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
+
+def crop_and_colour(
+    *, strength: float = 0.5, scale: tuple[float, float] = (0.08, 1.0)
+) -> Augmentation:
+    """Build the augmentation of SimCLR: a part of the image, in other colours.
+
+    First `random_resized_crop` with its flips; then, in 80 % of the images, brightness,
+    contrast and saturation times a factor within 1 - 0.8 strength and 1 + 0.8 strength,
+    and a turn of the hue by at most a fifth of the circle times the strength; and 20 %
+    of the images lose their colour. As on CIFAR-10 in the paper, nothing is blurred.
+
+    Args:
+        strength: Strength of the changes of colour, in [0, 1].
+        scale: See `random_resized_crop`.
+
+    Returns:
+        Function from images `(batch, height, width, 3)` in [0, 255], uint8 or float,
+        and draws `(batch, n)` with n >= 11, to float32 images in [0, 255].
+
+    Raises:
+        InputError: A value out of range.
+
+    Reference:
+        Chen et al., "A simple framework for contrastive learning of visual
+        representations", 2020, arXiv:2002.05709, appendix A.
+    """
+    if not 0 <= strength <= 1:
+        raise errors.expected("strength", "be in [0, 1]", strength)
+    crop = random_resized_crop(scale=scale)
+
+    def augment(images, draws):
+        import tensorflow as tf
+
+        images = crop(images, draws)
+        applied, *factors, hue, grey = tf.unstack(draws[:, 5:11], num=6, axis=1)
+        applied = tf.where(applied < 0.8, strength, 0.0)
+        bright, contrast, saturation = (
+            (1 + 1.6 * applied * (factor - 0.5))[:, None, None] for factor in factors
+        )
+        saturation *= tf.where(grey < 0.2, 0.0, 1.0)[:, None, None]
+        turn = 0.8 * math.pi * applied * (hue - 0.5)
+        colours = _colour_matrix(turn, saturation)
+        pixels = tf.clip_by_value(images * bright[..., None], 0.0, 255.0)
+        weights = tf.constant(_BRIGHTNESS)
+        mean = tf.reduce_mean(tf.tensordot(pixels, weights, 1), [1, 2])
+        mean = mean[:, None, None, None]
+        pixels = mean + (pixels - mean) * contrast[..., None]
+        pixels = tf.einsum("bhwc,bdc->bhwd", tf.clip_by_value(pixels, 0, 255), colours)
+        return tf.clip_by_value(pixels, 0.0, 255.0)
+
+    return augment
+
+
+def _colour_matrix(turn, saturation):
+    """Return the matrix of each image that turns its hue and scales its saturation."""
+    import tensorflow as tf
+
+    to_yiq = tf.constant(_YIQ)
+    nothing, one = tf.zeros_like(turn), tf.ones_like(turn)
+    cosine, sine = tf.cos(turn), tf.sin(turn)
+    rows = ((one, nothing, nothing), (nothing, cosine, -sine), (nothing, sine, cosine))
+    rotation = tf.stack([tf.stack(row, axis=-1) for row in rows], axis=1)
+    turned = tf.linalg.inv(to_yiq) @ rotation @ to_yiq
+    grey = tf.tile(tf.constant(_BRIGHTNESS)[None, None], [tf.shape(turn)[0], 3, 1])
+    return saturation * turned + (1 - saturation) * grey
+
+
 def image_data_generator(
     *,
     rotation_range: float = 0.0,

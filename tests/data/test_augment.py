@@ -506,3 +506,72 @@ def test_the_whole_image_is_a_part_that_changes_nothing():
 def test_a_part_that_cannot_be_is_refused(options):
     with pytest.raises(errors.InputError, match=next(iter(options))):
         augment.random_resized_crop(**options)
+
+
+# ------------------------------------------------------------------ colours
+
+
+def still(count=4):
+    """Return draws that show the whole image, as it is."""
+    draws = np.full((count, 16), 0.5, "float32")
+    draws[:, 0] = 1.0
+    return draws
+
+
+def pictures(count=4):
+    rng = np.random.default_rng(0)
+    return rng.integers(30, 200, (count, 8, 8, 3)).astype("float32")
+
+
+def test_colours_stay_where_nothing_is_drawn():
+    changed = augment.crop_and_colour()(pictures(), still()).numpy()
+    np.testing.assert_allclose(changed, pictures(), atol=0.01)
+
+
+def test_grey_images_have_the_brightness_of_the_coloured_ones():
+    draws = still()
+    draws[:, 10] = 0.1
+    changed = augment.crop_and_colour()(pictures(), draws).numpy()
+    expected = pictures() @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(changed, expected[..., None].repeat(3, -1), atol=0.05)
+
+
+def test_a_turn_of_the_hue_keeps_the_brightness_and_changes_the_colour():
+    draws = still()
+    draws[:, 5], draws[:, 9] = 0.1, 0.7
+    changed = augment.crop_and_colour()(pictures() / 2 + 60, draws).numpy()
+    weights = np.array([0.299, 0.587, 0.114])
+    before = pictures() / 2 + 60
+    np.testing.assert_allclose(changed @ weights, before @ weights, atol=0.1)
+    assert np.abs(changed - before).mean() > 2
+
+
+@pytest.mark.parametrize(("column", "factor"), [(6, 1.4), (7, 1.4), (8, 1.4)])
+def test_brightness_contrast_and_saturation_are_factors(column, factor):
+    draws = still()
+    draws[:, 5], draws[:, column] = 0.1, 1.0
+    images = pictures() / 4 + 60
+    changed = augment.crop_and_colour()(images, draws).numpy()
+    weights = np.array([0.299, 0.587, 0.114])
+    grey = (images @ weights)[..., None]
+    around = {6: 0.0, 7: grey.mean((1, 2), keepdims=True), 8: grey}[column]
+    np.testing.assert_allclose(changed, around + factor * (images - around), atol=0.1)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_a_view_depends_on_its_own_draws_alone_and_stays_in_range(seed):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (5, 8, 8, 3), "uint8")
+    draws = rng.random((5, 16), "float32")
+    change = augment.crop_and_colour(strength=1.0)
+    together = change(images, draws).numpy()
+    assert together.min() >= 0
+    assert together.max() <= 255
+    alone = change(images[2:3], draws[2:3]).numpy()
+    np.testing.assert_allclose(alone[0], together[2], atol=0.01)
+
+
+def test_a_strength_out_of_range_is_named():
+    with pytest.raises(errors.InputError, match="strength"):
+        augment.crop_and_colour(strength=1.5)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
@@ -46,6 +46,7 @@ def contrastive(vectors, numbers, weights, temperature):
 # ------------------------------------------------------------------ losses
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(1, 5), st.integers(0, 2), st.floats(0.1, 2.0), st.integers(0, 10**6))
 def test_the_contrastive_loss_is_that_of_the_paper_view_by_view(
     images, filled, temperature, seed
@@ -62,6 +63,7 @@ def test_the_contrastive_loss_is_that_of_the_paper_view_by_view(
     assert float(computed) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(4, 8), st.integers(0, 2), st.integers(0, 10**6))
 def test_correlations_are_those_of_numpy(images, filled, seed):
     rng = np.random.default_rng(seed)
