@@ -161,25 +161,15 @@ def trial(settings, data, place, run, name, labels: int, method: str, seed: int)
     epochs = math.ceil(settings.steps / math.ceil(len(data.train) / batch))
     options = {"trial": name, "seed": seed, "batch_size": batch}
     setup = phases.setup(settings, place, data, run, **options)
-    rows = []
-
-    def row(part, inputs, suffix=""):
-        rows.append(
-            {
-                "labels": labels,
-                "method": method + suffix,
-                "seed": seed,
-                "validation": evaluation.accuracy(part, inputs.validation),
-                "accuracy": evaluation.accuracy(part, inputs.test),
-            }
-        )
-
-    if method != SCRATCH:
+    row = {"labels": labels, "method": method, "seed": seed, "probe": None}
+    if method == SCRATCH:
+        freezing.unfreeze(model, batch_normalization=True)
+    else:
         freezing.unfreeze_head(model)
         part, features = phases.precompute_frozen(model, data, setup)
         probe.fit_head(part, features)
-        row(part, features, ", probe")
-    freezing.unfreeze_all(model)
+        row["probe"] = evaluation.accuracy(part, features.test)
+        freezing.unfreeze(model)
     phase = phases.fine_tuning(
         epochs,
         settings.learning_rate,
@@ -188,8 +178,10 @@ def trial(settings, data, place, run, name, labels: int, method: str, seed: int)
         name=method,
     )
     phases.fit(model, data, replace(setup, augment=augment.flip_and_crop), phase)
-    row(model, data, "" if method == SCRATCH else ", fine-tuned")
-    return rows
+    return row | {
+        "validation": evaluation.accuracy(model, data.validation),
+        "accuracy": evaluation.accuracy(model, data.test),
+    }
 
 
 def plan(settings, data, place, run) -> dict:
