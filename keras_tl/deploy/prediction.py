@@ -185,6 +185,7 @@ def predict(
     Raises:
         InputError: Inputs, run or file that cannot be used.
     """
+    errors.check_encoding(encoding)
     if csv is not None:
         _check_csv(csv)
     model = artifact.load(run)
