@@ -11,7 +11,7 @@ from PIL import Image
 import keras_tl
 from keras_tl import cli, config, errors
 from keras_tl.analysis import candidates, doctor, planner
-from keras_tl.commands import train
+from keras_tl.commands import deciding, train
 from keras_tl.commands.settings import Train
 from keras_tl.data import kinds
 from keras_tl.data.splits import Split
@@ -286,6 +286,16 @@ def test_of_more_images_than_there_is_time_for_a_part_is_drawn(colours):
     assert drawn.test is colours.test or len(drawn.test) == len(colours.test)
     frozen = planner.limit(data, 0.01, 60, tunes=False).value
     assert frozen > 4 * decided[0]
+
+
+def test_a_limit_that_leaves_a_class_without_examples_is_refused(colours):
+    settings = Train("data", limit=2)
+    with pytest.raises(errors.InputError, match="each of the 3 classes"):
+        deciding.limited(settings, colours, 0.001, 1e9, train.Decisions())
+    _, data = deciding.limited(
+        dataclasses.replace(settings, limit=3), colours, 0.001, 1e9, train.Decisions()
+    )
+    assert len(np.unique(data.train.labels)) == 3
 
 
 @pytest.mark.parametrize("rare", [60, 10, 5])
