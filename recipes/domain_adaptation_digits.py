@@ -14,7 +14,7 @@ Source: DANN: Ganin et al., 2016, arXiv:1505.07818, with its network, but for 20
 filters and one hidden layer of 500, as CDAN's authors have it; published with DANN and
 all images (https://github.com/s-chh/PyTorch-DANN): MNIST to USPS .818 without and .884
 with adaptation, USPS to MNIST .494 and .957, MNIST to MNIST-M .572 and .719. CDAN+E:
-arXiv:1705.10667, .956 and .980. Here are 6,000 images of each, fewer steps, Adam, and
+arXiv:1705.10667, .956 and .980. Here are 2,000 images of each, fewer steps, Adam, and
 MNIST-M is made from other photographs.
 Data: `--data FOLDER` with MNIST's four files in `mnist/`, as `train-images-idx3-ubyte
 .gz` (http://yann.lecun.com/exdb/mnist), and `usps.h5`
@@ -60,7 +60,7 @@ class Config(RunSettings, TrainingSettings, FolderSettings):
 
     data: Path | None = None  # Folder with mnist/ and usps.h5.
     weights: Path | None = None  # A file of weights to begin with, .weights.h5.
-    limit: int | None = 6000  # Keep at most this many images of each split.
+    limit: int | None = 2000  # Keep at most this many images of each split.
     tasks: tuple[str, ...] = TASKS  # Sources and targets to compare.
     methods: tuple[str, ...] = METHODS  # Methods to compare, besides the two lines.
     term_weights: tuple[float, ...] = (1.0,)  # Weights of a method to try.
@@ -94,8 +94,9 @@ class Config(RunSettings, TrainingSettings, FolderSettings):
 
 # %%
 def build_data(settings: Config) -> dict[str, splits.Splits]:
-    domains = {"MNIST": mnist(settings.data / "mnist", settings.seed)}
-    domains["USPS"] = usps(settings.data / "usps.h5", settings.seed)
+    folder = Path(settings.data)
+    domains = {"MNIST": mnist(folder / "mnist", settings.seed)}
+    domains["USPS"] = usps(folder / "usps.h5", settings.seed)
     domains = {
         name: splits.limit(domain, settings.limit, seed=settings.seed)
         .at_size(SIDE)
