@@ -358,7 +358,7 @@ def test_a_plan_is_what_train_would_do(photos, tmp_path, call, monkeypatch, caps
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
     same = {**settings, "epochs": planned["epochs"], "out": None}
     assert same == planned
-    assert call("plan", photos) == 2
+    assert call("plan", photos, "--out", "plan.json") == 2
     assert "does not exist yet" in capsys.readouterr().err
 
 
