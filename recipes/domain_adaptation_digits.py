@@ -19,7 +19,17 @@ MNIST-M is made from other photographs.
 Data: `--data FOLDER` with MNIST's four files in `mnist/`, as `train-images-idx3-ubyte
 .gz` (http://yann.lecun.com/exdb/mnist), and `usps.h5`
 (https://www.kaggle.com/datasets/bistaumanga/usps-dataset).
-Expected: not measured
+Expected:
+    LeNet, mnist_usps, 2,000 train, 2,000 test:
+      MNIST to USPS, source only (weight 0.0) 0.743 (0.733 to 0.758, 3 seeds), 11 s each
+      MNIST to USPS, target labels (weight 0.0) 0.952 (0.949 to 0.954, 3 seeds), 9.9 s
+        each
+      MNIST to USPS, DAN (weight 1.0) 0.846 (0.838 to 0.861, 3 seeds), 13 s each
+      MNIST to USPS, Deep CORAL (weight 1.0) 0.789 (0.782 to 0.795, 3 seeds), 15 s each
+      MNIST to USPS, DANN (weight 1.0) 0.662 (0.603 to 0.755, 3 seeds), 13 s each
+      818 s on 2 cores, AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-30
+    more in docs/results.md
 Run:
     keras-tl run domain_adaptation_digits --data digits
     keras-tl run domain_adaptation_digits --data digits --methods DANN --epochs 50
