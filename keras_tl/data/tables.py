@@ -430,12 +430,11 @@ def texts(
         InputError: No such file, another encoding, or no such column.
     """
     path = Path(path)
+    _check_file(path, "file", (*SUFFIXES, ".txt"))
     if path.suffix.lower() == ".txt":
-        _check_file(path, "file", (*SUFFIXES, ".txt"))
         lines = text.read_file(path, encoding).rstrip().splitlines()
         cells = list(enumerate(lines, start=1))
     else:
-        _check_file(path, "file", (*SUFFIXES, ".txt"))
         rows = load(path, encoding).rename(columns=str)
         column = _text_column(rows, column, f"Table {path.name}", "column")
         cells = list(rows[column].items())

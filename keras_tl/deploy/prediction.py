@@ -213,8 +213,6 @@ def predict(
             raise errors.expected(
                 "file", f"be left out: the run takes {NOUNS[model.kind]}", str(file)
             )
-        if "" in inputs:
-            raise errors.expected("inputs", "not be empty", list(inputs))
         given, problems = tables.texts(file, column, encoding=encoding)
         inputs = [*inputs, *given]
     elif model.kind == "text":
@@ -227,8 +225,6 @@ def predict(
         raise errors.expected("inputs", "have at least one input", list(inputs))
     if "" in inputs:
         raise errors.expected("inputs", "not be empty", list(inputs))
-    if problems and (bad_files == "error" or not inputs):
-        raise errors.InputError(_listed(problems, count))
     if model.kind in FILES:
         kind = FILES[model.kind]
         inputs, problems = find([Path(path) for path in inputs], kind)
@@ -236,8 +232,8 @@ def predict(
         problems += check_files(inputs, kind, model.manifest["input"])
         bad = {name for name, _ in problems}
         inputs = [path for path in inputs if str(path) not in bad]
-        if problems and (bad_files == "error" or not inputs):
-            raise errors.InputError(_listed(problems, count))
+    if problems and (bad_files == "error" or not inputs):
+        raise errors.InputError(_listed(problems, count))
     source = model.source(inputs)
     if model.kind == "text":
         _say_what_is_cut(model.tokenizer, inputs, source)

@@ -196,8 +196,8 @@ def cdan(
             if entropy:
                 certain = certainty(answers)
                 source, target = source * certain, target * certain
-            said = domain(reverse(products, _strength(batch, gamma)))[:, 0]
-            return weight * domain_loss(said, source, target)
+            logits = domain(reverse(products, _strength(batch, gamma)))[:, 0]
+            return weight * domain_loss(logits, source, target)
 
         return Term(loss, layers=[layer], trained=[domain])
 
