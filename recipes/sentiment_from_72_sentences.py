@@ -17,12 +17,12 @@ are parts of one sentence, so that intervals are somewhat too narrow. Without `-
 FILE` or `--weights FOLDER` that model is left out. `pip install "keras-tl[text]"`.
 Expected:
     encoder, minilm, sst2, 8 train, 5,000 test:
-      bag of words 0.509 ± 0.014 (0.472 to 0.533, 5 seeds)
-      own vectors 0.520 ± 0.014 (0.479 to 0.560, 5 seeds)
-      GloVe 0.560 ± 0.014 (0.489 to 0.645, 5 seeds)
-      MiniLM 0.594 ± 0.014 (0.555 to 0.638, 5 seeds)
-      367 s (features 151 s, MiniLM 32 s, 30 % of the features from the cache) on 2
-        cores, AMD EPYC with avx512_bf16
+      bag of words 0.502 ± 0.014 (0.491 to 0.515, 5 seeds)
+      own vectors 0.490 ± 0.014 (0.465 to 0.504, 5 seeds)
+      GloVe 0.537 ± 0.014 (0.482 to 0.580, 5 seeds)
+      MiniLM 0.547 ± 0.014 (0.521 to 0.565, 5 seeds)
+      55 s (features 12 s, MiniLM 5 s, 39 % of the features from the cache) on 2 cores,
+        AMD EPYC with avx512_bf16
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-29
 Run:
     keras-tl run sentiment_from_72_sentences --data SST-2

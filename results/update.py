@@ -97,6 +97,7 @@ def variant(record: dict) -> str:
             usual = defaults(record.get("recipe")).get(name)
             if isinstance(value, list | tuple) or value == usual:
                 continue
+            value = "all" if value is None else value
         if value not in (None, False, "none", "imagenet", "float32"):
             text = name if value is True else str(value)
             parts.append(re.sub(r"[^a-zA-Z0-9]+", "_", text))

@@ -244,6 +244,8 @@ def test_labels_and_method_name_a_file_where_they_are_not_the_usual_ones(update)
     assert update.variant(sentences(0, {}, **usual)) == "sst2"
     other = usual | {"labels": 16, "method": "sentence pairs"}
     assert update.variant(sentences(0, {}, **other)) == "sst2-16-sentence_pairs"
+    every = sentences(0, {}, **usual | {"labels": None})
+    assert update.variant(every) == "sst2-all"
     study = sentences(0, {}, data="a", labels=[10, 25]) | {"recipe": "few_labels"}
     assert update.variant(study) == "a"
 

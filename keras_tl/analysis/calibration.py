@@ -359,9 +359,9 @@ class Judgement:
                 )
             else:
                 texts.append(
-                    f"On validation a share of {abstain.precision:g} was right "
-                    "without abstaining, so the model never says that it is not sure; "
-                    f"of {self.count:,} test examples {share:.1f} % are right."
+                    f"On validation at least {abstain.precision:g} of all answers were "
+                    "right without abstaining, so the model never says that it is not "
+                    f"sure; of {self.count:,} test examples {share:.1f} % are right."
                 )
         return texts
 

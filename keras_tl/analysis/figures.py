@@ -666,12 +666,14 @@ def scatter(
     rows = -(-len(panels) // columns)
     figure = _figure(2.6 * columns, 0.8 + 2.6 * rows)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    named = colormaps["tab10" if len(class_names) <= 10 else "turbo"]
-    places = np.asarray(labels) / max(10, len(class_names) - 1)
+    count = len(class_names)
+    named = colormaps["tab10" if count <= 10 else "turbo"]
+    colours = named(np.arange(count) / max(10, count - 1))
+    of_points = colours[np.asarray(labels)]
     for axes, (title, points) in zip(grid, panels.items(), strict=False):
         axes.set_title(_short(title), fontsize=10, parse_math=False)
         for group, marker in ((~second, "o"), (second, "x")):
-            style = {"c": named(places[group]), "marker": marker, "linewidths": 1}
+            style = {"c": of_points[group], "marker": marker, "linewidths": 1}
             axes.scatter(*points[group].T, s=14, alpha=0.7, **style)
     for axes in grid:
         axes.set_axis_off()
@@ -679,12 +681,8 @@ def scatter(
         Line2D([], [], color=INK, marker=marker, ls="", label=_short(name))
         for name, marker in zip(groups, "ox", strict=True)
     ] + [
-        Line2D([], [], color=named(place), marker="s", ls="", label=_short(name))
-        for name, place in zip(
-            class_names[:MOST_DRAWN],
-            np.arange(len(class_names)) / max(10, len(class_names) - 1),
-            strict=False,
-        )
+        Line2D([], [], color=colour, marker="s", ls="", label=_short(name))
+        for name, colour in zip(class_names[:MOST_DRAWN], colours, strict=False)
     ]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9

@@ -146,7 +146,7 @@ def fit_with(kind: str, setting: float, train: Split) -> Probe:
         InputError: An unknown kind.
     """
     _, _, build = _kind(kind)
-    first = StandardScaler()
+    first = _Scaler()
     if kind in KINDS_OF_TEXTS:
         # Words of one letter are words, too.
         first = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b")
@@ -158,6 +158,25 @@ def fit_with(kind: str, setting: float, train: Split) -> Probe:
         warnings.simplefilter("ignore", ConvergenceWarning)
         pipeline.fit(read_all(train.inputs), train.labels)
     return Probe(kind, setting, None, pipeline)
+
+
+# Share of the usual deviation below which a feature counts as constant. Encoders have
+# outputs whose last scale is all but 0.
+_STILL = 1e-6
+
+
+class _Scaler(StandardScaler):
+    """Scale each feature to a deviation of 1, but those that hardly change.
+
+    Divided by a deviation of 1e-33, as an output of MiniLM has it, the weight of a
+    feature would be so large that a step of fine-tuning cannot be computed.
+    """
+
+    def fit(self, X, y=None, sample_weight=None):
+        """Compute mean and deviation of each feature."""
+        super().fit(X, y, sample_weight)
+        self.scale_[self.scale_ < _STILL * np.median(self.scale_)] = 1.0
+        return self
 
 
 def _kind(kind):

@@ -33,7 +33,8 @@ def information(logits: np.ndarray) -> float:
     >>> round(information(np.array([[99.0, 0.0], [99.0, 0.0]])), 3)
     0.0
     """
-    answers = softmax(checked_logits(logits))
+    # In float32, the logarithm of a probability that is too small would be infinite.
+    answers = softmax(checked_logits(logits).astype("float64"))
     gained = _entropy(answers.mean(axis=0)) - _entropy(answers).mean()
     return max(0.0, float(gained))
 

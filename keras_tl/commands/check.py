@@ -121,7 +121,9 @@ def _print(settings, noticed, records, listed) -> None:
         print(f"Page: {settings.page}")
     elif any(finding.pictures for finding in noticed):
         print(f"--page check.html shows the {records.nouns}.")
-    if settings.fix_list is not None:
+    if settings.fix_list is not None and not listed:
+        print(f"{settings.fix_list} is empty: there is nothing to leave out.")
+    elif settings.fix_list is not None:
         print(
             f"{settings.fix_list} lists {errors.counted(listed, records.noun)} to "
             f"leave out: --leave-out {settings.fix_list}"

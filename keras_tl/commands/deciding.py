@@ -86,11 +86,12 @@ def limited(
         if decision is not None:
             decisions.add(decision)
             settings = replace(settings, limit=decision.value)
+    classes = np.unique(data.train.labels) if data.task == "single-label" else ()
     data = planner.limited(data, settings.limit, seed=settings.seed)
-    if data.task == "single-label" and len(np.unique(data.train.labels)) < 2:
+    if len(classes) and len(np.unique(data.train.labels)) < len(classes):
         raise errors.expected(
             "limit",
-            "leave training examples of at least two classes",
+            f"leave training examples of each of the {len(classes)} classes",
             settings.limit,
         )
     if settings.limit is not None:

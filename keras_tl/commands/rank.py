@@ -93,6 +93,11 @@ def _texts(settings) -> list[Candidate]:
             "weights", "be left out for texts", settings.weights, hint
         )
     folders = settings.backbones or text_backbones.at_hand()
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise errors.expected(
+                "backbones", "name folders of encoders for texts", str(folder)
+            )
     return [candidates.Encoder(Path(folder)) for folder in folders]
 
 

@@ -410,7 +410,8 @@ class Update(RunSettings, CacheSettings, OwnDataSettings):
     """Update a finished run with more examples, or with new classes.
 
     The update is a new run. It is measured on the test examples of the old one, and
-    rejected, with status 1, where it is significantly worse on them, or no better.
+    rejected, with status 1, where it is significantly worse on them, or where it adds
+    no class and no epoch was better on validation.
     """
 
     # Folder of new images, clips or texts, table of them, or name of a dataset.

@@ -136,7 +136,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     minutes = (time.perf_counter() - started) / 60
     print(f"{minutes:.1f} minutes, of {settings.minutes:g}.")
     kept, accuracies = tuned.get("kept", [0]), tuned.get("val_accuracy", [0])
-    if kept[-1] and accuracies[-1] < 1:
+    if chosen == tuning_name and kept[-1] and accuracies[-1] < 1:
         more = "--minutes" if timed else "--epochs"
         print(f"The last epoch was the best: with more {more} it may do better.")
     recipe = kind_of(loaded).RECIPE
@@ -274,6 +274,10 @@ def plan(
 ) -> Train:
     """Decide how to fine-tune, and measure how many epochs there is time for."""
     if settings.epochs == 0 or settings.freeze == "all":
+        if settings.epochs:
+            errors.warn(
+                "`epochs` has no effect: with `freeze=all` the head alone trains."
+            )
         rate = settings.learning_rate or 1e-4
         return replace(settings, epochs=0, freeze="all", learning_rate=rate)
     kind = kind_of(data)

@@ -40,6 +40,10 @@ def check(settings: Train) -> None:
     if settings.weights is not None:
         text_backbones.check(settings.weights, settings.sequence_length or 3)
         text.Tokenizer.of_model(settings.weights, 3)
+    _check_freeze(settings)
+
+
+def _check_freeze(settings: Train) -> None:
     if settings.backbone == WORD_VECTORS and settings.freeze not in _FREEZE:
         raise errors.expected(
             "freeze", "be all or none with word vectors", settings.freeze
@@ -52,6 +56,7 @@ def prepare(
     """Choose the encoder, and length and number of the texts."""
     if settings.weights is None and settings.backbone is None:
         settings = choose_backbone(settings, loaded, decisions)
+        _check_freeze(settings)
     settings = replace(settings, kind="text")
     settings, forward = choose_length(settings, loaded, end, decisions)
     settings, loaded = deciding.limited(settings, loaded, forward, end, decisions)

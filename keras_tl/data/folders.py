@@ -108,15 +108,15 @@ def domains(places: Sequence[Path | str], **options) -> dict[str, Splits]:
     names = [place.resolve().name for place in places]
     if len(set(names)) < len(names):
         raise errors.expected("domains", "have names of their own", names)
-    found = {
+    by_name = {
         name: from_folder(place, **options)
         for name, place in zip(names, places, strict=True)
     }
-    first, *others = found
+    first, *others = by_name
     for name in others:
-        check_classes(first, found[first], name, found[name])
-    _check_apart(found)
-    return found
+        check_classes(first, by_name[first], name, by_name[name])
+    _check_apart(by_name)
+    return by_name
 
 
 def check_classes(first: str, one: Splits, second: str, other: Splits) -> None:

@@ -27,6 +27,8 @@ _RATES, _MOST_CHANNELS = (1_000, 384_000), 32
 _PART = 2**16
 # Loudest sample, of 1, up to which a clip is silent: -70 dB.
 _SILENT = 10 ** (-70 / 20)
+# Fewest samples of a clip, a thousandth of a second at the usual rate.
+_FEWEST = 16
 
 
 def is_sound(path: Path) -> bool:
@@ -155,6 +157,10 @@ def _check_sound(sound, channels):
     """Raise `InputError` for a clip that holds no sound."""
     if not len(sound):
         raise errors.InputError("holds no samples: its length is zero")
+    if len(sound) < _FEWEST:
+        raise errors.InputError(
+            f"is too short: it has {errors.counted(len(sound), 'sample')}"
+        )
     if not np.isfinite(sound).all():
         raise errors.InputError("holds values that are no numbers")
     loudest = float(np.abs(sound - sound.mean()).max())

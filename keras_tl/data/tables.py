@@ -3,6 +3,7 @@
 CSV, TSV, Parquet and JSON-lines files, and DataFrames, are read by pandas.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -156,12 +157,7 @@ def load(path: Path | str, encoding: str = "utf-8") -> "pd.DataFrame":
 
     path = Path(path)
     suffix = path.suffix.lower()
-    if not path.is_file():
-        raise errors.expected("data", "be a table that exists", str(path))
-    if suffix not in SUFFIXES:
-        raise errors.expected(
-            "data", f"be a table, one of {', '.join(SUFFIXES)}", str(path)
-        )
+    _check_file(path, "data", SUFFIXES)
     content = "" if suffix == ".parquet" else text.read_file(path, encoding)
     try:
         if suffix == ".parquet":
@@ -172,17 +168,28 @@ def load(path: Path | str, encoding: str = "utf-8") -> "pd.DataFrame":
             rows = pd.read_json(
                 io.StringIO(content), lines=True, dtype=False, convert_dates=False
             )
-        else:
-            rows = _of_delimited(content, suffix)
+            lines = enumerate(content.split("\n"), start=1)
+            rows.index = [number for number, line in lines if line.strip()]
+            return rows
+        return _of_delimited(content, suffix)
     except Exception as error:  # pandas raises nearly any type.
         if not content.strip():
             raise errors.InputError(f"The table {path} is empty.") from error
-        reason = _broken_line(content) if suffix in _LINES else None
+        reason = _broken_line(content) if suffix in _LINES else _broken_row(error)
         raise errors.InputError(
             f"The table {path} cannot be read: {reason or errors.reason(error)}."
         ) from error
-    rows.index = _lines_of(content, rows, headed=suffix not in _LINES)
-    return rows
+
+
+def _check_file(path, argument, suffixes) -> None:
+    """Raise `InputError` for a path that is no file, or of no kind that is read."""
+    if path.is_dir():
+        raise errors.expected(argument, "be a file, not a folder", str(path))
+    if not path.exists():
+        raise errors.expected(argument, "be a file that exists", str(path))
+    if path.suffix.lower() not in suffixes:
+        wanted = f"be a file of a kind that is read, {', '.join(suffixes)}"
+        raise errors.expected(argument, wanted, str(path))
 
 
 def _of_delimited(content, suffix) -> "pd.DataFrame":
@@ -196,29 +203,53 @@ def _of_delimited(content, suffix) -> "pd.DataFrame":
     )
     if suffix == ".tsv":
         separator = "\t"
-    literal = suffix == ".tsv" and not quoted
-    return pd.read_csv(
+    quoting = csv.QUOTE_MINIMAL
+    if suffix == ".tsv" and not quoted:
+        quoting = csv.QUOTE_NONE
+    rows = pd.read_csv(
         io.StringIO(content),
         sep=separator,
         dtype=str,
         keep_default_na=False,
-        quoting=csv.QUOTE_NONE if literal else csv.QUOTE_MINIMAL,
+        quoting=quoting,
         index_col=False,
         on_bad_lines="error",
     )
+    begins = _begins(content, delimiter=separator, quoting=quoting)[1:]
+    rows.index = begins if len(begins) == len(rows) else range(2, len(rows) + 2)
+    return rows
 
 
-def _lines_of(content, rows, *, headed) -> list[int]:
-    """Return the line in which each row begins."""
-    filled = [n for n, line in enumerate(content.split("\n"), 1) if line.strip()]
-    filled = filled[headed:]
-    if len(filled) == len(rows):
-        return filled
-    # Some cells have several lines.
-    heights = np.ones(len(rows), int)
-    for column in rows:
-        heights += rows[column].astype(str).str.count("\n").to_numpy()
-    return (1 + headed + np.cumsum(heights) - heights).tolist()
+def _begins(content, **dialect) -> list[int]:
+    """Return the line in which each row of a delimited file begins, its header's first.
+
+    A cell can have several lines, and empty lines are no rows.
+    """
+    lines = content.split("\n")
+    reader = csv.reader((f"{line}\n" for line in lines), **dialect)
+    begins, last = [], 0
+    with contextlib.suppress(csv.Error):  # A cell that is longer than it allows.
+        for _ in reader:
+            if lines[last].strip():
+                begins.append(last + 1)
+            last = reader.line_num
+    return begins
+
+
+def _broken_row(error) -> str | None:
+    """Return what is wrong with a delimited file that pandas cannot read."""
+    message = str(error)
+    if unclosed := re.search(r"EOF inside string starting at row (\d+)", message):
+        return (
+            f"the quotation mark that begins a cell in row {int(unclosed[1]) + 1}, the "
+            "names of the columns being row 1, is never closed"
+        )
+    if fields := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message):
+        return (
+            f"line {fields[2]} has {fields[3]} cells, and there are {fields[1]} "
+            "columns; a cell with a separator in it needs quotation marks"
+        )
+    return None
 
 
 def _broken_line(content) -> str | None:
@@ -311,7 +342,18 @@ def read(
             f"Each {kind.noun} must be the path of a file. {name} has in the column "
             f"{image!r}: {rows[image].iloc[0]!r}."
         )
-    task, values = _labels(rows, labels, columns.task, name, kind)
+    task, values = _labels(rows, labels, columns.task, name)
+    if task == "single-label" and labels[0] in values:
+        errors.warn(
+            f"The name of the column of labels, {labels[0]!r}, is one of its labels as "
+            f"well: does {_within(name)} begin without the names of its columns?"
+        )
+    if options.labels is not None:
+        raise errors.expected(
+            "labels",
+            "be left out of a table, a column of which has the labels",
+            options.labels,
+        )
     splits = ["train"] * len(rows) if split is None else _splits(rows[split], name)
     together = [None] * len(rows)
     if groups is not None:
@@ -371,7 +413,7 @@ def _of_files(every, column, name, kind):
 
 def texts(
     path: Path | str, column: str | None = None, *, encoding: str = "utf-8"
-) -> text.Texts:
+) -> tuple[list[str], list[tuple[str, str]]]:
     """Read texts without labels, from a table or from the lines of a file.
 
     Args:
@@ -380,23 +422,24 @@ def texts(
             `from_table`.
         encoding: See `text.decode`.
 
+    Returns:
+        The texts in their order, and where one is empty, with that as the rest of a
+        sentence; lines of a file `.txt` that are empty at its end are left out.
+
     Raises:
-        InputError: No such file, another encoding, no such column, or an empty text,
-            with its line.
+        InputError: No such file, another encoding, or no such column.
     """
     path = Path(path)
-    if path.suffix.lower() == ".txt" and path.is_file():
-        lines = text.read_file(path, encoding).splitlines()
-        return text.Texts(tuple(line for line in lines if line.strip()))
-    rows = load(path, encoding).rename(columns=str)
-    name = f"Table {path.name}"
-    column = _text_column(rows, column, name, "column")
-    for line, cell in rows[column].items():
-        if _is_empty(cell):
-            raise errors.InputError(
-                f"{path}, line {line}: the text must not be empty. Received: {cell!r}."
-            )
-    return text.Texts(tuple(map(str, rows[column])))
+    _check_file(path, "file", (*SUFFIXES, ".txt"))
+    if path.suffix.lower() == ".txt":
+        lines = text.read_file(path, encoding).rstrip().splitlines()
+        cells = list(enumerate(lines, start=1))
+    else:
+        rows = load(path, encoding).rename(columns=str)
+        column = _text_column(rows, column, f"Table {path.name}", "column")
+        cells = list(rows[column].items())
+    empty = [(f"{path}:{line}", "is empty") for line, cell in cells if _is_empty(cell)]
+    return [str(cell) for _, cell in cells if not _is_empty(cell)], empty
 
 
 def _kind(rows, choices, columns, root) -> Kind:
@@ -449,7 +492,7 @@ def _column(rows, argument, column, name):
     if column not in rows:
         raise errors.expected(
             argument,
-            f"be a column of {name[:1].lower()}{name[1:]}",
+            f"be a column of {_within(name)}",
             column,
             f"Its columns are {', '.join(rows.columns)}.",
         )
@@ -539,7 +582,7 @@ def _is_binary(column) -> bool:
     return {str(cell) for cell in column} <= {"0", "1", "0.0", "1.0", "True", "False"}
 
 
-def _labels(rows, columns, task, name, kind) -> tuple[str, list]:
+def _labels(rows, columns, task, name) -> tuple[str, list]:
     """Return the task and the label of each row, as `Entry` has it."""
     cells = rows[columns[0]].tolist()
     if len(columns) > 1:
@@ -566,7 +609,7 @@ def _labels(rows, columns, task, name, kind) -> tuple[str, list]:
         raise errors.InputError(
             f"Every row must have a label. {name} has none in the column "
             f"{columns[0]!r} of {errors.counted(len(empty), 'row')}, the first being "
-            f"row {empty[0] + 1} below the names of the columns."
+            f"{_where(rows, empty[0], name)}."
         )
     kinds = {type(cell).__name__ for cell in cells}
     if len(kinds) > 1:
@@ -575,30 +618,47 @@ def _labels(rows, columns, task, name, kind) -> tuple[str, list]:
             f"{', '.join(sorted(kinds))}."
         )
     if task is None:
-        _check_mixed(cells, columns[0], name)
+        _check_mixed(rows, columns[0], name)
     classes = set(map(str, cells))
     if len(cells) > 3 and len(classes) == len(cells):
         raise errors.InputError(
-            f"The label must be shared by several {kind.nouns}. In the column "
-            f"{columns[0]!r} of {name} every row has another one, such as "
+            f"The label must be shared by several examples. In the column "
+            f"{columns[0]!r} of {_within(name)} every row has another one, such as "
             f"{cells[0]!r}, {cells[1]!r}: it numbers or names the rows. Name another "
             "with --label-column."
         )
     return "single-label", [str(cell).strip() for cell in cells]
 
 
-def _check_mixed(cells, column, name) -> None:
+def _where(rows, number, name) -> str:
+    """Return where a row stands: its line in a file, else its number."""
+    line = rows.index[number]
+    if isinstance(line, str):
+        return line
+    if name == "The table":
+        return f"row {number + 1} below the names of the columns"
+    return f"line {line}"
+
+
+def _within(name: str) -> str:
+    """Return the name of a table as it stands within a sentence."""
+    return f"{name[:1].lower()}{name[1:]}"
+
+
+def _check_mixed(rows, column, name) -> None:
     """Raise `InputError` for labels most of which are numbers that are measured."""
+    cells = rows[column].tolist()
     numbers = [n for n, cell in enumerate(cells) if _is_number(cell)]
     if len(numbers) in (0, len(cells)) or not _is_measured([cells[n] for n in numbers]):
         return
     others = sorted(set(range(len(cells))) - set(numbers))
     raise errors.InputError(
         f"The labels must all be numbers, or all names of classes. The column "
-        f"{column!r} of {name} has {errors.counted(len(numbers), 'number')}, such as "
+        f"{column!r} of {_within(name)} has "
+        f"{errors.counted(len(numbers), 'number')}, such as "
         f"{cells[numbers[0]]!r}, and {errors.counted(len(others), 'other')}, the first "
-        f"being {cells[others[0]]!r} in row {others[0] + 1} below the names of the "
-        "columns. --task single-label takes all as names."
+        f"being {cells[others[0]]!r} in {_where(rows, others[0], name)}. --task "
+        "single-label takes all as names."
     )
 
 

@@ -301,7 +301,11 @@ def _files(model, folder) -> list[Path]:
 
 def _texts(path) -> tuple[str, ...]:
     if not path.is_dir():
-        return tables.texts(path).texts
+        texts, problems = tables.texts(path)
+        if problems:
+            where, problem = problems[0]
+            raise errors.InputError(f"{where} {problem}.")
+        return tuple(texts)
     read = [text.read_file(file) for file in sorted(path.rglob("*.txt"))]
     return tuple(one for one in read if one.strip())
 

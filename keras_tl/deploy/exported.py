@@ -55,13 +55,18 @@ def load(
         output.
 
     Raises:
-        InputError: The folder is no export.
+        InputError: The folder is no export, or its runtime cannot run the model.
     """
     program = Path(folder) / "predict.py"
     if not program.is_file():
         raise errors.expected("folder", "be an export", str(folder))
-    with quiet.start_up():  # LiteRT says how it computes.
-        outputs = runpy.run_path(str(program))["outputs"]
+    try:
+        with quiet.start_up():  # LiteRT says how it computes.
+            outputs = runpy.run_path(str(program))["outputs"]
+    except (RuntimeError, ValueError) as error:  # As LiteRT and ONNX Runtime raise.
+        raise errors.InputError(
+            f"The runtime cannot run the model in {folder}: {errors.reason(error)}."
+        ) from error
     return lambda batch: outputs(batch)[output]
 
 

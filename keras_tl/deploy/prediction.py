@@ -13,6 +13,7 @@ from rich.text import Text
 
 from keras_tl import errors, files, progress, quiet
 from keras_tl.data import assembly, audio, layout, tables, waves
+from keras_tl.data.choices import NOUNS
 from keras_tl.data.kinds import IMAGE, Kind
 from keras_tl.data.sources import Source
 from keras_tl.deploy import artifact, compiled, versions
@@ -99,9 +100,9 @@ def check_files(
     ]
 
 
-def _is_file(text: object) -> bool:
+def _exists(text: object) -> bool:
     try:
-        return isinstance(text, str | Path) and Path(text).is_file()
+        return isinstance(text, str | Path) and Path(text).exists()
     except (OSError, ValueError):  # A text that cannot be a path.
         return False
 
@@ -184,6 +185,7 @@ def predict(
     Raises:
         InputError: Inputs, run or file that cannot be used.
     """
+    errors.check_encoding(encoding)
     if csv is not None:
         _check_csv(csv)
     model = artifact.load(run)
@@ -195,6 +197,8 @@ def predict(
             "top", f"be in [1, {len(model.class_names)}], the number of classes", top
         )
     if precision is not None:
+        if not 0 < precision <= 1:
+            raise errors.expected("precision_at_least", "be in (0, 1]", precision)
         model = model.with_precision(precision)
         abstain = model.rules.abstain
         print(
@@ -203,18 +207,20 @@ def predict(
             f"{100 * precision:g} % were right.",
             file=sys.stderr,
         )
+    problems = []
     if file is not None:
         if model.kind != "text":
             raise errors.expected(
-                "file", f"be left out: the run takes {model.kind}s", str(file)
+                "file", f"be left out: the run takes {NOUNS[model.kind]}", str(file)
             )
-        inputs = [*inputs, *tables.texts(file, column, encoding=encoding).texts]
+        given, problems = tables.texts(file, column, encoding=encoding)
+        inputs = [*inputs, *given]
     elif model.kind == "text":
-        files_given = [text for text in inputs if _is_file(text)]
-        if files_given:
-            hint = f"The texts in a file: --file {files.quoted(files_given[0])}"
-            raise errors.expected("inputs", "be texts", str(files_given[0]), hint)
-    problems, count = [], len(inputs)
+        paths = [text for text in inputs if text and _exists(text)]
+        if paths:
+            hint = "The texts in a table or a file .txt: --file FILE"
+            raise errors.expected("inputs", "be texts", str(paths[0]), hint)
+    count = len(inputs) + len(problems)
     if not count:
         raise errors.expected("inputs", "have at least one input", list(inputs))
     if "" in inputs:
@@ -226,8 +232,8 @@ def predict(
         problems += check_files(inputs, kind, model.manifest["input"])
         bad = {name for name, _ in problems}
         inputs = [path for path in inputs if str(path) not in bad]
-        if problems and (bad_files == "error" or not inputs):
-            raise errors.InputError(_listed(problems, count))
+    if problems and (bad_files == "error" or not inputs):
+        raise errors.InputError(_listed(problems, count))
     source = model.source(inputs)
     if model.kind == "text":
         _say_what_is_cut(model.tokenizer, inputs, source)

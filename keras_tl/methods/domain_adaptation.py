@@ -196,8 +196,8 @@ def cdan(
             if entropy:
                 certain = certainty(answers)
                 source, target = source * certain, target * certain
-            said = domain(reverse(products, _strength(batch, gamma)))[:, 0]
-            return weight * domain_loss(said, source, target)
+            logits = domain(reverse(products, _strength(batch, gamma)))[:, 0]
+            return weight * domain_loss(logits, source, target)
 
         return Term(loss, layers=[layer], trained=[domain])
 
@@ -355,7 +355,8 @@ def mmd_loss(features, source, target, scales=(0.125, 0.25, 0.5, 1.0, 2.0)):
 
     The sum over kernels k of mean k(s, s') + mean k(t, t') - 2 mean k(s, t), over all
     pairs of rows, each with itself too, so that it is never below 0. A kernel is
-    exp(-|x - y|^2 / (2 scale D)), where D is the mean squared distance of the rows.
+    exp(-d / (2 scale D)), where d is the squared distance of two rows, and D its mean
+    over all pairs.
 
     Args:
         features: float32 `(batch, d)`.

@@ -43,6 +43,29 @@ def test_logistic_regression_is_one_dense_layer(classes):
     )
 
 
+def test_features_that_hardly_change_get_no_weight_that_overflows():
+    """As of MiniLM, whose last normalization scales two outputs by 5e-33."""
+    train, validation = clouds(80, 3, 0), clouds(40, 3, 1)
+    still = {
+        name: np.concatenate(
+            [split.inputs.values, split.inputs.values[:, :2] * 1e-33], 1
+        )
+        for name, split in (("train", train), ("validation", validation))
+    }
+    fitted = probe.fit(
+        "logistic regression",
+        Split(still["train"], train.labels),
+        Split(still["validation"], validation.labels),
+    )
+    kernel, bias = fitted.dense()
+    assert np.abs(kernel).max() < 100
+    np.testing.assert_allclose(
+        still["validation"] @ kernel + bias,
+        fitted.logits(still["validation"]),
+        atol=1e-4,
+    )
+
+
 def test_validation_chooses_the_setting():
     train, validation = clouds(60, 3, 0), clouds(30, 3, 1)
     fitted = probe.fit("k-NN", train, validation)

@@ -11,7 +11,7 @@ from PIL import Image
 import keras_tl
 from keras_tl import cli, config, errors
 from keras_tl.analysis import candidates, doctor, planner
-from keras_tl.commands import train
+from keras_tl.commands import deciding, train
 from keras_tl.commands.settings import Train
 from keras_tl.data import kinds
 from keras_tl.data.splits import Split
@@ -288,6 +288,16 @@ def test_of_more_images_than_there_is_time_for_a_part_is_drawn(colours):
     assert frozen > 4 * decided[0]
 
 
+def test_a_limit_that_leaves_a_class_without_examples_is_refused(colours):
+    settings = Train("data", limit=2)
+    with pytest.raises(errors.InputError, match="each of the 3 classes"):
+        deciding.limited(settings, colours, 0.001, 1e9, train.Decisions())
+    _, data = deciding.limited(
+        dataclasses.replace(settings, limit=3), colours, 0.001, 1e9, train.Decisions()
+    )
+    assert len(np.unique(data.train.labels)) == 3
+
+
 @pytest.mark.parametrize("rare", [60, 10, 5])
 def test_rare_classes_are_named_with_what_helps(colours, rare, capsys, recwarn):
     labels = np.repeat([0, 1, 2], [60, 60, rare])
@@ -348,7 +358,7 @@ def test_a_plan_is_what_train_would_do(photos, tmp_path, call, monkeypatch, caps
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
     same = {**settings, "epochs": planned["epochs"], "out": None}
     assert same == planned
-    assert call("plan", photos) == 2
+    assert call("plan", photos, "--out", "plan.json") == 2
     assert "does not exist yet" in capsys.readouterr().err
 
 

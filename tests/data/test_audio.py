@@ -170,6 +170,7 @@ def header(size):
     [
         (b"", "is empty (0 bytes)"),
         (content(np.zeros(0)), "holds no samples: its length is zero"),
+        (content(np.full(1, 0.3)), "is too short: it has 1 sample"),
         (content(np.zeros(900)), "is silent: digital silence"),
         (content(np.full(900, 0.3)), "is silent: digital silence"),
         (content(sound() * 1e-4), "is silent: its loudest sample is at -8"),

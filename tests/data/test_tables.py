@@ -194,7 +194,7 @@ BAD = {
     "row number": (
         Columns(label="number"),
         {"number": range(40)},
-        "shared by several images.*number",
+        "shared by several examples.*number",
     ),
     "no label": (None, {"label": ["cat", ""] * 20}, "must have a label.*20 rows"),
     "splits": (None, {"split": ["train", "other"] * 20}, "column of splits.*other"),
@@ -276,7 +276,7 @@ def test_counts_agree_in_number_with_what_is_counted(photos):
 def test_a_file_that_is_no_table_is_named(tmp_path):
     path = tmp_path / "labels.xlsx"
     path.write_text("x")
-    with pytest.raises(errors.InputError, match=r"one of .csv"):
+    with pytest.raises(errors.InputError, match=r"kind that is read, .csv"):
         datasets.load(path)
     path = tmp_path / "labels.jsonl"
     path.write_text("{not json\n" + json.dumps({"a": 1}))
@@ -375,6 +375,6 @@ def test_numbers_among_which_is_a_word_are_refused_with_its_row(photos):
     folder, frame = photos
     frame["label"] = [f"{number / 7:.3f}" for number in range(40)]
     frame.loc[3, "label"] = "n/a"
-    with pytest.raises(errors.InputError, match="'n/a' in row 4") as error:
+    with pytest.raises(errors.InputError, match="'n/a' in line 5") as error:
         datasets.load(write(frame, folder / "prices.csv"))
     assert "39 numbers" in str(error.value)

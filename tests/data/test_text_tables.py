@@ -1,5 +1,8 @@
 """Tables and folders of texts: what they hold, and how they become splits."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,6 +55,41 @@ def test_a_table_of_sentences_holds_texts_in_every_format(tmp_path, frame, name)
     }
     of_frame = datasets.load(frame)
     assert shown(of_frame) == shown(data)
+
+
+CELLS = st.text(st.sampled_from(' ab",\n'), min_size=1, max_size=5).filter(str.strip)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(CELLS, st.integers(0, 2)), min_size=1, max_size=6))
+def test_a_row_is_named_by_the_line_in_which_it_begins(rows):
+    """Whatever lines and quotation marks its cells have, and lines that are empty."""
+    content, begins = ["text,number\n"], []
+    for cell, empty in rows:
+        content.append("\n" * empty)
+        begins.append(1 + "".join(content).count("\n"))
+        quoted = cell.replace('"', '""')
+        content.append(f'"{quoted}",1\n')
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.csv"
+        path.write_text("".join(content))
+        loaded = tables.load(path)
+    assert loaded.index.tolist() == begins
+    assert loaded.text.tolist() == [cell for cell, _ in rows]
+
+
+def test_a_table_without_the_names_of_its_columns_is_warned_of(tmp_path, frame):
+    path = tmp_path / "a.csv"
+    frame[["review", "label"]].to_csv(path, index=False, header=False)
+    names = Columns(input=frame.review[0], label="good")
+    with pytest.warns(errors.InputWarning, match="'good', is one of its labels"):
+        datasets.load(path, columns=names)
+
+
+def test_a_pattern_of_labels_is_refused_for_a_table(tmp_path, frame):
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(errors.InputError, match="`labels` must be left out of a table"):
+        datasets.load(tmp_path / "a.csv", labels="(.)")
 
 
 def test_columns_and_groups_mean_what_they_mean_for_files(tmp_path, frame):

@@ -213,6 +213,12 @@ def test_the_program_prepares_every_image_as_training_did(
         np.testing.assert_array_equal(found, images.decode(photo, 16, rule))
 
 
+def test_a_model_that_the_runtime_refuses_is_named(tmp_path):
+    (tmp_path / "predict.py").write_text("raise RuntimeError('no such node 7')")
+    with pytest.raises(errors.InputError, match="cannot run the model in .*node 7"):
+        exported.load(tmp_path)
+
+
 @pytest.mark.slow
 def test_the_programs_are_short_and_need_nothing_of_ours(run, tmp_path):
     for format in export.FORMATS:

@@ -222,7 +222,7 @@ def test_texts_come_from_a_file_and_go_into_one(text_run, tmp_path, call, capsys
     with open(out) as file:
         rows = list(csv.DictReader(file))
     assert [row["text"] for row in rows] == ["good film", "bad, bad"]
-    (tmp_path / "in.txt").write_text("good\n\nbad film good film bad\n")
+    (tmp_path / "in.txt").write_text("good\nbad film good film bad\n\n")
     capsys.readouterr()
     assert call("predict", text_run, "one more", "--file", tmp_path / "in.txt") == 0
     shown = capsys.readouterr()
@@ -240,7 +240,9 @@ def test_texts_come_from_a_file_and_go_into_one(text_run, tmp_path, call, capsys
     [
         ("a,b\n1,2\n", {}, "a column of texts. Its columns are a, b.*--column"),
         ("a,b\n1,2\n", {"column": "c"}, "`column` must be a column of table in.csv"),
-        ("text,b\n,2\n", {}, "line 2: the text must not be empty"),
+        ("text,b\n,2\n", {}, r"1 of 1 input.*\n.*in\.csv:2: is empty"),
+        ('text\n"a\n', {}, "row 2.*is never closed"),
+        ("text,b\ngood\na,b,c\n", {}, "line 3 has 3 cells, and there are 2 columns"),
         ("text\n", {}, "at least one input"),
     ],
 )
@@ -248,6 +250,32 @@ def test_a_file_without_texts_is_named(text_run, tmp_path, content, options, mes
     (tmp_path / "in.csv").write_text(content)
     with pytest.raises(errors.InputError, match=message):
         prediction.predict(text_run, [], 1, None, file=tmp_path / "in.csv", **options)
+
+
+def test_empty_texts_are_listed_and_the_others_answered(
+    text_run, tmp_path, call, capsys
+):
+    (tmp_path / "in.csv").write_text('text\n"two\nlines"\n\n" "\ngood\n')
+    (tmp_path / "in.txt").write_text("good\n\nbad\n")
+    for name, place, count in (("in.csv", "in.csv:5", 3), ("in.txt", "in.txt:2", 3)):
+        capsys.readouterr()
+        assert call("predict", text_run, "--file", tmp_path / name) == 1
+        output = capsys.readouterr()
+        assert f"1 of {count} inputs cannot be used" in output.err
+        assert f"{place}: is empty" in output.err
+        assert "good" in output.out
+        strict = ("--bad-files", "error")
+        assert call("predict", text_run, "--file", tmp_path / name, *strict) == 2
+        assert not capsys.readouterr().out
+
+
+def test_a_folder_or_file_is_no_text(text_run, tmp_path, call, capsys):
+    (tmp_path / "in.txt").write_text("good\n")
+    for path in (tmp_path, tmp_path / "in.txt"):
+        assert call("predict", text_run, path) == 2
+        assert "`inputs` must be texts" in capsys.readouterr().err
+    assert call("predict", text_run, "--file", tmp_path) == 2
+    assert "`file` must be a file, not a folder" in capsys.readouterr().err
 
 
 def test_texts_become_tokens_once_and_their_file_may_have_any_encoding(
