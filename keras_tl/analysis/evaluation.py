@@ -249,9 +249,9 @@ class Evaluation:
         """Return an accuracy as text, in percent."""
         return f"{100 * value:.1f} %"
 
-    def difference(self, value: float) -> str:
-        """Return a difference of accuracies as text, in points."""
-        return f"{100 * value:+.1f} points"
+    def difference(self, compared: "Comparison") -> str:
+        """Return a difference of accuracies with its interval as text, in points."""
+        return compared.in_points()
 
     def headline(self, noun: str) -> str:
         """Return the numbers behind the accuracy as text."""
@@ -460,6 +460,11 @@ class Comparison:
             return f"no significant difference (p {text})"
         direction = "better" if self.difference > 0 else "worse"
         return f"significantly {direction} (p {text})"
+
+    def in_points(self) -> str:
+        """Return a difference of shares, with its interval, as text."""
+        low, high = (f"{100 * end:+.1f}" for end in self.interval)
+        return f"{100 * self.difference:+.1f} points (95 % interval {low} to {high})"
 
     def as_dict(self) -> dict[str, object]:
         """Return all numbers, and the verdict, as plain values for JSON."""

@@ -91,9 +91,9 @@ class Evaluation:
         """Return an accuracy as text, in percent."""
         return f"{100 * value:.1f} %"
 
-    def difference(self, value: float) -> str:
-        """Return a difference of accuracies as text, in points."""
-        return f"{100 * value:+.1f} points"
+    def difference(self, compared: evaluation.Comparison) -> str:
+        """Return a difference of accuracies with its interval as text, in points."""
+        return compared.in_points()
 
     def headline(self, noun: str) -> str:
         """Return the numbers behind the accuracy as text."""

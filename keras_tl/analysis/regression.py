@@ -76,9 +76,11 @@ class Evaluation:
         """Return an error as text."""
         return f"{value:.3f}"
 
-    def difference(self, value: float) -> str:
-        """Return a difference of scores as text: positive is a smaller error."""
-        return f"error {-value:+.3f}"
+    def difference(self, compared: evaluation.Comparison) -> str:
+        """Return a difference of errors with its interval as text."""
+        # Scores are errors below 0, so that the ends change places.
+        high, low = (f"{-end:+.3f}" for end in compared.interval)
+        return f"error {-compared.difference:+.3f} (95 % interval {low} to {high})"
 
     def headline(self, noun: str) -> str:
         """Return the numbers behind the error as text."""

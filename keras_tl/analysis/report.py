@@ -119,17 +119,7 @@ def _comparisons(results: Mapping[str, Result]) -> list[tuple]:
     rows = []
     for before, after in itertools.pairwise(results):
         compared = evaluation.compare(results[before], results[after])
-        low, high = compared.interval
-        difference = results[after].difference
-        rows.append(
-            (
-                before,
-                after,
-                compared,
-                f"{difference(compared.difference)} (95 % interval "
-                f"{difference(low)} to {difference(high)})",
-            )
-        )
+        rows.append((before, after, compared, results[after].difference(compared)))
     return rows
 
 

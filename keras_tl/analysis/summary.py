@@ -57,8 +57,8 @@ class Result(Protocol):
     def format(self, value: float) -> str:
         """Return a value of the metric as text."""
 
-    def difference(self, value: float) -> str:
-        """Return a difference of mean scores as text."""
+    def difference(self, compared: evaluation.Comparison) -> str:
+        """Return a difference from another model, with its interval, as text."""
 
     def headline(self, noun: str) -> str:
         """Return the numbers behind the metric as text."""

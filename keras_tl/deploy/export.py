@@ -577,7 +577,7 @@ def _accuracy(model, network, logits, data: Splits) -> dict:
     print(
         f"{before.metric} on {len(data.test):,} test examples: float "
         f"{before.format(before.value)}, int8 {after.format(after.value)}: "
-        f"{after.difference(after.value - before.value)}, {paired.verdict}."
+        f"{after.difference(paired)}, {paired.verdict}."
     )
     return {
         "metric": before.metric,

@@ -126,12 +126,16 @@ tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 
 
 def prepare(text):
+    if not text.strip():
+        raise ValueError("the text is empty")
     return np.array(tokenizer.encode(text).ids, "$dtype")
 """
 
 _SOUND = """\
 def prepare(path):
     sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    if not len(sound):
+        raise ValueError("the clip holds no samples")
     sound = np.clip(sound.mean(axis=1, dtype="float32"), -1, 1)
     if rate != $rate:
         sound = np.clip(soxr.resample(sound, rate, $rate), -1, 1)

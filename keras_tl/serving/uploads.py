@@ -82,7 +82,7 @@ class Question(Inputs):
         [], description="Names of models; without any, the first one."
     )
     top: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        None, description="Number of classes to name, the likeliest first."
+        None, description="Most classes to name, the likeliest first."
     )
     heat_map: bool = Field(False, description="Where the model looked, for its answer.")
     nearest: int = Field(

@@ -1,6 +1,7 @@
 """Runs whose model takes sound: trained, saved, predicted from files, reported."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,10 @@ def test_an_export_of_sound_needs_nothing_of_keras_tl(
     for row, wanted in zip(rows_of(done.stdout), loaded.predict(paths), strict=True):
         assert row[1] == loaded.class_names[wanted.argmax()]
         assert float(row[2]) == pytest.approx(wanted.max(), abs=1e-4)
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, "float32"), 16_000)
+    prepare = runpy.run_path(str(tmp_path / "out" / "predict.py"))["prepare"]
+    with pytest.raises(ValueError, match="holds no samples"):
+        prepare(tmp_path / "empty.wav")
     (run / exemplars.FILE).unlink()
     with pytest.raises(errors.InputError, match="Name some with --examples PATH"):
         export.export(run, "litert-int8", tmp_path / "int8")

@@ -442,6 +442,8 @@ def test_texts_bring_their_tokenizer(text_run, format, tmp_path):
         assert name == ("bad", "good")[values.argmax()]
         assert value == pytest.approx(values.max(), abs=1e-4)
     assert contract["parity"]["origin"] == "validation texts that the run has kept"
+    with pytest.raises(ValueError, match="the text is empty"):
+        predict(tmp_path / "new", [" \n"])
 
 
 @pytest.mark.slow
