@@ -34,9 +34,10 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        # The suffix is kept: Keras chooses the file format by it.
+        # The suffixes are kept, such as .weights.h5: Keras chooses the format by them.
+        suffix = "".join(path.suffixes)
         handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+            prefix=f".{path.name.removesuffix(suffix)}-", suffix=suffix, dir=path.parent
         )
         os.close(handle)
     except OSError as error:

@@ -1,11 +1,12 @@
 """Learn from images without labels, then from few with: SimCLR and its kin.
 
 Workflow: a small residual network is pre-trained on images whose labels are not looked
-at, by SimCLR, Barlow Twins or the prediction of rotations; with few labels of each
-class a head is fitted on its frozen features, then all of it is fine-tuned. Beside it
-the same network from scratch, with the same labels, and a larger one that ImageNet has
-taught. As many labels again select the epoch. A study that was killed continues with
-`--resume`.
+at, by SimCLR, Barlow Twins or the prediction of rotations, and a linear probe follows
+it; with few labels of each class a head is fitted on its frozen features, then all of
+it is fine-tuned. Beside it the same network from scratch, with the same labels, and a
+larger one that ImageNet has taught. As many labels again select the epoch. With
+`--start ImageNet` the methods train that one on, as one does with unlabelled photos of
+one's own. A study that was killed continues with `--resume`.
 What to learn from it: what images without labels are worth where labels are few, and
 that weights of ImageNet, where they fit, are worth far more than a few minutes of
 pre-training of one's own.
@@ -15,11 +16,14 @@ arXiv:2103.03230; rotations: Gidaris et al., 2018, arXiv:1803.07728. SimCLR's au
 reach 94.0 % on CIFAR-10 by a linear classifier, with a ResNet-50, 1,000 epochs of
 50,000 images and all labels: some thousand times of what is computed here.
 Data: CIFAR-10 from `tensorflow_datasets` (160 MB download), or `--dataset
-cifar10_sample`, or `--data FOLDER`.
+cifar10_sample`, or `--data FOLDER`. `--unlabelled FOLDER` are images to pre-train on,
+in place of the training images; those that validation or test have are left out.
 Expected: not measured
 Run:
     keras-tl run self_supervised_cifar10
     keras-tl run self_supervised_cifar10 --methods SimCLR "Barlow Twins" rotation
+    keras-tl run self_supervised_cifar10 --data my_photos --unlabelled many_photos \
+        --start ImageNet --pretraining-batch 128
 """
 
 # %%
@@ -28,6 +32,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import keras_tl.quiet  # noqa: F401  Before Keras.
 
@@ -36,7 +41,7 @@ import keras
 from keras_tl import config, errors, files
 from keras_tl.analysis import evaluation, figures, probe, study
 from keras_tl.config import RunSettings
-from keras_tl.data import augment, datasets, splits
+from keras_tl.data import augment, datasets, folders, splits
 from keras_tl.data.settings import DataSettings
 from keras_tl.methods import self_supervised
 from keras_tl.models import backbones, freezing, heads, small_resnet
@@ -44,6 +49,8 @@ from keras_tl.training import objectives, phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings
 
 SCRATCH, IMAGENET = "from scratch", "ImageNet"
+# Side of the images in pixels, of the small network and of the one of ImageNet.
+SMALL, LARGE = 32, 96
 TERMS = {
     "SimCLR": self_supervised.simclr,
     "Barlow Twins": self_supervised.barlow_twins,
@@ -57,6 +64,9 @@ class Config(RunSettings, TrainingSettings, DataSettings):
 
     dataset: str = "cifar10"  # A TFDS dataset, or cifar10_sample, or digits.
     limit: int | None = 10_000  # Keep at most this many images of each split.
+    unlabelled: Path | None = None  # Folder of images to pre-train on.
+    # What the methods begin with: random weights, or a network of ImageNet.
+    start: Literal["random", "ImageNet"] = "random"
     labels: tuple[int, ...] = (1, 10, 100)  # Numbers of labels of each class to try.
     methods: tuple[str, ...] = ("SimCLR",)  # Ways to pre-train, to compare.
     epochs: int = 10  # Epochs of pre-training; the last is kept.
@@ -72,6 +82,8 @@ class Config(RunSettings, TrainingSettings, DataSettings):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_above("learning_rate", self.learning_rate, 0)
         errors.check_at_least("labels", min(self.labels, default=0), 1)
+        if self.unlabelled is not None:
+            errors.check_folder("unlabelled", self.unlabelled, "It holds images.")
         for method in self.methods:
             if method not in METHODS:
                 raise errors.unknown("methods", method, METHODS)
@@ -83,32 +95,52 @@ class Config(RunSettings, TrainingSettings, DataSettings):
 
 
 # %%
-def build_data(settings: Config) -> splits.Splits:
+def build_data(settings: Config) -> tuple[splits.Splits, splits.Split]:
+    """Return the data, and the images to pre-train on."""
     data = datasets.from_settings(settings)
     print(data)
-    return data
+    if settings.unlabelled is None:
+        return data, data.train
+    pool = folders.unlabelled(
+        settings.unlabelled, data.class_names, bad_files=settings.bad_files
+    )
+    apart = splits.without_copies(pool, data.validation, data.test)
+    print(
+        f"{len(apart):,} images without labels; {len(pool) - len(apart):,} left out "
+        "that validation or test have."
+    )
+    return data, apart
 
 
 # %% [markdown]
 # ## Pre-training
 # The images are changed at random, and the method learns from what stays the same. Its
-# own head is not kept.
+# own head is not kept. The probe takes labels, but chooses nothing.
 
 
 # %%
-def pretrain(settings, data, place, run, method: str, seed: int) -> Path:
-    """Pre-train the small network, and return the file of its weights."""
+def build_backbone(start: str) -> keras.Model:
+    if start == IMAGENET:
+        return backbones.load("efficientnet_lite0", image_size=LARGE)
+    return small_resnet.small_resnet(image_size=SMALL)
+
+
+def pretrain(settings, data, pool, place, run, method: str, seed: int) -> Path:
+    """Pre-train on a pool of images, and return the file of the weights."""
     path = run.folder / "pretrained" / f"{method}-{seed}.weights.h5"
     if path.exists():
         return path
     keras.utils.set_random_seed(seed)
     with place.scope():
-        backbone = model = small_resnet.small_resnet()
+        backbone = model = build_backbone(settings.start)
         if method == "rotation":
             model = heads.attach(backbone, len(self_supervised.TURNS))
+    freezing.unfreeze(model, batch_normalization=True)
+    side = backbone.input_shape[1]
+    probed = splits.few(data, max(settings.labels), seed=seed).at_size(side)
     # No label chooses the epoch: few validation images suffice.
     few = data.validation.take(range(min(256, len(data.validation))))
-    data = replace(data, validation=few)
+    data = replace(data, train=pool, validation=few).at_size(side)
     changes, term = augment.crop_and_colour(), None
     if method == "rotation":
         data, changes = self_supervised.rotations(data), augment.flip_and_crop
@@ -121,10 +153,15 @@ def pretrain(settings, data, place, run, method: str, seed: int) -> Path:
         "augment": changes,
         "choose_by": "last",
     }
-    setup = phases.setup(settings, place, data, run, **options)
-    name = f"{method} {seed}"
+    setup = phases.setup(
+        settings, place, data, run, trial=f"{method}-{seed}", **options
+    )
     phase = phases.Phase(
-        settings.epochs, settings.learning_rate, method=term, name=name
+        settings.epochs,
+        settings.learning_rate,
+        method=term,
+        name=method,
+        probe=probe.follow(backbone, probed),
     )
     phases.fit(model, data, setup, phase)
     path.parent.mkdir(exist_ok=True)
@@ -140,23 +177,15 @@ def pretrain(settings, data, place, run, method: str, seed: int) -> Path:
 
 
 # %%
-def build_model(settings, data, place, run, method: str, seed: int) -> keras.Model:
+def trial(settings, data, pool, place, run, name, labels: int, method: str, seed: int):
+    keras.utils.set_random_seed(seed)
     with place.scope():
-        if method == IMAGENET:
-            backbone = backbones.load("efficientnet_lite0", image_size=96)
-        else:
-            backbone = small_resnet.small_resnet()
+        backbone = build_backbone(IMAGENET if method == IMAGENET else settings.start)
         model = heads.attach(backbone, len(data.class_names))
     if method in METHODS:
-        weights = pretrain(settings, data.at_size(32), place, run, method, seed)
+        weights = pretrain(settings, data, pool, place, run, method, seed)
         backbones.load_weights(backbone, weights)
-    return model
-
-
-def trial(settings, data, place, run, name, labels: int, method: str, seed: int):
-    keras.utils.set_random_seed(seed)
-    model = build_model(settings, data, place, run, method, seed)
-    data = splits.few(data, labels, seed=seed).at_size(96 if method == IMAGENET else 32)
+    data = splits.few(data, labels, seed=seed).at_size(backbone.input_shape[1])
     batch = min(settings.batch_size, len(data.train))
     epochs = math.ceil(settings.steps / math.ceil(len(data.train) / batch))
     options = {"trial": name, "seed": seed, "batch_size": batch}
@@ -184,19 +213,24 @@ def trial(settings, data, place, run, name, labels: int, method: str, seed: int)
     }
 
 
-def plan(settings, data, place, run) -> dict:
+def base(settings) -> str:
+    """Return what the methods are compared with: the same without pre-training."""
+    return IMAGENET if settings.start == IMAGENET else SCRATCH
+
+
+def plan(settings, data, pool, place, run) -> dict:
     """Name the trials: every method with every number of labels and every seed."""
-    methods = [SCRATCH, *settings.methods, IMAGENET]
+    methods = dict.fromkeys([base(settings), *settings.methods, IMAGENET])
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    one = functools.partial(trial, settings, data, place, run)
+    one = functools.partial(trial, settings, data, pool, place, run)
     return study.grid(one, seed=seeds, method=methods, labels=settings.labels)
 
 
-def show(rows, folder) -> None:
+def show(settings, rows, folder) -> None:
     summaries = study.summarize(rows, ["labels", "method"])
     study.show("Test accuracy by labels of each class", summaries)
-    gains = study.gains(rows, ["labels"], "method", SCRATCH)
-    study.show("Gain over no pre-training on the same labels", gains)
+    gains = study.gains(rows, ["labels"], "method", base(settings))
+    study.show(f"Gain over {base(settings)} on the same labels", gains)
     figure = study.chart(summaries, "labels", "method", "Labels of each class")
     figures.save(figure, folder / "self_supervised.png")
 
@@ -209,17 +243,17 @@ def show(rows, folder) -> None:
 def main(settings: Config) -> dict:
     started = time.perf_counter()
     place, settings = placement.from_settings(settings)
-    data = build_data(settings)
+    data, pool = build_data(settings)
     # Raises now rather than in a trial.
     splits.few(data, max(settings.labels), seed=settings.seed)
     described = splits.describe(data)
     run = config.start_run("self_supervised_cifar10", settings, started, described)
     print(place.describe(settings.batch_size, settings.learning_rate))
-    rows = study.run(run.folder, plan(settings, data, place, run))
-    show(rows, run.folder)
-    return study.save(
-        run, rows=rows, by=["labels", "method"], base=SCRATCH, network="small ResNet"
-    )
+    rows = study.run(run.folder, plan(settings, data, pool, place, run))
+    show(settings, rows, run.folder)
+    network = "EfficientNet-Lite0" if settings.start == IMAGENET else "small ResNet"
+    by = ["labels", "method"]
+    return study.save(run, rows=rows, by=by, base=base(settings), network=network)
 
 
 # %% tags=["script"]

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from keras_tl import errors
 from keras_tl.data.choices import Task
 from keras_tl.data.sources import read_all
-from keras_tl.data.splits import Split, Splits
+from keras_tl.data.splits import Split, Splits, read_once
 
 if TYPE_CHECKING:
     import keras
@@ -211,6 +211,33 @@ def fit_head(model: "keras.Model", features: Splits) -> None:
     (layer,) = [layer for layer in freezing.head(model) if layer.weights]
     fitted = linear(features.train, features.validation, features.task)
     layer.set_weights(fitted.dense())
+
+
+def follow(backbone: "keras.Model", splits: Splits) -> Callable[[int], float]:
+    """Return a function that fits a linear classifier on features as they are now.
+
+    For the attribute `probe` of a phase that trains the backbone, with or without
+    labels: how good its features have become for a task is seen while it trains.
+
+    Args:
+        backbone: From inputs to features `(batch, features)`; nothing in it changes.
+        splits: The task, whose validation split chooses the setting of the classifier.
+
+    Returns:
+        Function from the number of an epoch, which does not matter, to the accuracy on
+        validation, in [0, 1], or to R2 of numbers.
+    """
+
+    kept = [read_once(split) for split in (splits.train, splits.validation)]
+
+    def measure(epoch):
+        train, validation = (
+            replace(split, inputs=backbone.predict(read_all(split.inputs), verbose=0))
+            for split in kept
+        )
+        return linear(train, validation, splits.task).validation
+
+    return measure
 
 
 def fit(kind: str, train: Split, validation: Split) -> Probe:

@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 
 from keras_tl import errors
-from keras_tl.data import assembly, kinds, layout
+from keras_tl.data import assembly, kinds, layout, splits
 from keras_tl.data.assembly import Content, Entry, Options
 from keras_tl.data.kinds import IMAGE, Kind
-from keras_tl.data.splits import Splits
+from keras_tl.data.splits import Split, Splits
 
 
 def read(
@@ -117,6 +117,44 @@ def domains(places: Sequence[Path | str], **options) -> dict[str, Splits]:
         check_classes(first, by_name[first], name, by_name[name])
     _check_apart(by_name)
     return by_name
+
+
+def unlabelled(path: Path | str, class_names: Sequence[str] = (), **options) -> Split:
+    """Read all images of a folder, and of those below it, without any label.
+
+    Args:
+        path: The folder.
+        class_names: Classes of the data that the images go with.
+        **options: See `assembly.Options`.
+
+    Returns:
+        The images as a training split, whose labels are not known.
+
+    Raises:
+        InputError: There is no image, one cannot be used, or a folder below is called
+            as a class: whoever sorts images has labelled them.
+    """
+    errors.check_options(options, Options)
+    chosen, folder = Options(**options), Path(path)
+    paths, bad, left_out = layout.files_in(folder)
+    if not paths:
+        raise errors.expected("unlabelled", "be a folder of images", str(folder))
+    below = {part for one in paths for part in one.relative_to(folder).parts[:-1]}
+    classes = {name.casefold() for name in class_names}
+    named = [name for name in below if name.casefold() in classes]
+    if named:
+        hint = "Images with labels belong to the data; those without, into one folder."
+        raise errors.InputError(
+            f"`unlabelled` must hold images without labels. Received: {folder}, with "
+            f"folders that are called as classes: {_listed(named)}. {hint}"
+        )
+    entries = [Entry(one, "train", "") for one in paths]
+    name = f"Folder {folder.resolve().name}"
+    content = assembly.read(
+        entries, folder, name, chosen, bad=bad, left_out=left_out, kind=IMAGE
+    )
+    parts = assembly.parts(content, [""], chosen, undivided=[""])
+    return splits.unlabelled(parts["train"])
 
 
 def check_classes(first: str, one: Splits, second: str, other: Splits) -> None:

@@ -523,6 +523,18 @@ def copies(*splits: Split) -> list[np.ndarray]:
     ]
 
 
+def without_copies(split: Split, *others: Split) -> Split:
+    """Leave out the examples of a split that stand in others as well.
+
+    >>> split = Split(np.uint8([[1, 2], [3, 4], [1, 2]]), [0, 1, 0])
+    >>> without_copies(split, split.take([1])).labels.tolist()
+    [0, 0]
+    """
+    numbers, *taken = copies(split, *others)
+    again = np.isin(numbers, np.concatenate([*taken, np.empty(0, "int64")]))
+    return split.take(np.flatnonzero(~again)) if again.any() else split
+
+
 def read_once(split: Split, *, share: float = 0.5) -> Split:
     """Read every example once and keep the result, as long as it is used.
 

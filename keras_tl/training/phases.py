@@ -25,7 +25,12 @@ from keras_tl.training.placement import (
     check_model,
     compile_options,
 )
-from keras_tl.training.progress import PhaseProgress, StopInTime, StopOnNonFinite
+from keras_tl.training.progress import (
+    FollowProbe,
+    PhaseProgress,
+    StopInTime,
+    StopOnNonFinite,
+)
 from keras_tl.training.settings import TrainingSettings
 
 History = dict[str, list[float]]
@@ -161,6 +166,10 @@ class Phase:
             what that has not drawn.
         keep_start: Whether the weights at the start count as an epoch: they stay where
             no epoch is better.
+        probe: Function from the number of an epoch, the first being 0, to a number that
+            tells what its weights are worth, such as one of `analysis.probe.follow`. It
+            is called after each epoch, and its numbers are in the history as `probe`;
+            they choose nothing.
         until: Time of `time.perf_counter` by which the phase has to end: it ends after
             the epoch that leaves no time for another; `None` sets no limit.
     """
@@ -174,6 +183,7 @@ class Phase:
     name: str = "head"
     first_epoch: int = 0
     keep_start: bool = False
+    probe: Callable[[int], float] | None = None
     until: float | None = None
 
     def __post_init__(self):
@@ -228,8 +238,9 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
     Returns:
         Metric name -> one value per epoch: `loss` and the metrics of objective and
         method, the same of validation with the prefix `val_`, means over the examples
-        of a split; `kept`, 1 for the epoch whose weights the model has; and `seconds`,
-        the duration of the epoch. Empty where the phase has no epochs.
+        of a split; `kept`, 1 for the epoch whose weights the model has; `probe`, where
+        the phase has one; and `seconds`, the duration of the epoch. Empty where the
+        phase has no epochs.
 
     Raises:
         InputError: A value out of range, a model the placement cannot train, or a loss
@@ -480,6 +491,7 @@ def _run(trainer, training, validation, setup, phase, stopper, checkpoint):
             validation_data=validation,
             callbacks=[
                 *callbacks,
+                *([] if phase.probe is None else [FollowProbe(phase.probe)]),
                 *([] if phase.until is None else [StopInTime(phase.until)]),
                 *(StopOnNonFinite(), progress, checkpoint),
             ],

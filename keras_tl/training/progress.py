@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 
 import keras
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -10,6 +11,9 @@ from keras_tl import progress
 
 # Seconds between lines of progress within an epoch, where there is no bar.
 LONG_EPOCH = 60
+
+# Name of what `FollowProbe` measures, in the history of a phase.
+PROBE = "probe"
 
 
 class PhaseProgress(keras.callbacks.Callback):
@@ -59,12 +63,17 @@ class PhaseProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._text = f"epoch {epoch + 1}/{self.epochs}"
-        if logs and f"val_{self.metric}" in logs:
+        if logs and self.metric == "loss":
+            # What is without labels has no loss on validation.
+            self._text += f"  loss {logs['loss']:.3f}"
+        elif logs and f"val_{self.metric}" in logs:
             self._text += (
                 f"  {self.metric} {logs[self.metric]:.3f}"
                 f"  validation {logs[f'val_{self.metric}']:.3f}"
                 f" (loss {logs['val_loss']:.3f})"
             )
+        if logs and PROBE in logs:
+            self._text += f"  {PROBE} {logs[PROBE]:.3f}"
         if self._bar is not None:
             self._bar.update(
                 self._task,
@@ -89,6 +98,17 @@ class PhaseProgress(keras.callbacks.Callback):
         print(f"{self.phase:>15}  {self._text}  {self._lines}", flush=True)
         # Values that were printed are not printed again at the end.
         self._text = ""
+
+
+class FollowProbe(keras.callbacks.Callback):
+    """Measure the model after each epoch, and write the number into the history."""
+
+    def __init__(self, probe: Callable[[int], float]):
+        super().__init__()
+        self.probe = probe
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs[PROBE] = float(self.probe(epoch))
 
 
 class StopInTime(keras.callbacks.Callback):

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import shutil
 import string
 
@@ -518,3 +519,34 @@ def test_a_class_without_images_of_a_given_split_is_named(tmp_path):
     make(tmp_path / "val", {"a": 5}, 100)
     with pytest.warns(errors.InputWarning, match=r"validation .* no images of 1 of 2"):
         folders.from_folder(tmp_path)
+
+
+def test_a_folder_without_labels_is_read_whole_and_its_labels_are_unknown(tmp_path):
+    folder = tmp_path / "pool"
+    (folder / "monday").mkdir(parents=True)
+    for number in range(4):
+        save(folder / ("monday" if number % 2 else ".") / f"{number}.png", number)
+    split = folders.unlabelled(folder, ["cat", "dog"], image_size=8)
+    assert len(split) == 4
+    assert not split.known.any()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "must be a folder of images"),
+        (["Cat/1.png", "2.png"], "folders that are called as classes: Cat"),
+        (["broken.png"], "broken.png: "),
+    ],
+)
+def test_a_folder_without_labels_that_has_some_or_no_images_is_refused(
+    tmp_path, files, message
+):
+    for number, name in enumerate(files):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        save(path, number)
+        if name.startswith("broken"):
+            path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(errors.InputError, match=re.escape(message)):
+        folders.unlabelled(tmp_path, ["cat", "dog"])

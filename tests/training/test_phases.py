@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
-from keras_tl.data import random_layers
+from keras_tl.analysis import probe
+from keras_tl.data import random_layers, splits
 from keras_tl.data.splits import Split, Splits
 from keras_tl.models import freezing, heads
 from keras_tl.training import features, phases, placement, schedules
@@ -499,3 +500,33 @@ def test_values_of_another_type_are_named():
         phases.Phase(epochs="3")
     with pytest.raises(errors.InputError, match="num_classes"):
         heads.attach(keras.Sequential([keras.Input((4,))]), ["a", "b"])
+
+
+def test_a_probe_follows_the_backbone_while_the_phase_trains_it(
+    make_backbone, colours, here
+):
+    keras.utils.set_random_seed(0)
+    x = make_backbone()
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(x.output)
+    backbone = keras.Model(x.input, pooled, name="tiny")
+    model = heads.attach(backbone, 3)
+    freezing.unfreeze(model, batch_normalization=True)
+    few = splits.few(colours, 4, seed=0)
+    measured, follow = [], probe.follow(backbone, few)
+
+    def at(epoch):
+        measured.append((epoch, follow(epoch)))
+        return measured[-1][1]
+
+    phase = phases.Phase(epochs=3, learning_rate=0.01, patience=3, probe=at)
+    history = phases.fit(model, colours, here, phase)
+    assert [epoch for epoch, _ in measured] == [0, 1, 2]
+    assert history["probe"] == [value for _, value in measured]
+    features = few.map(
+        lambda split: dataclasses.replace(
+            split, inputs=backbone.predict(split.read(range(len(split))), verbose=0)
+        )
+    )
+    if history["kept"][-1]:
+        fitted = probe.linear(features.train, features.validation, few.task)
+        assert history["probe"][-1] == fitted.validation
