@@ -119,10 +119,7 @@ def pairs(settings: Config, domains) -> list[tuple[str, str]]:
 
 # %%
 def build_model(settings: Config, num_classes: int) -> keras.Model:
-    backbone = backbones.from_settings(settings)
-    pooled = keras.Model(
-        backbone.inputs[0], heads.vector(backbone.outputs[0]), name=backbone.name
-    )
+    pooled = heads.pool(backbones.from_settings(settings))
     model = heads.attach_mlp(pooled, num_classes, hidden=(settings.bottleneck,))
     freezing.unfreeze_head(model)
     return model

@@ -44,7 +44,7 @@ from keras_tl.config import RunSettings
 from keras_tl.data import augment, datasets, folders, splits
 from keras_tl.data.settings import DataSettings
 from keras_tl.methods import self_supervised
-from keras_tl.models import backbones, freezing, heads, small_resnet
+from keras_tl.models import backbones, freezing, heads
 from keras_tl.training import objectives, phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings
 
@@ -122,7 +122,7 @@ def build_data(settings: Config) -> tuple[splits.Splits, splits.Split]:
 def build_backbone(start: str) -> keras.Model:
     if start == IMAGENET:
         return backbones.load("efficientnet_lite0", image_size=LARGE)
-    return small_resnet.small_resnet(image_size=SMALL)
+    return backbones.load("small_resnet", weights=None, image_size=SMALL)
 
 
 def pretrain(settings, data, pool, place, run, method: str, seed: int) -> Path:
@@ -132,7 +132,8 @@ def pretrain(settings, data, pool, place, run, method: str, seed: int) -> Path:
         return path
     keras.utils.set_random_seed(seed)
     with place.scope():
-        backbone = model = build_backbone(settings.start)
+        backbone = build_backbone(settings.start)
+        model = pooled = heads.pool(backbone)
         if method == "rotation":
             model = heads.attach(backbone, len(self_supervised.TURNS))
     freezing.unfreeze(model, batch_normalization=True)
@@ -161,7 +162,7 @@ def pretrain(settings, data, pool, place, run, method: str, seed: int) -> Path:
         settings.learning_rate,
         method=term,
         name=method,
-        probe=probe.follow(backbone, probed),
+        probe=probe.follow(pooled, probed),
     )
     phases.fit(model, data, setup, phase)
     path.parent.mkdir(exist_ok=True)

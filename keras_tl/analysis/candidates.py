@@ -215,6 +215,8 @@ def at_hand(image_size: int | None = None) -> list[Images]:
     folder = environment.keras_folder() / "models"
     listed = []
     for backbone in catalog.BACKBONES.values():
+        if not backbone.has_imagenet:
+            continue
         if image_size is not None and image_size < backbone.smallest_size:
             continue
         for alpha in backbone.alphas or (None,):

@@ -12,10 +12,16 @@ import keras
 import numpy as np
 
 from keras_tl import environment, errors
-from keras_tl.models import catalog, efficientnet_lite
+from keras_tl.models import catalog, efficientnet_lite, small_resnet
 from keras_tl.models.settings import BackboneSettings
 
 CLASSES = 1000  # Of ImageNet.
+
+# Backbones of our own -> function from preprocessed images to features.
+_OWN = {
+    "efficientnet_lite0": efficientnet_lite.efficientnet_lite0,
+    "small_resnet": small_resnet.small_resnet,
+}
 
 
 def load(
@@ -32,8 +38,8 @@ def load(
     each within reach of `model.get_layer`. Nothing is frozen yet.
 
     Args:
-        name: A key of `catalog.BACKBONES`: all of `keras.applications`, and the
-            embedded one; or "hub:" and a preset of KerasHub, see `hub_backbones`.
+        name: A key of `catalog.BACKBONES`: all of `keras.applications`, the
+            embedded one and a small one without pretrained weights; or "hub:" and a preset of KerasHub, see `hub_backbones`.
         weights: "imagenet", `None` for random weights, or a file that the same
             architecture's `save_weights` wrote (`.weights.h5` or `.h5`).
         image_size: Side of the square images, in pixels; one that a preset takes.
@@ -70,7 +76,7 @@ def load(
     image = keras.Input((image_size, image_size, 3), name="image")
     x = preprocess(image, contract)
     if backbone.constructor is None:
-        model = keras.Model(image, efficientnet_lite.efficientnet_lite0(x), name=name)
+        model = keras.Model(image, _OWN[name](x), name=name)
         if weights == "imagenet":
             efficientnet_lite.load_embedded_weights(model)
     else:

@@ -36,7 +36,7 @@ class Backbone:
 
     Attributes:
         name: Name that `backbones.load` takes, and of the model it returns.
-        constructor: Name in `keras.applications`, or `None` for the embedded one.
+        constructor: Name in `keras.applications`, or `None` for those of our own.
         preprocessing: Key of `PREPROCESSING` its ImageNet weights were trained with.
         native_size: Side in pixels of the images it was trained on.
         smallest_size: Smallest side it takes.
@@ -63,6 +63,11 @@ class Backbone:
     file: str | None = None
     accuracy: float | None = None
     alphas: tuple[float, ...] = ()
+
+    @property
+    def has_imagenet(self) -> bool:
+        """Whether there are weights of ImageNet for it."""
+        return self.constructor is not None or self.name == EMBEDDED
 
     def file_name(self, alpha: float | None = None, *, classifier: bool = False) -> str:
         """Return the name of the file of ImageNet weights that Keras looks for.
@@ -149,7 +154,18 @@ _FAMILIES = [
             source="travels with keras-tl, see keras_tl/assets/efficientnet_lite0",
             # https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
             accuracy=0.751,
-        )
+        ),
+        Backbone(
+            name="small_resnet",
+            constructor=None,
+            preprocessing="tf",
+            native_size=32,
+            smallest_size=16,
+            roomy_size=16,
+            block=r"(block\d)_",
+            licence="that of keras-tl; it has no weights of ImageNet",
+            source="arXiv:1512.03385, section 4.2; `pretrain_then_transfer` trains it",
+        ),
     ],
     _family(
         "vgg",
@@ -379,6 +395,10 @@ def check(
         raise errors.unknown("preprocessing", preprocessing, PREPROCESSING)
     if weights not in ("imagenet", None):
         check_file(Path(weights))
+    if weights == "imagenet" and backbone is not None and not backbone.has_imagenet:
+        hint = "`keras-tl run pretrain_then_transfer` writes such a file."
+        expectation = f"be a file or None with {name}, which ImageNet has not taught"
+        raise errors.expected("weights", expectation, weights, hint)
     smallest = 32 if backbone is None else backbone.smallest_size
     if image_size < smallest:
         raise errors.expected(

@@ -191,6 +191,18 @@ def widen(model: keras.Model, num_classes: int) -> keras.Model:
     return keras.Model(splitting.inputs(model), logits, name=model.name)
 
 
+def pool(backbone: keras.Model) -> keras.Model:
+    """Return a backbone whose output is a vector: the mean of its feature map.
+
+    >>> map_of = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
+    >>> pool(map_of).output.shape, pool(map_of).layers[-1].name
+    ((None, 4), 'pool')
+    """
+    _check_graph(backbone, "backbone")
+    x = vector(backbone.outputs[0])
+    return keras.Model(splitting.inputs(backbone), x, name=backbone.name)
+
+
 def vector(x: keras.KerasTensor, prefix: str = "") -> keras.KerasTensor:
     """Reduce features to a vector: average feature maps, flatten anything else.
 

@@ -3,42 +3,34 @@
 import keras
 from keras import layers
 
-from keras_tl import environment, errors
+# Number of channels of each block.
+WIDTHS = (32, 64, 128)
 
 
-def small_resnet(
-    *, image_size: int = 32, widths: tuple[int, ...] = (32, 64, 128)
-) -> keras.Model:
-    """Build a residual network of one block a stage, with random weights.
+def small_resnet(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Add a residual network of one block a stage, with random weights.
 
-    A convolution, then for each width a block of two convolutions with batch
-    normalization and a skip connection, of which all but the first halve the image: the
-    network of 8 layers of the paper's section 4.2, with wider stages and projections.
+    A convolution, then three blocks of two convolutions with batch normalization and a
+    skip connection, of which all but the first halve the image: the network of 8 layers
+    of the paper's section 4.2, with wider stages and projections.
 
     Args:
-        image_size: Side of the square images, in pixels, at least 8.
-        widths: Number of channels of each block.
+        x: Preprocessed images, `(batch, height, width, 3)`.
 
     Returns:
-        A model from raw images `(batch, image_size, image_size, 3)`, RGB in [0, 255],
-        to the mean of its last feature map, `(batch, widths[-1])`, the layer "pool".
+        Its last feature map, `(batch, height / 4, width / 4, 128)`.
 
     Reference:
         He et al., "Deep residual learning for image recognition", 2015,
         arXiv:1512.03385.
 
-    >>> small_resnet().output.shape
-    (None, 128)
+    >>> small_resnet(keras.Input((32, 32, 3))).shape
+    (None, 8, 8, 128)
     """
-    image_size = errors.side("image_size", image_size, 8)
-    environment.use_standard_keras()
-    image = keras.Input((image_size, image_size, 3), name="image")
-    x = layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(image)
-    x = _convolution(x, widths[0], "stem")
-    for number, width in enumerate(widths, start=1):
+    x = _convolution(x, WIDTHS[0], "stem")
+    for number, width in enumerate(WIDTHS, start=1):
         x = _block(x, width, 1 if number == 1 else 2, f"block{number}")
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(image, x, name="small_resnet")
+    return x
 
 
 def _block(x, width, strides, name):

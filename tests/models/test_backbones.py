@@ -41,7 +41,7 @@ def test_contracts_are_those_of_imagenet_utils(mode):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-FAST = ["efficientnet_lite0", "vgg16"]
+FAST = ["efficientnet_lite0", "small_resnet", "vgg16"]
 # One of each family; what sets apart the others of a family is their size.
 SLOW = [
     *("resnet50", "resnet50_v2", "mobilenet", "mobilenet_v2"),
@@ -91,7 +91,7 @@ def test_backbone_is_flat_true_to_its_facts_and_loads_without_our_code(name, tmp
 
     # Every block can be a freeze point, and more blocks mean more that trains.
     blocks = freezing.blocks(model)
-    assert len(blocks) >= 5
+    assert len(blocks) >= (5 if backbone.has_imagenet else 3)
     counts = []
     for first, *_ in blocks.values():
         freezing.freeze(model)
