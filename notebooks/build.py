@@ -139,6 +139,24 @@ SHORT = {
         'then? `glove="glove.6B.50d.txt"` adds pretrained word vectors. With how many '
         "labels, `labels=50`, do the words alone begin to tell something?",
     },
+    "self_supervised_cifar10": {
+        "SETTINGS": 'dataset="cifar10_sample", labels=(5,), epochs=10, seeds=1, '
+        "pretraining_batch=256, steps=50",
+        "DATA": "data, pool = recipe.build_data(settings)",
+        "MODEL": "recipe.build_backbone(settings.start)",
+        "NEXT": "The sample has 2,000 images to pre-train on; the defaults take 10,000 "
+        'of CIFAR-10. Your own: `data="my_photos"`, `unlabelled="many_photos"`, and '
+        '`start="ImageNet"`: does the pretrained network gain by looking at them?',
+    },
+    "pretrain_then_transfer": {
+        "SETTINGS": 'source="cifar10_sample", epochs=6, fine_tune_epochs=20',
+        "DATA": "source, data = recipe.build_data(settings)",
+        "MODEL": "recipe.heads.attach(\n"
+        "    recipe.backbones.from_settings(settings), len(data.class_names)\n)",
+        "NEXT": "Two classes that the other eight resemble more: "
+        '`target_classes=("cat", "dog")`. All of CIFAR-10: `source="cifar10"`. Does '
+        "the source's loss choose another epoch than the target's probe?",
+    },
     "zero_shot_cifar10": {
         "SETTINGS": 'glove="glove.6B.50d.txt", limit=500, image_size=96, pairs=6, '
         "inner_pairs=6",

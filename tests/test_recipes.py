@@ -20,7 +20,7 @@ from keras_tl import config, errors
 from keras_tl.data import datasets
 from keras_tl.data.sources import read_all
 from keras_tl.deploy import artifact, compiled, prediction
-from keras_tl.models import audio_backbones
+from keras_tl.models import audio_backbones, backbones
 from keras_tl.training import placement
 
 ROOT = Path(__file__).parents[1]
@@ -197,6 +197,17 @@ STUDIES = {
         "blocks": 1,
         "head_epochs": 1,
         "epochs": 3,
+        "seeds": 1,
+        "batch_size": 16,
+    },
+    "self_supervised_cifar10": {
+        "dataset": "cifar10_sample",
+        "labels": (1,),
+        "methods": ("Barlow Twins", "rotation"),
+        "limit": 60,
+        "epochs": 1,
+        "pretraining_batch": 16,
+        "steps": 1,
         "seeds": 1,
         "batch_size": 16,
     },
@@ -964,6 +975,90 @@ def test_every_pair_of_domains_is_adapted_and_two_folders_of_ones_own(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
+def test_a_folder_without_labels_trains_a_network_of_imagenet_on(
+    photographs, tmp_path, capsys
+):
+    recipe = importlib.import_module("recipes.self_supervised_cifar10")
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    for path in photographs.rglob("*.png"):
+        # Half of them are those of the data, which are tested on as well.
+        image = Image.open(path)
+        if int(path.stem) % 2:
+            image = image.rotate(90)
+        image.save(pool / f"{path.parent.name}-{path.name}")
+    sizes = STUDIES["self_supervised_cifar10"] | {
+        "dataset": "cifar10",
+        "data": photographs,
+        "unlabelled": pool,
+        "start": "ImageNet",
+        "methods": ("SimCLR",),
+    }
+    settings = recipe.Config(out=tmp_path / "run", **sizes)
+    data, apart = recipe.build_data(settings)
+    tested = {*data.test.inputs.hashes(), *data.validation.inputs.hashes()}
+    assert not tested & {*apart.inputs.hashes()}
+    assert 0 < len(apart) < 36
+    rows = recipe.main(settings)["trials"]
+    assert [row["method"] for row in rows] == ["ImageNet", "SimCLR"]
+    assert "  probe " in capsys.readouterr().out
+    for name in ("red", "green"):
+        (pool / name).mkdir()
+        shutil.copy(pool / f"{name}-0.png", pool / name)
+    with pytest.raises(errors.InputError, match="called as classes: green, red"):
+        recipe.main(dataclasses.replace(settings, out=tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+
+
+TRANSFER = {
+    "source": "cifar10_sample",
+    "limit": 64,
+    "labels": 4,
+    "epochs": 3,
+    "fine_tune_epochs": 2,
+    "batch_size": 16,
+}
+
+
+@pytest.mark.slow
+def test_three_phases_from_nothing_and_killed_they_go_on_to_the_same_weights(
+    tmp_path, monkeypatch, capsys
+):
+    recipe = importlib.import_module("recipes.pretrain_then_transfer")
+    run = tmp_path / "run"
+    metrics = recipe.main(recipe.Config(out=run, **TRANSFER))
+    made = {path.name for path in run.iterdir()}
+    assert made == {*FILES, "pretrained.weights.h5", "stopping.png"}
+    assert "pre-training" in capsys.readouterr().out
+    named = json.loads((run / "manifest.json").read_text())["stopping"]
+    assert {"the last epoch", "the source's loss", "the target's probe"} < {*named}
+    assert set(metrics["models"]) >= {"from scratch", "probe, the target's probe"}
+    with h5py.File(run / "pretrained.weights.h5") as file:
+        assert file.keys()
+    backbones.load("small_resnet", weights=run / "pretrained.weights.h5", image_size=32)
+
+    fit, killed = keras.Model.fit, tmp_path / "killed"
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyError("killed")
+
+    def fit_until_killed(self, *args, callbacks, **options):
+        return fit(self, *args, callbacks=[Kill(), *callbacks], **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", fit_until_killed)
+        with pytest.raises(KeyError, match="killed"):
+            recipe.main(recipe.Config(out=killed, **TRANSFER))
+    again = recipe.main(recipe.Config(resume=killed, **TRANSFER))
+    assert again["models"] == metrics["models"]
+    ours, theirs = (artifact.load(one).model.get_weights() for one in (run, killed))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def write_digits(folder):
     """Write 200 digits of each kind, in the formats of MNIST and of USPS."""
     rng = np.random.default_rng(0)
@@ -1084,6 +1179,15 @@ def test_quickstart_does_the_same_on_a_folder_of_ones_own(
             {"data": Path("."), "methods": ("DAN", "CORAL")},
             "Did you mean Deep CORAL",
         ),
+        ("self_supervised_cifar10", {"methods": ("SimCRL",)}, "Did you mean SimCLR"),
+        ("self_supervised_cifar10", {"labels": ()}, "labels"),
+        (
+            "self_supervised_cifar10",
+            {"unlabelled": Path("absent")},
+            "`unlabelled` must be a folder that exists",
+        ),
+        ("pretrain_then_transfer", {"weights": "imagenet"}, "be a file or None"),
+        ("pretrain_then_transfer", {"target_classes": ("cat",)}, "two classes"),
         ("resnet50_ants_bees", {"data": None}, "hymenoptera_data"),
         (
             "resnet50_ants_bees",
@@ -1136,7 +1240,7 @@ def test_bad_settings_are_named_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     recipe = importlib.import_module(f"recipes.{name}")
     known = {**SIZES, **FOLDER_SIZES, **PROBE_SIZES, **SEARCH_SIZES, **STUDIES}
-    known |= EXPLAIN_SIZES
+    known |= EXPLAIN_SIZES | {"pretrain_then_transfer": TRANSFER}
     sizes = known[name] | settings
     with pytest.raises(errors.InputError, match=message):
         recipe.main(recipe.Config(**sizes))

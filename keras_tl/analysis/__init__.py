@@ -8,6 +8,7 @@
 - `unlike`: How unlike the training examples an example is, by what the model sees in
   it.
 - `unlabelled`: What the answers of a model say about it, where there are no labels.
+- `stopping`: When more pre-training no longer helps the task that it is for.
 - `explain`: What a classifier looks at: heat maps of its answers, and how true they
   are.
 - `summary`: The results of a run side by side: on the test split, as a table, as

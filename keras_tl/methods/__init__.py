@@ -12,4 +12,5 @@
   each.
 - `domain_adaptation`: Domain adaptation: labels of one domain, and examples without
   labels of another.
+- `self_supervised`: Self-supervised learning: features from images without any label.
 """

@@ -24,6 +24,8 @@
   with the package.
 - `small_cnn`: A small convolutional network to train from scratch: the baseline of
   transfer.
+- `small_resnet`: A small residual network for images of 32 pixels: what pre-training
+  begins with.
 - `saving`: Save a model for use, without what only its training needs.
 - `settings`: Settings of the backbone that recipes have in common; no model is built
   here.
