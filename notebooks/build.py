@@ -143,10 +143,11 @@ SHORT = {
         "SETTINGS": 'dataset="cifar10_sample", labels=(5,), epochs=10, seeds=1, '
         "pretraining_batch=256, steps=50",
         "DATA": "data, pool = recipe.build_data(settings)",
-        "MODEL": "recipe.build_backbone(settings.start)",
+        "MODEL": 'recipe.build_model(settings, "SimCLR")',
         "NEXT": "The sample has 2,000 images to pre-train on; the defaults take 10,000 "
         'of CIFAR-10. Your own: `data="my_photos"`, `unlabelled="many_photos"`, and '
-        '`start="ImageNet"`: does the pretrained network gain by looking at them?',
+        '`backbone="efficientnet_lite0", weights="imagenet", image_size=96`: does '
+        "the pretrained network gain by looking at them?",
     },
     "pretrain_then_transfer": {
         "SETTINGS": 'source="cifar10_sample", epochs=6, fine_tune_epochs=20',

@@ -1,4 +1,4 @@
-"""Pre-train, fine-tune, apply: the three phases of transfer learning, from nothing.
+"""Pre-train, fine-tune, apply: the phases of transfer learning, from nothing.
 
 Workflow: a network with random weights is pre-trained on a source data set with all of
 its labels, while a linear probe follows how good its features become for the target;
@@ -47,7 +47,7 @@ from keras_tl.training.settings import ChooseBy, TrainingSettings
 
 @dataclass(frozen=True)
 class Config(RunSettings, TrainingSettings, BackboneSettings):
-    """Pre-train, fine-tune, apply: the three phases of transfer learning."""
+    """Pre-train, fine-tune, apply: the phases of transfer learning, from nothing."""
 
     source: str = "cifar10"  # Folder, table or TFDS data set to pre-train on.
     target: str | None = None  # The same, to fine-tune on; None: target_classes.

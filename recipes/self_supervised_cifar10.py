@@ -4,9 +4,10 @@ Workflow: a small residual network is pre-trained on images whose labels are not
 at, by SimCLR, Barlow Twins or the prediction of rotations, and a linear probe follows
 it; with few labels of each class a head is fitted on its frozen features, then all of
 it is fine-tuned. Beside it the same network from scratch, with the same labels, and a
-larger one that ImageNet has taught. As many labels again select the epoch. With
-`--start ImageNet` the methods train that one on, as one does with unlabelled photos of
-one's own. A study that was killed continues with `--resume`.
+larger one that ImageNet has taught. As many labels again select the epoch. With weights
+the methods train a pretrained network on, as one does with unlabelled photos of one's
+own, beside the same network as it is. A study that was killed continues with
+`--resume`.
 What to learn from it: what images without labels are worth where labels are few, and
 that weights of ImageNet, where they fit, are worth far more than a few minutes of
 pre-training of one's own.
@@ -23,7 +24,8 @@ Run:
     keras-tl run self_supervised_cifar10
     keras-tl run self_supervised_cifar10 --methods SimCLR "Barlow Twins" rotation
     keras-tl run self_supervised_cifar10 --data my_photos --unlabelled many_photos \
-        --start ImageNet --pretraining-batch 128
+        --backbone efficientnet_lite0 --weights imagenet --image-size 96 \
+        --pretraining-batch 128
 """
 
 # %%
@@ -32,7 +34,6 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import keras_tl.quiet  # noqa: F401  Before Keras.
 
@@ -45,12 +46,11 @@ from keras_tl.data import augment, datasets, folders, splits
 from keras_tl.data.settings import DataSettings
 from keras_tl.methods import self_supervised
 from keras_tl.models import backbones, freezing, heads
+from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import objectives, phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings
 
-SCRATCH, IMAGENET = "from scratch", "ImageNet"
-# Side of the images in pixels, of the small network and of the one of ImageNet.
-SMALL, LARGE = 32, 96
+SCRATCH, PRETRAINED, IMAGENET = "from scratch", "as pretrained", "ImageNet"
 TERMS = {
     "SimCLR": self_supervised.simclr,
     "Barlow Twins": self_supervised.barlow_twins,
@@ -59,16 +59,17 @@ METHODS = (*TERMS, "rotation")
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, TrainingSettings, DataSettings):
+class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     """Learn from images without labels, then from few with: SimCLR and its kin."""
 
     dataset: str = "cifar10"  # A TFDS dataset, or cifar10_sample, or digits.
     limit: int | None = 10_000  # Keep at most this many images of each split.
     unlabelled: Path | None = None  # Folder of images to pre-train on.
-    # What the methods begin with: random weights, or a network of ImageNet.
-    start: Literal["random", "ImageNet"] = "random"
     labels: tuple[int, ...] = (1, 10, 100)  # Numbers of labels of each class to try.
     methods: tuple[str, ...] = ("SimCLR",)  # Ways to pre-train, to compare.
+    backbone: str = "small_resnet"  # Name of the network.
+    weights: str | None = None  # None: random ones; or a file, or "imagenet".
+    image_size: int = 32  # Side of the square images, in pixels.
     epochs: int = 10  # Epochs of pre-training; the last is kept.
     pretraining_batch: int = 512  # Rows of a batch of pre-training, two for each image.
     learning_rate: float = 1e-3  # Adam's learning rate.
@@ -78,7 +79,7 @@ class Config(RunSettings, TrainingSettings, DataSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("epochs", "steps", "seeds"):
+        for name in ("epochs", "steps", "seeds", "pretraining_batch"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_above("learning_rate", self.learning_rate, 0)
         errors.check_at_least("labels", min(self.labels, default=0), 1)
@@ -119,10 +120,10 @@ def build_data(settings: Config) -> tuple[splits.Splits, splits.Split]:
 
 
 # %%
-def build_backbone(start: str) -> keras.Model:
-    if start == IMAGENET:
-        return backbones.load("efficientnet_lite0", image_size=LARGE)
-    return backbones.load("small_resnet", weights=None, image_size=SMALL)
+def build_model(settings: Config, method: str) -> keras.Model:
+    if method == IMAGENET:
+        return backbones.load("efficientnet_lite0", image_size=96)
+    return backbones.from_settings(settings)
 
 
 def pretrain(settings, data, pool, place, run, method: str, seed: int) -> Path:
@@ -132,16 +133,16 @@ def pretrain(settings, data, pool, place, run, method: str, seed: int) -> Path:
         return path
     keras.utils.set_random_seed(seed)
     with place.scope():
-        backbone = build_backbone(settings.start)
+        backbone = build_model(settings, method)
         model = pooled = heads.pool(backbone)
         if method == "rotation":
             model = heads.attach(backbone, len(self_supervised.TURNS))
     freezing.unfreeze(model, batch_normalization=True)
-    side = backbone.input_shape[1]
-    probed = splits.few(data, max(settings.labels), seed=seed).at_size(side)
+    probed = splits.few(data, max(settings.labels), seed=seed)
+    probed = probed.at_size(settings.image_size)
     # No label chooses the epoch: few validation images suffice.
     few = data.validation.take(range(min(256, len(data.validation))))
-    data = replace(data, train=pool, validation=few).at_size(side)
+    data = replace(data, train=pool, validation=few).at_size(settings.image_size)
     changes, term = augment.crop_and_colour(), None
     if method == "rotation":
         data, changes = self_supervised.rotations(data), augment.flip_and_crop
@@ -181,7 +182,7 @@ def pretrain(settings, data, pool, place, run, method: str, seed: int) -> Path:
 def trial(settings, data, pool, place, run, name, labels: int, method: str, seed: int):
     keras.utils.set_random_seed(seed)
     with place.scope():
-        backbone = build_backbone(IMAGENET if method == IMAGENET else settings.start)
+        backbone = build_model(settings, method)
         model = heads.attach(backbone, len(data.class_names))
     if method in METHODS:
         weights = pretrain(settings, data, pool, place, run, method, seed)
@@ -215,13 +216,14 @@ def trial(settings, data, pool, place, run, name, labels: int, method: str, seed
 
 
 def base(settings) -> str:
-    """Return what the methods are compared with: the same without pre-training."""
-    return IMAGENET if settings.start == IMAGENET else SCRATCH
+    """Return what the methods are compared with: the same network without them."""
+    return SCRATCH if settings.weights is None else PRETRAINED
 
 
 def plan(settings, data, pool, place, run) -> dict:
     """Name the trials: every method with every number of labels and every seed."""
-    methods = dict.fromkeys([base(settings), *settings.methods, IMAGENET])
+    above = [IMAGENET] if settings.weights is None else []
+    methods = [base(settings), *settings.methods, *above]
     seeds = range(settings.seed, settings.seed + settings.seeds)
     one = functools.partial(trial, settings, data, pool, place, run)
     return study.grid(one, seed=seeds, method=methods, labels=settings.labels)
@@ -252,9 +254,8 @@ def main(settings: Config) -> dict:
     print(place.describe(settings.batch_size, settings.learning_rate))
     rows = study.run(run.folder, plan(settings, data, pool, place, run))
     show(settings, rows, run.folder)
-    network = "EfficientNet-Lite0" if settings.start == IMAGENET else "small ResNet"
     by = ["labels", "method"]
-    return study.save(run, rows=rows, by=by, base=base(settings), network=network)
+    return study.save(run, rows=rows, by=by, base=base(settings))
 
 
 # %% tags=["script"]

@@ -992,7 +992,8 @@ def test_a_folder_without_labels_trains_a_network_of_imagenet_on(
         "dataset": "cifar10",
         "data": photographs,
         "unlabelled": pool,
-        "start": "ImageNet",
+        "backbone": "efficientnet_lite0",
+        "weights": "imagenet",
         "methods": ("SimCLR",),
     }
     settings = recipe.Config(out=tmp_path / "run", **sizes)
@@ -1001,7 +1002,7 @@ def test_a_folder_without_labels_trains_a_network_of_imagenet_on(
     assert not tested & {*apart.inputs.hashes()}
     assert 0 < len(apart) < 36
     rows = recipe.main(settings)["trials"]
-    assert [row["method"] for row in rows] == ["ImageNet", "SimCLR"]
+    assert [row["method"] for row in rows] == ["as pretrained", "SimCLR"]
     assert "  probe " in capsys.readouterr().out
     for name in ("red", "green"):
         (pool / name).mkdir()

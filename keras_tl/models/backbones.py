@@ -38,8 +38,9 @@ def load(
     each within reach of `model.get_layer`. Nothing is frozen yet.
 
     Args:
-        name: A key of `catalog.BACKBONES`: all of `keras.applications`, the
-            embedded one and a small one without pretrained weights; or "hub:" and a preset of KerasHub, see `hub_backbones`.
+        name: A key of `catalog.BACKBONES`: all of `keras.applications`, the embedded
+            one, and a small one without pretrained weights; or "hub:" and a preset of
+            KerasHub, see `hub_backbones`.
         weights: "imagenet", `None` for random weights, or a file that the same
             architecture's `save_weights` wrote (`.weights.h5` or `.h5`).
         image_size: Side of the square images, in pixels; one that a preset takes.
