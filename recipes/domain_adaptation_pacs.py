@@ -18,7 +18,16 @@ on Office-Home, all of it fine-tuned at 224 px, mean of 12 pairs: source only 58
 Data: `--data FOLDER`, folders of folders of images, FOLDER/DOMAIN/CLASS/image.jpg, with
 the same classes in every domain, such as PACS (Li et al., 2017, arXiv:1710.03077); or
 `--source FOLDER --target FOLDER`. The target's labels are used for the test alone.
-Expected: not measured
+Expected:
+    efficientnet_lite0, 160 px, pacs, 1,826 train, 996 test:
+      source only (weight 0.0) 0.504 (0.292 to 0.901, 36 pairs), 2.8 s each
+      target labels (weight 0.0) 0.859 (0.775 to 0.972, 36 pairs), 2.7 s each
+      DAN (weight 0.3) 0.598 (0.333 to 0.917, 36 pairs), 3.0 s each
+      Deep CORAL (weight 0.3) 0.563 (0.357 to 0.905, 36 pairs), 3.0 s each
+      DANN (weight 1.0) 0.501 (0.230 to 0.913, 36 pairs), 2.9 s each
+      1346 s on 2 cores, AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-30
+    more in docs/results.md
 Run:
     keras-tl run domain_adaptation_pacs --data pacs
     keras-tl run domain_adaptation_pacs --source my_photos --target my_sketches
