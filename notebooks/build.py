@@ -149,6 +149,12 @@ SHORT = {
         '`backbone="efficientnet_lite0", weights="imagenet", image_size=96`: does '
         "the pretrained network gain by looking at them?",
     },
+    "pseudo_labels": {
+        "SETTINGS": "limit=600, labels=(4,), copies=2, seeds=2",
+        "NEXT": "Let the last blocks train as well: `blocks=2`. Your own images: "
+        '`data="my_photos", unlabelled="many_photos"`. Does a lower `threshold` help, '
+        "or do wrong answers become labels?",
+    },
     "pretrain_then_transfer": {
         "SETTINGS": 'source="cifar10_sample", epochs=6, fine_tune_epochs=20',
         "DATA": "source, data = recipe.build_data(settings)",

@@ -153,6 +153,7 @@ class Training:
         import tensorflow as tf
 
         split = self.split
+        count = len(split) // split.copies
         with tf.device("CPU:0"):
             places, draws = self._order(epoch)
             filled = np.arange(len(places)) < self._count
@@ -165,8 +166,11 @@ class Training:
             elif split.views == 2:
                 others = _draws(self._count, self.seed, -1 - epoch)[:, :DRAWS]
                 draws = _in_turns(draws, tf.gather(others, places))
-                places, weights = (_in_turns(rows, rows) for rows in (places, weights))
-            places += len(split) // split.copies * (epoch % split.copies)
+                weights = _in_turns(weights, weights)
+                # Of images that are changed already, the second half of the copies.
+                behind = count * (split.copies // 2)
+                places = _in_turns(places, places + behind)
+            places += count * (epoch % max(1, split.copies // split.views))
             return [
                 tf.reshape(rows, (self.steps, self.batch_size, *rows.shape[1:]))
                 for rows in (places, draws, weights)

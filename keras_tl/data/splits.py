@@ -42,7 +42,8 @@ class Split:
         beside: How many of the examples, the last ones, stand beside the others in
             every batch, see `beside`.
         views: How many rows of a batch an example has, each changed at random by draws
-            of its own: 1, or 2, in adjacent rows.
+            of its own: 1, or 2, in adjacent rows. Of copies, the first half are then
+            the first views and the others the second.
 
     >>> split = Split(np.zeros((5, 8, 8, 3), "uint8"), [0, 1, 0, 1, 0]).at_size(4)
     >>> split.read([0, 3]).shape

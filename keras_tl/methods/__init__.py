@@ -13,4 +13,5 @@
 - `domain_adaptation`: Domain adaptation: labels of one domain, and examples without
   labels of another.
 - `self_supervised`: Self-supervised learning: features from images without any label.
+- `fixmatch`: FixMatch: confident answers for images without labels become their labels.
 """
