@@ -82,7 +82,9 @@ def keep_labels(
     return replace(made, labels=np.where(known, made.labels, splits.UNKNOWN))
 
 
-def fixmatch(*, threshold: float = 0.95, weight: float = 1.0) -> Method:
+def fixmatch(
+    *, threshold: float = 0.95, weight: float = 1.0, aligned: bool = True
+) -> Method:
     """Learn to answer for a strongly changed image as for the weakly changed one.
 
     weight * mean over the images u without labels of 1(max q >= threshold) * -log p(s)
@@ -91,9 +93,15 @@ def fixmatch(*, threshold: float = 0.95, weight: float = 1.0) -> Method:
     many images without labels, and labelled ones are changed weakly alone; here both
     views of them count.
 
+    With few labels a head soon answers with the classes that it knows best. Aligned, q
+    is divided by its mean over the images of the batch without labels, and scaled to
+    add up to 1 again: answers are spread over all classes, as ReMixMatch has it. That
+    supposes that all classes are about equally frequent among them.
+
     Args:
         threshold: Probability from which on an answer is a label, in [0, 1].
         weight: Weight of the term, at least 0.
+        aligned: Whether to spread the answers over all classes.
 
     Returns:
         A method for `phases.Phase`, for what `keep_labels` makes of `two_views`.
@@ -105,7 +113,8 @@ def fixmatch(*, threshold: float = 0.95, weight: float = 1.0) -> Method:
         Sohn et al., "FixMatch: Simplifying semi-supervised learning with consistency
         and confidence", 2020, arXiv:2001.07685; on CIFAR-10 with 4 and 25 labels of
         each class 86.2 % and 94.9 % (RandAugment, WRN-28-2 from scratch, a million
-        steps).
+        steps). Alignment: Berthelot et al., "ReMixMatch", 2019, arXiv:1911.09785, with
+        the batch in place of a running mean, and equal classes.
     """
     errors.check_at_least("weight", weight, 0)
     if not 0 <= threshold <= 1:
@@ -113,12 +122,12 @@ def fixmatch(*, threshold: float = 0.95, weight: float = 1.0) -> Method:
 
     def loss(batch):
         weights = ops.reshape(batch.sample_weight, (-1,))
-        return weight * consistency_loss(batch.logits, weights, threshold)
+        return weight * consistency_loss(batch.logits, weights, threshold, aligned)
 
     return lambda model, steps: Term(loss)
 
 
-def consistency_loss(logits, weights, threshold=0.95):
+def consistency_loss(logits, weights, threshold=0.95, aligned=False):
     """Compute the loss of `fixmatch`.
 
     Args:
@@ -126,6 +135,7 @@ def consistency_loss(logits, weights, threshold=0.95):
             adjacent rows.
         weights: 0 for rows of images without labels, `(batch,)`.
         threshold: In [0, 1].
+        aligned: See `fixmatch`.
 
     Returns:
         float32 scalar, at least 0; 0 where all images have labels.
@@ -138,6 +148,11 @@ def consistency_loss(logits, weights, threshold=0.95):
     pairs = ops.reshape(logits, (-1, 2, logits.shape[-1]))
     without = ops.cast(ops.reshape(weights, (-1, 2))[:, 0] == 0, "float32")
     given = ops.softmax(ops.stop_gradient(pairs[:, 0]))
+    if aligned:
+        mean = ops.sum(without[:, None] * given, axis=0)
+        mean = mean / ops.maximum(ops.sum(without), 1.0)
+        given = given / ops.maximum(mean, 1e-6)
+        given = given / ops.sum(given, axis=-1, keepdims=True)
     sure = ops.cast(ops.max(given, axis=-1) >= threshold, "float32")
     costs = keras.losses.sparse_categorical_crossentropy(
         ops.argmax(given, axis=-1), pairs[:, 1], from_logits=True
