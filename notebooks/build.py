@@ -144,7 +144,7 @@ SHORT = {
         "pretraining_batch=256, steps=50",
         "DATA": "data, pool = recipe.build_data(settings)",
         "MODEL": 'recipe.build_model(settings, "SimCLR")',
-        "NEXT": "The sample has 2,000 images to pre-train on; the defaults take 10,000 "
+        "NEXT": "The sample has 2,000 images to pre-train on; the defaults take 5,000 "
         'of CIFAR-10. Your own: `data="my_photos"`, `unlabelled="many_photos"`, and '
         '`backbone="efficientnet_lite0", weights="imagenet", image_size=96`: does '
         "the pretrained network gain by looking at them?",

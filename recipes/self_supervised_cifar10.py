@@ -63,15 +63,15 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     """Learn from images without labels, then from few with: SimCLR and its kin."""
 
     dataset: str = "cifar10"  # A TFDS dataset, or cifar10_sample, or digits.
-    limit: int | None = 10_000  # Keep at most this many images of each split.
+    limit: int | None = 5_000  # Keep at most this many images of each split.
     unlabelled: Path | None = None  # Folder of images to pre-train on.
     labels: tuple[int, ...] = (1, 10, 100)  # Numbers of labels of each class to try.
     methods: tuple[str, ...] = ("SimCLR",)  # Ways to pre-train, to compare.
     backbone: str = "small_resnet"  # Name of the network.
     weights: str | None = None  # None: random ones; or a file, or "imagenet".
     image_size: int = 32  # Side of the square images, in pixels.
-    epochs: int = 10  # Epochs of pre-training; the last is kept.
-    pretraining_batch: int = 512  # Rows of a batch of pre-training, two for each image.
+    epochs: int = 8  # Epochs of pre-training; the last is kept.
+    pretraining_batch: int = 256  # Rows of a batch of pre-training, two for each image.
     learning_rate: float = 1e-3  # Adam's learning rate.
     steps: int = 200  # Steps of the head, and as many of fine-tuning.
     choose_by: ChooseBy = "accuracy"  # Validation metric that selects the epoch.
