@@ -54,12 +54,12 @@ class Config(RunSettings, TrainingSettings, BackboneSettings):
     # Classes of the source that are the target instead, where none is given.
     target_classes: tuple[str, ...] = ("automobile", "truck")
     bad_files: BadFiles = "error"  # Where images are broken: stop, or skip them.
-    limit: int | None = 10_000  # Keep at most this many images of each source split.
+    limit: int | None = 6_000  # Keep at most this many images of each source split.
     labels: int = 50  # Target images of each class to learn from; as many select.
     backbone: str = "small_resnet"  # Name of the network.
     weights: str | None = None  # None: random ones; or a file, or "imagenet".
     image_size: int = 32  # Side of the square images, in pixels.
-    epochs: int = 15  # Epochs of pre-training.
+    epochs: int = 12  # Epochs of pre-training.
     learning_rate: float = 1e-3  # Adam's learning rate of pre-training.
     fine_tune_epochs: int = 60  # Most epochs of fine-tuning, and of training it alone.
     fine_tune_learning_rate: float = 3e-4  # Adam's learning rate of fine-tuning.
