@@ -4,7 +4,7 @@ Workflow: a small residual network is pre-trained on images whose labels are not
 at, by SimCLR, Barlow Twins or the prediction of rotations, and a linear probe follows
 it; with few labels of each class a head is fitted on its frozen features, then all of
 it is fine-tuned. Beside it the same network from scratch, with the same labels, and a
-larger one that ImageNet has taught. As many labels again select the epoch. With weights
+larger one that ImageNet has taught, frozen. As many labels again select the epoch. With weights
 the methods train a pretrained network on, as one does with unlabelled photos of one's
 own, beside the same network as it is. A study that was killed continues with
 `--resume`.
@@ -202,7 +202,7 @@ def trial(settings, data, pool, place, run, name, labels: int, method: str, seed
         row["probe"] = evaluation.accuracy(part, features.test)
         freezing.unfreeze(model)
     phase = phases.fine_tuning(
-        epochs,
+        0 if method == IMAGENET else epochs,
         settings.learning_rate,
         patience=epochs,
         keep_start=method != SCRATCH,

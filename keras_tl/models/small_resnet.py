@@ -41,7 +41,7 @@ def _block(x, width, strides, name):
         skip = layers.Conv2D(
             width, 1, strides, use_bias=False, name=f"{name}_skip_conv"
         )(x)
-        x = layers.BatchNormalization(name=f"{name}_skip_bn")(skip)
+        x = _normalization(f"{name}_skip_bn")(skip)
     x = layers.Add(name=f"{name}_add")([x, changed])
     return layers.ReLU(name=f"{name}_relu")(x)
 
@@ -51,5 +51,11 @@ def _convolution(x, width, name, strides=1, *, activation=True):
     x = layers.Conv2D(
         width, 3, strides, padding="same", use_bias=False, name=f"{name}_conv"
     )(x)
-    x = layers.BatchNormalization(name=f"{name}_bn")(x)
+    x = _normalization(f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x) if activation else x
+
+
+def _normalization(name):
+    # Few images are few steps: Keras's momentum of 0.99 would need some hundred of them
+    # until the statistics of validation are those of training.
+    return layers.BatchNormalization(momentum=0.9, name=name)
