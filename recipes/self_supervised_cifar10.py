@@ -4,9 +4,9 @@ Workflow: a small residual network is pre-trained on images whose labels are not
 at, by SimCLR, Barlow Twins or the prediction of rotations, and a linear probe follows
 it; with few labels of each class a head is fitted on its frozen features, then all of
 it is fine-tuned. Beside it the same network from scratch, with the same labels, and a
-larger one that ImageNet has taught, frozen. As many labels again select the epoch. With weights
-the methods train a pretrained network on, as one does with unlabelled photos of one's
-own, beside the same network as it is. A study that was killed continues with
+larger one that ImageNet has taught, frozen. As many labels again select the epoch. With
+weights the methods train a pretrained network on, as one does with unlabelled photos of
+one's own, beside the same network as it is. A study that was killed continues with
 `--resume`.
 What to learn from it: what images without labels are worth where labels are few, and
 that weights of ImageNet, where they fit, are worth far more than a few minutes of
