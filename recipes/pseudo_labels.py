@@ -15,7 +15,16 @@ arXiv:1911.09785. On CIFAR-10 with 4 and 25 labels of each class 86.2 % and 94.9
 scratch, with 50,000 images, a million steps and a threshold of 0.95.
 Data: a sample of CIFAR-10 that travels with keras-tl, or `--data FOLDER`; `--unlabelled
 FOLDER` has images for the training beside those of the data.
-Expected: not measured
+Expected:
+    efficientnet_lite0, 96 px, cifar10_sample, 2,000 train, 1,500 test:
+      4 labels, few labels 0.556 (0.527 to 0.573, 3 seeds), 4.3 s each
+      4 labels, FixMatch 0.602 (0.582 to 0.625, 3 seeds), 4.5 s each
+      4 labels, all labels 0.780 (0.776 to 0.784, 3 seeds), 4.4 s each
+      25 labels, few labels 0.716 (0.703 to 0.727, 3 seeds), 4.4 s each
+      25 labels, FixMatch 0.720 (0.709 to 0.736, 3 seeds), 4.5 s each
+      79 s on 2 cores, AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-30
+    more in docs/results.md
 Run:
     keras-tl run pseudo_labels
     keras-tl run pseudo_labels --data my_photos --unlabelled many_photos

@@ -239,7 +239,8 @@ def facts(records: list[dict]) -> dict[str, str]:
     first = records[0]
     counts = first["data"]["counts"]
     config = first["config"]
-    name = config.get("data") or config.get("dataset") or "cifar10_sample"
+    name = config.get("data") or config.get("dataset") or config.get("source")
+    name = name or "cifar10_sample"
     images = f"{name}, {counts['train']:,} train, {counts['test']:,} test"
     if "different" in config:  # A study of several datasets.
         images = f"{config['similar']} and {config['different']}"
