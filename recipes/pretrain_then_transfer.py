@@ -150,8 +150,8 @@ def pretrain(settings, source, target, place, setup, folder) -> phases.History:
 def epochs_of(history: phases.History) -> dict[str, int]:
     return {
         "the last epoch": len(history["loss"]) - 1,
-        "the source's loss": int(np.argmin(history["val_loss"])),
         "the target's probe": int(np.argmax(history["probe"])),
+        "the source's loss": int(np.argmin(history["val_loss"])),
     }
 
 
@@ -184,11 +184,14 @@ def build_model(settings, place, num_classes: int, weights=None) -> keras.Model:
 
 
 def fit_probe(model, target, setup):
-    """Fit the head on frozen features; return it, and the test split as it takes it."""
+    """Fit the head on frozen features; return a copy, and the test split for it."""
     freezing.unfreeze_head(model)
     part, features = phases.precompute_frozen(model, target, setup)
     probe.fit_head(part, features)
-    return part, features.test
+    # Fine-tuning will change the layers of the model, and a copy stays as it is.
+    copy = keras.models.clone_model(part)
+    copy.set_weights(part.get_weights())
+    return copy, features.test
 
 
 def train_alone(settings, target, place, setup):
@@ -235,7 +238,7 @@ def main(settings: Config) -> dict:
     enough = stopping.enough(history["probe"], len(target.validation))
     print(enough.sentence())
 
-    # The model of the last rule, the target's probe, goes on.
+    # The model of the last rule, which needs no label of the target, goes on.
     with files.atomic(weights) as temporary:
         shutil.copyfile(kept / f"{epoch}.weights.h5", temporary)
     freezing.unfreeze(model)

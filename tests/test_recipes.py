@@ -1046,6 +1046,11 @@ def test_three_phases_from_nothing_and_killed_they_go_on_to_the_same_weights(
     named = json.loads((run / "manifest.json").read_text())["stopping"]
     assert {"the last epoch", "the source's loss", "the target's probe"} < {*named}
     assert set(metrics["models"]) >= {"from scratch", "probe, the target's probe"}
+    # The same epoch is the same model, also where one of them was fine-tuned then.
+    by_epoch = {}
+    for rule in ("the last epoch", "the source's loss", "the target's probe"):
+        accuracy = metrics["models"][f"probe, {rule}"]["accuracy"]
+        assert by_epoch.setdefault(named[rule], accuracy) == accuracy
     with h5py.File(run / "pretrained.weights.h5") as file:
         assert file.keys()
     backbones.load("small_resnet", weights=run / "pretrained.weights.h5", image_size=32)
