@@ -19,10 +19,10 @@ Expected:
     small_resnet, 32 px, cifar10, 100 train, 2,000 test:
       from scratch 0.640 ± 0.021 (0.616 to 0.662, 3 seeds)
       probe, the last epoch 0.699 ± 0.020 (0.672 to 0.729, 3 seeds)
+      probe, the target's probe 0.684 ± 0.020 (0.659 to 0.717, 3 seeds)
       probe, the source's loss 0.700 ± 0.020 (0.674 to 0.731, 3 seeds)
-      probe, the target's probe 0.674 ± 0.020 (0.643 to 0.717, 3 seeds)
-      fine-tuned 0.701 ± 0.020 (0.653 to 0.732, 3 seeds)
-      309 s (pre-training 223 s, fine-tuning 28 s) on 2 cores, AMD EPYC with avx512_bf16
+      fine-tuned 0.726 ± 0.020 (0.707 to 0.739, 3 seeds)
+      276 s (pre-training 200 s, fine-tuning 26 s) on 2 cores, AMD EPYC with avx512_bf16
       Keras 3.15.1, TensorFlow 2.21.0, 2026-11-30
 Run:
     keras-tl run pretrain_then_transfer
