@@ -795,6 +795,7 @@ def test_the_maps_of_a_classifier_are_drawn_and_compared(tmp_path):
 def test_every_recipe_is_run():
     assert {
         "sentiment_from_72_sentences",
+        "pretrain_then_transfer",
         *EXPLAIN_SIZES,
         *TEXT_SIZES,
         *SOUND_SIZES,

@@ -19,7 +19,7 @@ RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("[!_]*.py"))
 # Settings for which 0 has a meaning: none of it.
 ZERO = {"seed", "augmented_copies", "leave_one_out", "penalty_scale", "label_weight"}
 ZERO |= {"backbone_rate", "domain_weight", "fine_tune_epochs", "scratch_epochs"}
-ZERO |= {"sparsity", "update_blocks"}
+ZERO |= {"sparsity", "threshold", "update_blocks"}
 # Recipes with a folder as a setting without a default.
 FOLDERS = {
     "domain_adaptation_digits": ("data",),
@@ -55,11 +55,9 @@ def bad_values(name, field):
     values = {None: [], int: [-1, 1.5, "3", True], float: [-1.0, math.nan, math.inf]}
     values = list(values[number])
     # No block at all is fine-tuned in a fold: the head alone.
-    if (
-        values
-        and field.name not in ZERO
-        and (name, field.name) not in {("cross_validation", "blocks")}
-    ):
+    alone = ("cross_validation", "pseudo_labels")
+    of_none = field.name == "blocks" and name in alone
+    if values and field.name not in ZERO and not of_none:
         values.append(0)
     return [(value,) if several else value for value in values]
 
