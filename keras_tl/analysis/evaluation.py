@@ -104,6 +104,16 @@ def exact_interval(right: int, count: int) -> tuple[float, float]:
     return tuple(float(end) for end in test.proportion_ci(0.95, method="exact"))
 
 
+def in_points(difference: float, interval: tuple[float, float]) -> str:
+    """Return a difference of shares, with its 95 % interval, as text.
+
+    >>> in_points(0.125, (-0.01, 0.26))
+    '+12.5 points (95 % interval -1.0 to +26.0)'
+    """
+    low, high = (f"{100 * end:+.1f}" for end in interval)
+    return f"{100 * difference:+.1f} points (95 % interval {low} to {high})"
+
+
 def difference_interval(only_a: int, only_b: int, count: int) -> tuple[float, float]:
     """Compute an interval of the difference of two shares of the same examples.
 
@@ -463,8 +473,7 @@ class Comparison:
 
     def in_points(self) -> str:
         """Return a difference of shares, with its interval, as text."""
-        low, high = (f"{100 * end:+.1f}" for end in self.interval)
-        return f"{100 * self.difference:+.1f} points (95 % interval {low} to {high})"
+        return in_points(self.difference, self.interval)
 
     def as_dict(self) -> dict[str, object]:
         """Return all numbers, and the verdict, as plain values for JSON."""

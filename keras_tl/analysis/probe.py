@@ -227,7 +227,6 @@ def follow(backbone: "keras.Model", splits: Splits) -> Callable[[int], float]:
         Function from the number of an epoch, which does not matter, to the accuracy on
         validation, in [0, 1], or to R2 of numbers.
     """
-
     kept = [read_once(split) for split in (splits.train, splits.validation)]
 
     def measure(epoch):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras_tl import errors
-from keras_tl.analysis.evaluation import wilson_interval
+from keras_tl.analysis.evaluation import in_points, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ class Stop:
     def sentence(self) -> str:
         """Return what was gained by going on, as a sentence."""
         at = f"epoch {self.epoch + 1} of {self.epochs}"
-        low, high = (f"{100 * end:+.1f}" for end in self.interval)
         if self.epoch == self.epochs - 1:
             return (
                 "The accuracy on the target still rises at the last epoch: more "
@@ -37,8 +36,7 @@ class Stop:
             )
         return (
             f"After {at}, pre-training gains no more on the target than chance: at "
-            f"most {100 * self.gain:+.1f} points (95 % interval {low} to {high}), in "
-            f"epoch {self.best + 1}."
+            f"most {in_points(self.gain, self.interval)}, in epoch {self.best + 1}."
         )
 
 

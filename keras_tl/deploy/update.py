@@ -172,10 +172,8 @@ def decide(comparison: Comparison, margin: float, nouns: str = "examples") -> Ve
     >>> decide(Comparison(-0.01, (-0.02, 0.0), 3, 1, 0.6), 0.02).accepted
     True
     """
-    low, high = comparison.interval
     text = (
-        f"accuracy on the old test {nouns} {100 * comparison.difference:+.1f} points "
-        f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f}), "
+        f"accuracy on the old test {nouns} {comparison.in_points()}, "
         f"{comparison.verdict}; a loss is accepted up to {100 * margin:g} points, or "
         "where chance could explain it"
     )

@@ -9,6 +9,7 @@ rotation prediction 55.4 (with a wider network), SimCLR 69.3, Barlow Twins 73.2,
 all labels from the start 76.5.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -37,9 +38,9 @@ def in_views(splits: Splits) -> Splits:
     Returns:
         The same images without labels, and the number of each as its target.
     """
-    sized = {name: _numbered(split) for name, split in splits.items()}
-    sized["train"] = replace(sized["train"], views=2)
-    return replace(splits, **sized, class_names=(), task=None)
+    numbered = {name: _numbered(split) for name, split in splits.items()}
+    numbered["train"] = replace(numbered["train"], views=2)
+    return replace(splits, **numbered, class_names=(), task=None)
 
 
 def _numbered(split: Split) -> Split:
@@ -50,7 +51,7 @@ def _numbered(split: Split) -> Split:
 def simclr(
     layer: str = "pool", *, temperature: float = 0.5, widths: Sequence[int] = (128, 64)
 ) -> Method:
-    """Tell the other view of an image from the views of all other images of a batch.
+    """Learn to tell the other view of an image from all other views of a batch.
 
     A projection head g, dense layers with ReLU between them, maps features to vectors
     z. The loss is the mean over views i of -log(exp(s_ij / t) / sum over k of
@@ -77,14 +78,8 @@ def simclr(
         experiments on CIFAR-10.
     """
     errors.check_above("temperature", temperature, 0)
-    return _projected(
-        layer,
-        widths,
-        False,
-        lambda vectors, numbers, weights: contrastive_loss(
-            vectors, numbers, weights, temperature
-        ),
-    )
+    loss = functools.partial(contrastive_loss, temperature=temperature)
+    return _projected(layer, widths, False, loss)
 
 
 def barlow_twins(
@@ -117,14 +112,8 @@ def barlow_twins(
         reduction", 2021, arXiv:2103.03230.
     """
     errors.check_at_least("off_diagonal", off_diagonal, 0)
-    return _projected(
-        layer,
-        widths,
-        True,
-        lambda vectors, numbers, weights: correlation_loss(
-            vectors, numbers, weights, off_diagonal
-        ),
-    )
+    loss = functools.partial(correlation_loss, off_diagonal=off_diagonal)
+    return _projected(layer, widths, True, loss)
 
 
 def contrastive_loss(vectors, numbers, weights, temperature=0.5):
