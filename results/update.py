@@ -157,7 +157,7 @@ def methods(record: dict) -> list[tuple[str, str]]:
     of = next((f"{n}s" for n in ("fold", "pair") if n in record["trials"][0]), "seeds")
     settings = [name for name in by if name != compared]
     lines = []
-    for row in study.summarize(chosen, [*by, *over]):
+    for row in study.summarize(chosen, [*by, *over], measurement(record)):
         names = [*(setting(name, row[name]) for name in settings), row[compared]]
         values = ", ".join(f"{name} {row[name]}" for name in over)
         name = ", ".join(names) + (f" ({values})" if values else "")
@@ -167,6 +167,11 @@ def methods(record: dict) -> list[tuple[str, str]]:
             text = f"{over_seeds(row, of)}{exported(chosen, compared, row[compared])}"
         lines.append((name, text))
     return lines
+
+
+def measurement(record: dict) -> str:
+    """Return the name of the measurement that a study reports."""
+    return record.get("value", "accuracy")
 
 
 def exported(trials: list[dict], compared: str, name: str) -> str:
@@ -303,12 +308,13 @@ def tables(groups: list[list[dict]]) -> str:
     first = leading(groups)
     lines = []
     for records in [first, *(group for group in groups if group is not first)]:
-        about = facts(records)
+        about, measured = facts(records), measurement(records[0])
+        heading = "test accuracy" if measured == "accuracy" else measured
         lines += [
             f"{about['settings']}; {about['images']}; {about['seconds']} on "
             f"{about['machine']}; {about['keras']}, {about['tensorflow']}; "
             f"{about['date']}:",
-            *("", "| model | test accuracy |", "| --- | --- |"),
+            *("", f"| model | {heading} |", "| --- | --- |"),
             *(f"| {model} | {value} |" for model, value in rows(records)),
             "",
         ]
@@ -357,15 +363,17 @@ def gains(groups: list[list[dict]]) -> str:
             # A run of one method, to stand beside those of another run.
             continue
         by = [name for name in record["by"] if name != compared]
+        measured = measurement(record)
+        difference = "gain" if measured == "accuracy" else f"difference of {measured}"
         chosen = study.choose(record["trials"], record["by"], record["over"])
         lines += [
             "",
             f"{about['images']}; {about['settings']}; beside {base}:",
             "",
-            f"| {' | '.join([*by, 'method'])} | gain | 95 % interval |",
+            f"| {' | '.join([*by, 'method'])} | {difference} | 95 % interval |",
             f"|{' --- |' * (len(by) + 3)}",
         ]
-        for row in study.gains(chosen, by, compared, base):
+        for row in study.gains(chosen, by, compared, base, measurement(record)):
             if row["low"] is not None:
                 set_to = " | ".join(str(row[name]) for name in [*by, compared])
                 interval = f"{row['low']:+.3f} to {row['high']:+.3f}"

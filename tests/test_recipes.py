@@ -792,10 +792,81 @@ def test_the_maps_of_a_classifier_are_drawn_and_compared(tmp_path):
     assert names == ["Grad-CAM", "integrated gradients", recipe.OTHER]
 
 
+@pytest.mark.slow
+def test_photographs_are_painted_and_the_study_goes_on_where_it_was_killed(
+    photographs, tmp_path, capsys
+):
+    recipe = importlib.import_module("recipes.style_transfer")
+    settings = recipe.Config(
+        content=(photographs / "red" / "0.png",),
+        style=photographs / "blue" / "1.png",
+        data=photographs / "green",
+        weights=None,
+        image_size=40,
+        limit=6,
+        steps=2,
+        training_steps=1,
+        methods=recipe.METHODS,
+        out=tmp_path / "run",
+    )
+    manifest = recipe.main(settings)
+    methods = ["photograph", *recipe.METHODS]
+    assert [row["method"] for row in manifest["trials"]] == methods
+    assert manifest["value"] == "objective"
+    before, _random, optimized, _ = manifest["trials"]
+    assert before["content_loss"] == 0
+    assert optimized["objective"] < before["objective"]
+    sizes = set()
+    for row in manifest["trials"]:
+        with Image.open(tmp_path / "run" / "pictures" / row["picture"]) as picture:
+            sizes.add(picture.size)
+    with Image.open(settings.content[0]) as content:
+        wide, high = content.size
+    longest = min(40, max(wide, high))
+    assert {max(size) for size in sizes} == {longest}
+    assert len(list((tmp_path / "run" / "previews").glob("*.jpg"))) == 2
+    # A network that was trained goes on to paint; nothing is trained again.
+    weights = next((tmp_path / "run" / "networks").glob("*.weights.h5"))
+    kept = dataclasses.replace(
+        settings, network=weights, methods=("feed-forward",), out=tmp_path / "again"
+    )
+    capsys.readouterr()
+    again = recipe.main(kept)
+    assert "parameters train" not in capsys.readouterr().out
+    painted = manifest["trials"][-1]
+    assert again["trials"][-1]["objective"] == painted["objective"]
+    # As if it had been killed in its last trial but one.
+    (tmp_path / "run" / "manifest.json").unlink()
+    (
+        tmp_path / "run" / "trials" / Path(optimized["picture"]).with_suffix(".json")
+    ).unlink()
+    resumed = recipe.main(
+        dataclasses.replace(settings, out=None, resume=tmp_path / "run")
+    )
+    assert resumed["trials"][2]["objective"] == optimized["objective"]
+
+
+@pytest.mark.slow
+def test_pictures_that_cannot_be_painted_are_named(photographs, tmp_path):
+    recipe = importlib.import_module("recipes.style_transfer")
+    Image.fromarray(np.zeros((4, 4, 3), "uint8")).save(tmp_path / "tiny.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    for name, message in (("tiny.png", "4x4 pixels"), ("broken.png", "broken.png")):
+        settings = recipe.Config(
+            style=tmp_path / name, weights=None, out=tmp_path / "run"
+        )
+        with pytest.raises(errors.InputError, match=message):
+            recipe.main(settings)
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(errors.InputError, match="`content` must be a file"):
+        recipe.Config(content=(tmp_path / "absent.png",))
+
+
 def test_every_recipe_is_run():
     assert {
         "sentiment_from_72_sentences",
         "pretrain_then_transfer",
+        "style_transfer",
         *EXPLAIN_SIZES,
         *TEXT_SIZES,
         *SOUND_SIZES,

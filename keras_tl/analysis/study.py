@@ -377,12 +377,18 @@ CAPTIONS = {
 }
 
 
-def show(title: str, summaries: Sequence[Row]) -> None:
-    """Print summaries as a table, with the meaning of its brackets."""
+def show(title: str, summaries: Sequence[Row], value: str = "accuracy") -> None:
+    """Print summaries as a table, with the meaning of its brackets.
+
+    Args:
+        title: Title of the table.
+        summaries: Rows of `summarize`, `gains` or `over_pairs`.
+        value: Name of the measurement that they summarize.
+    """
     table = Table(title=title, title_style="bold")
     for name in summaries[0]:
         if name not in ("low", "high"):
-            table.add_column("accuracy" if name == "mean" else name)
+            table.add_column(value if name == "mean" else name)
     for row in summaries:
         cells = []
         for name, cell in row.items():
@@ -413,6 +419,7 @@ def save(
     over: Sequence[str] = (),
     base: str | None = None,
     network: str | None = None,
+    value: str = "accuracy",
 ) -> dict:
     """Write the results of a study: `trials.csv`, and last `manifest.json`.
 
@@ -423,6 +430,7 @@ def save(
         over: Names of those that validation chooses from, see `choose`.
         base: The method that the others are compared with, if there is one.
         network: Name of the network, where no setting names a backbone.
+        value: Name of the measurement that is reported, where it is no accuracy.
 
     Returns:
         What `manifest.json` holds.
@@ -439,6 +447,7 @@ def save(
         "compared": "method",
         "base": base,
         **({} if network is None else {"network": network}),
+        **({} if value == "accuracy" else {"value": value}),
         "trials": rows,
     }
     files.write_json(run.folder / "manifest.json", manifest)

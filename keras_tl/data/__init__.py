@@ -21,6 +21,8 @@
   one.
 - `spectrogram`: Draw spectrograms of sound, for people.
 - `images`: Decode image files to square uint8 RGB arrays, and check them.
+- `pictures`: Pictures of any shape: read, scaled, written, cut into squares, and some
+  at hand.
 - `text`: Texts: decoded, and turned into the token ids that a model takes.
 - `text_files`: Texts in files of their own, and in the rows of tables, as a kind of
   examples.

@@ -340,6 +340,33 @@ def unlabelled(split: Split) -> Split:
     return replace(split, labels=np.full_like(split.labels, empty))
 
 
+def of_unlabelled(split: Split, origin: str, *, seed: int) -> Splits:
+    """Divide examples for a method that needs no labels.
+
+    Args:
+        split: At least 3 examples; their labels are not kept.
+        origin: Where they come from, as a sentence.
+        seed: Seed of the drawing.
+
+    Returns:
+        Splits whose task is "unlabelled": a tenth of the examples each, at least 1 and
+        at most 64, for validation and test, the rest for training.
+
+    Raises:
+        InputError: There are fewer than 3 examples.
+
+    >>> of_unlabelled(Split(np.zeros((40, 2)), [0] * 40), "Toy.", seed=0).task
+    'unlabelled'
+    """
+    errors.check_at_least("len(split)", len(split), 3)
+    split = replace(split, labels=np.zeros((len(split), 0)))
+    order = np.random.default_rng(seed).permutation(len(split))
+    few = min(64, max(1, len(split) // 10))
+    parts = np.split(order, [few, 2 * few])
+    validation, test, train = (split.take(np.sort(part)) for part in parts)
+    return Splits(train, validation, test, (), origin)
+
+
 def of_classes(splits: Splits, classes: Sequence[int]) -> Splits:
     """Keep the examples of some classes alone, which are numbered from 0 on.
 

@@ -13,5 +13,7 @@
 - `domain_adaptation`: Domain adaptation: labels of one domain, and examples without
   labels of another.
 - `self_supervised`: Self-supervised learning: features from images without any label.
+- `style`: Style transfer: a picture with the content of one image and the style of
+  another.
 - `fixmatch`: FixMatch: confident answers for images without labels become their labels.
 """

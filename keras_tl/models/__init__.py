@@ -26,6 +26,8 @@
   transfer.
 - `small_resnet`: A small residual network for images of 32 pixels: what pre-training
   begins with.
+- `image_transform`: A network from images to pictures of the same size, for style
+  transfer.
 - `saving`: Save a model for use, without what only its training needs.
 - `settings`: Settings of the backbone that recipes have in common; no model is built
   here.

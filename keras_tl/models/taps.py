@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_tl import errors
-from keras_tl.models import heads, splitting
+from keras_tl.models import freezing, heads, splitting
 
 
 def pooled(
@@ -45,6 +45,39 @@ def pooled(
         start = columns[name].stop
     whole = keras.layers.Concatenate(name="features")(parts) if parts[1:] else parts[0]
     return keras.Model(model.inputs[0], whole, name=f"{model.name}_taps"), columns
+
+
+def maps(model: keras.Model, names: Sequence[str]) -> keras.Model:
+    """Build a model of the feature maps of several layers, for images of any size.
+
+    Args:
+        model: A functional model whose layers up to these are convolutions and pooling.
+        names: Layers.
+
+    Returns:
+        A model from images `(batch, height, width, 3)` to a dictionary of feature maps
+        by the names of their layers. It has copies of the layers, which are frozen.
+
+    Raises:
+        InputError: No names, or one that is not a layer's.
+
+    >>> layers = [keras.layers.Conv2D(4, 3, name="a"), keras.layers.Conv2D(6, 3)]
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    >>> maps(model, ["a"]).output["a"].shape
+    (None, None, None, 4)
+    """
+    outputs = splitting.outputs(model)
+    errors.check_at_least("len(names)", len(names), 1)
+    for name in names:
+        if name not in outputs:
+            raise errors.unknown("names", name, outputs)
+    x = splitting.inputs(model)
+    part = keras.Model(x, {name: outputs[name] for name in names}, name=model.name)
+    anew = keras.Input((None, None, x.shape[-1]), name=x.name)
+    copy = keras.models.clone_model(part, input_tensors=anew)
+    copy.set_weights(part.get_weights())
+    freezing.freeze(copy)
+    return copy
 
 
 def classifier(

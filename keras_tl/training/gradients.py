@@ -1,5 +1,6 @@
 """Gradients with respect to inputs, which Keras itself has no function for."""
 
+import functools
 from collections.abc import Callable
 
 import keras
@@ -28,6 +29,11 @@ def of_sum(function: Callable, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarr
     ([5.0], [[2.0, 4.0]])
     """
     x = keras.ops.convert_to_tensor(inputs, "float32")
+    values, gradients = _with_gradients(function, x)
+    return keras.ops.convert_to_numpy(values), keras.ops.convert_to_numpy(gradients)
+
+
+def _with_gradients(function, x):
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -35,12 +41,43 @@ def of_sum(function: Callable, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarr
         with tf.GradientTape() as tape:
             tape.watch(x)
             values = function(x)
-        gradients = tape.gradient(values, x)
-    elif backend == "jax":
+        return values, tape.gradient(values, x)
+    if backend == "jax":
         import jax
 
         values, pull_back = jax.vjp(function, x)
         (gradients,) = pull_back(keras.ops.ones_like(values))
-    else:
-        raise NotImplementedError(f"There are no gradients on the backend {backend}.")
-    return keras.ops.convert_to_numpy(values), keras.ops.convert_to_numpy(gradients)
+        return values, gradients
+    raise NotImplementedError(f"There are no gradients on the backend {backend}.")
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile a function together with the gradient of the sum of its values.
+
+    Args:
+        function: As for `of_sum`.
+
+    Returns:
+        Function from a batch of inputs, a float32 tensor, to what `of_sum` returns for
+        it, as tensors.
+
+    Raises:
+        NotImplementedError: Keras runs on another backend than TensorFlow or JAX.
+
+    >>> values, gradients = compiled(lambda x: keras.ops.sum(x**2, axis=-1))(
+    ...     keras.ops.array([[1.0, 2.0]])
+    ... )
+    >>> keras.ops.convert_to_numpy(gradients).tolist()
+    [[2.0, 4.0]]
+    """
+    whole = functools.partial(_with_gradients, function)
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(whole)
+    if backend == "jax":
+        import jax
+
+        return jax.jit(whole)
+    return whole

@@ -189,8 +189,13 @@ class Unlabelled(Objective):
             raise errors.expected("splits", "have no labels", splits.task)
 
     def loss(self, label_smoothing: float = 0.0) -> OwnLoss:
-        """Return a loss that is 0, whatever the outputs are."""
-        return lambda labels, logits: 0.0 * keras.ops.sum(logits, axis=-1)
+        """Return a loss that is 0 for each example, whatever the outputs are."""
+
+        def nothing(labels, outputs):
+            axes = tuple(range(1, len(outputs.shape)))
+            return 0.0 * keras.ops.sum(outputs, axis=axes)
+
+        return nothing
 
 
 @dataclass(frozen=True)
