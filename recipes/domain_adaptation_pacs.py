@@ -2,10 +2,10 @@
 
 Workflow: features of a frozen backbone, computed once; a head with a bottleneck learns
 from the labels of one domain, the source, and from the images alone of another, the
-target: by DAN, Deep CORAL, DANN, CDAN+E and MCC. Below them a head that learns from the
-source only, above them one that learns from the target's labels. For every ordered pair
-of domains, or for two folders of your own. A study that was killed continues with
-`--resume`.
+target: by importance weighting, DAN, Deep CORAL, DANN, CDAN+E and MCC. Below them a
+head that learns from the source only, above them one that learns from the target's
+labels. For every ordered pair of domains, or for two folders of your own. A study that
+was killed continues with `--resume`.
 What to learn from it: how much images without labels are worth, and that nothing may be
 chosen by the target's labels: the last epoch is kept, and the weight of a method is
 that whose answers for the unlabelled images are most informative.
@@ -51,13 +51,13 @@ from keras_tl.analysis import evaluation, figures, study, unlabelled
 from keras_tl.config import RunSettings
 from keras_tl.data import folders, splits
 from keras_tl.data.settings import FolderSettings
-from keras_tl.methods import domain_adaptation
+from keras_tl.methods import domain_adaptation, importance
 from keras_tl.models import backbones, freezing, heads, saving
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import phases, placement
 from keras_tl.training.settings import ChooseBy, TrainingSettings
 
-METHODS = ("DAN", "Deep CORAL", "DANN", "CDAN+E", "MCC")
+METHODS = ("importance weighting", "DAN", "Deep CORAL", "DANN", "CDAN+E", "MCC")
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ def trial(settings, tail, domains, place, run, name, pair, method, weight, seed:
     )
     phases.fit(part, data, setup, phase)
     row = {"method": method, "weight": weight, "pair": " to ".join(pair), "seed": seed}
+    if data.train.targets is not None:  # Weights: as many examples as they are worth.
+        row["effective"] = importance.effective_sample_size(data.train.targets)
     if seed == settings.seed:
         (run.folder / "heads").mkdir(exist_ok=True)
         saving.save(part, run.folder / "heads" / file_of(row))
@@ -194,6 +196,10 @@ def plan(settings, tail, domains, place, run) -> dict:
 def show(rows, folder) -> None:
     study.show("Accuracy on the target", study.summarize(rows, ["method", "weight"]))
     study.show("Gain", study.gains(rows, [], "method", "source only"))
+    weighted = [row for row in rows if "effective" in row]
+    if weighted:
+        sizes = study.summarize(weighted, ["pair"], "effective")
+        study.show("As many examples as the weighted source is worth", sizes, "size")
     by_pair = study.summarize(rows, ["pair", "method"])
     names = list(dict.fromkeys(row["pair"] for row in rows))
     series = study.series(by_pair, "pair", "method")

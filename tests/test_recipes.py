@@ -72,7 +72,7 @@ FOLDER_SIZES = {
         "batch_size": 16,
     },
     "domain_adaptation_pacs": {
-        "methods": ("DANN", "MCC"),
+        "methods": ("importance weighting", "DANN", "MCC"),
         "term_weights": (1.0,),
         "bottleneck": 8,
         "image_size": 32,
@@ -1026,12 +1026,16 @@ def test_every_pair_of_domains_is_adapted_and_two_folders_of_ones_own(
     run, sizes = tmp_path / "run", FOLDER_SIZES["domain_adaptation_pacs"]
     settings = recipe.Config(data=tmp_path / "data", out=run, **sizes)
     rows = recipe.main(settings)["trials"]
-    methods = ["source only", "target labels", "DANN", "MCC"]
+    methods = ["source only", "target labels", "importance weighting", "DANN", "MCC"]
     assert [(row["pair"], row["method"], row["seed"]) for row in rows] == [
         (pair, method, seed)
         for seed, pair in enumerate(["photos to sketches", "sketches to photos"])
         for method in methods
     ]
+    # Weighted, the source is worth no more examples than it has.
+    sizes_of = [row["effective"] for row in rows if row["method"] == methods[2]]
+    assert all(1 <= size <= 36 for size in sizes_of)
+    assert len(sizes_of) == 2
     assert {path.name for path in run.glob("*.png")} == {"features.png", "pairs.png"}
     # As if it had been killed in its last trial.
     (run / "trials" / "sketches-to-photos-MCC-1-0.json").unlink()

@@ -12,6 +12,8 @@
   each.
 - `domain_adaptation`: Domain adaptation: labels of one domain, and examples without
   labels of another.
+- `importance`: Importance weighting: examples of a source count as often as a target
+  has the like.
 - `self_supervised`: Self-supervised learning: features from images without any label.
 - `style`: Style transfer: a picture with the content of one image and the style of
   another.

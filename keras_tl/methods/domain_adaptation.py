@@ -19,12 +19,16 @@ from keras import ops
 
 from keras_tl import errors
 from keras_tl.data import folders, splits
+from keras_tl.data.sources import read_all
 from keras_tl.data.splits import Splits
+from keras_tl.methods import importance
 from keras_tl.models import splitting
 from keras_tl.training.terms import Method, Term
 
 # The lines below and above all methods: no adaptation, and labels of the target.
 LINES = ("source only", "target labels")
+# Learn from the source alone, with the weights of `importance.odds`.
+WEIGHTING = "importance weighting"
 # Name -> function from the layer of the features and the weight to a method. The paper
 # of Deep CORAL wants its loss to end about as large as that of the labels: it is small.
 METHODS = {
@@ -71,18 +75,22 @@ def arrange(
     *,
     layer: str = "pool",
     weight: float = 1.0,
+    seed: int = 0,
 ) -> tuple[Splits, Method | None, int]:
     """Return what a phase needs for a method, or for one of the lines around them.
 
     Args:
-        method: One of `METHODS` or `LINES`: "source only" learns from the source's
-            labels, "target labels" from the target's, which no method sees.
+        method: One of `METHODS`, `WEIGHTING`, for which the examples are vectors of
+            features, or `LINES`: "source only" learns from the source's labels, "target
+            labels" from the target's, which no method sees.
         source: See `adapt`.
         target: See `adapt`.
         batch_size: Examples per step, half of them of the target; without those, a
             step has the other half.
         layer: Name of the layer whose outputs are the features.
-        weight: Weight of the term; that of Deep CORAL is 100 times as large.
+        weight: Weight of the term; that of Deep CORAL is 100 times as large. For
+            `WEIGHTING` the exponent of `importance.flattened`.
+        seed: Seed of `importance.odds`.
 
     Returns:
         The data; the method, `None` for the lines; and the batch size.
@@ -93,11 +101,20 @@ def arrange(
     data = adapt(source, target)
     if method in METHODS:
         return data, METHODS[method](layer, weight), batch_size
-    if method not in LINES:
-        raise errors.unknown("method", method, [*METHODS, *LINES])
+    rows = max(1, batch_size // 2)
     if method == LINES[1]:
-        return target, None, max(1, batch_size // 2)
-    return replace(source, test=target.test), None, max(1, batch_size // 2)
+        return target, None, rows
+    alone = replace(source, test=target.test)
+    if method == LINES[0]:
+        return alone, None, rows
+    if method != WEIGHTING:
+        raise errors.unknown("method", method, [*METHODS, WEIGHTING, *LINES])
+    vectors = [read_all(domain.train.inputs) for domain in (source, target)]
+    folds = min(5, *map(len, vectors))
+    odds = importance.odds(*vectors, seed=seed, folds=folds)
+    weights = importance.flattened(odds, weight)
+    train = replace(source.train, targets=weights[:, None])
+    return replace(alone, train=train), importance.weighted(), rows
 
 
 def dann(
