@@ -1,21 +1,22 @@
 """Learn from images without labels, then from few with: SimCLR and its kin.
 
 Workflow: a small residual network is pre-trained on images whose labels are not looked
-at, by SimCLR, Barlow Twins or the prediction of rotations, and a linear probe follows
-it; with few labels of each class a head is fitted on its frozen features, then all of
-it is fine-tuned. Beside it the same network from scratch, with the same labels, and a
-larger one that ImageNet has taught, frozen. As many labels again select the epoch. With
-weights the methods train a pretrained network on, as one does with unlabelled photos of
-one's own, beside the same network as it is. A study that was killed continues with
-`--resume`.
+at, by SimCLR, Barlow Twins, the prediction of rotations, or that of a large network's
+features, and a linear probe follows it; with few labels of each class a head is fitted
+on its frozen features, then all of it is fine-tuned. Beside it the same network from
+scratch, with the same labels, and the large one that ImageNet has taught, frozen. As
+many labels again select the epoch. With weights the methods train a pretrained network
+on, as one does with unlabelled photos of one's own, beside the same network as it is. A
+study that was killed continues with `--resume`.
 What to learn from it: what images without labels are worth where labels are few, and
 that weights of ImageNet, where they fit, are worth far more than a few minutes of
 pre-training of one's own.
 
 Source: SimCLR: Chen et al., 2020, arXiv:2002.05709; Barlow Twins: Zbontar et al., 2021,
-arXiv:2103.03230; rotations: Gidaris et al., 2018, arXiv:1803.07728. SimCLR's authors
-reach 94.0 % on CIFAR-10 by a linear classifier, with a ResNet-50, 1,000 epochs of
-50,000 images and all labels: some thousand times of what is computed here.
+arXiv:2103.03230; rotations: Gidaris et al., 2018, arXiv:1803.07728; features of a
+teacher: Romero et al., 2015, arXiv:1412.6550. SimCLR's authors reach 94.0 % on CIFAR-10
+by a linear classifier, with a ResNet-50, 1,000 epochs of 50,000 images and all labels:
+some thousand times of what is computed here.
 Data: CIFAR-10 from `tensorflow_datasets` (160 MB download), or `--dataset
 cifar10_sample`, or `--data FOLDER`. `--unlabelled FOLDER` are images to pre-train on,
 in place of the training images; those that validation or test have are left out.
@@ -44,7 +45,7 @@ from keras_tl.analysis import evaluation, figures, probe, study
 from keras_tl.config import RunSettings
 from keras_tl.data import augment, datasets, folders, splits
 from keras_tl.data.settings import DataSettings
-from keras_tl.methods import self_supervised
+from keras_tl.methods import distillation, self_supervised
 from keras_tl.models import backbones, freezing, heads
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import objectives, phases, placement
@@ -55,7 +56,7 @@ TERMS = {
     "SimCLR": self_supervised.simclr,
     "Barlow Twins": self_supervised.barlow_twins,
 }
-METHODS = (*TERMS, "rotation")
+METHODS = (*TERMS, "rotation", "distillation")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     limit: int | None = 5_000  # Keep at most this many images of each split.
     unlabelled: Path | None = None  # Folder of images to pre-train on.
     labels: tuple[int, ...] = (1, 10, 100)  # Numbers of labels of each class to try.
-    methods: tuple[str, ...] = ("SimCLR",)  # Ways to pre-train, to compare.
+    # Ways to pre-train, to compare.
+    methods: tuple[str, ...] = ("SimCLR", "distillation")
     backbone: str = "small_resnet"  # Name of the network.
     weights: str | None = None  # None: random ones; or a file, or "imagenet".
     image_size: int = 32  # Side of the square images, in pixels.
@@ -115,8 +117,7 @@ def build_data(settings: Config) -> tuple[splits.Splits, splits.Split]:
 
 # %% [markdown]
 # ## Pre-training
-# The images are changed at random, and the method learns from what stays the same. Its
-# own head is not kept. The probe takes labels, but chooses nothing.
+# A method's own head is not kept. The probe takes labels, but chooses nothing.
 
 
 # %%
@@ -146,6 +147,13 @@ def pretrain(settings, data, pool, place, run, method: str, seed: int) -> Path:
     changes, term = augment.crop_and_colour(), None
     if method == "rotation":
         data, changes = self_supervised.rotations(data), augment.flip_and_crop
+    elif method == "distillation":
+        teacher = heads.pool(build_model(settings, IMAGENET))
+        data, changes = (
+            distillation.teach_features(teacher, data),
+            augment.flip_and_crop,
+        )
+        term = distillation.from_features(data.train.targets.shape[1])
     else:
         data, term = self_supervised.in_views(data), TERMS[method]()
     options = {

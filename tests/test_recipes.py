@@ -203,7 +203,7 @@ STUDIES = {
     "self_supervised_cifar10": {
         "dataset": "cifar10_sample",
         "labels": (1,),
-        "methods": ("Barlow Twins", "rotation"),
+        "methods": ("Barlow Twins", "rotation", "distillation"),
         "limit": 60,
         "epochs": 1,
         "pretraining_batch": 16,

@@ -340,6 +340,23 @@ def unlabelled(split: Split) -> Split:
     return replace(split, labels=np.full_like(split.labels, empty))
 
 
+def without_labels(splits: Splits) -> Splits:
+    """Return the same examples for a method that needs no labels.
+
+    Returns:
+        Splits whose task is "unlabelled"; labels have no columns.
+
+    >>> split = Split(np.zeros((4, 2)), [0, 1, 0, 1])
+    >>> without_labels(Splits(split, split, split, ["a", "b"], "Toy.")).task
+    'unlabelled'
+    """
+    empty = {
+        name: replace(split, labels=np.zeros((len(split), 0)))
+        for name, split in splits.items()
+    }
+    return replace(splits, **empty, class_names=(), task=None)
+
+
 def of_unlabelled(split: Split, origin: str, *, seed: int) -> Splits:
     """Divide examples for a method that needs no labels.
 

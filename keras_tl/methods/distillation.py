@@ -1,4 +1,4 @@
-"""Distillation: a small model learns from the answers of a large one.
+"""Distillation: a small model learns from the answers, or the features, of a large one.
 
 `keras.distillation` runs the teacher in every step of every epoch. Here it runs once
 over each image, or over each augmented copy of it, which the student then sees as well.
@@ -15,9 +15,13 @@ from keras import ops
 from keras_tl import errors, progress
 from keras_tl.data import images, pipeline
 from keras_tl.data.sources import ImageArray
-from keras_tl.data.splits import Split, Splits, read_once
+from keras_tl.data.splits import Split, Splits, read_once, without_labels
+from keras_tl.models import splitting
 from keras_tl.training import features, store
 from keras_tl.training.terms import Method, Term
+
+# Name of the head that predicts the teacher's features, which is not saved.
+_PREDICTION = "/prediction"
 
 
 def teach(
@@ -126,6 +130,77 @@ def from_teacher(
         return (1 - student_loss_weight) * distance
 
     return lambda model, steps: Term(soft_loss, label_weight=student_loss_weight)
+
+
+def teach_features(
+    teacher: keras.Model, splits: Splits, *, cache: store.Cache | None = None
+) -> Splits:
+    """Compute the teacher's features for the training images, each once; no labels.
+
+    Args:
+        teacher: A functional model from images to vectors of features, such as
+            `heads.pool` of a pretrained backbone. It sees the images at its own size.
+        splits: Images, at the size of the student's; their labels do not matter.
+        cache: See `features.extract`.
+
+    Returns:
+        The same images without labels; the targets of those of training are the
+        features, each with mean 0, and all divided by one number, so that the mean of
+        their squares is 1.
+
+    Raises:
+        InputError: The teacher has no fixed image size, or its output is no vector.
+    """
+    size = teacher.input_shape[1]
+    if size is None or len(teacher.output_shape) != 2:
+        shapes = f"{teacher.input_shape} to {teacher.output_shape}"
+        expectation = "go from images of a fixed size to vectors of features"
+        raise errors.expected("teacher", expectation, shapes)
+    made = features.extract(
+        teacher, read_once(splits.train.at_size(size)), cache=cache, title="teacher"
+    )
+    wanted = np.asarray(made.read(np.arange(len(made))), "float32")
+    wanted -= wanted.mean(axis=0)
+    wanted /= np.sqrt(np.square(wanted).mean()) + 1e-12
+    without = without_labels(splits)
+    return replace(without, train=replace(without.train, targets=wanted))
+
+
+def from_features(width: int, layer: str = "pool") -> Method:
+    """Learn from the features of a teacher, see `teach_features`, without labels.
+
+    A dense layer W on the student's features f predicts those of the teacher, t; the
+    loss is the mean over examples and columns of (W f - t)^2. W is not kept.
+
+    Args:
+        width: Number of the teacher's features.
+        layer: Name of the layer whose output are the student's, `(batch, features)`.
+
+    Returns:
+        A method for `phases.Phase`, with `Setup(objective=Unlabelled(),
+        choose_by="last")`.
+
+    Raises:
+        InputError: A width below 1, an unknown layer, or one whose output is no vector.
+
+    Reference:
+        Romero et al., "FitNets: Hints for thin deep nets", 2015, arXiv:1412.6550, with
+        the pooled features of the last layer in place of an inner feature map.
+    """
+    errors.check_at_least("width", width, 1)
+
+    def method(model, steps):
+        splitting.check_vector(model, layer)
+        predict = keras.layers.Dense(width, dtype="float32", name="prediction")
+        predict.build((None, splitting.outputs(model)[layer].shape[-1]))
+
+        def loss(batch):
+            apart = ops.cast(batch.outputs[_PREDICTION], "float32") - batch.targets
+            return batch.mean(ops.mean(ops.square(apart), axis=-1))
+
+        return Term(loss, heads={_PREDICTION: (predict, layer)}, label_weight=0.0)
+
+    return method
 
 
 def old_answers(*, alpha: float = 1.0, temperature: float = 2.0) -> Method:

@@ -19,7 +19,7 @@ from keras import ops
 
 from keras_tl import errors
 from keras_tl.data.sources import Source, Wrapper
-from keras_tl.data.splits import Split, Splits
+from keras_tl.data.splits import Split, Splits, without_labels
 from keras_tl.models import splitting
 from keras_tl.training.terms import Method, Term
 
@@ -38,14 +38,12 @@ def in_views(splits: Splits) -> Splits:
     Returns:
         The same images without labels, and the number of each as its target.
     """
-    numbered = {name: _numbered(split) for name, split in splits.items()}
-    numbered["train"] = replace(numbered["train"], views=2)
-    return replace(splits, **numbered, class_names=(), task=None)
+    numbered = without_labels(splits).map(_numbered)
+    return replace(numbered, train=replace(numbered.train, views=2))
 
 
 def _numbered(split: Split) -> Split:
-    numbers = np.arange(len(split), dtype="float32")[:, None]
-    return replace(split, labels=np.zeros((len(split), 0)), targets=numbers)
+    return replace(split, targets=np.arange(len(split), dtype="float32")[:, None])
 
 
 def simclr(

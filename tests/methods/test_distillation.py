@@ -9,7 +9,7 @@ from keras_tl import errors
 from keras_tl.data import augment, images, pipeline
 from keras_tl.methods import distillation
 from keras_tl.models import heads
-from keras_tl.training import features, phases, store
+from keras_tl.training import features, objectives, phases, store, terms
 from keras_tl.training.terms import TermModel
 
 
@@ -213,3 +213,70 @@ def test_what_does_not_fit_together_is_said(student, teacher, colours, here):
         )
     with pytest.raises(errors.InputError, match="does not mix"):
         pipeline.Training(taught.train, 8, 0, None, 3, lambda x, y, draws: (x, y))
+
+
+def pooled(size, seed, name="pool"):
+    keras.utils.set_random_seed(seed)
+    layers = [
+        keras.Input((size, size, 3)),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Conv2D(6, 3, activation="relu"),
+        keras.layers.GlobalAveragePooling2D(name=name),
+    ]
+    return keras.Sequential(layers)
+
+
+def test_features_of_a_teacher_are_targets_without_labels(colours):
+    taught = distillation.teach_features(pooled(12, 0), colours)
+    assert taught.task == "unlabelled"
+    targets = taught.train.targets
+    assert targets.shape == (len(colours.train), 6)
+    np.testing.assert_allclose(targets.mean(axis=0), 0, atol=1e-5)
+    assert np.square(targets).mean() == pytest.approx(1, rel=1e-4)
+    # Each is that of its own image, at the teacher's size.
+    images = colours.train.at_size(12).read(range(len(colours.train)))
+    wanted = pooled(12, 0).predict(images.astype("float32"), verbose=0)
+    wanted = wanted - wanted.mean(axis=0)
+    wanted = wanted / np.sqrt(np.square(wanted).mean())
+    np.testing.assert_allclose(targets, wanted, atol=1e-3)
+
+
+def test_a_student_learns_the_features_and_knows_the_classes_by_them(colours, here):
+    taught = distillation.teach_features(pooled(12, 0), colours)
+    student = pooled(8, 1)
+    setup = dataclasses.replace(here, objective=objectives.of(taught), choose_by="last")
+    method = distillation.from_features(6)
+    history = phases.fit(
+        student, taught, setup, phases.Phase(40, 3e-2, method=method, name="taught")
+    )
+    assert history["loss"][-1] < 0.3
+    # What was predicted with is not in the student.
+    assert {weight.name for weight in student.weights} == {"kernel", "bias"}
+
+
+def test_teachers_and_students_of_features_that_do_not_fit_are_named(colours):
+    flat = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
+    with pytest.raises(errors.InputError, match="vectors of features"):
+        distillation.teach_features(flat, colours)
+    with pytest.raises(errors.InputError, match="`width`"):
+        distillation.from_features(0)
+    with pytest.raises(errors.InputError, match="layer"):
+        distillation.from_features(3, "pol")(pooled(8, 0), 1)
+
+
+def test_the_loss_of_features_is_their_mean_squared_error():
+    model = pooled(8, 0)
+    term = distillation.from_features(2)(model, 1)
+    ((name, (_, layer)),) = term.heads.items()
+    assert layer == "pool"
+    batch = terms.Batch(
+        inputs=None,
+        logits=None,
+        outputs={name: keras.ops.array([[1.0, 2.0], [0.0, 0.0]])},
+        labels=None,
+        targets=keras.ops.array([[1.0, 0.0], [1.0, 1.0]]),
+        sample_weight=keras.ops.array([1.0, 0.0]),
+        progress=None,
+    )
+    # (0 + 4) / 2 for the first row; the second fills up the batch.
+    assert float(term.loss(batch)) == pytest.approx(1.0)
