@@ -72,7 +72,7 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     backbone: str = "small_resnet"  # Name of the network.
     weights: str | None = None  # None: random ones; or a file, or "imagenet".
     image_size: int = 32  # Side of the square images, in pixels.
-    epochs: int = 8  # Epochs of pre-training; the last is kept.
+    epochs: int = 16  # Epochs of pre-training; the last is kept.
     pretraining_batch: int = 256  # Rows of a batch of pre-training, two for each image.
     learning_rate: float = 1e-3  # Adam's learning rate.
     steps: int = 200  # Steps of the head, and as many of fine-tuning.
