@@ -1,0 +1,381 @@
+"""Learning curves: accuracy by the number of training examples, and its forecast.
+
+A linear classifier is fitted to frozen features of more and more training examples, and
+a power law to its errors: how many more examples does an accuracy need, and of which
+classes?
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from keras_tl import errors, progress
+from keras_tl.analysis import probe
+from keras_tl.data.splits import Splits, read_once
+
+# Points of a curve, and draws of examples at each.
+POINTS, REPEATS = 7, 5
+# Exponents of the power law to choose from.
+_EXPONENTS = np.linspace(0.05, 1.5, 30)
+# Samples of the bootstrap, and the share of them in an interval.
+_SAMPLES, LEVEL = 500, 0.9
+# How many times the measured examples a forecast goes to.
+FARTHEST = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Which test examples were answered correctly, by the number of training examples.
+
+    Attributes:
+        sizes: Numbers of training examples, ascending.
+        correct: For each size, bool `(repeats, examples)`; all training examples can be
+            drawn once only.
+        labels: Class of each test example, `(examples,)`.
+        class_names: One for each class.
+        counts: Number of training examples of each class at the largest size.
+    """
+
+    sizes: tuple[int, ...]
+    correct: tuple[np.ndarray, ...] = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    class_names: tuple[str, ...] = field(repr=False)
+    counts: tuple[int, ...] = field(repr=False)
+
+    def rows(self) -> list[dict]:
+        """Return size, mean accuracy, lowest, highest and number of draws of each."""
+        rows = []
+        for size, correct in zip(self.sizes, self.correct, strict=True):
+            each = correct.mean(axis=1)
+            row = {"examples": size, "accuracy": float(each.mean())}
+            row |= {"low": float(each.min()), "high": float(each.max())}
+            rows.append(row | {"draws": len(each)})
+        return rows
+
+    def until(self, size: int) -> "Curve":
+        """Return the curve without the sizes above one."""
+        kept = [n for n, one in enumerate(self.sizes) if one <= size]
+        return Curve(
+            tuple(self.sizes[n] for n in kept),
+            tuple(self.correct[n] for n in kept),
+            self.labels,
+            self.class_names,
+            self.counts,
+        )
+
+
+def sizes_of(count: int, num_classes: int, points: int = POINTS) -> tuple[int, ...]:
+    """Return numbers of examples to train on, each about twice the one before.
+
+    Args:
+        count: Number of training examples; the last of the sizes.
+        num_classes: Number of classes; the first size has at least two of each.
+        points: Most sizes.
+
+    Raises:
+        InputError: There are too few examples for three sizes.
+
+    >>> sizes_of(1600, 10)
+    (25, 50, 100, 200, 400, 800, 1600)
+    """
+    errors.check_at_least("points", points, 3)
+    smallest = max(2 * num_classes, 6)
+    if count < 3 * smallest:
+        raise errors.InputError(
+            f"A learning curve needs at least {3 * smallest} training examples, "
+            f"{smallest} for its first point. Received: {count}."
+        )
+    first = max(smallest, count / 2 ** (points - 1))
+    made = np.geomspace(first, count, points).round().astype(int)
+    return tuple(int(size) for size in dict.fromkeys(made))
+
+
+def measure(
+    features: Splits,
+    *,
+    sizes: Sequence[int] | None = None,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> Curve:
+    """Fit linear classifiers to more and more training examples, and test each.
+
+    Of each size several draws are made, each with the classes in the proportions of all
+    training examples; a smaller draw is part of a larger one. Validation chooses the
+    regularization for each size; the test examples are in no draw.
+
+    Args:
+        features: Features `(count, features)` with single labels.
+        sizes: Numbers of training examples; by default those of `sizes_of`.
+        repeats: Number of draws of each size.
+        seed: Seed of the draws.
+
+    Raises:
+        InputError: Labels of another task, or too few examples.
+    """
+    if features.task != "single-label":
+        raise errors.expected(
+            "data", "have one class for each example", str(features.task)
+        )
+    errors.check_at_least("repeats", repeats, 2)
+    train, validation, test = map(
+        read_once, (features.train, features.validation, features.test)
+    )
+    classes = len(features.class_names)
+    counts = np.bincount(train.labels, minlength=classes)
+    if counts.min() < 2:
+        name = features.class_names[int(counts.argmin())]
+        raise errors.InputError(
+            f"A learning curve needs at least 2 training examples of each class. "
+            f"{name!r} has {counts.min()}."
+        )
+    sizes = sizes_of(len(train), classes) if sizes is None else tuple(sizes)
+    orders = [drawing_order(train.labels, seed + n) for n in range(repeats)]
+    kind, correct = probe.LINEAR[features.task], []
+    total = sum(1 if size == len(train) else repeats for size in sizes)
+    drawn = [(s, n) for s in sizes for n in range(1 if s == len(train) else repeats)]
+    settings: dict[int, float] = {}
+    for size, number in progress.track(drawn, "learning curve", total):
+        part = train.take(np.sort(orders[number][:size]))
+        if size not in settings:
+            settings[size] = probe.fit(kind, part, validation).setting
+            correct.append([])
+        fitted = probe.fit_with(kind, settings[size], part)
+        answers = fitted.pipeline.predict(test.read(range(len(test))))
+        correct[-1].append(answers == test.labels)
+    return Curve(
+        sizes,
+        tuple(np.array(rows) for rows in correct),
+        np.asarray(test.labels),
+        tuple(features.class_names),
+        tuple(int(count) for count in counts),
+    )
+
+
+def drawing_order(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return an order in which every beginning has the classes in their proportions.
+
+    Args:
+        labels: Class of each example, `(count,)`.
+        seed: Seed of the order.
+
+    Returns:
+        Indices `(count,)`. The first ones are one example of each class.
+
+    >>> order = drawing_order(np.array([0] * 6 + [1] * 3), 0)
+    >>> sorted(np.array([0] * 6 + [1] * 3)[order[:3]].tolist())
+    [0, 0, 1]
+    """
+    rng = np.random.default_rng(seed)
+    places = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        places[members] = (np.arange(len(members)) + rng.random()) / len(members)
+        places[members[0]] -= 1  # Before all others.
+    return np.argsort(places, kind="stable")
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Power laws that the points of a curve allow: error = a + b * examples^-c.
+
+    Attributes:
+        laws: float `(samples, 3)`: a, b and c of each sample of the bootstrap.
+        noise: Deviation of the accuracy between draws of one size.
+        measured: Largest size that was measured.
+    """
+
+    laws: np.ndarray = field(repr=False)
+    noise: float
+    measured: int
+
+    def accuracy(self, examples: int, seed: int = 0) -> tuple[float, float, float]:
+        """Return the accuracy that a number of training examples would give.
+
+        Args:
+            examples: At least 1.
+            seed: Seed of the noise of a draw.
+
+        Returns:
+            The median, and the ends of a 90 % interval for the accuracy of one training
+            with so many examples, all in [0, 1].
+        """
+        errors.check_at_least("examples", examples, 1)
+        a, b, c = self.laws.T
+        noise = np.random.default_rng(seed).normal(0, self.noise, len(a))
+        reached = 1 - a - b * float(examples) ** -c
+        low, high = np.quantile((reached + noise).clip(0, 1), _ends())
+        return float(np.median(reached).clip(0, 1)), float(low), float(high)
+
+    def examples_for(self, accuracy: float) -> tuple[float, float, float]:
+        """Return how many training examples an accuracy needs.
+
+        Args:
+            accuracy: In (0, 1).
+
+        Returns:
+            The median, and the ends of a 90 % interval; infinity where the power law
+            never reaches it.
+        """
+        if not 0 < accuracy < 1:
+            raise errors.expected("accuracy", "be in (0, 1)", accuracy)
+        a, b, c = self.laws.T
+        room = 1 - accuracy - a
+        with np.errstate(divide="ignore", over="ignore"):
+            needed = np.where(
+                room > 0, (b / np.where(room > 0, room, 1)) ** (1 / c), np.inf
+            )
+        needed = np.maximum(needed, 1)
+        # An infinite one cannot be interpolated: take those that are there.
+        low, middle, high = np.quantile(
+            needed, [_ends()[0], 0.5, _ends()[1]], method="nearest"
+        )
+        return float(middle), float(low), float(high)
+
+    def sentence(self, accuracy: float) -> str:
+        """Say how many examples an accuracy needs, for people."""
+        middle, low, high = self.examples_for(accuracy)
+        wanted = f"{100 * accuracy:g} %"
+        most = FARTHEST * self.measured
+        if middle <= self.measured:
+            return (
+                f"{wanted} are reached with the {self.measured:,} examples there are."
+            )
+        if low > most:
+            return (
+                f"{wanted} are out of reach: even {most:,} training examples, "
+                f"{FARTHEST} times as many, would not give them with this backbone, "
+                "frozen."
+            )
+        ends = [f"{_rounded(low):,}"]
+        ends.append(f"{_rounded(high):,}" if high <= most else f"more than {most:,}")
+        about = f"about {_rounded(middle):,}" if middle <= most else f"over {most:,}"
+        return (
+            f"{wanted} need {about} training examples (90 % interval {ends[0]} to "
+            f"{ends[1]}); there are {self.measured:,}."
+        )
+
+
+def _ends():
+    return [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+
+
+def _rounded(number) -> int:
+    """Round to two digits: nobody knows more.
+
+    >>> _rounded(1234.5), _rounded(7)
+    (1200, 7)
+    """
+    digits = max(0, int(np.floor(np.log10(max(number, 1)))) - 1)
+    return int(round(number, -digits))
+
+
+def forecast(curve: Curve, *, seed: int = 0) -> Forecast:
+    """Fit power laws to a curve, with what other draws and other tests would change.
+
+    A sample of the bootstrap draws the repeats of each size and the test examples anew,
+    and fits error = a + b * examples^-c to the means, with a, b at least 0 and larger
+    sizes weighted more.
+
+    Args:
+        curve: At least 3 sizes.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        InputError: Fewer than 3 sizes.
+
+    Reference:
+        Hestness et al., "Deep learning scaling is predictable, empirically", 2017,
+        arXiv:1712.00409; Figueroa et al., "Predicting sample size required for
+        classification performance", 2012, https://doi.org/10.1186/1472-6947-12-8, for
+        the weights; Mahmood et al., "How much more data do I need?", 2022,
+        arXiv:2207.01725, for how wrong extrapolation can be.
+    """
+    errors.check_at_least("len(curve.sizes)", len(curve.sizes), 3)
+    rng = np.random.default_rng(seed)
+    count = len(curve.labels)
+    sampled = np.empty((_SAMPLES, len(curve.sizes)))
+    for row in sampled:
+        weights = rng.multinomial(count, np.full(count, 1 / count)) / count
+        for place, correct in enumerate(curve.correct):
+            repeats = rng.integers(len(correct), size=len(correct))
+            row[place] = 1 - (correct[repeats] @ weights).mean()
+    several = [correct.mean(axis=1) for correct in curve.correct if len(correct) > 1]
+    noise = np.sqrt(np.mean([each.var(ddof=1) for each in several[-2:] or [[0, 0]]]))
+    laws = power_laws(np.array(curve.sizes), sampled)
+    return Forecast(laws, float(noise), curve.sizes[-1])
+
+
+def power_laws(sizes: np.ndarray, error_rates: np.ndarray) -> np.ndarray:
+    """Fit error = a + b * size^-c to the error rates of several samples.
+
+    Args:
+        sizes: `(points,)`, each at least 1.
+        error_rates: `(samples, points)`, in [0, 1].
+
+    Returns:
+        a, b and c of each sample, `(samples, 3)`: by least squares, weighted with the
+        square root of the size, over a grid of exponents c, with a and b at least 0.
+
+    >>> sizes = np.array([10, 100, 1000])
+    >>> power_laws(sizes, 0.1 + 0.8 * sizes[None] ** -0.5).round(2).tolist()
+    [[0.1, 0.8, 0.5]]
+    """
+    weights = np.sqrt(sizes) / np.sqrt(sizes).sum()
+    best = np.full(len(error_rates), np.inf)
+    laws = np.zeros((len(error_rates), 3))
+    for exponent in _EXPONENTS:
+        x = sizes.astype(float) ** -exponent
+        mean_x, mean_y = weights @ x, error_rates @ weights
+        centred = x - mean_x
+        slope = error_rates @ (weights * centred) / (weights @ centred**2)
+        constant = mean_y - slope * mean_x
+        # At the edge of what is allowed: no constant, or no slope.
+        alone = error_rates @ (weights * x) / (weights @ x**2)
+        for a, b in (
+            (constant, slope),
+            (np.zeros_like(alone), alone),
+            (mean_y, np.zeros_like(alone)),
+        ):
+            apart = error_rates - a[:, None] - b[:, None] * x
+            cost = np.where((a >= 0) & (b >= 0), apart**2 @ weights, np.inf)
+            better = cost < best - 1e-15
+            best = np.where(better, cost, best)
+            laws[better] = np.stack([a, b, np.full_like(a, exponent)], axis=1)[better]
+    return laws
+
+
+def classes(curve: Curve, *, seed: int = 0) -> list[dict]:
+    """Say which classes gain most from more examples.
+
+    Args:
+        curve: At least 3 sizes.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        One row for each class, the largest expected gain first: its name, its training
+        examples, its accuracy now, and `gain`, what twice the examples of all classes
+        would add to it, with the ends of a 90 % interval, `low` and `high`; `None` for
+        classes without a test example.
+    """
+    rows = []
+    for number, name in enumerate(curve.class_names):
+        members = curve.labels == number
+        row = {"class": name, "examples": curve.counts[number]}
+        if not members.any():
+            rows.append(row | dict.fromkeys(("accuracy", "gain", "low", "high")))
+            continue
+        part = Curve(
+            curve.sizes,
+            tuple(correct[:, members] for correct in curve.correct),
+            curve.labels[members],
+            curve.class_names,
+            curve.counts,
+        )
+        _, b, c = forecast(part, seed=seed).laws.T
+        largest = float(curve.sizes[-1])
+        gains = b * (largest**-c - (2 * largest) ** -c)
+        low, middle, high = np.quantile(gains, [_ends()[0], 0.5, _ends()[1]])
+        row["accuracy"] = float(part.correct[-1].mean())
+        rows.append(row | {"gain": middle, "low": low, "high": high})
+    return sorted(rows, key=lambda row: -(row["gain"] or 0))
