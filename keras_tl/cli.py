@@ -32,6 +32,8 @@ commands:
                          a given time
   plan DATA              decide how to train, and say why, without training
   rank DATA              rank pretrained models for your data without training
+  curve DATA             say how many more examples an accuracy needs, and of
+                         which classes
   list                   list every recipe with what it does
   show NAME              print a recipe
   copy NAME FOLDER       copy a recipe to change it; with --vendor also what it

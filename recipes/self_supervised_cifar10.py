@@ -67,8 +67,7 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     limit: int | None = 5_000  # Keep at most this many images of each split.
     unlabelled: Path | None = None  # Folder of images to pre-train on.
     labels: tuple[int, ...] = (1, 10, 100)  # Numbers of labels of each class to try.
-    # Ways to pre-train, to compare.
-    methods: tuple[str, ...] = ("SimCLR", "distillation")
+    methods: tuple[str, ...] = ("SimCLR", "distillation")  # Methods to compare.
     backbone: str = "small_resnet"  # Name of the network.
     weights: str | None = None  # None: random ones; or a file, or "imagenet".
     image_size: int = 32  # Side of the square images, in pixels.
@@ -182,8 +181,8 @@ def pretrain(settings, data, pool, place, run, method: str, seed: int) -> Path:
 
 # %% [markdown]
 # ## A trial
-# Each draw of labels has a pre-training of its own. A head on frozen features is fitted
-# first; where no epoch of fine-tuning does better on validation, it stays.
+# Each draw of labels has a pre-training of its own. Where no epoch of fine-tuning does
+# better on validation than the head on frozen features, that stays.
 
 
 # %%

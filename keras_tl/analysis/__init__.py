@@ -23,6 +23,8 @@
 - `transferability`: Rank backbones for a task without training them: scores of frozen
   features.
 - `candidates`: Models that might be trained on some data, to be ranked before one is.
+- `learning_curve`: Learning curves: accuracy by the number of training examples, and
+  its forecast.
 - `ranking`: Rank candidates for a user's data, without training them.
 - `folds`: Cross-validation: each example is predicted once, by a model trained without
   it.

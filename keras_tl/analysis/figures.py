@@ -493,6 +493,40 @@ def lines(
     return figure
 
 
+def learning_curve(
+    rows: Sequence[Mapping],
+    ahead: Sequence[tuple[float, float, float, float]],
+    wanted: float,
+) -> Figure:
+    """Draw accuracy by the number of training examples, and its forecast.
+
+    Args:
+        rows: `examples`, `accuracy`, `low` and `high` of each size.
+        ahead: Number of examples, forecast accuracy, and the ends of its interval.
+        wanted: Accuracy that is wanted, drawn as a line.
+    """
+    figure = _figure(7, 3.8)
+    axes = figure.subplots()
+    _tidy(axes, "Training examples", "Accuracy on validation")
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
+    axes.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+    examples, middle, low, high = np.array(ahead, float).T
+    axes.fill_between(examples, low, high, color=ORANGE, alpha=0.2, linewidth=0)
+    axes.plot(examples, middle, "--", color=ORANGE, label="forecast, 90 % interval")
+    sizes = [row["examples"] for row in rows]
+    means = np.array([row["accuracy"] for row in rows])
+    ends = [[row["low"] for row in rows], [row["high"] for row in rows]]
+    apart = np.abs(np.array(ends) - means)
+    axes.errorbar(
+        sizes, means, apart, fmt="o", color=BLUE, label="measured, lowest to highest"
+    )
+    axes.axhline(wanted, color=INK, linewidth=0.8, linestyle=":", label="wanted")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
 def panels(
     rows: Mapping[str, Mapping[str, tuple[float, float, float]]],
     marked: str,

@@ -12,10 +12,13 @@ import numpy as np
 
 from keras_tl import errors, progress
 from keras_tl.analysis import probe
-from keras_tl.data.splits import Splits, read_once
+from keras_tl.data.splits import Split, read_once
 
 # Points of a curve, and draws of examples at each.
 POINTS, REPEATS = 7, 5
+# The classifier; most and fewest examples that choose its regularization.
+_KIND = probe.LINEAR["single-label"]
+_SELECTING, _FEWEST = 500, 20
 # Exponents of the power law to choose from.
 _EXPONENTS = np.linspace(0.05, 1.5, 30)
 # Samples of the bootstrap, and the share of them in an interval.
@@ -26,13 +29,13 @@ FARTHEST = 100
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Which test examples were answered correctly, by the number of training examples.
+    """Which validation examples were answered correctly, by the training examples.
 
     Attributes:
         sizes: Numbers of training examples, ascending.
         correct: For each size, bool `(repeats, examples)`; all training examples can be
             drawn once only.
-        labels: Class of each test example, `(examples,)`.
+        labels: Class of each validation example, `(examples,)`.
         class_names: One for each class.
         counts: Number of training examples of each class at the largest size.
     """
@@ -92,62 +95,65 @@ def sizes_of(count: int, num_classes: int, points: int = POINTS) -> tuple[int, .
 
 
 def measure(
-    features: Splits,
+    train: Split,
+    validation: Split,
+    class_names: Sequence[str],
     *,
     sizes: Sequence[int] | None = None,
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> Curve:
-    """Fit linear classifiers to more and more training examples, and test each.
+    """Fit linear classifiers to more and more training examples, and judge each.
 
     Of each size several draws are made, each with the classes in the proportions of all
-    training examples; a smaller draw is part of a larger one. Validation chooses the
-    regularization for each size; the test examples are in no draw.
+    training examples; a smaller draw is part of a larger one. The training examples
+    that are in no draw yet choose the regularization for each size; those of validation
+    choose nothing, and no classifier has seen them.
 
     Args:
-        features: Features `(count, features)` with single labels.
-        sizes: Numbers of training examples; by default those of `sizes_of`.
-        repeats: Number of draws of each size.
+        train: Features `(count, features)` with single labels.
+        validation: The same, of other examples.
+        class_names: One for each class.
+        sizes: Numbers of training examples, ascending; by default those of `sizes_of`.
+        repeats: Number of draws of each size, at least 2.
         seed: Seed of the draws.
 
     Raises:
         InputError: Labels of another task, or too few examples.
     """
-    if features.task != "single-label":
-        raise errors.expected(
-            "data", "have one class for each example", str(features.task)
-        )
+    for part in (train, validation):
+        if part.labels.ndim != 1:
+            raise errors.expected("labels", "be one class each", part.labels.shape)
     errors.check_at_least("repeats", repeats, 2)
-    train, validation, test = map(
-        read_once, (features.train, features.validation, features.test)
-    )
-    classes = len(features.class_names)
-    counts = np.bincount(train.labels, minlength=classes)
+    train, validation = read_once(train), read_once(validation)
+    counts = np.bincount(train.labels, minlength=len(class_names))
     if counts.min() < 2:
-        name = features.class_names[int(counts.argmin())]
         raise errors.InputError(
             f"A learning curve needs at least 2 training examples of each class. "
-            f"{name!r} has {counts.min()}."
+            f"{class_names[int(counts.argmin())]!r} has {counts.min()}."
         )
-    sizes = sizes_of(len(train), classes) if sizes is None else tuple(sizes)
+    sizes = sizes_of(len(train), len(class_names)) if sizes is None else tuple(sizes)
     orders = [drawing_order(train.labels, seed + n) for n in range(repeats)]
-    kind, correct = probe.LINEAR[features.task], []
-    total = sum(1 if size == len(train) else repeats for size in sizes)
-    drawn = [(s, n) for s in sizes for n in range(1 if s == len(train) else repeats)]
+    draws = [(s, n) for s in sizes for n in range(1 if s == len(train) else repeats)]
+    correct: dict[int, list] = {size: [] for size in sizes}
     settings: dict[int, float] = {}
-    for size, number in progress.track(drawn, "learning curve", total):
+    for size, number in progress.track(draws, "learning curve", len(draws)):
         part = train.take(np.sort(orders[number][:size]))
         if size not in settings:
-            settings[size] = probe.fit(kind, part, validation).setting
-            correct.append([])
-        fitted = probe.fit_with(kind, settings[size], part)
-        answers = fitted.pipeline.predict(test.read(range(len(test))))
-        correct[-1].append(answers == test.labels)
+            rest = orders[number][size:][:_SELECTING]
+            if len(rest) >= _FEWEST or not settings:
+                chosen = probe.fit(_KIND, part, train.take(np.sort(rest)))
+                settings[size] = chosen.setting
+            else:  # That of the size before.
+                settings[size] = list(settings.values())[-1]
+        fitted = probe.fit_with(_KIND, settings[size], part)
+        answers = fitted.pipeline.predict(validation.read(range(len(validation))))
+        correct[size].append(answers == validation.labels)
     return Curve(
         sizes,
-        tuple(np.array(rows) for rows in correct),
-        np.asarray(test.labels),
-        tuple(features.class_names),
+        tuple(np.array(rows) for rows in correct.values()),
+        np.asarray(validation.labels),
+        tuple(class_names),
         tuple(int(count) for count in counts),
     )
 
@@ -271,9 +277,10 @@ def _rounded(number) -> int:
 
 
 def forecast(curve: Curve, *, seed: int = 0) -> Forecast:
-    """Fit power laws to a curve, with what other draws and other tests would change.
+    """Fit power laws to a curve, with what other draws would change.
 
-    A sample of the bootstrap draws the repeats of each size and the test examples anew,
+    A sample of the bootstrap draws the repeats of each size and the validation examples
+    anew,
     and fits error = a + b * examples^-c to the means, with a, b at least 0 and larger
     sizes weighted more.
 
@@ -356,7 +363,7 @@ def classes(curve: Curve, *, seed: int = 0) -> list[dict]:
         One row for each class, the largest expected gain first: its name, its training
         examples, its accuracy now, and `gain`, what twice the examples of all classes
         would add to it, with the ends of a 90 % interval, `low` and `high`; `None` for
-        classes without a test example.
+        classes without a validation example.
     """
     rows = []
     for number, name in enumerate(curve.class_names):

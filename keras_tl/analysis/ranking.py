@@ -16,7 +16,7 @@ from keras_tl import errors
 from keras_tl.analysis import transferability
 from keras_tl.analysis.candidates import Candidate
 from keras_tl.data import splits as data_splits
-from keras_tl.data.splits import Splits
+from keras_tl.data.splits import Split, Splits
 from keras_tl.models import freezing, heads, splitting
 from keras_tl.training import features, store
 
@@ -34,6 +34,24 @@ def pooled(backbone: keras.Model, num_classes: int) -> keras.Model:
     model = heads.attach(backbone, num_classes)
     _, tensor = splitting.frozen_cut(model)
     return splitting.split_at(model, tensor)[0]
+
+
+def features_of(
+    stem: keras.Model, data: Splits, *, cache: store.Cache | None = None
+) -> tuple[Split, Split]:
+    """Run a model over the training and validation examples, once for each.
+
+    Args:
+        stem: From the examples to a vector of features, see `pooled`.
+        data: The examples; the test split is not read.
+        cache: See `features.extract`.
+    """
+    return tuple(
+        features.extract(
+            stem, part, cache=cache, batch_size=BATCH_SIZE, title=f"features, {name}"
+        )
+        for name, part in (("train", data.train), ("validation", data.validation))
+    )
 
 
 def memory(model: keras.Model, batch_size: int = 1) -> int:
@@ -122,12 +140,7 @@ def measure(
     started = time.perf_counter()
     backbone = candidate.load(data) if backbone is None else backbone
     stem = pooled(backbone, len(data.class_names))
-    train, validation = (
-        features.extract(
-            stem, part, cache=cache, batch_size=BATCH_SIZE, title=f"features, {name}"
-        )
-        for name, part in (("train", data.train), ("validation", data.validation))
-    )
+    train, validation = features_of(stem, data, cache=cache)
     probabilities = candidate.source_probabilities(train)
     scores, correct = transferability.measure(
         train, validation, probabilities, seed=seed

@@ -7,6 +7,7 @@
 - `train_sound`: What `train` does with sound alone.
 - `deciding`: Decisions of a run with their reasons, and the time that is left for it.
 - `rank`: Rank backbones for data of one's own, without training them.
+- `curve`: `keras-tl curve DATA`: how many more examples an accuracy needs.
 - `serve`: Serve finished runs: a web page, and an API.
 - `export`: `keras-tl export RUN`: write the model of a run for another runtime.
 - `update`: Update a finished run with more images, or with new classes.

@@ -272,6 +272,47 @@ class Rank(CacheSettings, OwnDataSettings):
 
 
 @dataclass(frozen=True)
+class Curve(CacheSettings, OwnDataSettings):
+    """Say how many more examples an accuracy needs, and of which classes.
+
+    A linear classifier learns from more and more of the training examples, on frozen
+    features, and validation judges it. DATA can be the folder of a run, whose model
+    and data are taken.
+    """
+
+    # Backbone whose features are used, as `rank` names it; of texts the folder of an
+    # encoder. By default the embedded one; of texts and sound, what needs no weights.
+    backbone: str | None = None
+    # Its weights, as `rank` names them: NAME=FILE, NAME:PREPROCESSING=FILE, or of sound
+    # speech_embedding=FOLDER or whisper=FOLDER.
+    weights: str | None = None
+    # Side of the square images, in pixels. By default 96, or what the backbone needs.
+    image_size: int | None = None
+    accuracy: float = 0.95  # Accuracy that is wanted, in (0, 1).
+    repeats: int = 5  # Draws of training examples for each size.
+    seed: int = 0  # Seed of splits, draws and intervals.
+    out: Path | None = None  # New folder for table, figure and numbers.
+
+    def __post_init__(self):
+        super().__post_init__()
+        environment.check_keras()
+        if not 0 <= self.seed < 2**31:
+            raise errors.expected("seed", f"be in [0, {2**31 - 1}]", self.seed)
+        errors.check_at_least("repeats", self.repeats, 2)
+        if not 0 < self.accuracy < 1:
+            raise errors.expected("accuracy", "be in (0, 1)", self.accuracy)
+        if self.backbone is not None and self.weights is not None:
+            raise errors.expected(
+                "backbone", "be left out with weights, which name it", self.backbone
+            )
+        names = () if self.backbone is None else (self.backbone,)
+        files_of = () if self.weights is None else (self.weights,)
+        Rank(self.data, backbones=names, weights=files_of, image_size=self.image_size)
+        if self.out is not None:
+            files.check_new(self.out)
+
+
+@dataclass(frozen=True)
 class Check(OwnDataSettings):
     """Check data before training; ends with status 1 where something is wrong."""
 
@@ -493,6 +534,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "train": Train,
     "plan": Plan,
     "rank": Rank,
+    "curve": Curve,
     "serve": Serve,
     "update": Update,
 }

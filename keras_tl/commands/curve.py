@@ -1,0 +1,204 @@
+"""`keras-tl curve DATA`: how many more examples an accuracy needs."""
+
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras_tl.quiet as quiet  # Before Keras.
+
+import keras
+import numpy as np
+from rich.table import Table
+
+from keras_tl import config, environment, errors, files, progress
+from keras_tl.analysis import candidates, figures, learning_curve, ranking
+from keras_tl.commands import rank
+from keras_tl.commands.settings import SPEECH, Curve, Rank
+from keras_tl.data import datasets, splits
+from keras_tl.data.splits import Splits
+from keras_tl.deploy import artifact, run_data
+from keras_tl.models import catalog, log_mel, taps
+from keras_tl.training import store
+
+# Most classes whose gain is printed.
+MOST_CLASSES = 10
+# How many times the measured examples the figure goes to.
+FIGURE_TO = 10
+
+
+def main(settings: Curve) -> learning_curve.Forecast:
+    """Measure the curve, print table and forecast, and write the results."""
+    model, data = of_run(settings) if is_run(settings.data) else of_data(settings)
+    if data.task != "single-label":
+        raise errors.expected("data", "have one class for each example", data.task)
+    data = splits.limit(data, settings.limit, seed=settings.seed)
+    print(data)
+    # Raises for too few before anything is computed.
+    learning_curve.sizes_of(len(data.train), len(data.class_names))
+    folder = None if settings.out is None else files.new_folder(settings.out)
+    try:
+        cache = store.Cache() if settings.cache else None
+        train, validation = ranking.features_of(model, data, cache=cache)
+        curve = learning_curve.measure(
+            train,
+            validation,
+            data.class_names,
+            repeats=settings.repeats,
+            seed=settings.seed,
+        )
+        forecast = learning_curve.forecast(curve, seed=settings.seed)
+        of_classes = learning_curve.classes(curve, seed=settings.seed)
+        if folder is not None:
+            save(folder, curve, forecast, of_classes, settings, data)
+    except BaseException:
+        # Nothing is left behind of a curve that was not measured.
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    progress.console().print(table(curve, forecast))
+    progress.console().print(table_of_classes(of_classes))
+    print(forecast.sentence(settings.accuracy))
+    print(twice(curve, forecast))
+    if folder is not None:
+        print(f"Written to {files.quoted(folder)}.")
+    return forecast
+
+
+def is_run(path: str) -> bool:
+    return (Path(path) / "config.json").is_file()
+
+
+def of_run(settings: Curve) -> tuple[keras.Model, Splits]:
+    """Return the model of a run, up to what its classifier sees, and its data.
+
+    Raises:
+        InputError: A study, or a run whose data are not there.
+    """
+    made = artifact.load(settings.data)
+    try:
+        data = run_data.load(made)
+    except errors.InputError as error:
+        raise errors.InputError(
+            f"The data of {settings.data} cannot be loaded: {error}."
+        ) from error
+    model = taps.with_features(made.model)
+    if "embedding" not in model.output:
+        raise errors.InputError(
+            f"The model of {settings.data} has no linear classifier on a vector of "
+            "features."
+        )
+    inputs = model.input
+    return keras.Model(inputs, model.output["embedding"]), data
+
+
+def of_data(settings: Curve) -> tuple[keras.Model, Splits]:
+    """Return a frozen backbone, up to a vector of features, and the data for it."""
+    embeds = settings.weights is not None and Rank.split(settings.weights)[0] == SPEECH
+    seconds = log_mel.SAMPLES / log_mel.RATE if embeds else None
+    options = datasets.options_of(settings, count=settings.limit, seconds=seconds)
+    data = datasets.load(settings.data, **options)
+    chosen = candidate(settings, data.train.inputs.kind)
+    print(f"Features: {chosen.name}.")
+    prepared = chosen.prepare(data)
+    stem = ranking.pooled(chosen.load(prepared), len(prepared.class_names))
+    return stem, prepared
+
+
+def candidate(settings: Curve, kind: str) -> candidates.Candidate:
+    """Return the backbone that the settings name, or what needs no weights."""
+    if settings.backbone is None and settings.weights is None:
+        if kind == "image":
+            name = catalog.find("efficientnet_lite0").name
+            return candidates.named(name, settings.image_size)
+        return candidates.BASELINES[kind][0]
+    of_rank = SimpleNamespace(
+        backbones=() if settings.backbone is None else (settings.backbone,),
+        weights=() if settings.weights is None else (settings.weights,),
+        image_size=settings.image_size,
+    )
+    return rank.OF_KIND[kind](of_rank)[-1]
+
+
+def table(curve: learning_curve.Curve, forecast: learning_curve.Forecast) -> Table:
+    """Make the table of the sizes that were measured, and of the forecast."""
+    made = Table(title="Accuracy by training examples", title_style="bold")
+    for name in ("examples", "accuracy", "range"):
+        made.add_column(name, justify="right")
+    for row in curve.rows():
+        several = row["draws"] > 1
+        ends = f"{_percent(row['low'])} to {_percent(row['high'])}" if several else ""
+        made.add_row(f"{row['examples']:,}", _percent(row["accuracy"]), ends)
+    made.add_section()
+    for times in (2, 4, 10):
+        examples = times * curve.sizes[-1]
+        middle, low, high = forecast.accuracy(examples)
+        ends = f"{_percent(low)} to {_percent(high)}"
+        made.add_row(f"{examples:,}", _percent(middle), ends)
+    made.caption = (
+        "In percent, on validation; the range is that of the draws. Below the line a "
+        "forecast with its 90 % interval."
+    )
+    return made
+
+
+def table_of_classes(rows: list[dict]) -> Table:
+    """Make the table of the classes that gain most from more examples."""
+    made = Table(title="What twice the examples would add", title_style="bold")
+    made.add_column("class", overflow="fold")
+    for name in ("examples", "accuracy", "points", "90 % interval"):
+        made.add_column(name, justify="right")
+    known = [row for row in rows if row["gain"] is not None]
+    for row in known[:MOST_CLASSES]:
+        made.add_row(
+            files.printable(row["class"]),
+            f"{row['examples']:,}",
+            _percent(row["accuracy"]),
+            f"{100 * row['gain']:+.1f}",
+            f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
+        )
+    left = len(rows) - len(known[:MOST_CLASSES])
+    if left:
+        made.caption = f"{left} further classes are in classes.csv of --out FOLDER."
+    return made
+
+
+def twice(curve, forecast) -> str:
+    """Say what twice the examples would give."""
+    middle, low, high = forecast.accuracy(2 * curve.sizes[-1])
+    now = curve.rows()[-1]["accuracy"]
+    return (
+        f"Twice the examples would give {_percent(middle)} % (90 % interval "
+        f"{_percent(low)} to {_percent(high)}); now it is {_percent(now)} %."
+    )
+
+
+def _percent(share) -> str:
+    return f"{100 * share:.1f}"
+
+
+def save(folder, curve, forecast, of_classes, settings, data) -> None:
+    """Write `curve.csv`, `classes.csv`, `curve.png` and, last, `curve.json`."""
+    rows = curve.rows()
+    files.write_csv(folder / "curve.csv", rows)
+    files.write_csv(folder / "classes.csv", of_classes)
+    last = curve.sizes[-1]
+    examples = np.unique(np.geomspace(curve.sizes[0], FIGURE_TO * last, 40).round())
+    ahead = [(one, *forecast.accuracy(int(one))) for one in examples]
+    figure = figures.learning_curve(rows, ahead, settings.accuracy)
+    figures.save(figure, folder / "curve.png")
+    middle, low, high = forecast.examples_for(settings.accuracy)
+    needed = {"examples": middle, "low": low, "high": high}
+    seconds = time.perf_counter() - quiet.STARTED
+    never = {name: None if np.isinf(one) else one for name, one in needed.items()}
+    result = {
+        **environment.provenance("curve", settings, seconds),
+        "settings": config.to_json(settings),
+        "data": splits.describe(data),
+        "curve": rows,
+        "wanted": settings.accuracy,
+        "needed": never,
+        "sentence": forecast.sentence(settings.accuracy),
+        "classes": of_classes,
+    }
+    files.write_json(folder / "curve.json", result)
