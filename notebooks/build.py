@@ -149,6 +149,12 @@ SHORT = {
         '`backbone="efficientnet_lite0", weights="imagenet", image_size=96`: does '
         "the pretrained network gain by looking at them?",
     },
+    "how_much_data": {
+        "SETTINGS": "limit=1000, image_size=64, labels=(40, 80, 160), seeds=3",
+        "NEXT": 'More images than the sample has: `dataset="cifar10", limit=10000`. Is '
+        'the forecast right? Your own: `data="my_photos"`. Another backbone moves the '
+        'whole curve: `backbone="mobilenet_v2"`.',
+    },
     "pseudo_labels": {
         "SETTINGS": "limit=600, labels=(4,), copies=2, seeds=2",
         "NEXT": "Let the last blocks train as well: `blocks=2`. Your own images: "

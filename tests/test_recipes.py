@@ -211,6 +211,13 @@ STUDIES = {
         "seeds": 1,
         "batch_size": 16,
     },
+    "how_much_data": {
+        "limit": 60,
+        "image_size": 32,
+        "repeats": 2,
+        "labels": (30, 40),
+        "seeds": 1,
+    },
     "pseudo_labels": {
         "labels": (1,),
         "copies": 2,

@@ -25,6 +25,8 @@
 - `candidates`: Models that might be trained on some data, to be ranked before one is.
 - `learning_curve`: Learning curves: accuracy by the number of training examples, and
   its forecast.
+- `label_next`: What to label next: which of many examples without labels would teach
+  most.
 - `ranking`: Rank candidates for a user's data, without training them.
 - `folds`: Cross-validation: each example is predicted once, by a model trained without
   it.
