@@ -238,6 +238,34 @@ def ranking(result: dict) -> str:
     )
 
 
+def forecast(result: dict) -> str:
+    """Make the section on forecasts of accuracy."""
+    rows = [
+        [
+            one["target"],
+            f"{one['times']}",
+            f"{one['forecasts']}",
+            f"{100 * one['inside']:.0f} %",
+            f"{100 * one['error']:.1f}",
+            f"{100 * one['width']:.1f}",
+        ]
+        for one in result["summary"]
+    ]
+    head = ["data", "times the examples", "forecasts", "inside", "error", "width"]
+    return _section(
+        "forecast",
+        "How often the 90 % interval of `keras-tl curve` holds the accuracy that was "
+        "measured with two or four times the examples, which the forecast has not "
+        "seen; the mean error of the forecast, and the width of the interval, in "
+        f"points. {result['seeds']} draws for each of three backbones, one of them "
+        f"with random weights; images of {result['size']} px, "
+        f"{100 * result['held']:.0f} % of all are for validation. "
+        "`python -m benchmarks.forecast DATA --keep`.",
+        _table(head, rows),
+        f"{result['date']}, {_machine(result)}; seeds 0 to {result['seeds'] - 1}.",
+    )
+
+
 def accuracy(result: dict) -> str:
     """Make the section on accuracy in a given time."""
     from keras_tl.analysis.evaluation import wilson_interval
@@ -420,6 +448,7 @@ SECTIONS = {
     "copies": copies,
     "growth": growth,
     "ranking": ranking,
+    "forecast": forecast,
     "accuracy": accuracy,
     "exports": exports,
 }
