@@ -126,7 +126,7 @@ def show(trials: list[dict]) -> None:
     for row in summary(trials):
         print(
             f"{row['target']:<20}{row['times']} times  {row['forecasts']:>3} forecasts"
-            f"  {100 * row['inside']:.0f} % inside  error {100 * row['error']:.1f} points"
+            f"  {100 * row['inside']:.0f} % inside  error {100 * row['error']:.1f}"
             f"  width {100 * row['width']:.1f}"
         )
 
