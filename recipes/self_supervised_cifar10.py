@@ -20,7 +20,16 @@ some thousand times of what is computed here.
 Data: CIFAR-10 from `tensorflow_datasets` (160 MB download), or `--dataset
 cifar10_sample`, or `--data FOLDER`. `--unlabelled FOLDER` are images to pre-train on,
 in place of the training images; those that validation or test have are left out.
-Expected: not measured
+Expected:
+    small_resnet, 32 px, cifar10, 5,000 train, 5,000 test:
+      1 labels, from scratch 0.138 (0.100 to 0.158, 3 seeds), 17 s each
+      10 labels, from scratch 0.269 (0.245 to 0.287, 3 seeds), 17 s each
+      100 labels, from scratch 0.387 (0.371 to 0.395, 3 seeds), 19 s each
+      1 labels, SimCLR 0.166 (0.143 to 0.181, 3 seeds), 324 s each
+      10 labels, SimCLR 0.317 (0.311 to 0.324, 3 seeds), 15 s each
+      2006 s on 2 cores, AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-30
+    more in docs/results.md
 Run:
     keras-tl run self_supervised_cifar10
     keras-tl run self_supervised_cifar10 --methods SimCLR "Barlow Twins" rotation
