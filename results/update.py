@@ -35,7 +35,7 @@ PLACES = ("seed", "out", "resume", "cache")
 # Most results in the docstring of a recipe.
 MOST_EXPECTED = 5
 # Facts about a recipe that it writes into the manifest of a run.
-FACTS = ("title", "model_name", "network", "base", "compared")
+FACTS = ("title", "model_name", "network", "base", "compared", "value")
 
 
 def add(runs: list[Path]) -> None:
@@ -245,7 +245,9 @@ def facts(records: list[dict]) -> dict[str, str]:
     counts = first["data"]["counts"]
     config = first["config"]
     name = config.get("data") or config.get("dataset") or config.get("source")
-    name = name or "cifar10_sample"
+    if name is None:  # Images without classes are no data set: they say what they are.
+        own = first["data"]["origin"].rstrip(".")
+        name = "cifar10_sample" if first["data"]["classes"] else own
     images = f"{name}, {counts['train']:,} train, {counts['test']:,} test"
     if "different" in config:  # A study of several datasets.
         images = f"{config['similar']} and {config['different']}"
