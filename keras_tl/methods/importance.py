@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -61,20 +61,24 @@ def odds(
     smallest = len(both) - -(-len(both) // folds)  # Examples outside a fold.
     columns = min(_MOST_COLUMNS, both.shape[1], smallest)
     folding = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    best = np.inf
-    for strength in _STRENGTHS:
-        model = make_pipeline(
-            StandardScaler(),
-            PCA(columns, random_state=seed),
-            LogisticRegression(C=strength, max_iter=1000),
+    scores = {strength: np.empty(len(both)) for strength in _STRENGTHS}
+    for inside, outside in folding.split(both, of_target):
+        reduce = make_pipeline(StandardScaler(), PCA(columns, random_state=seed))
+        seen, unseen = (
+            reduce.fit_transform(both[inside]),
+            reduce.transform(both[outside]),
         )
-        scores = cross_val_predict(
-            model, both, of_target, cv=folding, method="decision_function"
-        )
-        loss = np.logaddexp(0, np.where(of_target, -scores, scores)).mean()
-        if loss < best:
-            # The scores are the logarithms of the odds.
-            best, ratios = loss, np.exp(scores[: len(source)].clip(-30, 30))
+        for strength, row in scores.items():
+            model = LogisticRegression(C=strength, max_iter=1000)
+            model.fit(seen, of_target[inside])
+            # The logarithm of the odds.
+            row[outside] = model.decision_function(unseen)
+
+    def loss(row):
+        return np.logaddexp(0, np.where(of_target, -row, row)).mean()
+
+    best = min(scores.values(), key=loss)
+    ratios = np.exp(best[: len(source)].clip(-30, 30))
     return (ratios / ratios.mean()).astype("float32")
 
 
