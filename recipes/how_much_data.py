@@ -66,7 +66,8 @@ class Config(RunSettings, CacheSettings, BackboneSettings, DataSettings):
         errors.check_at_least("seeds", self.seeds, 1)
         errors.check_at_least("start", self.start, 2)
         errors.check_at_least("labels", min(self.labels, default=0), 1)
-        if list(self.labels) != sorted({self.start, *self.labels} - {self.start}):
+        counts = [self.start, *self.labels]
+        if counts != sorted(set(counts)):
             expectation = f"ascend, from more than start={self.start}"
             raise errors.expected("labels", expectation, self.labels)
         if not 0 < self.accuracy < 1:

@@ -3,12 +3,10 @@
 Workflow: the features of a pretrained VGG16 say what a photograph shows and what a
 picture looks like. The pixels of the photograph are changed until they have the content
 of the one and the style of the other; for comparison also with the features of the same
-network with random weights. A small network is trained to do the same in one pass, for
-any photograph. Previews are written on the way; a run that was killed continues with
-`--resume`.
+network with random weights. A small network is trained to do the same in one pass.
+Previews are written on the way; a run that was killed continues with `--resume`.
 What to learn from it: style is which features appear together, and it takes a network
-that has learned to see; a picture takes a minute by changing its pixels, and a fraction
-of a second by a network that was trained for one style, which does it less well.
+that has learned to see; one that was trained for a style is fast, and less good.
 
 Source: Gatys et al., "A neural algorithm of artistic style", 2015, arXiv:1508.06576;
 Johnson et al., "Perceptual losses for real-time style transfer", 2016,
@@ -72,10 +70,9 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, FolderSettings):
 
     content: tuple[Path, ...] = ()  # Files of photographs.
     style: Path | None = None  # File of the picture whose style they get.
-    # Methods to compare; by default all, and `optimized` with a style of your own.
-    methods: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()  # Methods to compare; by default what is asked for.
     backbone: str = "vgg16"  # Network whose features are compared; vgg16 or vgg19.
-    image_size: int = 256  # Longest side of the pictures, in pixels.
+    image_size: int = 256  # Longest side; smaller photographs stay as they are.
     style_weight: float = 30.0  # Weight of the style; that of the content is 1.
     steps: int = 100  # Steps of changing the pixels of a picture.
     training_steps: int = 800  # Steps of training the feed-forward network.
@@ -91,22 +88,17 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, FolderSettings):
         super().__post_init__()
         errors.check_at_least("steps", self.steps, 1)
         errors.check_at_least("training_steps", self.training_steps, 1)
-        if self.seeds is not None:
-            errors.check_at_least("seeds", self.seeds, 1)
+        errors.check_at_least("seeds", 1 if self.seeds is None else self.seeds, 1)
         errors.check_above("learning_rate", self.learning_rate, 0)
         errors.check_above("style_weight", self.style_weight, 0)
         if self.backbone not in ("vgg16", "vgg19"):
             raise errors.unknown("backbone", self.backbone, ["vgg16", "vgg19"])
-        names = [Path(path).stem for path in self.content]
-        if len(set(names)) < len(names):
-            raise errors.expected("content", "be files of different names", names)
         paths = [("content", path) for path in self.content]
         for name, path in (*paths, ("style", self.style), ("network", self.network)):
             if path is not None and not Path(path).is_file():
                 raise errors.expected(name, "be a file", str(path))
-        for method in self.methods:
-            if method not in METHODS:
-                raise errors.unknown("methods", method, METHODS)
+        for method in set(self.methods) - set(METHODS):
+            raise errors.unknown("methods", method, METHODS)
 
 
 # %% [markdown]
@@ -116,7 +108,6 @@ class Config(RunSettings, TrainingSettings, BackboneSettings, FolderSettings):
 
 # %%
 def build_data(settings: Config) -> splits.Splits:
-    """Return squares of photographs to train on."""
     if settings.data is None:
         photographs = [pictures.samples()[name] for name in ("china", "flower")]
         cut = pictures.squares(photographs, SQUARE)
@@ -130,9 +121,8 @@ def build_data(settings: Config) -> splits.Splits:
 
 def read_contents(settings: Config) -> dict[str, np.ndarray]:
     """Return the photographs by their names, none larger than it will be painted."""
-    read = {name: pictures.samples()[name] for name in ("portrait", "china")}
-    if settings.content:
-        read = {Path(p).stem: images.decode(p, None) for p in settings.content}
+    read = pictures.read(settings.content)
+    read = read or {name: pictures.samples()[name] for name in ("portrait", "china")}
     return {
         name: pictures.scaled(image, min(settings.image_size, max(image.shape)))
         for name, image in read.items()
@@ -153,7 +143,9 @@ def read_style(settings: Config, seed: int) -> np.ndarray:
 def build_model(settings: Config) -> keras.Model:
     """Return what judges: feature maps of a frozen network."""
     layers = dict.fromkeys([*style.STYLE_LAYERS, *style.CONTENT_LAYERS])
-    return taps.maps(backbones.from_settings(settings), list(layers))
+    # The maps take images of any size; at this one no layer is too small for a cell.
+    backbone = backbones.from_settings(replace(settings, image_size=224))
+    return taps.maps(backbone, list(layers))
 
 
 def objective(settings, model, picture: np.ndarray, side: int) -> style.Objective:
@@ -176,7 +168,8 @@ def train(settings, place, run, model, data, picture, seed: int) -> keras.Model:
     if kept is not None:
         backbones.load_weights(network, kept)
         return network
-    options = {"trial": f"network-{seed}", "seed": seed}
+    trial = f"network-{seed}"
+    options = {"trial": trial, "seed": seed, "state": run.state / trial}
     options |= {"objective": objectives.of(data), "augment": augment.flip_and_crop}
     setup = phases.setup(settings, place, data, run, **options)
     wanted = objective(settings, model, picture, settings.image_size)
@@ -203,15 +196,14 @@ def trial(
     picture, photograph = read_style(settings, seed), contents[content]
     keras.utils.set_random_seed(seed)
     made, losses = photograph, []
-    random = replace(settings, weights=None)
     preview_path = run.folder / "previews" / f"{name}.jpg"
     if method == FEED_FORWARD:
         network = train(settings, place, run, model, data, picture, seed)
         made = image_transform.apply(network, photograph)
     elif method != PHOTOGRAPH:
-        sees = model if method == OPTIMIZED else build_model(random)
+        known = settings if method == OPTIMIZED else replace(settings, weights=None)
         made, losses = style.coarse_to_fine(
-            functools.partial(objective, settings, sees, picture),
+            functools.partial(objective, settings, build_model(known), picture),
             photograph,
             steps=settings.steps,
             state=run.state / name,
@@ -227,6 +219,13 @@ def trial(
             f"after_{n}": loss for n, loss in enumerate(losses) if n in (10, 20, 50)
         }
     return row | {"picture": f"{name}.png"}
+
+
+def usual(settings) -> tuple[str, ...]:
+    """Return the method that files of one's own ask for, or all without any."""
+    if settings.network is not None:
+        return (FEED_FORWARD,)
+    return METHODS if settings.style is None else (OPTIMIZED,)
 
 
 def show(settings, rows, folder) -> None:
@@ -253,15 +252,20 @@ def main(settings: Config) -> dict:
     place, settings = placement.from_settings(settings)
     data, contents = build_data(settings), read_contents(settings)
     model = build_model(settings)
-    for image in (*contents.values(), read_style(settings, settings.seed)):
+    pictured = [*contents.values(), read_style(settings, settings.seed)]
+    for image in pictured:
         style.check_size(model, image)
-    run = config.start_run("style_transfer", settings, started, splits.describe(data))
+    if settings.network is not None:
+        backbones.load_weights(image_transform.load(), settings.network)
+    print(f"Photographs: {', '.join(contents)}.")
+    described = splits.describe(data)
+    described["sha256"] = pictures.digest(pictured, described["sha256"])
+    run = config.start_run("style_transfer", settings, started, described)
     for name in ("pictures", "previews", "networks"):
         (run.folder / name).mkdir(exist_ok=True)
     one = functools.partial(trial, settings, place, run, model, data, contents)
-    own = settings.style is not None
-    methods = (PHOTOGRAPH, *(settings.methods or ((OPTIMIZED,) if own else METHODS)))
-    count = settings.seeds or (1 if own else 3)
+    methods = (PHOTOGRAPH, *(settings.methods or usual(settings)))
+    count = settings.seeds or (3 if settings.style is None else 1)
     seeds = range(settings.seed, settings.seed + count)
     plan = study.grid(one, seed=seeds, content=contents, method=methods)
     rows = study.run(run.folder, plan)

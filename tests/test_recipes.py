@@ -835,7 +835,7 @@ def test_photographs_are_painted_and_the_study_goes_on_where_it_was_killed(
     # A network that was trained goes on to paint; nothing is trained again.
     weights = next((tmp_path / "run" / "networks").glob("*.weights.h5"))
     kept = dataclasses.replace(
-        settings, network=weights, methods=("feed-forward",), out=tmp_path / "again"
+        settings, network=weights, methods=(), out=tmp_path / "again"
     )
     capsys.readouterr()
     again = recipe.main(kept)
@@ -851,6 +851,20 @@ def test_photographs_are_painted_and_the_study_goes_on_where_it_was_killed(
         dataclasses.replace(settings, out=None, resume=tmp_path / "run")
     )
     assert resumed["trials"][2]["objective"] == optimized["objective"]
+    # Another style is another run.
+    shutil.rmtree(tmp_path / "run" / "state", ignore_errors=True)
+    interrupted = dataclasses.replace(settings, out=tmp_path / "third")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe.study, "run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.main(interrupted)
+    shutil.copy(photographs / "red" / "2.png", settings.style)
+    with pytest.raises(errors.InputError, match="other data|changed|differ"):
+        recipe.main(dataclasses.replace(settings, out=None, resume=tmp_path / "third"))
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.slow
@@ -867,6 +881,16 @@ def test_pictures_that_cannot_be_painted_are_named(photographs, tmp_path):
         assert not (tmp_path / "run").exists()
     with pytest.raises(errors.InputError, match="`content` must be a file"):
         recipe.Config(content=(tmp_path / "absent.png",))
+    # What is no network is known before there is a run.
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save_weights(
+        tmp_path / "other.weights.h5"
+    )
+    settings = recipe.Config(
+        network=tmp_path / "other.weights.h5", weights=None, out=tmp_path / "run"
+    )
+    with pytest.raises(errors.InputError, match="must fit image_transform"):
+        recipe.main(settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_every_recipe_is_run():

@@ -189,11 +189,13 @@ class Forecast:
         laws: float `(samples, 3)`: a, b and c of each sample of the bootstrap.
         noise: Deviation of the accuracy between draws of one size.
         measured: Largest size that was measured.
+        reached: Accuracy that was measured with it, in [0, 1].
     """
 
     laws: np.ndarray = field(repr=False)
     noise: float
     measured: int
+    reached: float
 
     def accuracy(self, examples: int, seed: int = 0) -> tuple[float, float, float]:
         """Return the accuracy that a number of training examples would give.
@@ -243,7 +245,7 @@ class Forecast:
         middle, low, high = self.examples_for(accuracy)
         wanted = f"{100 * accuracy:g} %"
         most = FARTHEST * self.measured
-        if middle <= self.measured:
+        if self.reached >= accuracy:
             return (
                 f"{wanted} are reached with the {self.measured:,} examples there are."
             )
@@ -253,6 +255,8 @@ class Forecast:
                 f"{FARTHEST} times as many, would not give them with this backbone, "
                 "frozen."
             )
+        # The power law can reach earlier what was not reached yet.
+        low, middle = max(low, self.measured), max(middle, self.measured)
         ends = [f"{_rounded(low):,}"]
         ends.append(f"{_rounded(high):,}" if high <= most else f"more than {most:,}")
         about = f"about {_rounded(middle):,}" if middle <= most else f"over {most:,}"
@@ -310,7 +314,8 @@ def forecast(curve: Curve, *, seed: int = 0) -> Forecast:
     several = [correct.mean(axis=1) for correct in curve.correct if len(correct) > 1]
     noise = np.sqrt(np.mean([each.var(ddof=1) for each in several[-2:] or [[0, 0]]]))
     laws = power_laws(np.array(curve.sizes), sampled)
-    return Forecast(laws, float(noise), curve.sizes[-1])
+    reached = float(curve.correct[-1].mean())
+    return Forecast(laws, float(noise), curve.sizes[-1], reached)
 
 
 def power_laws(sizes: np.ndarray, error_rates: np.ndarray) -> np.ndarray:
@@ -381,8 +386,9 @@ def classes(curve: Curve, *, seed: int = 0) -> list[dict]:
         )
         _, b, c = forecast(part, seed=seed).laws.T
         largest = float(curve.sizes[-1])
-        gains = b * (largest**-c - (2 * largest) ** -c)
-        low, middle, high = np.quantile(gains, [_ends()[0], 0.5, _ends()[1]])
         row["accuracy"] = float(part.correct[-1].mean())
+        gains = b * (largest**-c - (2 * largest) ** -c)
+        gains = np.minimum(gains, 1 - row["accuracy"])  # Nobody is right more often.
+        low, middle, high = np.quantile(gains, [_ends()[0], 0.5, _ends()[1]])
         rows.append(row | {"gain": middle, "low": low, "high": high})
     return sorted(rows, key=lambda row: -(row["gain"] or 0))

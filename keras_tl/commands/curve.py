@@ -18,7 +18,7 @@ from keras_tl.commands.settings import SPEECH, Curve, Rank
 from keras_tl.data import datasets, splits
 from keras_tl.data.splits import Splits
 from keras_tl.deploy import artifact, run_data
-from keras_tl.models import catalog, log_mel, taps
+from keras_tl.models import backbones, catalog, log_mel
 from keras_tl.training import store
 
 # Most classes whose gain is printed.
@@ -70,26 +70,49 @@ def is_run(path: str) -> bool:
 
 
 def of_run(settings: Curve) -> tuple[keras.Model, Splits]:
-    """Return the model of a run, up to what its classifier sees, and its data.
+    """Return the backbone of a run as it was before the run trained it, and its data.
+
+    The trained one has seen the labels of all training examples: on its features, few
+    of them would seem to be enough.
 
     Raises:
-        InputError: A study, or a run whose data are not there.
+        InputError: A study, a run whose data are not there, one of texts or sound, or
+            one that has no pretrained backbone.
     """
+    for name in ("backbone", "weights", "image_size"):
+        if getattr(settings, name) is not None:
+            raise errors.expected(
+                name,
+                "be left out for a run, which has its own",
+                getattr(settings, name),
+            )
     made = artifact.load(settings.data)
+    saved = config.current(files.read_json(Path(settings.data) / "config.json"))
+    if made.kind != "image" or saved.get("backbone") is None:
+        raise errors.InputError(
+            f"`data` can name a run of images with a pretrained backbone. Received: "
+            f"{settings.data}. Give its data and --backbone or --weights instead."
+        )
     try:
         data = run_data.load(made)
     except errors.InputError as error:
         raise errors.InputError(
-            f"The data of {settings.data} cannot be loaded: {error}."
+            f"The data of {settings.data}, {saved.get('data')!r}, cannot be loaded. "
+            f"{str(error).rstrip('.')}. Give the folder of the data instead."
         ) from error
-    model = taps.with_features(made.model)
-    if "embedding" not in model.output:
-        raise errors.InputError(
-            f"The model of {settings.data} has no linear classifier on a vector of "
-            "features."
-        )
-    inputs = model.input
-    return keras.Model(inputs, model.output["embedding"]), data
+    name, alpha = catalog.width(saved["backbone"])
+    weights = saved.get("weights")
+    if made.manifest["recipe"] == "train":  # It decides for those of ImageNet.
+        weights = weights or "imagenet"
+    backbone = backbones.load(
+        name,
+        weights=weights,
+        image_size=made.image_size,
+        preprocessing=saved.get("preprocessing"),
+        alpha=alpha,
+    )
+    print(f"Features: {name}, before the run trained it.")
+    return ranking.pooled(backbone, len(data.class_names)), data
 
 
 def of_data(settings: Curve) -> tuple[keras.Model, Splits]:
@@ -166,10 +189,13 @@ def table_of_classes(rows: list[dict]) -> Table:
 def twice(curve, forecast) -> str:
     """Say what twice the examples would give."""
     middle, low, high = forecast.accuracy(2 * curve.sizes[-1])
-    now = curve.rows()[-1]["accuracy"]
+    now = forecast.reached
+    ends = f"(90 % interval {_percent(low)} to {_percent(high)})"
+    if middle <= now:
+        return f"Twice the examples would add nothing to {_percent(now)} % {ends}."
     return (
-        f"Twice the examples would give {_percent(middle)} % (90 % interval "
-        f"{_percent(low)} to {_percent(high)}); now it is {_percent(now)} %."
+        f"Twice the examples would give {_percent(middle)} % {ends}; now it is "
+        f"{_percent(now)} %."
     )
 
 

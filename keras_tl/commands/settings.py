@@ -276,8 +276,8 @@ class Curve(CacheSettings, OwnDataSettings):
     """Say how many more examples an accuracy needs, and of which classes.
 
     A linear classifier learns from more and more of the training examples, on frozen
-    features, and validation judges it. DATA can be the folder of a run, whose model
-    and data are taken.
+    features, and validation judges it. DATA can be the folder of a run of images, whose
+    backbone, as it was before it was trained, and data are taken.
     """
 
     # Backbone whose features are used, as `rank` names it; of texts the folder of an

@@ -1,5 +1,6 @@
 """Pictures of any shape: read, scaled, written, cut into squares, and some at hand."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,33 @@ from keras_tl.data import images
 _GLASS = ((196, 38, 46), (245, 196, 60), (24, 84, 160), (16, 128, 110), (240, 236, 214))
 _OFTEN = (0.22, 0.24, 0.28, 0.16, 0.1)
 _LEAD = (25, 22, 20)
+
+
+def read(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Read image files at their own sizes, by the names of the files without suffix.
+
+    Files of one name, from several folders, get a number behind it.
+
+    Returns:
+        Name -> uint8 RGB `(height, width, 3)`, in the order of `paths`.
+
+    Raises:
+        InputError: A file cannot be used.
+    """
+    stems = [Path(path).stem for path in paths]
+    names = [
+        stem if stems.count(stem) == 1 else f"{stem}-{number}"
+        for number, stem in enumerate(stems, start=1)
+    ]
+    return {
+        name: images.decode(path, None) for name, path in zip(names, paths, strict=True)
+    }
+
+
+def digest(pictures: Sequence[np.ndarray], other: str = "") -> str:
+    """Hash pictures, and another hash with them, as hexadecimal digits."""
+    parts = [other.encode(), *map(images.hash_pixels, pictures)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def scaled(image: np.ndarray, longest: int) -> np.ndarray:

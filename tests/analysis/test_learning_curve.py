@@ -131,6 +131,24 @@ def test_how_many_examples_an_accuracy_needs_is_found_where_the_law_is_known():
     assert "90 % interval" in forecast.sentence(0.97)
 
 
+def test_no_class_gains_more_than_it_lacks_and_words_agree_with_the_points():
+    sizes = (25, 50, 100, 200, 400)
+    curve = made((0.0, 1.0, 0.6), sizes, tests=400)
+    perfect = (*curve.correct[:-1], np.ones((1, 400), bool))
+    curve = learning_curve.Curve(
+        sizes, perfect, curve.labels, curve.class_names, curve.counts
+    )
+    assert all(row["gain"] == row["high"] == 0 for row in learning_curve.classes(curve))
+    assert "are reached with the 400" in learning_curve.forecast(curve).sentence(0.99)
+    worse = (*curve.correct[:-1], curve.correct[0][:1])
+    curve = learning_curve.Curve(
+        sizes, worse, curve.labels, curve.class_names, curve.counts
+    )
+    forecast = learning_curve.forecast(curve)
+    just_missed = float(np.floor(100 * forecast.reached) + 1) / 100
+    assert "are reached" not in forecast.sentence(just_missed)
+
+
 def test_an_accuracy_above_the_limit_of_the_law_is_out_of_reach():
     sizes = (25, 50, 100, 200, 400, 800)
     curve = made((0.3, 2.0, 1.0), sizes, tests=5000, spread=0.001)

@@ -65,7 +65,7 @@ def test_what_cannot_have_a_curve_ends_in_one_sentence_and_leaves_nothing(
     (study / "manifest.json").write_text('{"trials": []}')
     assert "This is a study" in one_line(call, capsys, study, "--out", out)
     of_script, _ = run
-    assert "cannot be loaded" in one_line(call, capsys, of_script, "--out", out)
+    assert "a run of images" in one_line(call, capsys, of_script, "--out", out)
     for flags, wanted in (
         (["--accuracy", "1.5"], "`accuracy` must be in (0, 1)"),
         (["--repeats", "1"], "`repeats`"),
@@ -85,7 +85,17 @@ def test_the_model_and_the_data_of_a_run_are_taken(call, tmp_path, capsys):
     assert call("run", "quickstart", "--data", folder, *flags, "--out", run) == 0
     capsys.readouterr()
     assert call("curve", run, "--accuracy", 0.5) == 0
-    assert "50 % are reached with the" in capsys.readouterr().out
+    of_run = capsys.readouterr().out
+    assert "Features: efficientnet_lite0, before the run trained it." in of_run
+    assert "50 % are reached with the" in of_run
+    # The same as of the data: what was fine-tuned has seen the labels of all of them.
+    assert call("curve", folder, "--image-size", 32, "--accuracy", 0.5) == 0
+    of_data = capsys.readouterr().out
+    table = of_run[of_run.index("Accuracy by training") :]
+    assert table == of_data[of_data.index("Accuracy by training") :]
+    assert "`backbone` must be left out" in one_line(
+        call, capsys, run, "--backbone", "vgg16"
+    )
     # The data are elsewhere now.
     folder.rename(tmp_path / "moved")
     assert "cannot be loaded" in one_line(call, capsys, run)

@@ -34,6 +34,27 @@ def test_a_file_that_was_written_is_read_as_it_was(tmp_path):
     np.testing.assert_array_equal(images.decode(tmp_path / "a.png", None), image)
 
 
+def test_files_of_one_name_are_all_read(tmp_path):
+    paths = []
+    for folder, name in (("a", "x.png"), ("b", "x.jpg"), ("b", "y.png")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        paths.append(tmp_path / folder / name)
+        pictures.write(paths[-1], pictures.mosaic(32, seed=len(paths)))
+    assert list(pictures.read(paths)) == ["x-1", "x-2", "y"]
+
+
+def test_a_hash_of_pictures_changes_with_any_of_them():
+    one, other = (pictures.mosaic(32, seed=seed) for seed in (0, 1))
+    hashes = [
+        pictures.digest([one, other]),
+        pictures.digest([other, one]),
+        pictures.digest([one]),
+        pictures.digest([one, other], "a"),
+    ]
+    assert len(set(hashes)) == 4
+    assert pictures.digest([one, other]) == hashes[0]
+
+
 def test_each_seed_has_a_mosaic_of_its_own_which_is_the_same_at_every_size():
     one, other = (pictures.mosaic(64, seed=seed).astype(float) for seed in (0, 1))
     assert np.abs(one - other).mean() > 30
