@@ -241,6 +241,7 @@ def test_features_of_a_teacher_are_targets_without_labels(colours):
     np.testing.assert_allclose(targets, wanted, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_student_learns_the_features(colours, here):
     taught = distillation.teach_features(pooled(12, 0), colours)
     student = pooled(8, 1)

@@ -106,6 +106,7 @@ def accuracy(method, exponent):
     return (logits.argmax(axis=1) == target.test.labels).mean()
 
 
+@pytest.mark.slow
 def test_a_model_learns_where_the_target_is():
     weighted = accuracy("importance weighting", 1.0)
     assert weighted > accuracy("source only", 0.0) + 0.05

@@ -111,6 +111,7 @@ def test_a_picture_gets_the_style_and_keeps_the_content(objective, photograph):
     assert after["content_loss"] < objective.measure(other, photograph)["content_loss"]
 
 
+@pytest.mark.slow
 def test_without_style_noise_becomes_the_photograph(photograph):
     layer = keras.layers.Rescaling(1 / 255, name="a")
     network = taps.maps(keras.Sequential([keras.Input((8, 8, 3)), layer]), ["a"])
@@ -143,6 +144,7 @@ def test_a_picture_that_was_interrupted_becomes_the_same_bit_for_bit(
     assert steps == [9, 12]
 
 
+@pytest.mark.slow
 def test_a_network_learns_to_paint_photographs_that_it_has_not_seen(objective):
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 256, (40, 4, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
