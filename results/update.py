@@ -38,8 +38,14 @@ MOST_EXPECTED = 5
 FACTS = ("title", "model_name", "network", "base", "compared", "value")
 
 
-def add(runs: list[Path]) -> None:
-    """Copy the results of finished runs into this folder."""
+def add(runs: list[Path], suffix: str | None = None) -> None:
+    """Copy the results of finished runs into this folder.
+
+    Args:
+        runs: Folders of the runs.
+        suffix: What sets the file's name apart, where a run stands beside another that
+            differs in other settings than those of `variant`.
+    """
     for run in runs:
         manifest = files.read_json(run / "manifest.json")
         config = config_of(files.read_json(run / "config.json"))
@@ -74,7 +80,8 @@ def add(runs: list[Path]) -> None:
             record["metrics"] = files.read_json(run / "metrics.json")
         folder = RESULTS / record["recipe"]
         folder.mkdir(exist_ok=True)
-        name = f"{variant(record)}-seed{record['seed']}.json"
+        apart = f"-{suffix}" if suffix else ""
+        name = f"{variant(record)}{apart}-seed{record['seed']}.json"
         files.write_json(folder / name, record)
         print(folder / name)
 
@@ -598,12 +605,12 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("add", help="copy the results of finished runs").add_argument(
-        "runs", nargs="+", type=Path
-    )
+    adding = commands.add_parser("add", help="copy the results of finished runs")
+    adding.add_argument("runs", nargs="+", type=Path)
+    adding.add_argument("--suffix", help="set the name of the file apart by this")
     arguments = parser.parse_args()
     if arguments.command == "add":
-        add(arguments.runs)
+        add(arguments.runs, arguments.suffix)
     stale = [path for path, text in wanted().items() if path.read_text() != text]
     if not arguments.check:
         for path, text in wanted().items():
