@@ -3,8 +3,8 @@
 `models`, `methods`, `training.features`, `training.optimizers` and `analysis` are
 written on Keras and numpy: a frozen stem runs once, a head is fitted to its features
 with a rate of its own and held to its start, the whole is evaluated and drawn; a second
-head learns along; a heat map has its gradient. Every module of `models`, `methods` and
-`analysis` can be imported.
+head learns along; a heat map has its gradient, and so have the pixels of a picture.
+Every module of `models`, `methods` and `analysis` can be imported.
 """
 
 import importlib
@@ -35,7 +35,7 @@ def main():
     from keras_tl import analysis, methods, models
     from keras_tl.analysis import evaluation, explain, figures
     from keras_tl.data.splits import Split
-    from keras_tl.methods import multi_task, regularizers
+    from keras_tl.methods import multi_task, regularizers, style
     from keras_tl.models import backbones, freezing, heads, splitting, taps
     from keras_tl.training import features, optimizers, store
     from keras_tl.training.terms import TermModel
@@ -102,6 +102,13 @@ def main():
     assert abs(seen["domain_accuracy"][-1] - right) < 1e-6, (seen, right)
     right = (said["logits"].argmax(1) == labels).mean()
     assert abs(seen["accuracy"][-1] - right) < 1e-6, (seen, right)
+
+    # A picture gets the style of another: gradients with respect to its pixels.
+    network = taps.maps(backbone, ["stem_conv"])
+    grams = style.style_of(network, pixels[1], ["stem_conv"])
+    objective = style.Objective(network, grams, ["stem_conv"])
+    _, losses = style.optimize(objective, pixels[0].astype("uint8"), steps=10)
+    assert losses[-1] < 0.7 * losses[0], losses
     assert "tensorflow" not in sys.modules
 
 
