@@ -150,7 +150,7 @@ SHORT = {
         "the pretrained network gain by looking at them?",
     },
     "how_much_data": {
-        "SETTINGS": "limit=1000, image_size=64, labels=(40, 80, 160), seeds=3",
+        "SETTINGS": "limit=1000, labels=(40, 80, 160), seeds=3",
         "NEXT": 'More images than the sample has: `dataset="cifar10", limit=10000`. Is '
         'the forecast right? Your own: `data="my_photos"`. Another backbone moves the '
         'whole curve: `backbone="mobilenet_v2"`.',
