@@ -41,10 +41,10 @@ from keras_tl.recipes import style_transfer as recipe
 
 # %% tags=["parameters"]
 file = "vgg16_torchvision_notop.weights.h5"
-found = Path(file).exists()
+is_here = Path(file).exists()
 settings = recipe.Config(
-    weights=file if found else "imagenet",
-    preprocessing="torch" if found else None,
+    weights=file if is_here else "imagenet",
+    preprocessing="torch" if is_here else None,
     image_size=192,
     steps=60,
     training_steps=120,

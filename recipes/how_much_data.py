@@ -56,8 +56,6 @@ from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import features, store
 from keras_tl.training.settings import CacheSettings
 
-METHODS = ("random", "margin", "core-set")
-
 
 @dataclass(frozen=True)
 class Config(RunSettings, CacheSettings, BackboneSettings, DataSettings):
@@ -130,14 +128,14 @@ def measure(settings: Config, made: splits.Splits, folder) -> None:
     )
     forecast = learning_curve.forecast(curve)
     print(forecast.sentence(settings.accuracy))
-    for row in learning_curve.classes(curve)[:3]:
+    classes = learning_curve.classes(curve)
+    for row in classes[:3]:
         print(f"Twice the images would add {row['gain']:+.3f} to {row['class']}.")
-    examples = np.geomspace(curve.sizes[0], 10 * last, 40)
-    ahead = [(one, *forecast.accuracy(int(one))) for one in examples]
+    ahead = forecast.ahead(curve.sizes[0])
     figure = figures.learning_curve(rows, ahead, settings.accuracy)
     figures.save(figure, folder / "curve.png")
     files.write_csv(folder / "curve.csv", rows)
-    files.write_csv(folder / "classes.csv", learning_curve.classes(curve))
+    files.write_csv(folder / "classes.csv", classes)
 
 
 # %% [markdown]
@@ -189,8 +187,9 @@ def main(settings: Config) -> dict:
     made = features.extract_all(model, data, cache=cache)
     measure(settings, made, run.folder)
     one = functools.partial(trial, settings, made)
+    base = label_next.METHODS[0]
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    rows = study.run(run.folder, study.grid(one, seed=seeds, method=METHODS))
+    rows = study.run(run.folder, study.grid(one, seed=seeds, method=label_next.METHODS))
     rounds = [
         {"labels": count, "method": row["method"], "seed": row["seed"]}
         | {"accuracy": row[f"accuracy_{count}"], "seconds": row["seconds"]}
@@ -200,10 +199,10 @@ def main(settings: Config) -> dict:
     ]
     summaries = study.summarize(rounds, ["labels", "method"])
     study.show("Test accuracy by labelled images", summaries)
-    study.show("Gain", study.gains(rounds, ["labels"], "method", METHODS[0]))
+    study.show("Gain", study.gains(rounds, ["labels"], "method", base))
     figure = study.chart(summaries, "labels", "method", "Labelled images")
     figures.save(figure, run.folder / "label_next.png")
-    return study.save(run, rows=rounds, by=["labels", "method"], base=METHODS[0])
+    return study.save(run, rows=rounds, by=["labels", "method"], base=base)
 
 
 # %% tags=["script"]

@@ -240,8 +240,21 @@ class Forecast:
         )
         return float(middle), float(low), float(high)
 
+    def ahead(self, first: int, times: int = 10) -> list[tuple[float, ...]]:
+        """Return what `figures.learning_curve` draws of the forecast.
+
+        Args:
+            first: Number of examples to begin with.
+            times: How many times the measured examples to go to.
+
+        Returns:
+            Number of examples, accuracy, and the ends of its interval, of 40 points.
+        """
+        examples = np.geomspace(first, times * self.measured, 40)
+        return [(one, *self.accuracy(int(one))) for one in examples]
+
     def sentence(self, accuracy: float) -> str:
-        """Say how many examples an accuracy needs, for people."""
+        """Return a sentence that names how many examples an accuracy needs."""
         middle, low, high = self.examples_for(accuracy)
         wanted = f"{100 * accuracy:g} %"
         most = FARTHEST * self.measured
@@ -312,7 +325,7 @@ def forecast(curve: Curve, *, seed: int = 0) -> Forecast:
             repeats = rng.integers(len(correct), size=len(correct))
             row[place] = 1 - (correct[repeats] @ weights).mean()
     several = [correct.mean(axis=1) for correct in curve.correct if len(correct) > 1]
-    noise = np.sqrt(np.mean([each.var(ddof=1) for each in several[-2:] or [[0, 0]]]))
+    noise = np.sqrt(np.mean([each.var(ddof=1) for each in several[-2:]]))
     laws = power_laws(np.array(curve.sizes), sampled)
     reached = float(curve.correct[-1].mean())
     return Forecast(laws, float(noise), curve.sizes[-1], reached)
@@ -358,7 +371,7 @@ def power_laws(sizes: np.ndarray, error_rates: np.ndarray) -> np.ndarray:
 
 
 def classes(curve: Curve, *, seed: int = 0) -> list[dict]:
-    """Say which classes gain most from more examples.
+    """Compute which classes gain most from more examples.
 
     Args:
         curve: At least 3 sizes.

@@ -23,8 +23,6 @@ from keras_tl.training import store
 
 # Most classes whose gain is printed.
 MOST_CLASSES = 10
-# How many times the measured examples the figure goes to.
-FIGURE_TO = 10
 
 
 def main(settings: Curve) -> learning_curve.Forecast:
@@ -187,7 +185,7 @@ def table_of_classes(rows: list[dict]) -> Table:
 
 
 def twice(curve, forecast) -> str:
-    """Say what twice the examples would give."""
+    """Return a sentence that names what twice the examples would give."""
     middle, low, high = forecast.accuracy(2 * curve.sizes[-1])
     now = forecast.reached
     ends = f"(90 % interval {_percent(low)} to {_percent(high)})"
@@ -208,9 +206,7 @@ def save(folder, curve, forecast, of_classes, settings, data) -> None:
     rows = curve.rows()
     files.write_csv(folder / "curve.csv", rows)
     files.write_csv(folder / "classes.csv", of_classes)
-    last = curve.sizes[-1]
-    examples = np.unique(np.geomspace(curve.sizes[0], FIGURE_TO * last, 40).round())
-    ahead = [(one, *forecast.accuracy(int(one))) for one in examples]
+    ahead = forecast.ahead(curve.sizes[0])
     figure = figures.learning_curve(rows, ahead, settings.accuracy)
     figures.save(figure, folder / "curve.png")
     middle, low, high = forecast.examples_for(settings.accuracy)

@@ -273,7 +273,7 @@ class Rank(CacheSettings, OwnDataSettings):
 
 @dataclass(frozen=True)
 class Curve(CacheSettings, OwnDataSettings):
-    """Say how many more examples an accuracy needs, and of which classes.
+    """Compute how many more examples an accuracy needs, and of which classes.
 
     A linear classifier learns from more and more of the training examples, on frozen
     features, and validation judges it. DATA can be the folder of a run of images, whose
@@ -295,9 +295,6 @@ class Curve(CacheSettings, OwnDataSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        environment.check_keras()
-        if not 0 <= self.seed < 2**31:
-            raise errors.expected("seed", f"be in [0, {2**31 - 1}]", self.seed)
         errors.check_at_least("repeats", self.repeats, 2)
         if not 0 < self.accuracy < 1:
             raise errors.expected("accuracy", "be in (0, 1)", self.accuracy)
@@ -307,9 +304,9 @@ class Curve(CacheSettings, OwnDataSettings):
             )
         names = () if self.backbone is None else (self.backbone,)
         files_of = () if self.weights is None else (self.weights,)
-        Rank(self.data, backbones=names, weights=files_of, image_size=self.image_size)
-        if self.out is not None:
-            files.check_new(self.out)
+        # What both commands take is checked once, by that one.
+        shared = {"image_size": self.image_size, "seed": self.seed, "out": self.out}
+        Rank(self.data, backbones=names, weights=files_of, **shared)
 
 
 @dataclass(frozen=True)

@@ -350,11 +350,12 @@ def without_labels(splits: Splits) -> Splits:
     >>> without_labels(Splits(split, split, split, ["a", "b"], "Toy.")).task
     'unlabelled'
     """
-    empty = {
-        name: replace(split, labels=np.zeros((len(split), 0)))
-        for name, split in splits.items()
-    }
+    empty = {name: _without_labels(split) for name, split in splits.items()}
     return replace(splits, **empty, class_names=(), task=None)
+
+
+def _without_labels(split: Split) -> Split:
+    return replace(split, labels=np.zeros((len(split), 0)))
 
 
 def of_unlabelled(split: Split, origin: str, *, seed: int) -> Splits:
@@ -376,7 +377,7 @@ def of_unlabelled(split: Split, origin: str, *, seed: int) -> Splits:
     'unlabelled'
     """
     errors.check_at_least("len(split)", len(split), 3)
-    split = replace(split, labels=np.zeros((len(split), 0)))
+    split = _without_labels(split)
     order = np.random.default_rng(seed).permutation(len(split))
     few = min(64, max(1, len(split) // 10))
     parts = np.split(order, [few, 2 * few])

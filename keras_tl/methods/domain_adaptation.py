@@ -75,7 +75,6 @@ def arrange(
     *,
     layer: str = "pool",
     weight: float = 1.0,
-    seed: int = 0,
 ) -> tuple[Splits, Method | None, int]:
     """Return what a phase needs for a method, or for one of the lines around them.
 
@@ -90,7 +89,6 @@ def arrange(
         layer: Name of the layer whose outputs are the features.
         weight: Weight of the term; that of Deep CORAL is 100 times as large. For
             `WEIGHTING` the exponent of `importance.flattened`.
-        seed: Seed of `importance.odds`.
 
     Returns:
         The data; the method, `None` for the lines; and the batch size.
@@ -111,7 +109,7 @@ def arrange(
         raise errors.unknown("method", method, [*METHODS, WEIGHTING, *LINES])
     vectors = [read_all(domain.train.inputs) for domain in (source, target)]
     folds = min(5, *map(len, vectors))
-    odds = importance.odds(*vectors, seed=seed, folds=folds)
+    odds = importance.odds(*vectors, seed=0, folds=folds)
     weights = importance.flattened(odds, weight)
     train = replace(source.train, targets=weights[:, None])
     return replace(alone, train=train), importance.weighted(), rows

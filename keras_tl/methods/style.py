@@ -67,6 +67,11 @@ class Objective:
         style = [style_loss(features[n], gram) for n, gram in self.style.items()]
         return sum(content) / len(content), sum(style) / len(style)
 
+    def value(self, pictures, contents: Features):
+        """Compute the weighted sum of both `losses`, float32 `(batch,)`."""
+        content, style = self.losses(pictures, contents)
+        return content + self.style_weight * style
+
     def measure(self, picture: np.ndarray, content: np.ndarray) -> dict[str, float]:
         """Compute both losses and their weighted sum of one picture.
 
@@ -276,11 +281,7 @@ def optimize(
     variables = [picture, *optimizer.variables]
     losses = _restore(state, variables)
 
-    def loss(pictures):
-        content_of, style = objective.losses(pictures, wanted)
-        return content_of + objective.style_weight * style
-
-    gradient = gradients.compiled(loss)
+    gradient = gradients.compiled(lambda pixels: objective.value(pixels, wanted))
     left = range(len(losses) + 1, steps + 1)
     for step in progress.track(left, "picture", len(left)):
         value, slope = gradient(picture.value)
@@ -388,13 +389,9 @@ def feed_forward(objective: Objective) -> Method:
     """
 
     def build(model: keras.Model, steps: int) -> Term:
-        def costs(batch):
-            wanted = objective.network(ops.cast(batch.inputs, "float32"))
-            return objective.losses(batch.logits, wanted)
-
         def loss(batch):
-            content, style = costs(batch)
-            return batch.mean(content + objective.style_weight * style)
+            wanted = objective.network(ops.cast(batch.inputs, "float32"))
+            return batch.mean(objective.value(batch.logits, wanted))
 
         return Term(loss=loss, label_weight=0.0, in_validation=True)
 
