@@ -61,7 +61,7 @@ def examples(name: str, real: Path):
     return replace(whole, inputs=Arrays(pixels, kind="image")), data.class_names
 
 
-def trial(candidate, split, class_names) -> dict:
+def trial(candidate, target) -> dict:
     """Forecast what is hidden, for several draws of training examples."""
     import keras
     from sklearn.model_selection import train_test_split
@@ -70,6 +70,7 @@ def trial(candidate, split, class_names) -> dict:
     from keras_tl.data.splits import Splits
     from keras_tl.training import features
 
+    split, class_names = target
     keras.utils.set_random_seed(0)
     data = Splits(split, split, split, class_names, "All examples.")
     stem = ranking.pooled(candidate.load(candidate.prepare(data)), len(class_names))
@@ -139,24 +140,9 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
-    from keras_tl.analysis import study
-
     folder = arguments.state or Path(tempfile.mkdtemp())
-    folder.mkdir(parents=True, exist_ok=True)
-    trials = []
-    for name in arguments.targets:
-        split, class_names = examples(name, arguments.data)
-        for candidate in candidates():
-            key = f"{name}-{candidate.name}".replace(" ", "_").replace(",", "")
-            made = study.run_once(
-                folder,
-                key,
-                lambda candidate=candidate, split=split, names=class_names: trial(
-                    candidate, split, names
-                ),
-            )
-            trials.append({"target": name, **made})
-            print(f"{key}: {made['seconds']:.0f} s", flush=True)
+    targets = ((name, examples(name, arguments.data)) for name in arguments.targets)
+    trials = list(harness.trials(targets, candidates(), trial, folder))
     show(trials)
     if arguments.keep:
         about = {"size": SIZE, "seeds": SEEDS, "held": HELD, "trials": trials}

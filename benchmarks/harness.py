@@ -6,6 +6,7 @@ then slows both sides alike.
 """
 
 import argparse
+import functools
 import importlib
 import importlib.metadata
 import json
@@ -258,6 +259,30 @@ def parse() -> argparse.Namespace:
         "--keep", action="store_true", help="write results/ and README.md beside it"
     )
     return parser.parse_args()
+
+
+def trials(targets, candidates, trial: Callable, folder: Path):
+    """Run a trial of every candidate on every target, each kept once it is finished.
+
+    Args:
+        targets: Pairs of a name and what a trial is given of the target.
+        candidates: Have a `name` each.
+        trial: Called with a candidate and a target; returns a dictionary.
+        folder: Holds the trials that are finished, which are not run again.
+
+    Yields:
+        One dictionary for each trial, with the name of its target.
+    """
+    from keras_tl.analysis import study
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, target in targets:
+        for candidate in candidates:
+            key = f"{name}-{candidate.name}".replace(" ", "_").replace(",", "")
+            run = functools.partial(trial, candidate, target)
+            made = study.run_once(folder, key, run)
+            print(f"{key}: {made['seconds']:.0f} s", flush=True)
+            yield {"target": name, **made}
 
 
 def machine() -> dict:

@@ -16,6 +16,7 @@ study that was stopped goes on where it was: finished trials are in `--state FOL
 
 import argparse
 import datetime
+import functools
 import sys
 import tempfile
 from dataclasses import replace
@@ -39,18 +40,18 @@ def candidates(real: Path, weights: Path) -> list:
     MobileNet with a quarter of the width, that of its authors (arXiv:1704.04861,
     table 6).
     """
-    from keras_tl.analysis.ranking import Candidate, named
+    from keras_tl.analysis.candidates import Images, named
 
     vgg = real / "weights/vgg16_torchvision_notop.weights.h5"
     mobile = real / "weights/mobilenetv2_torchvision.weights.h5"
     return [
         named("efficientnet_lite0"),
         named("mobilenet", alpha=0.25, accuracy=0.506),
-        Candidate("mobilenet_v2", mobile, preprocessing="torch", accuracy=0.713),
-        Candidate("resnet50", weights / "resnet50.weights.h5", accuracy=0.749),
-        Candidate("vgg16", vgg, preprocessing="torch", accuracy=0.713),
-        Candidate("efficientnet_lite0", None),
-        Candidate("mobilenet", None, alpha=0.25),
+        Images("mobilenet_v2", mobile, preprocessing="torch", accuracy=0.713),
+        Images("resnet50", weights / "resnet50.weights.h5", accuracy=0.749),
+        Images("vgg16", vgg, preprocessing="torch", accuracy=0.713),
+        Images("efficientnet_lite0", None),
+        Images("mobilenet", None, alpha=0.25),
     ]
 
 
@@ -184,26 +185,12 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
-    from keras_tl.analysis import study
-
     folder = arguments.state or Path(tempfile.mkdtemp())
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for name in arguments.targets:
-        data = target(name, arguments.data)
-        print(data, flush=True)
-        for candidate in candidates(arguments.data, arguments.weights):
-            key = f"{name}-{candidate.name}".replace(" ", "_").replace(",", "")
-            row = study.run_once(
-                folder,
-                key,
-                lambda candidate=candidate, data=data: trial(
-                    candidate, data, folder / "cache"
-                ),
-            )
-            rows.append({"target": name, **row})
-            print(f"{key}: {row['accuracy']:.3f}, {row['seconds']:.0f} s", flush=True)
-        show(rows)
+    run = functools.partial(trial, folder=folder / "cache")
+    targets = ((name, target(name, arguments.data)) for name in arguments.targets)
+    backbones = candidates(arguments.data, arguments.weights)
+    rows = list(harness.trials(targets, backbones, run, folder))
+    show(rows)
     if arguments.keep:
         about = {"size": SIZE, "limits": LIMITS, "seed": SEED, "trials": rows}
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
