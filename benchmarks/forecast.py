@@ -16,7 +16,6 @@ import argparse
 import datetime
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +56,7 @@ def examples(name: str, real: Path):
     parts = [part for _, part in data.items()]
     pixels = np.concatenate([read_all(part.inputs) for part in parts])
     labels = np.concatenate([part.labels for part in parts])
-    whole = Split(pixels, labels)
-    return replace(whole, inputs=Arrays(pixels, kind="image")), data.class_names
+    return Split(Arrays(pixels), labels), data.class_names
 
 
 def trial(candidate, target) -> dict:
@@ -73,7 +71,7 @@ def trial(candidate, target) -> dict:
     split, class_names = target
     keras.utils.set_random_seed(0)
     data = Splits(split, split, split, class_names, "All examples.")
-    stem = ranking.pooled(candidate.load(candidate.prepare(data)), len(class_names))
+    stem = ranking.pooled(candidate.load(data), len(class_names))
     made = features.extract(stem, split)
     rows = []
     for seed in range(SEEDS):

@@ -1,6 +1,8 @@
 """Benchmarks measure side by side, and their page says what their files say."""
 
+import ast
 import dataclasses
+import importlib
 
 import pytest
 
@@ -84,6 +86,21 @@ def test_a_case_that_cannot_run_is_skipped_with_its_reason(monkeypatch):
     assert result["missing"] == {"theirs": "needs another library"}
     assert result["ratios"]["guide"]["wall"]["median"] == 1
     assert pages.table(result)[1][-1][:2] == ["theirs", "skipped"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(pages.FOLDER.glob("*.py")), ids=lambda p: p.stem
+)
+def test_every_name_that_a_benchmark_imports_exists(path):
+    # Most are imported inside functions, which only a long measurement calls.
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.module:
+            continue
+        if node.module.split(".")[0] in ("keras_tl", "benchmarks"):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                if not hasattr(module, name.name):
+                    importlib.import_module(f"{node.module}.{name.name}")
 
 
 def test_a_perfect_score_has_tau_one_and_no_regret():
