@@ -33,7 +33,7 @@ _FEWEST, _FEWEST_OF_CLASS = 50, 5
 _COMPONENTS, _NEIGHBOURS = 128, 10
 # Posterior probability from which on a label is suspected, and twice the logarithm of
 # the likelihood ratio from which on there is noise for certain.
-_SUSPECTED, _CERTAIN = 0.5, 10.0
+_SUSPECTED, CERTAIN = 0.5, 10.0
 # Probabilities of another class, and of its own, by which a label is doubtful; and how
 # many such labels, as a share of those that the classifier answers otherwise, are more
 # than its own errors. Measured on eight clean datasets: 1 to 7 %; on five of them with
@@ -108,7 +108,7 @@ def labels(features: np.ndarray, records: Records) -> list[Finding]:
     for code, severity, message, chosen in (
         (
             "probable-label-error",
-            "warning" if many or noise.evidence >= _CERTAIN else "note",
+            "warning" if many or noise.evidence >= CERTAIN else "note",
             f"Probably wrong: {counted(len(suspects), 'label')} of {len(known):,} "
             f"({noise.share:.1%} of all labels by estimate)",
             suspects,
@@ -341,7 +341,7 @@ def shift(features: np.ndarray, records: Records) -> list[Finding]:
         other = np.flatnonzero(records.splits == split)
         if min(len(train), len(other)) < _FEWEST // 2:
             continue
-        area = _separability(features[train], features[other])
+        area = separability(features[train], features[other])
         count = len(train) * len(other)
         # Of the Mann-Whitney statistic, where both are alike.
         error = np.sqrt((len(train) + len(other) + 1) / (12 * count))
@@ -368,7 +368,7 @@ def shift(features: np.ndarray, records: Records) -> list[Finding]:
     return findings
 
 
-def _separability(first, second) -> float:
+def separability(first, second) -> float:
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score

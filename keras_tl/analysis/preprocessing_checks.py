@@ -84,7 +84,7 @@ def _first_input(model, inputs):
             # That of `backbones.load`, which changes what it gets itself.
             return backbone.name, "none", values
         if contract != "none":
-            values = _run(graph, _before_weights(graph), values)
+            values = _run(graph, before_weights(graph), values)
         return backbone.name, contract, values
     return None
 
@@ -109,7 +109,7 @@ def _run(graph, tensor, values):
     return keras.ops.convert_to_numpy(part(values, training=False))
 
 
-def _before_weights(graph):
+def before_weights(graph):
     """Return the tensor that the first layer with weights takes, before its padding."""
     before = {id(graph.inputs[0]): graph.inputs[0]}
     for operation, inputs, outputs in splitting.nodes(graph):

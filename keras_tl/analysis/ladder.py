@@ -1,0 +1,487 @@
+"""Cheap runs that each replace one part of a training by one that is known to work.
+
+All of them but the first learn on features that were computed once. How much better than
+the run a rung is tells what the part that it replaces costs; `diagnosis` compares them.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import keras
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    StratifiedKFold,
+    cross_val_predict,
+    train_test_split,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from keras_tl import errors, progress
+from keras_tl.analysis import preprocessing_checks, probe
+from keras_tl.data.sources import Arrays, read_all
+from keras_tl.data.splits import Split, Splits, balanced, read_once
+from keras_tl.models import backbones, catalog, freezing, heads, splitting, taps
+from keras_tl.training import features, store
+
+# The backbone that others are compared with, and the side of the images for it: those
+# of `doctor`, whose features are in the store after `keras-tl check`.
+REFERENCE, IMAGE_SIZE = "efficientnet_lite0", 96
+# An ordinary training of a head: rate and examples of a step, and its length, of few
+# examples at least so many steps.
+RATES, BATCH_SIZE = (1e-3, 1e-4, 1e-2), 32
+EPOCHS, STEPS = 20, 300
+# Share of the accuracy of a linear classifier that another order of outputs has to reach.
+MENDED = 0.8
+# Weights of a head from which on it is not trained again.
+LARGEST_HEAD = 8_000_000
+# Width of the hidden layer that stands for more capacity.
+HIDDEN = 256
+# Images on which ways to prepare pixels are tried, and seconds that may take.
+TRIED, SECONDS = (60, 240), 40.0
+# How much better another preparation has to be there to be measured on all images.
+BETTER = 0.03
+# Fewest examples to choose the regularization of a classifier with; it, otherwise.
+FEWEST, REGULARIZATION = 40, 0.01
+# Ways to prepare pixels: name -> order, scale and offset. "lite" is all but "tf".
+_CONTRACTS = {
+    **{name: way for name, way in catalog.PREPROCESSING.items() if name != "lite"},
+    "unit": ("RGB", 1 / 255, 0.0),
+}
+# The names of the rungs.
+RUN, REORDERED, RETRAINED, LINEAR = "run", "reordered", "same head", "linear probe"
+BEFORE, EARLIER, PREPARED = "frozen backbone", "earlier block", "other preprocessing"
+COMPARED, RANDOM, SHUFFLED = "reference backbone", "random backbone", "shuffled labels"
+CAPACITY = "hidden layer"
+
+
+@dataclass(frozen=True, eq=False)
+class Rung:
+    """One cheap run.
+
+    Attributes:
+        name: What it is.
+        correct: Whether each validation example is answered correctly, bool `(count,)`.
+        about: What is replaced, for people.
+    """
+
+    name: str
+    correct: np.ndarray = field(repr=False)
+    about: str
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy on validation, in [0, 1]."""
+        return float(self.correct.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """The rungs, and the features with the highest accuracy of a linear classifier.
+
+    Attributes:
+        rungs: Name -> rung. What cannot be measured is not among them.
+        best: Those features of all splits, `(count, features)`.
+        reference: Features of the reference backbone.
+        train_accuracy: Accuracy of the run on training examples, in [0, 1].
+        test: Whether the run answers each test example correctly.
+        preprocessing: How the pixels are prepared in the rung `other preprocessing`.
+        block: Block whose features the rung `earlier block` takes.
+        rates: Learning rate -> accuracy of the same head by it, epoch by epoch.
+    """
+
+    rungs: dict[str, Rung]
+    best: Splits = field(repr=False)
+    reference: Splits = field(repr=False)
+    train_accuracy: float
+    test: np.ndarray = field(repr=False)
+    preprocessing: str | None = None
+    block: str | None = None
+    rates: dict[float, list[float]] = field(default_factory=dict)
+
+
+def climb(
+    model: keras.Model,
+    data: Splits,
+    *,
+    before: keras.Model | None = None,
+    cache: store.Cache | None = None,
+    seed: int = 0,
+) -> Ladder:
+    """Measure all rungs for a trained classifier.
+
+    Args:
+        model: From raw images to logits.
+        data: Its data, images with single labels, at its size.
+        before: Its backbone as it was before it was trained, from raw images to a
+            feature map; `None` where that is not known.
+        cache: Where features are kept, see `features.extract`.
+        seed: Seed of all that is drawn.
+    """
+    rungs = {}
+    truth = data.validation.labels
+
+    def add(name, answers, about):
+        rungs[name] = Rung(name, answers == truth, about)
+
+    stem, tail = cut(model)
+    maps = features.extract_all(stem, data, cache=cache)
+    logits = {
+        name: tail.predict(read_all(part.inputs), batch_size=64, verbose=0)
+        for name, part in maps.items()
+    }
+    answers = {name: rows.argmax(axis=1) for name, rows in logits.items()}
+    add(RUN, answers["validation"], "the run as it is")
+
+    own = maps.map(_pooled)
+    rates = {}
+    if tail.count_params() <= LARGEST_HEAD:
+        for rate in progress.track(RATES, "training the head again", len(RATES)):
+            made, rates[rate] = retrained(tail, maps, rate, seed)
+            if rate == RATES[0]:
+                add(RETRAINED, made, "its head, trained again in an ordinary way")
+    of_own = _Fitted.of(own, seed)
+    order = reordered(logits["train"], data.train.labels)[answers["validation"]]
+    # Of a head that has learned little, chance finds a better order as well.
+    if (order == truth).mean() >= MENDED * of_own.accuracy:
+        add(REORDERED, order, "its outputs in another order")
+    add(LINEAR, of_own.answers, "logistic regression in place of the head")
+    known = {LINEAR: (own, of_own)}
+
+    block = None
+    backbone = model_before(model, stem, before)
+    if before is not None:
+        blocks, columns = _taps(before)
+        every = features.extract_all(blocks, data, cache=cache)
+        last = list(columns)[-1]
+        for name in columns:
+            part = every.map(lambda split, name=name: _some(split, columns[name]))
+            fitted = _Fitted.of(part, seed)
+            if name == last:
+                about = "the same on the backbone as it was before the run"
+                add(BEFORE, fitted.answers, about)
+                known[BEFORE] = part, fitted
+            elif EARLIER not in rungs or fitted.accuracy > rungs[EARLIER].accuracy:
+                block = name
+                add(EARLIER, fitted.answers, f"the same on the block {name}")
+                known[EARLIER] = part, fitted
+
+    preprocessing = None
+    other = other_preprocessing(backbone, data, cache, seed)
+    if other is not None:
+        preprocessing, made = other
+        part = features.extract_all(made, data, cache=cache).map(_pooled)
+        fitted = _Fitted.of(part, seed)
+        add(PREPARED, fitted.answers, f"pixels prepared as {preprocessing}")
+        known[PREPARED] = part, fitted
+
+    images = data.at_size(IMAGE_SIZE)
+    for name, weights in ((COMPARED, "imagenet"), (RANDOM, None)):
+        keras.utils.set_random_seed(seed)
+        other = backbones.load(REFERENCE, weights=weights, image_size=IMAGE_SIZE)
+        part = features.extract_all(heads.pool(other), images, cache=cache)
+        fitted = _Fitted.of(part, seed)
+        with_ = "with weights of ImageNet" if weights else "with random weights"
+        add(name, fitted.answers, f"{REFERENCE} {with_}, and logistic regression")
+        known[name] = part, fitted
+    best = max(known, key=lambda name: known[name][1].accuracy)
+    part = known[best][0]
+
+    hidden = keras.Sequential(
+        [
+            keras.Input(part.train.inputs.read([0]).shape[1:]),
+            keras.layers.Dense(HIDDEN, activation="relu"),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(len(data.class_names)),
+        ]
+    )
+    made, _ = retrained(hidden, part, RATES[0], seed)
+    add(CAPACITY, made, f"a hidden layer of {HIDDEN} on the best of these features")
+    rng = np.random.default_rng(seed)
+    mixed = replace(part.train, labels=rng.permutation(part.train.labels))
+    made = _Fitted.of(replace(part, train=mixed), seed)
+    add(SHUFFLED, made.answers, "the best of these with shuffled training labels")
+    return Ladder(
+        rungs,
+        part,
+        known[COMPARED][0],
+        float((answers["train"] == data.train.labels).mean()),
+        answers["test"] == data.test.labels,
+        preprocessing,
+        block,
+        rates,
+    )
+
+
+# %% The run and its head
+
+
+def cut(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cut a classifier at the last feature map, or before its head.
+
+    Raises:
+        InputError: The model has no such place.
+
+    >>> layers = [keras.layers.Conv2D(4, 3), keras.layers.Flatten()]
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    >>> model.add(keras.layers.Dense(2))
+    >>> cut(model)[1].input_shape
+    (None, 6, 6, 4)
+    """
+    splitting.check_single_output(model)
+    points = splitting.cut_points(model)
+    weighted = _weighted(model)
+    points = [one for one in points if id(one[1]) in weighted]
+    maps = [tensor for _, tensor in points if len(tensor.shape) > 2]
+    if not maps:
+        raise errors.InputError(
+            f"{model.name} has no feature map after a layer with weights, on which the "
+            "head could be told from the backbone."
+        )
+    return splitting.split_at(model, maps[-1])
+
+
+def _weighted(model) -> set[int]:
+    """Return the tensors that come after a layer with weights, by their ids."""
+    after = set()
+    for operation, inputs, outputs in splitting.nodes(model):
+        if getattr(operation, "weights", None) or any(id(x) in after for x in inputs):
+            after |= {id(tensor) for tensor in outputs}
+    return after
+
+
+def reordered(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return for each output the class that it stands for, as training examples say.
+
+    Args:
+        logits: `(count, num_classes)`.
+        labels: Class of each example, `(count,)`.
+
+    >>> reordered(np.eye(3), np.array([1, 2, 0])).tolist()
+    [1, 2, 0]
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import confusion_matrix
+
+    classes = range(logits.shape[1])
+    counts = confusion_matrix(labels, logits.argmax(axis=1), labels=classes)
+    # Of equally good orders, that of the outputs.
+    rows, columns = linear_sum_assignment(
+        counts + 1e-3 * np.eye(len(counts)), maximize=True
+    )
+    order = np.empty(len(counts), "int64")
+    order[columns] = rows
+    return order
+
+
+def retrained(
+    head: keras.Model, data: Splits, rate: float, seed: int
+) -> tuple[np.ndarray, list[float]]:
+    """Train a head anew, from fresh weights, in an ordinary way.
+
+    Args:
+        head: From features to logits, or to probabilities.
+        data: Features that it takes.
+        rate: Learning rate of Adam.
+        seed: Seed of weights and order.
+
+    Returns:
+        Its answers for validation, and its accuracy there after each epoch.
+    """
+    keras.utils.set_random_seed(seed)
+    fresh = keras.models.clone_model(head)
+    freezing.unfreeze(fresh, batch_normalization=True)
+    probabilities = splitting.ends_in(fresh, ("softmax",)) is not None
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not probabilities)
+    fresh.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
+    train, validation = (
+        (read_all(part.inputs), part.labels) for part in (data.train, data.validation)
+    )
+    steps = -(-len(train[1]) // BATCH_SIZE)
+    epochs = max(EPOCHS, -(-STEPS // steps))
+    history = fresh.fit(
+        *train,
+        validation_data=validation,
+        batch_size=BATCH_SIZE,
+        epochs=epochs,
+        verbose=0,
+    )
+    answers = fresh.predict(validation[0], batch_size=64, verbose=0).argmax(axis=1)
+    return answers, history.history["val_accuracy"]
+
+
+# %% Features
+
+
+def _pooled(split: Split) -> Split:
+    values = read_all(split.inputs)
+    if values.ndim > 2:
+        values = values.mean(axis=tuple(range(1, values.ndim - 1)))
+    return replace(split, inputs=Arrays(values))
+
+
+def _some(split: Split, columns: slice) -> Split:
+    return replace(split, inputs=Arrays(read_all(split.inputs)[:, columns]))
+
+
+def model_before(
+    model: keras.Model, stem: keras.Model, before: keras.Model | None
+) -> keras.Model:
+    """Return the backbone to look at: the one before training where it is known."""
+    return stem if before is None else before
+
+
+def _taps(backbone) -> tuple[keras.Model, dict[str, slice]]:
+    """Build a model of the pooled outputs of some blocks, the last of them the end."""
+    try:
+        blocks = freezing.blocks(backbone)
+    except errors.InputError:  # They have no names that are known.
+        blocks = {}
+    cuts = {name for name, _ in splitting.cut_points(backbone)}
+    ends = [[name for name in names if name in cuts][-1:] for names in blocks.values()]
+    ends = [name for one in ends for name in one]
+    last = splitting.nodes(backbone)[-1][0].name
+    # A quarter, a half and three quarters of the way.
+    chosen = {ends[len(ends) * n // 4] for n in (1, 2, 3)} if len(ends) > 3 else set()
+    names = [name for name in ends if name in chosen and name != last]
+    return taps.pooled(backbone, [*names, last])
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A logistic regression on training features, and its answers for validation."""
+
+    answers: np.ndarray
+    accuracy: float
+
+    @classmethod
+    def of(cls, data: Splits, seed: int) -> "_Fitted":
+        made = fit(data.train, seed)
+        answers = made.pipeline.predict(read_all(data.validation.inputs))
+        return cls(answers, float((answers == data.validation.labels).mean()))
+
+
+def fit(train: Split, seed: int) -> probe.Probe:
+    """Fit a logistic regression; a quarter of the examples chooses its setting.
+
+    Args:
+        train: Features `(count, features)` with single labels.
+        seed: Seed of the drawing of that quarter.
+    """
+    kind, setting = probe.LINEAR["single-label"], REGULARIZATION
+    train = read_once(train)
+    counts = np.bincount(train.labels)
+    if len(train) >= FEWEST and counts[counts > 0].min() >= 2:
+        rest, held = train_test_split(
+            np.arange(len(train)),
+            test_size=0.25,
+            stratify=train.labels,
+            random_state=seed,
+        )
+        setting = probe.fit(kind, train.take(rest), train.take(held)).setting
+    return probe.fit_with(kind, setting, train)
+
+
+# %% Preprocessing
+
+
+def other_preprocessing(
+    backbone: keras.Model, data: Splits, cache: store.Cache | None, seed: int
+) -> tuple[str, keras.Model] | None:
+    """Find another way to prepare the pixels by which a backbone knows more.
+
+    Args:
+        backbone: From raw images to features, with its preprocessing inside.
+        data: Images; some training images are looked at.
+        cache: See `features.extract`.
+        seed: Seed of the choice of images.
+
+    Returns:
+        What is done to pixels, for people, and a model that does so: `None` where no
+        way is better, or where the first layer with weights cannot be told.
+    """
+    core = _after_preprocessing(backbone)
+    if core is None:
+        return None
+    part = data.train.take(balanced(data.train.labels, TRIED[1], seed))
+    part = read_once(part)
+    started = time.perf_counter()
+    features.run(backbone, part.take(np.arange(min(16, len(part)))).inputs, 16)
+    each = (time.perf_counter() - started) / 16
+    ways = dict(_ways())
+    most = int(SECONDS / max(each, 1e-4) / len(ways))
+    if most < len(part):
+        part = part.take(balanced(part.labels, max(TRIED[0], most), seed))
+    counts = np.bincount(part.labels)
+    if len(counts[counts > 0]) < 2 or counts[counts > 0].min() < 5:
+        return None
+    pixels = read_all(part.inputs).astype("float32")
+    scores = {None: _score(features.extract(backbone, part, cache=cache))}
+    for name, way in progress.track(ways.items(), "other preprocessing", len(ways)):
+        values = replace(part, inputs=Arrays(_prepared(pixels, way)))
+        scores[name] = _score(features.extract(core, values, cache=cache))
+    best = max(scores, key=scores.get)
+    if best is None or scores[best] < scores[None] + BETTER:
+        return None
+    return best, _with(core, backbone, ways[best])
+
+
+def _ways() -> Iterator[tuple[str, tuple]]:
+    """Yield ways to prepare pixels: name for people, order, scale and offset."""
+    for (name, (order, scale, offset)), inverted in itertools.product(
+        _CONTRACTS.items(), (False, True)
+    ):
+        if inverted and order == "RGB":
+            # Of 255 minus the pixels.
+            offset = np.asarray(offset) + 255 * np.asarray(scale)
+            yield f"{name}, inverted", (order, -np.asarray(scale), offset)
+        if not inverted:
+            yield f"{name}, {order}", (order, scale, offset)
+            other = "BGR" if order == "RGB" else "RGB"
+            yield f"{name}, {other}", (other, scale, offset)
+
+
+def _prepared(pixels, way):
+    order, scale, offset = way
+    if order == "BGR":
+        pixels = pixels[..., ::-1]
+    return pixels * np.float32(scale) + np.float32(offset)
+
+
+def _with(core, backbone, way) -> keras.Model:
+    """Build the model that prepares raw images in one way."""
+    order, scale, offset = way
+    x = image = keras.Input(backbone.input_shape[1:])
+    if order == "BGR":
+        x = keras.ops.flip(x, axis=-1)
+    scale, offset = np.asarray(scale).tolist(), np.asarray(offset).tolist()
+    x = keras.layers.Rescaling(scale, offset)(x)
+    return keras.Model(image, core(x), name=f"{backbone.name}_prepared")
+
+
+def _after_preprocessing(backbone) -> keras.Model | None:
+    """Return the backbone from its first layer with weights on."""
+    tensor = preprocessing_checks.before_weights(splitting.functional(backbone))
+    if len(tensor.shape) != 4 or tensor.shape[-1] != 3:
+        return None
+    if any(tensor is own for own in splitting.functional(backbone).inputs):
+        return backbone
+    if not any(tensor is one for _, one in splitting.cut_points(backbone)):
+        return None
+    return splitting.split_at(backbone, tensor)[1]
+
+
+def _score(part: Split) -> float:
+    """Return the accuracy of a classifier on features, over folds."""
+    values = read_all(_pooled(part).inputs)
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=REGULARIZATION, max_iter=200)
+    )
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    with threadpool_limits(1):
+        answers = cross_val_predict(model, values, part.labels, cv=folds)
+    return float((answers == part.labels).mean())
