@@ -3,11 +3,15 @@
 import ast
 import dataclasses
 import importlib
+import json
+from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import harness, pages, start_up
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_page_is_what_the_result_files_say():
@@ -15,8 +19,6 @@ def test_the_page_is_what_the_result_files_say():
 
 
 def test_every_kept_result_is_of_a_benchmark_with_enough_rounds():
-    import json
-
     known = {name for module in command.MODULES for name in module.BENCHMARKS}
     for path in pages.RESULTS.glob("*.json"):
         assert path.stem.removesuffix("-jax") in known
@@ -125,3 +127,16 @@ def test_a_perfect_score_has_tau_one_and_no_regret():
     assert by_score["H-score"]["tau"] == pytest.approx(-1)
     assert by_score["H-score"]["choice"] == "c"
     assert by_score["H-score"]["regret"] == pytest.approx(0.4)
+
+
+def test_the_page_on_more_data_states_the_coverage_that_was_measured():
+    result = json.loads((pages.RESULTS / "forecast" / "forecast.json").read_text())
+    rows = [row for trial in result["trials"] for row in trial["rows"]]
+    text = " ".join((ROOT / "docs" / "how_to" / "more_data.md").read_text().split())
+    errors = []
+    for times, phrase in ((2, "in {} of {} cases"), (4, "in {} of {};")):
+        of = [row for row in rows if row["times"] == times]
+        assert phrase.format(sum(row["inside"] for row in of), len(of)) in text
+        errors.append(sum(abs(r["forecast"] - r["accuracy"]) for r in of) / len(of))
+    stated = " and ".join(f"{100 * error:.1f}" for error in errors)
+    assert f"off by {stated} points on average" in text
