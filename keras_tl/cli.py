@@ -34,6 +34,8 @@ commands:
   rank DATA              rank pretrained models for your data without training
   curve DATA             say how many more examples an accuracy needs, and of
                          which classes
+  diagnose RUN           find which part of a run costs the accuracy, and what
+                         to try next
   list                   list every recipe with what it does
   show NAME              print a recipe
   copy NAME FOLDER       copy a recipe to change it; with --vendor also what it

@@ -6,6 +6,7 @@ the splits are measured on the best of the features. The part with the largest c
 the verdict, and its confidence is how often it is that over a bootstrap.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,7 +16,14 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
 from keras_tl import errors
-from keras_tl.analysis import doctor, feature_checks, ladder, learning_curve, probe
+from keras_tl.analysis import (
+    doctor,
+    feature_checks,
+    findings,
+    ladder,
+    learning_curve,
+    probe,
+)
 from keras_tl.analysis.ladder import Ladder
 from keras_tl.data.sources import read_all
 from keras_tl.data.splits import Split, Splits, read_once
@@ -178,15 +186,18 @@ def judge(costs: list[Part], climbed: Ladder) -> Diagnosis:
         costs: Those that could be measured.
         climbed: The ladder they come from.
     """
-    ordered = sorted(costs, key=lambda part: -part.cost)
-    # Of several costs of one part, the highest.
-    parts = tuple({part.name: part for part in reversed(ordered)}.values())[::-1]
+    highest = {part.name: part for part in sorted(costs, key=_cost)}
+    parts = tuple(sorted(highest.values(), key=_cost, reverse=True))
     table = np.stack([part.samples for part in parts])
     winners = np.where(table.max(axis=0) < LEAST, -1, table.argmax(axis=0))
     first = parts[0]
     if first.cost < LEAST or first.interval[0] <= 0:
         return Diagnosis(NOTHING, float((winners == -1).mean()), parts, climbed)
     return Diagnosis(first.name, float((winners == 0).mean()), parts, climbed)
+
+
+def _cost(part: Part) -> float:
+    return part.cost
 
 
 # %% What the rungs say
@@ -305,42 +316,52 @@ def _of_labels(climbed: Ladder, data: Splits, rng) -> Part | None:
     share = noise.share if noise.evidence >= feature_checks.CERTAIN else 0.0
     share *= 1 - 1 / len(counts)
     evidence = f"By their features, {_percent(share)} of the training labels are wrong."
-    pair = mixed(probabilities, labels)
-    if pair is not None and share < (
-        of_pair := counts[list(pair)].sum() / len(labels) / 2
-    ):
-        share = of_pair
-        first, second = (data.class_names[number] for number in pair)
-        evidence = (
-            f"No feature tells the classes {first!r} and {second!r} apart: their labels "
-            "are mixed."
+    groups = mixed(probabilities, labels)
+    of_groups = sum(
+        counts[list(group)].sum() * (1 - 1 / len(group)) for group in groups
+    )
+    if of_groups > share * len(labels):
+        share = of_groups / len(labels)
+        names = "; ".join(
+            findings.named([repr(data.class_names[number]) for number in group])
+            for group in groups
         )
+        evidence = f"No feature tells these classes apart, as if mixed: {names}."
     samples = rng.binomial(len(labels), share, SAMPLES) / len(labels)
     return Part("labels", samples, evidence, ADVICE["labels"])
 
 
-def mixed(probabilities: np.ndarray, labels: np.ndarray) -> tuple[int, int] | None:
-    """Find two classes that are not told apart, though others are.
+def mixed(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, ...]]:
+    """Find groups of classes that are not told apart at all.
 
     Args:
         probabilities: Of classifiers that have not seen the example, `(count, classes)`.
-        labels: `(count,)`.
+        labels: Class of each example, `(count,)`.
+
+    Returns:
+        The classes of each group of two or more.
+
+    >>> labels = np.arange(90) % 3
+    >>> probabilities = np.eye(3)[np.where(labels == 2, 2, np.arange(90) // 2 % 2)]
+    >>> mixed(probabilities, labels)
+    [(0, 1)]
     """
+    from scipy.sparse.csgraph import connected_components
     from sklearn.metrics import roc_auc_score
 
-    worst, pair = _MIXED, None
     counts = np.bincount(labels, minlength=probabilities.shape[1])
-    for first in range(len(counts)):
-        for second in range(first):
-            if min(counts[first], counts[second]) < _FEWEST:
-                continue
-            of_pair = np.isin(labels, [first, second])
-            logarithms = np.log(np.maximum(probabilities[of_pair], 1e-12))
-            score = logarithms[:, first] - logarithms[:, second]
-            area = roc_auc_score(labels[of_pair] == first, score)
-            if area < worst:
-                worst, pair = area, (second, first)
-    return pair
+    logarithms = np.log(np.maximum(probabilities, 1e-12))
+    alike = np.zeros((len(counts), len(counts)), bool)
+    for first, second in itertools.combinations(range(len(counts)), 2):
+        if min(counts[first], counts[second]) < _FEWEST:
+            continue
+        of_pair = np.isin(labels, [first, second])
+        score = logarithms[of_pair, first] - logarithms[of_pair, second]
+        area = roc_auc_score(labels[of_pair] == first, score)
+        alike[first, second] = area < _MIXED
+    _, groups = connected_components(alike, directed=False)
+    members = [tuple(np.flatnonzero(groups == n).tolist()) for n in np.unique(groups)]
+    return [group for group in members if len(group) > 1]
 
 
 def _unexplained(costs: list[Part], climbed: Ladder) -> list[Part]:

@@ -114,6 +114,32 @@ def render(template: str, **values: object) -> str:
     return environment.get_template(template).render(**values)
 
 
+def add(path: Path | str, name: str, **values: object) -> None:
+    """Add a section to a page that is there, in place of one of that name.
+
+    Args:
+        path: A page that `write` has made; where there is none, nothing is done.
+        name: Name of a template with one section, without `.html`.
+        **values: Its values.
+
+    Raises:
+        InputError: The page cannot be written.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    text = path.read_text(encoding="utf-8")
+    section = f"{begin}\n{render(f'{name}.html', **values).strip()}\n{end}\n"
+    before, found, rest = text.partition(begin)
+    if found:
+        after = rest.partition(f"{end}\n")[2]
+    else:
+        before, _, after = text.rpartition("</main>")
+        after = f"</main>{after}"
+    files.write_text(path, before + section + after)
+
+
 def _comparisons(results: Mapping[str, Result]) -> list[tuple]:
     """Compare each model with the one before it, as texts."""
     rows = []

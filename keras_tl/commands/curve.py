@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import keras_tl.quiet as quiet  # Before Keras.
@@ -13,12 +12,11 @@ from rich.table import Table
 
 from keras_tl import config, environment, errors, files, progress
 from keras_tl.analysis import candidates, figures, learning_curve, ranking
-from keras_tl.commands import rank
+from keras_tl.commands import rank, runs
 from keras_tl.commands.settings import SPEECH, Curve, Rank
 from keras_tl.data import datasets, splits
 from keras_tl.data.splits import Splits
-from keras_tl.deploy import artifact, run_data
-from keras_tl.models import backbones, catalog, log_mel
+from keras_tl.models import catalog, log_mel
 from keras_tl.training import store
 
 # Most classes whose gain is printed.
@@ -27,7 +25,7 @@ MOST_CLASSES = 10
 
 def main(settings: Curve) -> learning_curve.Forecast:
     """Measure the curve, print table and forecast, and write the results."""
-    model, data = of_run(settings) if is_run(settings.data) else of_data(settings)
+    model, data = of_run(settings) if runs.is_run(settings.data) else of_data(settings)
     if data.task != "single-label":
         raise errors.expected("data", "have one class for each example", data.task)
     data = splits.limit(data, settings.limit, seed=settings.seed)
@@ -63,10 +61,6 @@ def main(settings: Curve) -> learning_curve.Forecast:
     return forecast
 
 
-def is_run(path: str) -> bool:
-    return (Path(path) / "config.json").is_file()
-
-
 def of_run(settings: Curve) -> tuple[keras.Model, Splits]:
     """Return the backbone of a run as it was before the run trained it, and its data.
 
@@ -84,32 +78,14 @@ def of_run(settings: Curve) -> tuple[keras.Model, Splits]:
                 "be left out for a run, which has its own",
                 getattr(settings, name),
             )
-    made = artifact.load(settings.data)
-    saved = config.current(files.read_json(Path(settings.data) / "config.json"))
-    if made.kind != "image" or saved.get("backbone") is None:
+    made, data = runs.load(settings.data)
+    backbone = runs.backbone(made)
+    if backbone is None:
         raise errors.InputError(
             f"`data` can name a run of images with a pretrained backbone. Received: "
             f"{settings.data}. Give its data and --backbone or --weights instead."
         )
-    try:
-        data = run_data.load(made)
-    except errors.InputError as error:
-        raise errors.InputError(
-            f"The data of {settings.data}, {saved.get('data')!r}, cannot be loaded. "
-            f"{str(error).rstrip('.')}. Give the folder of the data instead."
-        ) from error
-    name, alpha = catalog.width(saved["backbone"])
-    weights = saved.get("weights")
-    if made.manifest["recipe"] == "train":  # It decides for those of ImageNet.
-        weights = weights or "imagenet"
-    backbone = backbones.load(
-        name,
-        weights=weights,
-        image_size=made.image_size,
-        preprocessing=saved.get("preprocessing"),
-        alpha=alpha,
-    )
-    print(f"Features: {name}, before the run trained it.")
+    print(f"Features: {backbone.name}, before the run trained it.")
     return ranking.pooled(backbone, len(data.class_names)), data
 
 

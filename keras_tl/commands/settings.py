@@ -310,6 +310,35 @@ class Curve(CacheSettings, OwnDataSettings):
 
 
 @dataclass(frozen=True)
+class Diagnose(CacheSettings):
+    """Find which part of a finished run costs the accuracy, and what to try next.
+
+    Each part is replaced by one that is known to work, in cheap runs on features that
+    are computed once: the labels, the backbone, its preprocessing, the head, its
+    training, the number of examples, the splits. What the accuracy on validation gains
+    is what the part costs. For runs of images with one class each; the result is added
+    to their report.
+    """
+
+    run: Path  # RUN above: folder of the finished run.
+    # Look at so many training examples at most, and a quarter as many, or 500, of the
+    # other splits.
+    limit: int = 1000
+    seed: int = 0  # Seed of all that is drawn.
+
+    POSITIONAL = "run"
+
+    def __post_init__(self):
+        super().__post_init__()
+        environment.check_keras()
+        errors.check_at_least("limit", self.limit, 10)
+        if not 0 <= self.seed < 2**31:
+            raise errors.expected("seed", f"be in [0, {2**31 - 1}]", self.seed)
+        if not Path(self.run).is_dir():
+            raise errors.expected("run", "be the folder of a run", str(self.run))
+
+
+@dataclass(frozen=True)
 class Check(OwnDataSettings):
     """Check data before training; ends with status 1 where something is wrong."""
 
@@ -532,6 +561,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "plan": Plan,
     "rank": Rank,
     "curve": Curve,
+    "diagnose": Diagnose,
     "serve": Serve,
     "update": Update,
 }
