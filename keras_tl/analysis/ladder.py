@@ -301,13 +301,15 @@ def retrained(
     train, validation = (
         (read_all(part.inputs), part.labels) for part in (data.train, data.validation)
     )
-    steps = -(-len(train[1]) // BATCH_SIZE)
-    epochs = max(EPOCHS, -(-STEPS // steps))
+    # Few examples are passed over several times in what counts as an epoch.
+    times = max(1, STEPS * BATCH_SIZE // (EPOCHS * len(train[1])))
+    rows = np.tile(np.arange(len(train[1])), times)
     history = fresh.fit(
-        *train,
+        train[0][rows],
+        train[1][rows],
         validation_data=validation,
         batch_size=BATCH_SIZE,
-        epochs=epochs,
+        epochs=EPOCHS,
         verbose=0,
     )
     answers = fresh.predict(validation[0], batch_size=64, verbose=0).argmax(axis=1)
