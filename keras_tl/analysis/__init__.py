@@ -18,6 +18,8 @@
   wrong.
 - `report`: A run on one page: an HTML file that needs nothing else, to read, print or
   send.
+- `comparison`: Finished runs side by side: paired tests, settings that differ, classes.
+- `comparison_page`: Finished runs side by side on one page.
 - `planner`: Decide how to train from what has been measured, and keep the reasons.
 - `probe`: Classifiers on frozen features: logistic regression, nearest neighbours, SVM.
 - `transferability`: Rank backbones for a task without training them: scores of frozen

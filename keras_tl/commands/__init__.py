@@ -10,6 +10,7 @@
 - `curve`: `keras-tl curve DATA`: how many more examples an accuracy needs.
 - `serve`: Serve finished runs: a web page, and an API.
 - `export`: `keras-tl export RUN`: write the model of a run for another runtime.
+- `compare`: Compare finished runs on one page.
 - `update`: Update a finished run with more images, or with new classes.
 - `settings`: Settings that the commands have in common; nothing heavy is imported here.
 - `check`: Check data, and a model for them, before training.
