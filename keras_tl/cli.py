@@ -43,6 +43,7 @@ commands:
   run NAME [OPTIONS]     run a recipe; its results go to a new folder, the RUN
   check DATA             look for what is wrong with data, before training
   predict RUN INPUT...   classify images, texts or sound, or folders of them
+  compare RUN RUN...     say on one page which run is better, how they differ
   serve RUN...           let others use runs: a web page and an API
   export RUN             write a model for LiteRT, ONNX or TensorFlow, with a
                          program that needs nothing else

@@ -18,6 +18,8 @@
   wrong.
 - `report`: A run on one page: an HTML file that needs nothing else, to read, print or
   send.
+- `comparison`: Finished runs side by side: paired tests, settings that differ, classes.
+- `comparison_page`: Finished runs side by side on one page.
 - `planner`: Decide how to train from what has been measured, and keep the reasons.
 - `probe`: Classifiers on frozen features: logistic regression, nearest neighbours, SVM.
 - `transferability`: Rank backbones for a task without training them: scores of frozen
@@ -25,6 +27,8 @@
 - `candidates`: Models that might be trained on some data, to be ranked before one is.
 - `learning_curve`: Learning curves: accuracy by the number of training examples, and
   its forecast.
+- `ladder`: Cheap runs that each replace one part of a training by one that works.
+- `diagnosis`: Which part of a training run costs the accuracy, and what to try next.
 - `label_next`: What to label next: which of many examples without labels would teach
   most.
 - `ranking`: Rank candidates for a user's data, without training them.

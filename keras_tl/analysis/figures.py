@@ -25,6 +25,16 @@ from keras_tl import errors, files
 BLUE, ORANGE, VERMILLION = "#0072B2", "#E69F00", "#D55E00"
 GREEN, PURPLE, SKY = "#009E73", "#CC79A7", "#56B4E9"
 INK, LINE = "#333333", "#DDDDDD"
+# Colours, markers and lines of series that are drawn over one another.
+STYLES = (
+    (BLUE, "o", "-"),
+    (ORANGE, "s", "--"),
+    (VERMILLION, "^", "-."),
+    (INK, "D", ":"),
+    (GREEN, "v", "-"),
+    (PURPLE, "P", "--"),
+    (SKY, "X", "-."),
+)
 # Most classes for which a cell of the confusion matrix can hold a number, and for
 # which a row can have a name.
 MOST_NUMBERS, MOST_NAMES = 20, 100
@@ -73,6 +83,53 @@ def curves(
     handles, labels = left.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9
+    )
+    return figure
+
+
+def curves_of_runs(
+    histories: Mapping[str, Mapping[str, Sequence[float]]], metric: str = "accuracy"
+) -> Figure:
+    """Draw a metric and the loss on validation per epoch, a line for each run.
+
+    Args:
+        histories: Name of a run -> `val_loss` and the metric with the prefix `val_`,
+            where it has them; one number per epoch. A ring marks each epoch for which
+            `kept` is 1.
+        metric: Name of the metric; an accuracy is drawn in percent.
+    """
+    errors.check_at_least("len(histories)", len(histories), 1)
+    names = list(dict.fromkeys((metric, "loss")))
+    figure = _figure(4 * len(names), 3.4)
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        _tidy(axes, "Epoch")
+        axes.grid(axis="y", color=LINE, linewidth=0.8)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
+        title = f"Validation {name.replace('_', ' ')}"
+        axes.set_title(title, loc="left", fontsize=10, color=INK)
+        for (run, history), (color, marker, line) in zip(
+            histories.items(), itertools.cycle(STYLES), strict=False
+        ):
+            values = np.asarray(history.get(f"val_{name}", []), float)
+            epochs = np.arange(1, len(values) + 1)
+            style = {"color": color, "marker": marker if len(values) <= 30 else ""}
+            axes.plot(epochs, values, line, label=_short(run), markersize=3, **style)
+            kept = np.flatnonzero(np.asarray(history.get("kept", [])) == 1)
+            if len(values):
+                ring = {"facecolors": "none", "edgecolors": color}
+                axes.scatter(epochs[kept], values[kept], s=60, **ring)
+    if metric == "accuracy":
+        panels[0].yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+    handles, labels = panels[0].get_legend_handles_labels()
+    columns = min(len(histories), 2 * len(names))
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
     )
     return figure
 
@@ -470,19 +527,8 @@ def lines(
         ha="right" if len(names) > 6 else "center",
         parse_math=False,
     )
-    styles = itertools.cycle(
-        [
-            (BLUE, "o", "-"),
-            (ORANGE, "s", "--"),
-            (VERMILLION, "^", "-."),
-            (INK, "D", ":"),
-            (GREEN, "v", "-"),
-            (PURPLE, "P", "--"),
-            (SKY, "X", "-."),
-        ]
-    )
     for (name, points), (color, marker, line) in zip(
-        series.items(), styles, strict=False
+        series.items(), itertools.cycle(STYLES), strict=False
     ):
         place, mean, low, high = np.array(points, float).T
         axes.fill_between(place, low, high, color=color, alpha=0.15, linewidth=0)

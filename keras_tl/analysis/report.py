@@ -73,7 +73,7 @@ def write(
         comparisons=_comparisons(results),
         curves=_curves(histories, metric),
         kept=_kept(histories),
-        charts=[(_svg(figure), about) for figure, about in own.charts()],
+        charts=[(svg(figure), about) for figure, about in own.charts()],
         class_rows=[
             (
                 row["name"],
@@ -85,7 +85,7 @@ def write(
         most_open=MOST_OPEN,
         mistakes=_mistakes(own, data.test, pieces),
         judgement=judgement,
-        reliability=judgement and _svg(figures.reliability(judgement.curves)),
+        reliability=judgement and svg(figures.reliability(judgement.curves)),
         layers=layers,
         layer_rows=[
             (name, kind, f"{count:,}", "trains" if trains else "frozen")
@@ -162,7 +162,7 @@ def _curves(histories: Histories, metric: str) -> tuple[str, str] | None:
     if f"val_{metric}" in merged:
         values = merged[f"val_{metric}"]
         text += f". Validation {metric} goes from {values[0]:.3f} to {values[-1]:.3f}"
-    return _svg(figures.curves(merged, phases, metric)), f"{text}."
+    return svg(figures.curves(merged, phases, metric)), f"{text}."
 
 
 def _kept(histories: Histories) -> str:
@@ -244,8 +244,8 @@ def _shortened(text: str) -> str:
     return f"{cut}..." if len(cut) < len(text) else text
 
 
-def _svg(figure: Figure) -> str:
-    """Embed a figure as SVG without a background, so that the page's shows."""
+def svg(figure: Figure) -> str:
+    """Return the address of a figure inside the page, which shows behind it."""
     buffer = io.BytesIO()
     # A fixed salt and no date: same figure, same bytes.
     with matplotlib.rc_context({"svg.hashsalt": "keras_tl"}):

@@ -8,8 +8,11 @@
 - `deciding`: Decisions of a run with their reasons, and the time that is left for it.
 - `rank`: Rank backbones for data of one's own, without training them.
 - `curve`: `keras-tl curve DATA`: how many more examples an accuracy needs.
+- `diagnose`: `keras-tl diagnose RUN`: which part of a run costs the accuracy.
+- `runs`: A finished run of images, loaded for the commands that look at it again.
 - `serve`: Serve finished runs: a web page, and an API.
 - `export`: `keras-tl export RUN`: write the model of a run for another runtime.
+- `compare`: Compare finished runs on one page.
 - `update`: Update a finished run with more images, or with new classes.
 - `settings`: Settings that the commands have in common; nothing heavy is imported here.
 - `check`: Check data, and a model for them, before training.

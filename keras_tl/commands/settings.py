@@ -423,6 +423,39 @@ class Serve(Settings):
             raise errors.expected("corrections", "be a folder", str(self.corrections))
 
 
+@dataclass(frozen=True)
+class Compare(Settings):
+    """Compare finished runs on one page: accuracies, tests, settings, curves, classes.
+
+    Every run is compared with the first one, on the test examples of both.
+    """
+
+    # Folders of finished runs of the same data, at least two.
+    runs: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN RUN [RUN ...]"),
+    ]
+    # New HTML file; by default compare.html, or compare-2.html where that exists.
+    out: Path | None = None
+
+    POSITIONAL = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.runs) < 2:
+            raise errors.expected(
+                "runs", "name at least two finished runs", " ".join(self.runs)
+            )
+        known = {}
+        for run in self.runs:
+            before = known.setdefault(Path(run).resolve(), run)
+            if before is not run:
+                raise errors.expected(
+                    "runs", "name each run once", f"{before} and {run}"
+                )
+
+
 # What `deploy.export.FORMATS` describes.
 EXPORT_FORMATS = ("litert", "litert-int8", "onnx", "savedmodel", "keras")
 
@@ -562,6 +595,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "rank": Rank,
     "curve": Curve,
     "diagnose": Diagnose,
+    "compare": Compare,
     "serve": Serve,
     "update": Update,
 }

@@ -1,9 +1,12 @@
 """Save a model for use, without what only its training needs."""
 
 import contextlib
+import io
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import keras
 
 from keras_tl import files
@@ -29,15 +32,40 @@ def save(model: keras.Model, path: Path | str) -> None:
 
 @contextlib.contextmanager
 def _without_optimizers(model) -> Iterator[None]:
-    layers = [model, *model._flatten_layers()]
-    compiled = {
-        id(layer): layer for layer in layers if getattr(layer, "compiled", False)
-    }
-    optimizers = [(layer, layer.optimizer) for layer in compiled.values()]
+    # Of a model whose layers were frozen since, Keras keeps the optimizer as well.
+    layers = {id(layer): layer for layer in [model, *model._flatten_layers()]}
+    kept = [
+        (layer, layer.optimizer, layer.compiled)
+        for layer in layers.values()
+        if getattr(layer, "optimizer", None) is not None
+    ]
     try:
-        for layer, _ in optimizers:
+        for layer, *_ in kept:
             layer.optimizer, layer.compiled = None, False
         yield
     finally:
-        for layer, optimizer in optimizers:
-            layer.optimizer, layer.compiled = optimizer, True
+        for layer, optimizer, compiled in kept:
+            layer.optimizer, layer.compiled = optimizer, compiled
+
+
+def count_parameters(path: Path | str) -> int:
+    """Count the parameters of a saved model, as `model.count_params()` would.
+
+    Args:
+        path: A `.keras` file, whose layers are not built for it.
+    """
+    count = 0
+
+    def add(name, item):
+        nonlocal count
+        parts = name.split("/")
+        # Neither what only training needs, nor the state of random layers.
+        is_weight = parts[0] != "optimizer" and "seed_generator" not in parts
+        if isinstance(item, h5py.Dataset) and is_weight:
+            count += item.size
+
+    with zipfile.ZipFile(path) as archive:
+        content = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(content) as weights:
+        weights.visititems(add)
+    return count

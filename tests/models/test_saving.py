@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_tl.models import saving
+from keras_tl.models import freezing, saving
 
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(32, 6)).astype("float32")
@@ -59,6 +59,18 @@ def test_a_trained_model_is_saved_without_its_optimizer(tmp_path, optimizer):
     loaded = keras.models.load_model(tmp_path / "after.keras")
     for one, other in zip(loaded.weights, model.weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_whose_layers_were_frozen_since_is_saved_without_its_optimizer(
+    tmp_path,
+):
+    model = compiled(adam())
+    model.fit(INPUTS, LABELS, epochs=1, verbose=0)
+    freezing.freeze(model)
+    optimizer = model.optimizer
+    saving.save(model, tmp_path / "model.keras")
+    assert not [name for name in weights_in(tmp_path / "model.keras") if "opt" in name]
+    assert model.optimizer is optimizer
 
 
 def test_training_goes_on_as_if_nothing_had_been_saved(tmp_path):
