@@ -16,8 +16,6 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks import harness, pages
 from benchmarks.forecast import SIZE, examples
 
@@ -36,9 +34,11 @@ class Kind:
 
 def kinds() -> list[Kind]:
     """List the kinds of faults."""
-    from benchmarks import faults
+    from benchmarks import faults, faults_hidden
 
-    return [Kind(name, fault) for name, fault in faults.FAULTS.items()]
+    known = [Kind(name, fault) for name, fault in faults.FAULTS.items()]
+    hidden = faults_hidden.FAULTS.items()
+    return known + [Kind(name, fault, hidden=True) for name, fault in hidden]
 
 
 def target(name: str, real: Path):
@@ -82,6 +82,7 @@ def trial(kind: Kind, data, folder: Path) -> dict:
     test = evaluation.accuracy(planted.model, planted.data.test)
     return {
         "kind": kind.name,
+        "about": kind.fault.about,
         "hidden": kind.hidden,
         "wanted": kind.fault.verdict,
         "verdict": made.verdict,
@@ -102,12 +103,12 @@ def show(trials: list[dict]) -> None:
             f"{mark}{row['target']:<15}{row['kind']:<24}{row['wanted']:<16}"
             f"{row['verdict']:<16}{row['confidence']:.2f}  {', '.join(costs[:4])}"
         )
-    kinds = list(dict.fromkeys(row["kind"] for row in trials))
-    recalls = [
-        np.mean([r["wanted"] == r["verdict"] for r in trials if r["kind"] == kind])
-        for kind in kinds
-    ]
-    print(f"Mean recall over {len(kinds)} kinds: {np.mean(recalls):.3f}")
+    for hidden in (False, True):
+        of = [row for row in trials if row["hidden"] == hidden]
+        if of:
+            print(
+                f"Mean recall{', hidden kinds' * hidden}: {pages.mean_recall(of):.3f}"
+            )
 
 
 def main() -> None:

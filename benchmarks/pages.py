@@ -266,6 +266,75 @@ def forecast(result: dict) -> str:
     )
 
 
+def diagnosis(result: dict) -> str:
+    """Make the section on faults that were planted."""
+    trials = result["trials"]
+    tables = []
+    for hidden in (False, True):
+        of = [trial for trial in trials if trial["hidden"] == hidden]
+        if not of:
+            continue
+        kinds = list(dict.fromkeys(trial["kind"] for trial in of))
+        rows = []
+        for kind in kinds:
+            same = [trial for trial in of if trial["kind"] == kind]
+            right = [trial["verdict"] == trial["wanted"] for trial in same]
+            rows.append(
+                [
+                    kind,
+                    same[0]["about"],
+                    same[0]["wanted"],
+                    f"{sum(right)} of {len(right)}",
+                    "; ".join(
+                        f"{trial['verdict']} ({trial['target']})"
+                        for trial, is_right in zip(same, right, strict=True)
+                        if not is_right
+                    ),
+                ]
+            )
+        wanted = sorted({trial["wanted"] for trial in of})
+        given = sorted({trial["verdict"] for trial in of} | set(wanted))
+        confusion = [
+            [
+                name,
+                *(
+                    f"{sum((t['wanted'], t['verdict']) == (name, one) for t in of)}"
+                    for one in given
+                ),
+            ]
+            for name in wanted
+        ]
+        about = "Kinds that were not used while it was built" if hidden else "Kinds"
+        tables += [
+            f"{about}: {len(kinds)}, mean recall {mean_recall(of):.2f}.",
+            _table(["wanted", *given], confusion),
+            _table(["kind", "what is wrong", "wanted", "named", "otherwise"], rows),
+        ]
+    limits = result["limits"]
+    return _section(
+        "diagnosis",
+        "What `keras-tl diagnose` names where one fault was planted in a run: a linear "
+        "head on the frozen embedded backbone, on three data sets of at most "
+        f"{limits['train']} training, {limits['validation']} validation and "
+        f"{limits['test']} test images of {result['size']} px. Rows of the first table "
+        "are what is wrong, columns the verdict. Recall is the mean over the kinds. "
+        "`python -m benchmarks.diagnosis DATA --keep`.",
+        *tables,
+        f"{result['date']}, {_machine(result)}; seed {result['seed']}.",
+    )
+
+
+def mean_recall(trials: list[dict]) -> float:
+    """Compute which share of the trials of a kind has the right verdict, on average."""
+    named = [trial["verdict"] == trial["wanted"] for trial in trials]
+    kinds = [trial["kind"] for trial in trials]
+    shares = [
+        statistics.mean(n for n, k in zip(named, kinds, strict=True) if k == kind)
+        for kind in dict.fromkeys(kinds)
+    ]
+    return statistics.mean(shares)
+
+
 def accuracy(result: dict) -> str:
     """Make the section on accuracy in a given time."""
     from keras_tl.analysis.evaluation import wilson_interval
@@ -449,6 +518,7 @@ SECTIONS = {
     "growth": growth,
     "ranking": ranking,
     "forecast": forecast,
+    "diagnosis": diagnosis,
     "accuracy": accuracy,
     "exports": exports,
 }

@@ -155,6 +155,12 @@ SHORT = {
         'the forecast right? Your own: `data="my_photos"`. Another backbone moves the '
         'whole curve: `backbone="mobilenet_v2"`.',
     },
+    "which_part_fails": {
+        "SETTINGS": 'limit=300, faults=("none", "labels shuffled", "raw pixels", '
+        '"one unit", "rate too low", "dark test")',
+        "NEXT": "Which fault costs least, and is it still named? Your own images: "
+        '`data="my_photos"`. A run of your own: `keras-tl diagnose RUN`.',
+    },
     "pseudo_labels": {
         "SETTINGS": "limit=600, labels=(4,), copies=2, seeds=2",
         "NEXT": "Let the last blocks train as well: `blocks=2`. Your own images: "

@@ -218,6 +218,12 @@ STUDIES = {
         "labels": (30, 40),
         "seeds": 1,
     },
+    "which_part_fails": {
+        "faults": ("none", "one unit", "three of each class"),
+        "limit": 60,
+        "image_size": 32,
+        "epochs": 1,
+    },
     "pseudo_labels": {
         "labels": (1,),
         "copies": 2,

@@ -94,6 +94,7 @@ def test_the_table_of_bad_numbers_is_about_every_recipe():
         ("quickstart", "bad_files", "ignore"),
         ("how_much_data", "labels", (20, 40)),
         ("how_much_data", "labels", (10, 40)),
+        ("which_part_fails", "faults", ("none", "sabotage")),
         ("style_transfer", "backbone", "resnet50"),
         ("quickstart", "cache", "no"),
         ("gradual_unfreezing", "rates", 1e-3),

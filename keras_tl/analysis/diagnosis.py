@@ -32,18 +32,18 @@ from keras_tl.training import store
 NOTHING = "nothing"
 # What a verdict can be -> what to try, where nothing better is known.
 ADVICE = {
-    "data": "Look at the images and their splits: keras-tl check DATA --page check.html.",
+    "data": "Look at the images and the splits: keras-tl check DATA --page check.html.",
     "labels": "Look at the labels: keras-tl check DATA --page check.html lists those "
     "that are probably wrong.",
     "backbone": "Take another backbone, or its published weights: keras-tl rank DATA.",
     "preprocessing": "Prepare the pixels as the weights were trained with.",
     "head": "Use a linear head on the pooled features: `heads.attach`.",
-    "optimisation": "Train the head with Adam at 1e-3 until validation stops improving, "
+    "optimisation": "Train the head with Adam at 1e-3 until validation gets no better, "
     "and fine-tune at a hundredth of that.",
     "too little data": "Label more examples: keras-tl curve DATA forecasts how many.",
     "shift": "Draw the splits from all examples together, or train on examples like "
     "those that the model will meet.",
-    NOTHING: "Fine-tune the last blocks, or take a stronger backbone: keras-tl rank DATA.",
+    NOTHING: "Fine-tune the last blocks, or compare backbones: keras-tl rank DATA.",
 }
 PARTS = tuple(ADVICE)[:-1]
 # Samples of the bootstrap; share of accuracy from which on a cost is a verdict.
@@ -122,8 +122,8 @@ class Diagnosis:
         first = self.parts[0]
         low, high = (100 * end for end in first.interval)
         return (
-            f"What costs most is the part {first.name!r}: {100 * first.cost:.0f} points "
-            f"(90 % interval {low:.0f} to {high:.0f}; confidence "
+            f"What costs most is the part {first.name!r}: {100 * first.cost:.0f} "
+            f"points (90 % interval {low:.0f} to {high:.0f}; confidence "
             f"{self.confidence:.2f}). {first.evidence}"
         )
 
@@ -335,7 +335,8 @@ def mixed(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, ...]
     """Find groups of classes that are not told apart at all.
 
     Args:
-        probabilities: Of classifiers that have not seen the example, `(count, classes)`.
+        probabilities: Of classifiers that have not seen the example,
+            `(count, num_classes)`.
         labels: Class of each example, `(count,)`.
 
     Returns:
@@ -365,7 +366,7 @@ def mixed(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, ...]
 
 
 def _unexplained(costs: list[Part], climbed: Ladder) -> list[Part]:
-    """Return what no part explains, where it is so much that the images are at fault."""
+    """Return what no part explains, where it is much: the images then show little."""
     best = max(rung.accuracy for rung in climbed.rungs.values())
     known = sum(part.samples for part in costs if part.name in _LEARNED)
     samples = np.maximum(1 - best - known, 0)
@@ -410,10 +411,10 @@ def _of_splits(climbed: Ladder, rng) -> Part | None:
         )
         different = area >= _DIFFERENT
         evidence = (
-            f"A classifier of the best features answers {_percent(inside.mean())} of the "
-            f"training examples that it has not seen, and {_percent(outside.mean())} of "
-            f"those of {name}; the images of the two are told apart with an area under "
-            f"the ROC curve of {area:.2f}."
+            "With the best of the features, a classifier answers "
+            f"{_percent(inside.mean())} of the training examples that it has not seen, "
+            f"and {_percent(outside.mean())} of those of {name}; the images of the two "
+            f"are told apart with an area under the ROC curve of {area:.2f}."
         )
         kind = "shift" if different else "labels"
         advice = ADVICE["shift"] if different else f"Look at the labels of {name}."

@@ -16,6 +16,7 @@ from matplotlib import colormaps, font_manager, offsetbox, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from keras_tl import errors, files
@@ -570,6 +571,39 @@ def learning_curve(
     )
     axes.axhline(wanted, color=INK, linewidth=0.8, linestyle=":", label="wanted")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def costs(
+    rows: Mapping[str, Sequence[float]],
+    columns: Sequence[str],
+    marked: Mapping[str, str],
+) -> Figure:
+    """Draw what each part costs in several runs, a row for each.
+
+    Args:
+        rows: Name of the run -> cost of each part, in [0, 1].
+        columns: The parts.
+        marked: Name of the run -> the part that is framed.
+    """
+    errors.check_at_least("len(rows)", len(rows), 1)
+    values = 100 * np.array(list(rows.values()))
+    figure = _figure(2.5 + 0.75 * len(columns), 1.6 + 0.34 * len(rows))
+    axes = figure.subplots()
+    _tidy(axes, "Points of accuracy that the part costs")
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    names = [_short(name) for name in rows]
+    axes.set_yticks(range(len(rows)), names, parse_math=False)
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+    for (row, column), value in np.ndenumerate(values):
+        color = "white" if value > 55 else INK
+        cell = {"ha": "center", "va": "center", "fontsize": 9, "color": color}
+        axes.text(column, row, f"{value:.0f}", **cell)
+    for row, name in enumerate(rows):
+        if marked.get(name) in columns:
+            place = (list(columns).index(marked[name]) - 0.5, row - 0.5)
+            frame = Rectangle(place, 1, 1, fill=False, edgecolor=VERMILLION, lw=2)
+            axes.add_patch(frame)
     return figure
 
 

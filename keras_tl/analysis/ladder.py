@@ -1,7 +1,8 @@
 """Cheap runs that each replace one part of a training by one that is known to work.
 
-All of them but the first learn on features that were computed once. How much better than
-the run a rung is tells what the part that it replaces costs; `diagnosis` compares them.
+All of them but the first learn on features that were computed once. How much better
+than the run a rung is tells what the part that it replaces costs; `diagnosis` compares
+them.
 """
 
 import itertools
@@ -35,7 +36,8 @@ REFERENCE, IMAGE_SIZE = "efficientnet_lite0", 96
 # examples at least so many steps.
 RATES, BATCH_SIZE = (1e-3, 1e-4, 1e-2), 32
 EPOCHS, STEPS = 20, 300
-# Share of the accuracy of a linear classifier that another order of outputs has to reach.
+# Share of the accuracy of a linear classifier that another order of the outputs has to
+# reach.
 MENDED = 0.8
 # Weights of a head from which on it is not trained again.
 LARGEST_HEAD = 8_000_000

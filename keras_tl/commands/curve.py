@@ -1,7 +1,9 @@
 """`keras-tl curve DATA`: how many more examples an accuracy needs."""
 
+import io
 import shutil
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras_tl.quiet as quiet  # Before Keras.
@@ -11,7 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from keras_tl import config, environment, errors, files, progress
-from keras_tl.analysis import candidates, figures, learning_curve, ranking
+from keras_tl.analysis import candidates, figures, learning_curve, ranking, report
 from keras_tl.commands import rank, runs
 from keras_tl.commands.settings import SPEECH, Curve, Rank
 from keras_tl.data import datasets, splits
@@ -58,7 +60,24 @@ def main(settings: Curve) -> learning_curve.Forecast:
     print(twice(curve, forecast))
     if folder is not None:
         print(f"Written to {files.quoted(folder)}.")
+    if runs.is_run(settings.data):
+        add_to_report(Path(settings.data), curve, forecast, settings)
     return forecast
+
+
+def add_to_report(run: Path, curve, forecast, settings: Curve) -> None:
+    """Add the curve to the report of a run."""
+    figure = io.BytesIO()
+    ahead = forecast.ahead(curve.sizes[0])
+    drawn = figures.learning_curve(curve.rows(), ahead, settings.accuracy)
+    figures.render(drawn, figure, format="png", dpi=150)
+    report.add(
+        run / "report.html",
+        "curve",
+        figure=report.embedded("image/png", figure.getvalue()),
+        sentences=[forecast.sentence(settings.accuracy), twice(curve, forecast)],
+    )
+    print(f"Added to {files.quoted(run / 'report.html')}.")
 
 
 def of_run(settings: Curve) -> tuple[keras.Model, Splits]:

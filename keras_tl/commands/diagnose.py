@@ -50,9 +50,10 @@ def table_of_rungs(result: Diagnosis) -> Table:
     made.add_column("accuracy", justify="right")
     for rung in result.ladder.rungs.values():
         made.add_row(rung.name, rung.about, f"{100 * rung.accuracy:.1f}")
+    trained = 100 * result.ladder.train_accuracy
     made.caption = (
-        f"In percent. Of the training examples, {100 * result.ladder.train_accuracy:.1f}"
-        " are right with the run as it is."
+        f"In percent. The run as it is answers {trained:.1f} of the training examples "
+        "correctly."
     )
     return made
 
