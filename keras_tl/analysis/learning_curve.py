@@ -5,20 +5,26 @@ a power law to its errors: how many more examples does an accuracy need, and of 
 classes?
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
+import keras
 import numpy as np
 
 from keras_tl import errors, progress
-from keras_tl.analysis import probe
-from keras_tl.data.splits import Split, read_once
+from keras_tl.analysis import evaluation, probe
+from keras_tl.data.sources import read_all
+from keras_tl.data.splits import Split, Splits, read_once
+from keras_tl.models import freezing, heads
+from keras_tl.training import phases
 
 # Points of a curve, and draws of examples at each.
 POINTS, REPEATS = 7, 5
 # The classifier; most and fewest examples that choose its regularization.
 _KIND = probe.LINEAR["single-label"]
 _SELECTING, _FEWEST = 500, 20
+# The regularization where no examples choose it.
+_SETTING = 0.01
 # Exponents of the power law to choose from.
 _EXPONENTS = np.linspace(0.05, 1.5, 30)
 # Samples of the bootstrap, and the share of them in an interval.
@@ -94,6 +100,10 @@ def sizes_of(count: int, num_classes: int, points: int = POINTS) -> tuple[int, .
     return tuple(int(size) for size in dict.fromkeys(made))
 
 
+# From training examples, and those in no draw, to the answers for validation.
+Learn = Callable[[Split, Split], np.ndarray]
+
+
 def measure(
     train: Split,
     validation: Split,
@@ -102,21 +112,22 @@ def measure(
     sizes: Sequence[int] | None = None,
     repeats: int = REPEATS,
     seed: int = 0,
+    learn: Learn | None = None,
 ) -> Curve:
-    """Fit linear classifiers to more and more training examples, and judge each.
+    """Train on more and more examples, and judge each training on validation.
 
     Of each size several draws are made, each with the classes in the proportions of all
-    training examples; a smaller draw is part of a larger one. The training examples
-    that are in no draw yet choose the regularization for each size; those of validation
-    choose nothing, and no classifier has seen them.
+    training examples; a smaller draw is part of a larger one. The examples of
+    validation choose nothing, and no training has seen them.
 
     Args:
-        train: Features `(count, features)` with single labels.
+        train: Features `(count, features)` with single labels; or what `learn` takes.
         validation: The same, of other examples.
         class_names: One for each class.
         sizes: Numbers of training examples, ascending; by default those of `sizes_of`.
         repeats: Number of draws of each size, at least 2.
         seed: Seed of the draws.
+        learn: How to train; `linear` if `None`.
 
     Raises:
         InputError: Labels of another task, or too few examples.
@@ -125,30 +136,23 @@ def measure(
         if part.labels.ndim != 1:
             raise errors.expected("labels", "be one class each", part.labels.shape)
     errors.check_at_least("repeats", repeats, 2)
-    train, validation = read_once(train), read_once(validation)
     counts = np.bincount(train.labels, minlength=len(class_names))
     if counts.min() < 2:
         raise errors.InputError(
             f"A learning curve needs at least 2 training examples of each class. "
             f"{class_names[int(counts.argmin())]!r} has {counts.min()}."
         )
+    if learn is None:
+        train, validation = read_once(train), read_once(validation)
+        learn = linear(validation)
     sizes = sizes_of(len(train), len(class_names)) if sizes is None else tuple(sizes)
     orders = [drawing_order(train.labels, seed + n) for n in range(repeats)]
     draws = [(s, n) for s in sizes for n in range(1 if s == len(train) else repeats)]
     correct: dict[int, list] = {size: [] for size in sizes}
-    settings: dict[int, float] = {}
     for size, number in progress.track(draws, "learning curve", len(draws)):
         part = train.take(np.sort(orders[number][:size]))
-        if size not in settings:
-            rest = orders[number][size:][:_SELECTING]
-            if len(rest) >= _FEWEST or not settings:
-                chosen = probe.fit(_KIND, part, train.take(np.sort(rest)))
-                settings[size] = chosen.setting
-            else:  # That of the size before.
-                settings[size] = list(settings.values())[-1]
-        fitted = probe.fit_with(_KIND, settings[size], part)
-        answers = fitted.pipeline.predict(validation.read(range(len(validation))))
-        correct[size].append(answers == validation.labels)
+        rest = train.take(np.sort(orders[number][size:][:_SELECTING]))
+        correct[size].append(learn(part, rest) == validation.labels)
     return Curve(
         sizes,
         tuple(np.array(rows) for rows in correct.values()),
@@ -156,6 +160,69 @@ def measure(
         tuple(class_names),
         tuple(int(count) for count in counts),
     )
+
+
+def linear(validation: Split) -> Learn:
+    """Return a function that fits a logistic regression to features.
+
+    The examples that are in no draw choose the regularization, once for each number of
+    training examples; where there are few of them, that of the number before is taken.
+
+    Args:
+        validation: Features that are answered.
+    """
+    values = read_all(validation.inputs)
+    settings: dict[int, float] = {}
+
+    def learn(part, rest):
+        size = len(part)
+        if size not in settings:
+            if len(rest) >= _FEWEST or (len(rest) and not settings):
+                settings[size] = probe.fit(_KIND, part, rest).setting
+            else:
+                settings[size] = [_SETTING, *settings.values()][-1]
+        return probe.fit_with(_KIND, settings[size], part).pipeline.predict(values)
+
+    return learn
+
+
+# Epochs of the head, and of the blocks after it, for each draw of `fine_tuned`.
+_HEAD_EPOCHS, _EPOCHS, _QUARTER = 30, 5, 4
+
+
+def fine_tuned(
+    load: Callable[[], keras.Model],
+    validation: Split,
+    class_names: Sequence[str],
+    setup: phases.Setup,
+) -> Learn:
+    """Return a function that trains a head, and then the last quarter of the blocks.
+
+    The examples that are in no draw choose the epoch; where there are few of them, the
+    last epoch is taken.
+
+    Args:
+        load: Loads the backbone, with the same weights each time.
+        validation: Examples that are answered.
+        class_names: One for each class.
+        setup: How to train.
+    """
+
+    def learn(part, rest):
+        keras.utils.set_random_seed(setup.seed)
+        model = heads.attach(load(), len(class_names))
+        few = len(rest) < _FEWEST
+        chosen = replace(setup, choose_by="last" if few else setup.choose_by)
+        selecting = part if few else rest
+        data = Splits(part, selecting, selecting, tuple(class_names), "A draw.")
+        freezing.unfreeze_head(model)
+        phases.fit(model, data, chosen, phases.Phase(_HEAD_EPOCHS))
+        blocks = len(freezing.blocks(model))
+        freezing.unfreeze_blocks(model, max(1, blocks // _QUARTER))
+        phases.fit(model, data, chosen, phases.fine_tuning(_EPOCHS))
+        return evaluation.predict(model, validation).argmax(axis=1)
+
+    return learn
 
 
 def drawing_order(labels: np.ndarray, seed: int) -> np.ndarray:

@@ -1,8 +1,10 @@
 """`keras-tl curve DATA`: how many more examples an accuracy needs."""
 
 import io
+import logging
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,40 +15,50 @@ import numpy as np
 from rich.table import Table
 
 from keras_tl import config, environment, errors, files, progress
-from keras_tl.analysis import candidates, figures, learning_curve, ranking, report
+from keras_tl.analysis import (
+    candidates,
+    evaluation,
+    figures,
+    label_next,
+    learning_curve,
+    ranking,
+    report,
+)
 from keras_tl.commands import rank, runs
 from keras_tl.commands.settings import SPEECH, Curve, Rank
-from keras_tl.data import datasets, splits
-from keras_tl.data.splits import Splits
+from keras_tl.data import datasets, folders, splits
+from keras_tl.data.sources import read_all
+from keras_tl.data.splits import Split, Splits
 from keras_tl.models import catalog, log_mel
-from keras_tl.training import store
+from keras_tl.training import features, phases, placement, store
 
+# Loads a backbone, with the same weights each time.
+Load = Callable[[], keras.Model]
 # Most classes whose gain is printed.
 MOST_CLASSES = 10
 
 
 def main(settings: Curve) -> learning_curve.Forecast:
     """Measure the curve, print table and forecast, and write the results."""
-    model, data = of_run(settings) if runs.is_run(settings.data) else of_data(settings)
+    load, data = of_run(settings) if runs.is_run(settings.data) else of_data(settings)
     if data.task != "single-label":
         raise errors.expected("data", "have one class for each example", data.task)
     data = splits.limit(data, settings.limit, seed=settings.seed)
     print(data)
-    # Raises for too few before anything is computed.
+    # Raises for what cannot be used before anything is computed.
     learning_curve.sizes_of(len(data.train), len(data.class_names))
+    pool = unlabelled(settings, data)
     folder = None if settings.out is None else files.new_folder(settings.out)
     try:
         cache = store.Cache() if settings.cache else None
-        train, validation = ranking.features_of(model, data, cache=cache)
-        curve = learning_curve.measure(
-            train,
-            validation,
-            data.class_names,
-            repeats=settings.repeats,
-            seed=settings.seed,
-        )
+        stem = ranking.pooled(load(), len(data.class_names))
+        train, validation = ranking.features_of(stem, data, cache=cache)
+        curve = measure(settings, load, data, (train, validation), cache)
         forecast = learning_curve.forecast(curve, seed=settings.seed)
         of_classes = learning_curve.classes(curve, seed=settings.seed)
+        if pool is not None:
+            made = features.extract(stem, pool, cache=cache)
+            write_next(settings, folder, pool, made, train, validation)
         if folder is not None:
             save(folder, curve, forecast, of_classes, settings, data)
     except BaseException:
@@ -65,6 +77,63 @@ def main(settings: Curve) -> learning_curve.Forecast:
     return forecast
 
 
+def measure(settings, load, data, made, cache) -> learning_curve.Curve:
+    """Measure the curve, on features, or by fine-tuning for each size."""
+    chosen = {"seed": settings.seed}
+    if not settings.fine_tune:
+        chosen["repeats"] = settings.repeats or learning_curve.REPEATS
+        return learning_curve.measure(*made, data.class_names, **chosen)
+    if data.train.inputs.kind != "image":
+        kind = data.train.inputs.kind
+        raise errors.expected("fine_tune", f"be left out of data of {kind}", True)
+    # Several models are traced; TensorFlow warns that this is slow.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    setup = phases.Setup(
+        placement.choose(), batch_size=32, seed=settings.seed, cache=cache
+    )
+    learn = learning_curve.fine_tuned(load, data.validation, data.class_names, setup)
+    return learning_curve.measure(
+        data.train,
+        data.validation,
+        data.class_names,
+        repeats=settings.repeats or 2,
+        learn=learn,
+        **chosen,
+    )
+
+
+def unlabelled(settings: Curve, data: Splits) -> Split | None:
+    """Load the images without labels of which some are to be labelled."""
+    if settings.unlabelled is None:
+        return None
+    if data.train.inputs.kind != "image":
+        kind = data.train.inputs.kind
+        raise errors.expected("unlabelled", f"be left out of data of {kind}", kind)
+    pool = folders.unlabelled(
+        settings.unlabelled, data.class_names, bad_files=settings.bad_files
+    )
+    return pool.at_size(data.train.inputs.input_spec()["shape"][0])
+
+
+def write_next(settings: Curve, folder: Path, pool, made, train, validation) -> None:
+    """Write which images to label next, and print what that has gained so far."""
+    count = min(settings.label, len(made))
+    chosen = label_next.order(
+        settings.method, train, read_all(made.inputs), count, seed=settings.seed
+    )
+    names = pool.inputs.names(chosen) or [str(index) for index in chosen]
+    rows = [{"place": n, "file": name} for n, name in enumerate(names, start=1)]
+    files.write_csv(folder / "label_next.csv", rows)
+    print(f"To label next, by {settings.method}: {count:,} images, in label_next.csv.")
+    gains = label_next.gains(settings.method, train, validation)
+    gained = evaluation.seed_summary(gains)
+    changed = evaluation.in_points(gained["mean"], gained["interval"])
+    print(
+        "On the images with labels, choosing some of them so rather than at random "
+        f"changes the accuracy by {changed}."
+    )
+
+
 def add_to_report(run: Path, curve, forecast, settings: Curve) -> None:
     """Add the curve to the report of a run."""
     figure = io.BytesIO()
@@ -80,8 +149,8 @@ def add_to_report(run: Path, curve, forecast, settings: Curve) -> None:
     print(f"Added to {files.quoted(run / 'report.html')}.")
 
 
-def of_run(settings: Curve) -> tuple[keras.Model, Splits]:
-    """Return the backbone of a run as it was before the run trained it, and its data.
+def of_run(settings: Curve) -> tuple[Load, Splits]:
+    """Return how to load the backbone of a run as it was before, and its data.
 
     The trained one has seen the labels of all training examples: on its features, few
     of them would seem to be enough.
@@ -105,11 +174,11 @@ def of_run(settings: Curve) -> tuple[keras.Model, Splits]:
             f"{settings.data}. Give its data and --backbone or --weights instead."
         )
     print(f"Features: {backbone.name}, before the run trained it.")
-    return ranking.pooled(backbone, len(data.class_names)), data
+    return lambda: runs.backbone(made), data
 
 
-def of_data(settings: Curve) -> tuple[keras.Model, Splits]:
-    """Return a frozen backbone, up to a vector of features, and the data for it."""
+def of_data(settings: Curve) -> tuple[Load, Splits]:
+    """Return how to load a backbone, and the data for it."""
     embeds = settings.weights is not None and Rank.split(settings.weights)[0] == SPEECH
     seconds = log_mel.SAMPLES / log_mel.RATE if embeds else None
     options = datasets.options_of(settings, count=settings.limit, seconds=seconds)
@@ -117,8 +186,7 @@ def of_data(settings: Curve) -> tuple[keras.Model, Splits]:
     chosen = candidate(settings, data.train.inputs.kind)
     print(f"Features: {chosen.name}.")
     prepared = chosen.prepare(data)
-    stem = ranking.pooled(chosen.load(prepared), len(prepared.class_names))
-    return stem, prepared
+    return lambda: chosen.load(prepared), prepared
 
 
 def candidate(settings: Curve, kind: str) -> candidates.Candidate:

@@ -289,15 +289,31 @@ class Curve(CacheSettings, OwnDataSettings):
     # Side of the square images, in pixels. By default 96, or what the backbone needs.
     image_size: int | None = None
     accuracy: float = 0.95  # Accuracy that is wanted, in (0, 1).
-    repeats: int = 5  # Draws of training examples for each size.
+    # Draws of training examples for each size; by default 5, or 2 with --fine-tune.
+    repeats: int | None = None
+    # Fine-tune the last quarter of the blocks for each size, as well: minutes, in place
+    # of seconds. For images.
+    fine_tune: bool = False
+    # Folder of images without labels: those to label next are written to
+    # label_next.csv of --out.
+    unlabelled: Path | None = None
+    # How they are chosen: where a classifier is least sure, or unlike all with labels.
+    method: Literal["margin", "core-set"] = "margin"
+    label: int = 100  # How many to choose of them.
     seed: int = 0  # Seed of splits, draws and intervals.
     out: Path | None = None  # New folder for table, figure and numbers.
 
     def __post_init__(self):
         super().__post_init__()
-        errors.check_at_least("repeats", self.repeats, 2)
+        if self.repeats is not None:
+            errors.check_at_least("repeats", self.repeats, 2)
+        errors.check_at_least("label", self.label, 1)
         if not 0 < self.accuracy < 1:
             raise errors.expected("accuracy", "be in (0, 1)", self.accuracy)
+        if self.unlabelled is not None:
+            errors.check_folder("unlabelled", self.unlabelled, "It holds images.")
+            if self.out is None:
+                raise errors.expected("out", "be given with unlabelled", None)
         if self.backbone is not None and self.weights is not None:
             raise errors.expected(
                 "backbone", "be left out with weights, which name it", self.backbone
@@ -320,7 +336,7 @@ class Diagnose(CacheSettings):
     to their report.
     """
 
-    run: Path  # RUN above: folder of the finished run.
+    run: Path = field(kw_only=True)  # RUN above: folder of the finished run.
     # Look at so many training examples at most, and a quarter as many, or 500, of the
     # other splits.
     limit: int = 1000
