@@ -17,12 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from keras_tl import errors
 from keras_tl.analysis import (
-    doctor,
     feature_checks,
     findings,
     ladder,
     learning_curve,
     probe,
+    records,
+    split_checks,
 )
 from keras_tl.analysis.ladder import Ladder
 from keras_tl.data.sources import read_all
@@ -260,7 +261,7 @@ def _advice(part, name, climbed: Ladder) -> str:
 
 def _of_images(data: Splits, rng) -> Part:
     """Compute which share of the images is empty, or a copy in another split."""
-    noticed = doctor.check_splits(data)
+    noticed = split_checks.copies(records.of_splits(data))
     copies = [one for one in noticed if one.code.endswith("across-splits")]
     counts = [len(part) for _, part in data.items()]
     starts = np.cumsum([0, *counts])

@@ -27,11 +27,9 @@ def load(folder: Path | str) -> tuple[Artifact, Splits]:
     try:
         return made, run_data.load(made)
     except errors.InputError as error:
-        saved = config.current(files.read_json(Path(folder) / "config.json"))
-        named = saved.get("data") or saved.get("dataset")
+        reason = str(error).rstrip(".")
         raise errors.InputError(
-            f"The data of {folder}, {named!r}, cannot be loaded. "
-            f"{str(error).rstrip('.')}."
+            f"The data of {folder} cannot be loaded: {reason}."
         ) from error
 
 

@@ -65,16 +65,45 @@ def test_what_cannot_have_a_curve_ends_in_one_sentence_and_leaves_nothing(
     (study / "manifest.json").write_text('{"trials": []}')
     assert "This is a study" in one_line(call, capsys, study, "--out", out)
     of_script, _ = run
-    assert "a run of images" in one_line(call, capsys, of_script, "--out", out)
+    assert "names no data" in one_line(call, capsys, of_script, "--out", out)
     for flags, wanted in (
         (["--accuracy", "1.5"], "`accuracy` must be in (0, 1)"),
         (["--repeats", "1"], "`repeats`"),
         (["--backbone", "vgg61"], "or vgg16?"),
         (["--weights", "vgg16"], "NAME=FILE"),
         (["--out", str(three)], "does not exist yet"),
+        (["--unlabelled", str(three)], "`out` must be given"),
+        (["--unlabelled", str(three), "--label", "0", "--out", "x"], "`label`"),
     ):
         assert wanted in one_line(call, capsys, "cifar10_sample", *flags)
     assert not out.exists()
+
+
+def test_images_to_label_next_are_listed_with_what_choosing_them_gains(
+    call, tmp_path, capsys
+):
+    folder = images(tmp_path / "photos", 60)
+    (pool := tmp_path / "pool").mkdir()
+    for path in (folder / "cat").glob("1*.png"):
+        path.rename(pool / path.name)
+    out = tmp_path / "out"
+    flags = ("--image-size", 32, "--repeats", 2, "--label", 5, "--out", out)
+    assert call("curve", folder, "--unlabelled", pool, *flags) == 0
+    assert "rather than at random changes the accuracy by" in capsys.readouterr().out
+    with open(out / "label_next.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["place"] for row in rows] == list("12345")
+    assert {row["file"] for row in rows} <= {str(path) for path in pool.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_curve_of_fine_tuned_models_is_measured_on_request(call, tmp_path, capsys):
+    folder = images(tmp_path / "photos", 40)
+    flags = ("--image-size", 32, "--fine-tune")
+    assert call("curve", folder, *flags) == 0
+    shown = capsys.readouterr().out
+    assert "fine-tuning" in shown
+    assert "Accuracy by training examples" in shown
 
 
 @pytest.mark.slow
@@ -91,7 +120,9 @@ def test_the_model_and_the_data_of_a_run_are_taken(call, tmp_path, capsys):
     # The same as of the data: what was fine-tuned has seen the labels of all of them.
     assert call("curve", folder, "--image-size", 32, "--accuracy", 0.5) == 0
     of_data = capsys.readouterr().out
-    table = of_run[of_run.index("Accuracy by training") :]
+    report = (run / "report.html").read_text()
+    assert report.count("<h2>More data</h2>") == 1
+    table = of_run[of_run.index("Accuracy by training") : of_run.index("Added to")]
     assert table == of_data[of_data.index("Accuracy by training") :]
     assert "`backbone` must be left out" in one_line(
         call, capsys, run, "--backbone", "vgg16"
