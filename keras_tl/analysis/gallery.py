@@ -148,12 +148,23 @@ def embedding_map(
         pictures: Image of each, uint8 RGB.
         seed: Seed of the placing.
     """
+    return figures.thumbnails(places(embeddings, seed), pictures, labels, class_names)
+
+
+def places(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Place examples in the plane by t-SNE, see `embedding_map`.
+
+    Args:
+        embeddings: `(count, features)`, of at least 5 examples.
+        seed: Seed of the placing.
+
+    Returns:
+        `(count, 2)`: what is alike is close; directions and scale mean nothing.
+    """
     errors.check_at_least("len(embeddings)", len(embeddings), 5)
     perplexity = min(30.0, (len(embeddings) - 1) / 3)
-    places = manifold.TSNE(perplexity=perplexity, random_state=seed, init="pca")
-    return figures.thumbnails(
-        places.fit_transform(embeddings), pictures, labels, class_names
-    )
+    placing = manifold.TSNE(perplexity=perplexity, random_state=seed, init="pca")
+    return placing.fit_transform(embeddings)
 
 
 def _answers(result, split, chosen):
