@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn import manifold
+from threadpoolctl import threadpool_limits
 
 from keras_tl import errors
 from keras_tl.analysis import figures
@@ -164,7 +165,38 @@ def places(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
     errors.check_at_least("len(embeddings)", len(embeddings), 5)
     perplexity = min(30.0, (len(embeddings) - 1) / 3)
     placing = manifold.TSNE(perplexity=perplexity, random_state=seed, init="pca")
-    return placing.fit_transform(embeddings)
+    # Each thread has next to nothing to do, and waiting for the others takes seconds
+    # where something else runs on the machine.
+    with threadpool_limits(1):
+        return placing.fit_transform(embeddings)
+
+
+def apart(places: np.ndarray, side: float, rounds: int = 200) -> np.ndarray:
+    """Push places apart that are closer than a distance, each as little as possible.
+
+    Args:
+        places: `(count, 2)`.
+        side: Least distance, where there is room.
+        rounds: Most times that all places are looked at.
+
+    Returns:
+        `(count, 2)`, in the rectangle that the places fill.
+
+    >>> apart(np.array([[0.0, 0.0], [4.0, 0.0], [5.0, 0.0], [9.0, 0.0]]), 2).tolist()
+    [[0.0, 0.0], [3.5, 0.0], [5.5, 0.0], [9.0, 0.0]]
+    """
+    low, high = places.min(axis=0), places.max(axis=0)
+    places = places.astype("float64")
+    for _ in range(rounds):
+        ways = places[:, None] - places
+        lengths = np.linalg.norm(ways, axis=2)
+        np.fill_diagonal(lengths, np.inf)
+        short = np.maximum(0, side - lengths)
+        if not short.any():
+            break
+        steps = (short / 2 / np.maximum(lengths, 1e-9))[..., None] * ways
+        places = (places + steps.sum(axis=1)).clip(low, high)
+    return places
 
 
 def _answers(result, split, chosen):

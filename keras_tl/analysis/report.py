@@ -238,6 +238,7 @@ def _map(own: Result, data: Splits, indices, embeddings) -> dict | None:
     places = gallery.places(embeddings)
     places = (places - places.min(axis=0)) / np.ptp(places, axis=0).clip(min=1e-9)
     places = places * (_WIDTH - _SIDE, _HEIGHT - _SIDE) + _SIDE / 2
+    places = gallery.apart(places, 1.1 * _SIDE)
     source, labels = data.test.inputs, own.labels[indices]
     examples = source.preview(indices, _SIDE)
     names = source.names(indices) or [f"example {index}" for index in indices]
@@ -263,7 +264,11 @@ def _map(own: Result, data: Splits, indices, embeddings) -> dict | None:
     if labels.ndim == 1 and len(own.class_names) <= MOST_NAMED:
         for label in np.unique(labels):
             x, y = np.median(places[labels == label], axis=0)
-            titles.append({"x": x, "y": y, "name": own.class_names[label]})
+            name = own.class_names[label]
+            # About the half of its width: a name at the edge stays inside.
+            half = min(6 * len(name), _WIDTH / 2)
+            x = np.clip(x, half, _WIDTH - half)
+            titles.append({"x": x, "y": y, "name": name})
     points.sort(key=lambda point: point["right"], reverse=True)
     size = {"width": _WIDTH, "height": _HEIGHT, "side": _SIDE}
     return {"points": points, "titles": titles, **size}

@@ -35,8 +35,8 @@ class Slice:
     """Test examples that have a property in common.
 
     Attributes:
-        property: Name of the property, such as "brightness, %".
-        group: The values of the slice, such as "12 to 34".
+        property: Name of the property, such as "brightness".
+        group: The values of the slice, such as "12 to 34 %".
         count: Number of examples.
         value: Accuracy, or mean absolute error.
         interval: 95 % interval of the value over examples of the same kind.
@@ -87,18 +87,23 @@ class Slices:
     @property
     def sentence(self) -> str:
         """Whether some slice differs, and which is the worst, for people."""
-        one = self.worst
+        one, count = self.worst, sum(row.differs for row in self.rows)
         low, high = map(self.format, one.interval)
         about = (
-            f"{one.property}: {one.group}, with {self.metric} {self.format(one.value)} "
-            f"(95 % interval {low} to {high}) of {one.count:,} examples, and "
-            f"{self.format(one.others)} of the others"
+            f"{one.property} {one.group}: {self.metric} {self.format(one.value)} on "
+            f"{one.count:,} examples (95 % interval {low} to {high}), "
+            f"{self.format(one.others)} on the others."
         )
-        if one.differs:
-            return f"This slice differs from the others by more than chance: {about}."
+        if not count:
+            return (
+                "No slice differs from the others by more than chance. The worst is "
+                f"{about}"
+            )
+        found, which = errors.counted(count, "slice"), "the worst of them is "
+        verb = "differs" if count == 1 else "differ"
         return (
-            "No slice differs from the others by more than chance. Worst, which may be "
-            f"chance, is {about}."
+            f"{found} {verb} from the others by more than chance: "
+            f"{which if count > 1 else ''}{about}"
         )
 
     def format(self, value: float) -> str:
@@ -155,18 +160,23 @@ def compare(
     Args:
         scores: Whether each example is right, bool; or negative absolute errors, float;
             `(count,)`.
-        properties: Name -> numbers or texts, `(count,)`, see `groups`.
+        properties: Name, and behind a comma the unit -> numbers or texts, `(count,)`,
+            see `groups`.
 
     Returns:
         The slices, by property.
 
-    >>> slices = compare(np.arange(40) >= 10, {"length": np.arange(40)})
+    >>> slices = compare(np.arange(40) >= 10, {"length, words": np.arange(40)})
     >>> [(one.group, one.value, one.differs) for one in slices[:2]]
-    [('0 to 9', 0.0, True), ('10 to 19', 1.0, False)]
+    [('0 to 9 words', 0.0, True), ('10 to 19 words', 1.0, False)]
     """
     members = [
-        (name, group, inside)
-        for name, values in properties.items()
+        (name, f"{group} {unit}".rstrip(), inside)
+        for (name, _, unit), values in zip(
+            (key.partition(", ") for key in properties),
+            properties.values(),
+            strict=True,
+        )
         for group, inside in groups(values).items()
     ]
     measure = _shares if scores.dtype == bool else _errors
@@ -263,8 +273,8 @@ def properties(split: Split) -> dict[str, np.ndarray]:
             those in memory. Of all files: their folders.
 
     Returns:
-        Name of the property -> numbers or texts, `(count,)`; none of examples that
-        cannot be looked at.
+        Name of the property, and behind a comma its unit -> numbers or texts,
+        `(count,)`; none of examples that cannot be looked at.
     """
     source, every = split.inputs, np.arange(len(split))
     names = source.names(every)
@@ -333,6 +343,6 @@ def _folders(names: list[str], labels: np.ndarray) -> Mapping[str, np.ndarray]:
             len(np.unique(labels[folders == one])) == 1 for one in np.unique(folders)
         ):
             continue
-        name = "folder" if not found else f"folder, level {level + 1}"
+        name = "folder" if not found else f"folder {level + 1}"
         found[name] = folders
     return found

@@ -45,11 +45,15 @@ def test_dark_images_that_are_all_wrong_are_named():
     found = slices.find(evaluated(levels > np.quantile(levels, 0.25)), split)
     worst = found.worst
     assert worst.differs
-    assert worst.property == "brightness, %"
+    assert worst.property == "brightness"
     assert (worst.count, worst.value, worst.others) == (50, 0.0, 1.0)
     assert worst.interval == evaluation.wilson_interval(0, 50)
-    assert found.sentence.startswith("This slice differs from the others by more than")
-    assert f"{worst.property}: {worst.group}," in found.sentence
+    # The others are better than all that is not of them, for the same reason.
+    assert found.sentence.startswith("4 slices differ from the others by more than")
+    assert (
+        f"worst of them is brightness {worst.group}: accuracy 0.0 % on 50 "
+        in found.sentence
+    )
 
 
 def test_where_nothing_differs_the_sentence_says_so():
@@ -127,8 +131,8 @@ def test_texts_are_told_apart_by_their_length():
     texts = tuple("word " * (1 + number) for number in range(80))
     split = Split(text.Texts(texts), np.arange(80) % 2)
     found = slices.find(evaluated(np.arange(80) < 60), split)
-    assert {row.property for row in found.rows} == {"length, words"}
-    assert (found.worst.group, found.worst.value) == ("61 to 80", 0.0)
+    assert {row.property for row in found.rows} == {"length"}
+    assert (found.worst.group, found.worst.value) == ("61 to 80 words", 0.0)
 
 
 def test_clips_are_told_apart_by_length_and_loudness(tmp_path):
@@ -181,8 +185,6 @@ def test_of_very_many_examples_some_are_looked_at(monkeypatch):
     monkeypatch.setattr(slices, "MOST", 100)
     split, levels = images()
     found = slices.find(evaluated(levels > np.quantile(levels, 0.25)), split)
-    assert (
-        sum(row.count for row in found.rows if row.property == "brightness, %") == 100
-    )
+    assert sum(row.count for row in found.rows if row.property == "brightness") == 100
     assert found.worst.differs
-    assert found.worst.property == "brightness, %"
+    assert found.worst.property == "brightness"
