@@ -172,7 +172,7 @@ def places(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def apart(places: np.ndarray, side: float, rounds: int = 200) -> np.ndarray:
-    """Push places apart that are closer than a distance, each as little as possible.
+    """Push places apart that are closer than a distance, little by little.
 
     Args:
         places: `(count, 2)`.
@@ -187,15 +187,20 @@ def apart(places: np.ndarray, side: float, rounds: int = 200) -> np.ndarray:
     """
     low, high = places.min(axis=0), places.max(axis=0)
     places = places.astype("float64")
+    random = np.random.default_rng(0)
     for _ in range(rounds):
         ways = places[:, None] - places
+        # Of two at the same place, or pushed into the same corner, each has a way.
+        same = (ways == 0).all(axis=2)
+        ways[same] = random.normal(size=(same.sum(), 2))
         lengths = np.linalg.norm(ways, axis=2)
-        np.fill_diagonal(lengths, np.inf)
-        short = np.maximum(0, side - lengths)
+        short = np.maximum(0, side - np.where(same, 0, lengths))
+        np.fill_diagonal(short, 0)
         if not short.any():
             break
-        steps = (short / 2 / np.maximum(lengths, 1e-9))[..., None] * ways
-        places = (places + steps.sum(axis=1)).clip(low, high)
+        steps = ((short / 2 / lengths)[..., None] * ways).sum(axis=1)
+        # Many neighbours together would throw one out of the rectangle.
+        places = (places + steps.clip(-side / 4, side / 4)).clip(low, high)
     return places
 
 
