@@ -25,10 +25,10 @@ TEMPLATES = Path(__file__).parents[1] / "assets" / "report"
 # Most mistakes shown, most pixels of a side of theirs, most characters of a text, and
 # most classes for which the table of classes is not folded.
 MOST_MISTAKES, MOST_PIXELS, MOST_CHARACTERS, MOST_OPEN = 12, 160, 300, 30
-# Fewest and most examples of the map; its width and height, and the side of an image in
-# it, in pixels; most classes that it names.
+# Fewest and most examples of the map, and most classes that it names; its width and
+# height, the side of an image in it, and the width of a point, in pixels.
 FEWEST_PLACED, MOST_PLACED, MOST_NAMED = 10, 200, 20
-_WIDTH, _HEIGHT, _SIDE = 928, 640, 32
+_WIDTH, _HEIGHT, _SIDE, _DOT = 928, 640, 32, 10
 
 
 def write(
@@ -238,24 +238,24 @@ def _map(own: Result, data: Splits, indices, embeddings) -> dict | None:
     places = gallery.places(embeddings)
     places = (places - places.min(axis=0)) / np.ptp(places, axis=0).clip(min=1e-9)
     places = places * (_WIDTH - _SIDE, _HEIGHT - _SIDE) + _SIDE / 2
-    places = gallery.apart(places, 1.1 * _SIDE)
     source, labels = data.test.inputs, own.labels[indices]
     examples = source.preview(indices, _SIDE)
+    pictures = examples is not None and not isinstance(examples[0], str)
+    places = gallery.apart(places, 1.1 * _SIDE if pictures else _DOT)
     names = source.names(indices) or [f"example {index}" for index in indices]
     points = []
     for number, (index, (x, y)) in enumerate(zip(indices, places, strict=True)):
         example = "" if examples is None else examples[number]
-        is_image = isinstance(example, np.ndarray)
         lines = [
             _answer(own, index),
             "/".join(Path(names[number]).parts[-2:]),
-            "" if is_image else _shortened(example),
+            "" if pictures else _shortened(example),
         ]
         points.append(
             {
                 "x": x,
                 "y": y,
-                "image": _picture(example, "jpeg") if is_image else "",
+                "image": _picture(example, "jpeg") if pictures else "",
                 "right": own.scores[index] == 1,
                 "about": "\n".join(filter(None, lines)),
             }

@@ -307,8 +307,8 @@ def _of_sound(values, names) -> dict:
 
 
 def _of_images(source, every, names) -> dict:
-    pixels = source.in_memory()
-    if pixels is not None and pixels.dtype == np.uint8 and pixels.ndim == 4:
+    pixels = source.in_memory() if source.kind == "image" else None
+    if pixels is not None and pixels.dtype == np.uint8:
         pictures = images.resize(pixels, _SIDE)
     else:
         pictures = source.preview(every, _SIDE)
