@@ -54,7 +54,7 @@ SIZES = {
 FILES = [
     *("model.keras", "classes.json", "config.json", "metrics.json", "history.csv"),
     *("manifest.json", "curves.png", "comparison.png", "confusion.png"),
-    *("predictions.png", "predictions.csv", "report.html"),
+    *("predictions.png", "predictions.csv", "slices.csv", "report.html"),
     *("answers.json", "examples.npz", "exemplars.zip"),
 ]
 
@@ -260,6 +260,9 @@ def test_recipe_runs_and_leaves_what_it_promises(name, tmp_path, capsys):
     run = tmp_path / "run"
     metrics = recipe.main(recipe.Config(out=run, **SIZES[name]))
     assert sorted(path.name for path in run.iterdir()) == sorted(FILES)
+    page = (run / "report.html").read_text()
+    for section in ("Slices", "Confidence", "What looks alike to the model"):
+        assert f"<h2>{section}</h2>" in page
     assert json.loads((run / "metrics.json").read_text()) == json.loads(
         json.dumps(metrics)
     )
@@ -509,7 +512,8 @@ def test_sentences_are_classified_by_features_and_by_fine_tuning(
     names = ["bag of words", "logistic regression", "frozen", "fine-tuning"]
     assert list(metrics["models"]) in (names, names[:3])
     made = {path.name for path in run.iterdir()}
-    assert made == {*FILES, "tokenizer.json"}
+    # All texts are of one length.
+    assert made == {*FILES, "tokenizer.json"} - {"slices.csv"}
     # Mistakes are shown as texts.
     report = (run / "report.html").read_text()
     *_, own = metrics["models"].values()

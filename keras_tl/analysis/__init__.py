@@ -9,6 +9,8 @@
   it.
 - `unlabelled`: What the answers of a model say about it, where there are no labels.
 - `stopping`: When more pre-training no longer helps the task that it is for.
+- `slices`: Accuracy by groups of test examples: dark and bright images, short and long
+  texts.
 - `explain`: What a classifier looks at: heat maps of its answers, and how true they
   are.
 - `summary`: The results of a run side by side: on the test split, as a table, as

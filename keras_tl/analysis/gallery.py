@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn import manifold
+from threadpoolctl import threadpool_limits
 
 from keras_tl import errors
 from keras_tl.analysis import figures
@@ -148,12 +149,59 @@ def embedding_map(
         pictures: Image of each, uint8 RGB.
         seed: Seed of the placing.
     """
+    return figures.thumbnails(places(embeddings, seed), pictures, labels, class_names)
+
+
+def places(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Place examples in the plane by t-SNE, see `embedding_map`.
+
+    Args:
+        embeddings: `(count, features)`, of at least 5 examples.
+        seed: Seed of the placing.
+
+    Returns:
+        `(count, 2)`: what is alike is close; directions and scale mean nothing.
+    """
     errors.check_at_least("len(embeddings)", len(embeddings), 5)
     perplexity = min(30.0, (len(embeddings) - 1) / 3)
-    places = manifold.TSNE(perplexity=perplexity, random_state=seed, init="pca")
-    return figures.thumbnails(
-        places.fit_transform(embeddings), pictures, labels, class_names
-    )
+    placing = manifold.TSNE(perplexity=perplexity, random_state=seed, init="pca")
+    # Each thread has next to nothing to do, and waiting for the others takes seconds
+    # where something else runs on the machine.
+    with threadpool_limits(1):
+        return placing.fit_transform(embeddings)
+
+
+def apart(places: np.ndarray, side: float, rounds: int = 200) -> np.ndarray:
+    """Push places apart that are closer than a distance, little by little.
+
+    Args:
+        places: `(count, 2)`.
+        side: Least distance, where there is room.
+        rounds: Most times that all places are looked at.
+
+    Returns:
+        `(count, 2)`, in the rectangle that the places fill.
+
+    >>> apart(np.array([[0.0, 0.0], [4.0, 0.0], [5.0, 0.0], [9.0, 0.0]]), 2).tolist()
+    [[0.0, 0.0], [3.5, 0.0], [5.5, 0.0], [9.0, 0.0]]
+    """
+    low, high = places.min(axis=0), places.max(axis=0)
+    places = places.astype("float64")
+    random = np.random.default_rng(0)
+    for _ in range(rounds):
+        ways = places[:, None] - places
+        # Of two at the same place, or pushed into the same corner, each has a way.
+        same = (ways == 0).all(axis=2)
+        ways[same] = random.normal(size=(same.sum(), 2))
+        lengths = np.linalg.norm(ways, axis=2)
+        short = np.maximum(0, side - np.where(same, 0, lengths))
+        np.fill_diagonal(short, 0)
+        if not short.any():
+            break
+        steps = ((short / 2 / lengths)[..., None] * ways).sum(axis=1)
+        # Many neighbours together would throw one out of the rectangle.
+        places = (places + steps.clip(-side / 4, side / 4)).clip(low, high)
+    return places
 
 
 def _answers(result, split, chosen):

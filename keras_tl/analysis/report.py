@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_tl import files
-from keras_tl.analysis import evaluation, figures
+from keras_tl.analysis import evaluation, figures, gallery
 from keras_tl.analysis.calibration import Judgement
+from keras_tl.analysis.slices import Slices
 from keras_tl.analysis.summary import Histories, Result, merge
 from keras_tl.data.splits import NOUNS, Split, Splits
 from keras_tl.models.freezing import Report
@@ -24,6 +25,10 @@ TEMPLATES = Path(__file__).parents[1] / "assets" / "report"
 # Most mistakes shown, most pixels of a side of theirs, most characters of a text, and
 # most classes for which the table of classes is not folded.
 MOST_MISTAKES, MOST_PIXELS, MOST_CHARACTERS, MOST_OPEN = 12, 160, 300, 30
+# Fewest and most examples of the map, and most classes that it names; its width and
+# height, the side of an image in it, and the width of a point, in pixels.
+FEWEST_PLACED, MOST_PLACED, MOST_NAMED = 10, 200, 20
+_WIDTH, _HEIGHT, _SIDE, _DOT = 928, 640, 32, 10
 
 
 def write(
@@ -39,6 +44,8 @@ def write(
     judgement: Judgement | None = None,
     metric: str = "accuracy",
     pieces: Sequence[Sequence[tuple[str, float]]] | None = None,
+    slices: Slices | None = None,
+    seen: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> None:
     """Write the settings and results of a run as a page, in one step.
 
@@ -56,6 +63,9 @@ def write(
         judgement: How far the probabilities can be believed, of classifiers.
         metric: Metric of the curves, beside the loss.
         pieces: The texts of the mistakes in pieces, see `pieces_of`.
+        slices: Results by groups of test examples.
+        seen: Indices of test examples, at most `MOST_PLACED`, and what the classifier
+            takes for each, `(count, features)`, for the map of a classifier.
 
     Raises:
         InputError: The disk is full, or the folder cannot be written to.
@@ -84,6 +94,8 @@ def write(
         ],
         most_open=MOST_OPEN,
         mistakes=_mistakes(own, data.test, pieces),
+        slices=slices,
+        placed=seen and _map(own, data, *seen),
         judgement=judgement,
         reliability=judgement and svg(figures.reliability(judgement.curves)),
         layers=layers,
@@ -228,7 +240,7 @@ def _mistakes(own: Result, split: Split, pieces=None) -> list[dict]:
             {
                 "path": name,
                 "name": "/".join(Path(name).parts[-2:]),
-                "image": _png(example) if is_image else "",
+                "image": _picture(example) if is_image else "",
                 "pieces": pieces[number]
                 if pieces
                 else [("" if is_image else _shortened(example), 0.0)],
@@ -237,6 +249,64 @@ def _mistakes(own: Result, split: Split, pieces=None) -> list[dict]:
             }
         )
     return rows
+
+
+def _map(own: Result, data: Splits, indices, embeddings) -> dict | None:
+    """Describe test examples at places where what the model takes for alike is close.
+
+    Returns:
+        `points`, the wrong ones last, which lie on top, and `titles`, the names of the
+        classes; `None` of numbers, of few examples, and of those that look the same.
+    """
+    alike = len(np.unique(embeddings, axis=0)) < 3 or embeddings.shape[1] < 2
+    if own.metric != "accuracy" or len(indices) < FEWEST_PLACED or alike:
+        return None
+    places = gallery.places(embeddings)
+    places = (places - places.min(axis=0)) / np.ptp(places, axis=0).clip(min=1e-9)
+    places = places * (_WIDTH - _SIDE, _HEIGHT - _SIDE) + _SIDE / 2
+    source, labels = data.test.inputs, own.labels[indices]
+    examples = source.preview(indices, _SIDE)
+    pictures = examples is not None and not isinstance(examples[0], str)
+    places = gallery.apart(places, 1.1 * _SIDE if pictures else _DOT)
+    names = source.names(indices) or [f"example {index}" for index in indices]
+    points = []
+    for number, (index, (x, y)) in enumerate(zip(indices, places, strict=True)):
+        example = "" if examples is None else examples[number]
+        lines = [
+            _answer(own, index),
+            "/".join(Path(names[number]).parts[-2:]),
+            "" if pictures else _shortened(example),
+        ]
+        points.append(
+            {
+                "x": x,
+                "y": y,
+                "image": _picture(example, "jpeg") if pictures else "",
+                "right": own.scores[index] == 1,
+                "about": "\n".join(filter(None, lines)),
+            }
+        )
+    titles = []
+    if labels.ndim == 1 and len(own.class_names) <= MOST_NAMED:
+        for label in np.unique(labels):
+            x, y = np.median(places[labels == label], axis=0)
+            name = own.class_names[label]
+            # About the half of its width: a name at the edge stays inside.
+            half = min(6 * len(name), _WIDTH / 2)
+            x = np.clip(x, half, _WIDTH - half)
+            titles.append({"x": x, "y": y, "name": name})
+    points.sort(key=lambda point: point["right"], reverse=True)
+    size = {"width": _WIDTH, "height": _HEIGHT, "side": _SIDE}
+    return {"points": points, "titles": titles, **size}
+
+
+def _answer(own, index) -> str:
+    """Return the answer of a classifier for an example, and the truth, as text."""
+    if own.labels.ndim == 2:
+        return ""
+    answer = own.class_names[own.logits[index].argmax()]
+    truth = own.class_names[own.labels[index]]
+    return answer if answer == truth else f"{answer}, but is {truth}"
 
 
 def _shortened(text: str) -> str:
@@ -255,10 +325,10 @@ def svg(figure: Figure) -> str:
     return embedded("image/svg+xml", buffer.getvalue())
 
 
-def _png(pixels: np.ndarray) -> str:
+def _picture(pixels: np.ndarray, kind: str = "png") -> str:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="png")
-    return embedded("image/png", buffer.getvalue())
+    Image.fromarray(pixels).save(buffer, format=kind)
+    return embedded(f"image/{kind}", buffer.getvalue())
 
 
 def embedded(kind: str, content: bytes) -> str:

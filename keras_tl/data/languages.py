@@ -66,16 +66,27 @@ def describe(texts: Sequence[str]) -> str:
     return f"{about} Languages: {', '.join(named).replace('%', ' %')}."
 
 
-def _describe_lengths(texts) -> str:
+def lengths(texts: Sequence[str]) -> tuple[np.ndarray, str]:
+    """Return the length of each text, and the unit: "words" or "characters".
+
+    Words as white space has them; characters where a script has none between words.
+
+    >>> lengths(["one", "one two"])
+    (array([1, 2]), 'words')
+    """
     words = np.array([len(text.split()) for text in texts])
     characters = np.array([len(text) for text in texts])
-    lengths, unit = words, "words"
     if characters.sum() > _WITHOUT_SPACES * max(1, words.sum()):
-        lengths, unit = characters, "characters"
-    low, high = lengths.min(), lengths.max()
+        return characters, "characters"
+    return words, "words"
+
+
+def _describe_lengths(texts) -> str:
+    counts, unit = lengths(texts)
+    low, high = counts.min(), counts.max()
     if low == high:
         return f"Each text has {low:,} {unit}."
-    return f"Length {low:,} to {high:,} {unit}, median {np.median(lengths):,.0f}."
+    return f"Length {low:,} to {high:,} {unit}, median {np.median(counts):,.0f}."
 
 
 def _shares(texts) -> dict[str, float]:

@@ -15,6 +15,7 @@ from keras_tl.analysis import (
     evaluation,
     explain,
     report,
+    slices,
     summary,
     unlike,
 )
@@ -47,6 +48,7 @@ def save(
     """Write the files of a finished run, each in one step.
 
     `model.keras`, `classes.json`, `metrics.json`, `history.csv`, `predictions.csv`,
+    `slices.csv` where something is known of test examples besides their labels,
     figures, `report.html`, what the inputs need (a tokenizer), how answers are judged
     (`answers.json`, `examples.npz`), what an update needs when the data are gone
     (`exemplars.zip`), and last `manifest.json`, which is there only when everything
@@ -85,7 +87,7 @@ def save(
     data.test.inputs.save(folder)
     files.write_json(folder / "classes.json", list(data.class_names))
     *_, own = results.values()
-    rules = _keep_rules(folder, model, data, objective)
+    rules, seen = _keep_rules(folder, model, data, objective)
     files.write_json(folder / answers.RULES, asdict(rules))
     judgement = None
     if objective.activation in ("softmax", "sigmoid"):
@@ -99,6 +101,11 @@ def save(
         files.write_csv(folder / "history.csv", summary.history_rows(histories))
     rows = summary.prediction_rows(own, data.test)
     files.write_csv(folder / "predictions.csv", rows)
+    by_slice = slices.find(own, data.test)
+    if by_slice is not None:
+        files.write_csv(folder / "slices.csv", by_slice.as_rows())
+        if by_slice.worst.differs:
+            print(by_slice.sentence)
     summary.save_figures(folder, results, histories, data.test, objective.metric)
     manifest = {
         **run.provenance(),
@@ -133,6 +140,8 @@ def save(
         judgement=judgement,
         metric=objective.metric,
         pieces=_pieces(folder, model, data.test, own),
+        slices=by_slice,
+        seen=seen,
     )
     files.write_json(folder / "manifest.json", manifest)
     shutil.rmtree(run.state, ignore_errors=True)
@@ -157,8 +166,13 @@ def save(
 MOST_JUDGED, MOST_KEPT = 1000, 500
 
 
-def _keep_rules(folder, model, data, objective) -> calibration.Rules:
-    """Choose how logits become answers, and keep training examples beside the model."""
+def _keep_rules(folder, model, data, objective) -> tuple:
+    """Choose how logits become answers, and keep training examples beside the model.
+
+    Returns:
+        The rules; and indices of test examples with what the classifier takes for each,
+        `None` where it is not known or not shown.
+    """
     if data.test.inputs.kind == "image":
         data = data.at_size(model.inputs[0].shape[1])
     order = np.random.default_rng(0).permutation(len(data.validation))
@@ -166,7 +180,7 @@ def _keep_rules(folder, model, data, objective) -> calibration.Rules:
     outputs = taps.with_features(model).output
     if "embedding" not in outputs:
         logits = features.run(model, judged.inputs, title="calibrating")
-        return calibration.rules_of(logits, judged.labels, objective.activation)
+        return calibration.rules_of(logits, judged.labels, objective.activation), None
     known = np.flatnonzero(data.train.known)
     chosen = splits.balanced(data.train.labels[known], MOST_KEPT, seed=0)
     kept = data.train.take(known[chosen])
@@ -190,7 +204,11 @@ def _keep_rules(folder, model, data, objective) -> calibration.Rules:
         confidence, correct = rules.confidence(logits, judged.labels)
         examples = replace(examples, confidence=confidence, correct=correct)
     examples.save(folder / answers.EXAMPLES)
-    return rules
+    if objective.activation == "linear":
+        return rules, None
+    shown = splits.balanced(data.test.labels, report.MOST_PLACED, seed=0)
+    tested = data.test.take(shown).inputs
+    return rules, (shown, features.run(whole, tested, title="mapping")[:, columns:])
 
 
 def _pieces(folder, model, split, own) -> list | None:

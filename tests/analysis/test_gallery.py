@@ -65,3 +65,19 @@ def test_without_a_mistake_there_is_no_picture_of_mistakes(split):
     result = evaluation.evaluate(split.labels, logits, NAMES)
     assert gallery.mistakes(result, split) is None
     assert len(pictures(gallery.predictions(result, split, count=4))) == 4
+
+
+def test_pictures_that_would_overlap_are_moved_apart_inside_their_rectangle():
+    rng = np.random.default_rng(0)
+    dense = rng.normal(size=(100, 2)) * 5 + (100, 100)
+    places = np.vstack([dense, [[0, 0], [600, 400]]])
+    moved = gallery.apart(places, 30)
+    apart = np.linalg.norm(moved[:, None] - moved, axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert apart.min() > 0.8 * 30
+    assert (moved >= 0).all()
+    assert (moved <= (600, 400)).all()
+    np.testing.assert_array_equal(moved[-1], places[-1])
+    # What has room stays where it is.
+    corners = np.array([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]])
+    np.testing.assert_array_equal(gallery.apart(corners, 30), corners)

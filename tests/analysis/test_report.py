@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_tl import errors
-from keras_tl.analysis import evaluation, findings, report
+from keras_tl.analysis import evaluation, findings, report, slices
 from keras_tl.analysis.findings import Finding
 from keras_tl.analysis.planner import Decision
 from keras_tl.data.splits import Split, Splits
@@ -13,9 +13,11 @@ from keras_tl.models.freezing import Report
 
 HOSTILE = '<script>alert("1")</script> & co'
 VOID = {"meta", "img", "br"}
+RNG = np.random.default_rng(0)
+SEEN = (np.arange(0, 60, 2), RNG.normal(size=(30, 4)).astype("float32"))
 
 
-def made(path, *, right=0.5, classes=3, count=60, **manifest):
+def made(path, *, right=0.5, classes=3, count=60, options=None, **manifest):
     """Write a report of made-up answers; give its text and the evaluation."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % classes
@@ -51,6 +53,7 @@ def made(path, *, right=0.5, classes=3, count=60, **manifest):
             "model_sha256": "1" * 64,
             **manifest,
         },
+        **(options or {}),
     )
     return path.read_text(), own
 
@@ -72,7 +75,7 @@ class Balanced(html.parser.HTMLParser):
 
 
 def test_page_is_whole_and_needs_nothing_else(tmp_path):
-    text, _ = made(tmp_path / "report.html")
+    text, _ = made(tmp_path / "report.html", options={"seen": SEEN})
     parser = Balanced()
     parser.feed(text)
     assert not parser.open
@@ -83,8 +86,59 @@ def test_page_is_whole_and_needs_nothing_else(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_the_map_shows_each_example_once_and_tells_wrong_answers_apart(tmp_path):
+    text, own = made(tmp_path / "report.html", options={"seen": SEEN})
+    _, _, picture = text.partition("<h2>What looks alike to the model</h2>")
+    picture, _, _ = picture.partition("</section>")
+    groups = re.findall(r"<g( class=.wrong.)?><title>(.*?)</title>", picture, re.S)
+    assert picture.count("<image ") == len(groups) == 30
+    expected = {f"example {index}": own.correct[index] for index in SEEN[0]}
+    told = {about.splitlines()[-1]: not wrong for wrong, about in groups}
+    assert told == expected
+    assert "but is" in picture
+    # The wrong ones lie on top.
+    assert list(told.values()) == sorted(told.values(), reverse=True)
+    places = re.findall(r'<image [^>]*x="([\d.]+)" y="([\d.]+)"', picture)
+    corners = np.array(places, float)
+    assert (corners >= 0).all()
+    assert (corners <= (928 - 32, 640 - 32)).all()
+    assert len(text) < 200_000
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        (np.arange(9), np.random.default_rng(0).normal(size=(9, 4))),
+        (np.arange(30), np.zeros((30, 4))),
+        (np.arange(30), np.arange(30.0)[:, None]),
+    ],
+    ids=["few", "equal", "one-feature"],
+)
+def test_what_cannot_be_placed_has_no_map(tmp_path, seen):
+    text, _ = made(tmp_path / "report.html", options={"seen": seen})
+    assert "What looks alike" not in text
+
+
+def test_slices_are_listed_and_those_that_differ_stand_out(tmp_path):
+    numbers = np.arange(60.0)
+    rows = slices.compare(numbers >= 15, {f"length {HOSTILE}, words": numbers})
+    found = slices.Slices(rows, "accuracy")
+    text, _ = made(tmp_path / "report.html", options={"slices": found})
+    _, _, section = text.partition("<h2>Slices</h2>")
+    section, _, _ = section.partition("</section>")
+    listed = section.partition("<tbody>")[2].split("<tr")[1:]
+    assert len(listed) == len(rows) == 4
+    for row, line in zip(rows, listed, strict=True):
+        assert line.startswith(' class="differs"') == row.differs
+        assert f"<td>{row.group}</td><td>15</td>" in line
+    assert rows[0].differs
+    assert "the worst of them is length" in section
+    without, _ = made(tmp_path / "without.html")
+    assert "Slices" not in without
+
+
 def test_what_users_write_is_text_not_markup(tmp_path):
-    text, _ = made(tmp_path / "report.html")
+    text, _ = made(tmp_path / "report.html", options={"seen": SEEN})
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "&#39;a &amp; b.json&#39;" in text
