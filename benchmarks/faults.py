@@ -195,6 +195,17 @@ def bottleneck(backbone, num_classes):
     return keras.Model(backbone.input, logits, name=backbone.name)
 
 
+def dead(backbone, num_classes):
+    """Attach a head whose hidden units begin far below zero."""
+    x = keras.layers.GlobalAveragePooling2D()(backbone.output)
+    low = keras.initializers.Constant(-30.0)
+    x = keras.layers.Dense(
+        64, activation="relu", bias_initializer=low, name="hidden_1"
+    )(x)
+    logits = keras.layers.Dense(num_classes, name="logits")(x)
+    return keras.Model(backbone.input, logits, name=backbone.name)
+
+
 def destroyed(data, seed):
     """Fine-tune all layers at a rate that is too high."""
     planted = run(data, seed)
@@ -281,18 +292,16 @@ FAULTS = {
         "a hidden layer of one unit",
         lambda data, seed: run(data, seed, attach=bottleneck),
     ),
-    "dropout 0.97": Fault(
+    "dead units": Fault(
         "head",
-        "dropout of 0.97 before the logits",
-        lambda data, seed: run(
-            data, seed, attach=lambda b, n: heads.attach(b, n, dropout=0.97)
-        ),
+        "a hidden layer whose units are never active",
+        lambda data, seed: run(data, seed, attach=dead),
     ),
     "rate too low": Fault(
         "optimisation", "rate of 1e-6", lambda data, seed: run(data, seed, rate=1e-6)
     ),
     "rate too high": Fault(
-        "optimisation", "rate of 10", lambda data, seed: run(data, seed, rate=10)
+        "optimisation", "rate of 10", lambda data, seed: run(data, seed, rate=10.0)
     ),
     "one step": Fault(
         "optimisation",
