@@ -154,7 +154,7 @@ def compare(
     The number of right answers by the exact test of R. A. Fisher, see A. Agresti,
     Categorical Data Analysis, 2002, section 3.5; absolute errors by that of H. B. Mann
     and D. R. Whitney, 1947, https://doi.org/10.1214/aoms/1177730491; both two-sided,
-    corrected by `holm` for the number of groups: where there is no difference at all,
+    corrected by `evaluation.holm` for the number of groups: where there is no difference at all,
     at most 5 % of runs have a slice that differs.
 
     Args:
@@ -181,7 +181,7 @@ def compare(
     ]
     measure = _shares if scores.dtype == bool else _errors
     measured = [measure(scores[inside], scores[~inside]) for *_, inside in members]
-    corrected = holm(np.array([p_value for *_, p_value in measured]))
+    corrected = evaluation.holm([p_value for *_, p_value in measured])
     return tuple(
         Slice(name, group, int(inside.sum()), *values, float(p_value))
         for (name, group, inside), (*values, _), p_value in zip(
@@ -205,22 +205,6 @@ def _errors(inside, outside) -> tuple:
     # Errors that are all equal have none.
     p_value = 1.0 if np.isnan(p_value) else p_value
     return float(-inside.mean()), interval, float(-outside.mean()), p_value
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Correct probabilities for the number of comparisons.
-
-    S. Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979,
-    https://www.jstor.org/stable/4615733.
-
-    >>> holm(np.array([0.04, 0.01, 0.5])).tolist()
-    [0.08, 0.03, 0.5]
-    """
-    order = np.argsort(p_values, kind="stable")
-    factors = np.arange(len(p_values), 0, -1)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.maximum.accumulate(p_values[order] * factors)
-    return corrected.clip(max=1.0)
 
 
 def groups(values: np.ndarray) -> dict[str, np.ndarray]:
