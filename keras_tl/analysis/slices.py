@@ -154,8 +154,8 @@ def compare(
     The number of right answers by the exact test of R. A. Fisher, see A. Agresti,
     Categorical Data Analysis, 2002, section 3.5; absolute errors by that of H. B. Mann
     and D. R. Whitney, 1947, https://doi.org/10.1214/aoms/1177730491; both two-sided,
-    corrected by `evaluation.holm` for the number of groups: where there is no difference at all,
-    at most 5 % of runs have a slice that differs.
+    corrected by `evaluation.holm` for the number of groups: where there is no
+    difference at all, at most 5 % of runs have a slice that differs.
 
     Args:
         scores: Whether each example is right, bool; or negative absolute errors, float;
@@ -181,6 +181,8 @@ def compare(
     ]
     measure = _shares if scores.dtype == bool else _errors
     measured = [measure(scores[inside], scores[~inside]) for *_, inside in members]
+    if not measured:
+        return ()
     corrected = evaluation.holm([p_value for *_, p_value in measured])
     return tuple(
         Slice(name, group, int(inside.sum()), *values, float(p_value))
