@@ -158,7 +158,7 @@ def diagnose(
         *_of_rungs(climbed, rng),
         _of_images(data, rng),
         _of_labels(climbed, data, rng),
-        _of_splits(climbed, rng),
+        _of_splits(climbed, rng, seed),
         _of_amount(climbed, data, seed),
     ]
     costs = [cost for cost in costs if cost is not None]
@@ -384,13 +384,13 @@ def _unexplained(costs: list[Part], climbed: Ladder) -> list[Part]:
 # %% Splits and amount
 
 
-def _of_splits(climbed: Ladder, rng) -> Part | None:
+def _of_splits(climbed: Ladder, rng, seed: int) -> Part | None:
     """Compare the accuracy within training, over folds, with that on other splits."""
     best = climbed.best
     counts = np.bincount(best.train.labels)
     if counts[counts > 0].min() < 5:
         return None
-    fitted = ladder.fit(best.train, 0)
+    fitted, _ = ladder.fit(best.train, seed)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     values = read_all(best.train.inputs)
     with threadpool_limits(1):

@@ -95,7 +95,6 @@ class Ladder:
         test: Whether the run answers each test example correctly.
         preprocessing: How the pixels are prepared in the rung `other preprocessing`.
         block: Block whose features the rung `earlier block` takes.
-        rates: Learning rate -> accuracy of the same head by it, epoch by epoch.
     """
 
     rungs: dict[str, Rung]
@@ -105,7 +104,6 @@ class Ladder:
     test: np.ndarray = field(repr=False)
     preprocessing: str | None = None
     block: str | None = None
-    rates: dict[float, list[float]] = field(default_factory=dict)
 
 
 def climb(
@@ -126,99 +124,171 @@ def climb(
         cache: Where features are kept, see `features.extract`.
         seed: Seed of all that is drawn.
     """
-    rungs = {}
-    truth = data.validation.labels
+    made = _Rungs(data, cache, seed)
+    stem, answers = _run_and_head(made, model)
+    block = None if before is None else _blocks(made, before)
+    preprocessing = _preprocessing(made, stem if before is None else before)
+    reference = _references(made)
+    best = made.best()
+    _controls(made, best)
+    return Ladder(
+        made.rungs,
+        best,
+        reference,
+        float((answers["train"] == data.train.labels).mean()),
+        answers["test"] == data.test.labels,
+        preprocessing,
+        block,
+    )
 
-    def add(name, answers, about):
-        rungs[name] = Rung(name, answers == truth, about)
 
+class _Rungs:
+    """The rungs that were made, and the features that a linear classifier was put on.
+
+    Attributes:
+        data: The images.
+        cache: See `climb`.
+        seed: See `climb`.
+        rungs: Name -> rung.
+    """
+
+    def __init__(self, data, cache, seed):
+        self.data, self.cache, self.seed = data, cache, seed
+        self.rungs: dict[str, Rung] = {}
+        self._features: dict[str, tuple[float, Splits]] = {}
+
+    def add(self, name: str, answers: np.ndarray, about: str) -> None:
+        """Add the answers of a run for the validation examples."""
+        self.rungs[name] = Rung(name, answers == self.data.validation.labels, about)
+
+    def extract(self, model: keras.Model, data: Splits | None = None) -> Splits:
+        """Run a model over all images."""
+        return features.extract_all(model, data or self.data, cache=self.cache)
+
+    def probe(self, name: str, made: Splits, about: str) -> None:
+        """Add a logistic regression on features."""
+        fitted, held = fit(made.train, self.seed)
+        answers = fitted.pipeline.predict(read_all(made.validation.inputs))
+        self.add(name, answers, about)
+        self._features[name] = held, made
+
+    def best(self) -> Splits:
+        """Return the features with the highest accuracy on held-out training examples.
+
+        Validation chooses nothing: it tells what the parts cost. Those of the run are
+        not among them, as they may have seen the labels of all training examples.
+        """
+        others = [pair for name, pair in self._features.items() if name != LINEAR]
+        return max(others, key=lambda pair: pair[0])[1]
+
+
+def _run_and_head(made: _Rungs, model) -> tuple[keras.Model, dict[str, np.ndarray]]:
+    """Add the run, its head trained again, and a linear classifier in its place.
+
+    Returns:
+        The model below the head, and the answers of the run for each split.
+    """
     stem, tail = cut(model)
-    maps = features.extract_all(stem, data, cache=cache)
+    maps, train = made.extract(stem), made.data.train
     logits = {
         name: tail.predict(read_all(part.inputs), batch_size=64, verbose=0)
         for name, part in maps.items()
     }
     answers = {name: rows.argmax(axis=1) for name, rows in logits.items()}
-    add(RUN, answers["validation"], "the run as it is")
-
-    own = maps.map(_pooled)
-    rates = {}
+    made.add(RUN, answers["validation"], "the run as it is")
     if tail.count_params() <= LARGEST_HEAD:
         for rate in progress.track(RATES, "training the head again", len(RATES)):
-            made, rates[rate] = retrained(tail, maps, rate, seed)
-            if rate == RATES[0]:
-                add(RETRAINED, made, "its head, trained again in an ordinary way")
-    of_own = _Fitted.of(own, seed)
-    order = reordered(logits["train"], data.train.labels)[answers["validation"]]
+            again, by_epoch = retrained(tail, maps, rate, made.seed)
+            most = int(np.argmax(by_epoch))
+            name = RETRAINED if rate == RATES[0] else f"{RETRAINED}, rate {rate:g}"
+            about = (
+                f"its head, trained again for {len(by_epoch)} epochs with Adam at "
+                f"{rate:g}; after epoch {most + 1}, {100 * by_epoch[most]:.1f}"
+            )
+            made.add(name, again, about)
+    pooled = maps.map(_pooled)
+    made.probe(LINEAR, pooled, "logistic regression in place of the head")
+    order = reordered(logits["train"], train.labels)
+    other = order[answers["validation"]]
     # Of a head that has learned little, chance finds a better order as well.
-    if (order == truth).mean() >= MENDED * of_own.accuracy:
-        add(REORDERED, order, "its outputs in another order")
-    add(LINEAR, of_own.answers, "logistic regression in place of the head")
-    known = {LINEAR: (own, of_own)}
+    reached = (other == made.data.validation.labels).mean()
+    mended = reached >= MENDED * made.rungs[LINEAR].accuracy
+    if mended and (order != np.arange(len(order))).any():
+        made.add(REORDERED, other, "the outputs of the run in another order")
+    return stem, answers
 
-    block = None
-    backbone = model_before(model, stem, before)
-    if before is not None:
-        blocks, columns = _taps(before)
-        every = features.extract_all(blocks, data, cache=cache)
-        last = list(columns)[-1]
-        for name in columns:
-            part = every.map(lambda split, name=name: _some(split, columns[name]))
-            fitted = _Fitted.of(part, seed)
-            if name == last:
-                about = "the same on the backbone as it was before the run"
-                add(BEFORE, fitted.answers, about)
-                known[BEFORE] = part, fitted
-            elif EARLIER not in rungs or fitted.accuracy > rungs[EARLIER].accuracy:
-                block = name
-                add(EARLIER, fitted.answers, f"the same on the block {name}")
-                known[EARLIER] = part, fitted
 
-    preprocessing = None
-    other = other_preprocessing(backbone, data, cache, seed)
-    if other is not None:
-        preprocessing, made = other
-        part = features.extract_all(made, data, cache=cache).map(_pooled)
-        fitted = _Fitted.of(part, seed)
-        add(PREPARED, fitted.answers, f"pixels prepared as {preprocessing}")
-        known[PREPARED] = part, fitted
+def _blocks(made: _Rungs, before) -> str | None:
+    """Add linear classifiers on the backbone before training: its end, and a block.
 
-    images = data.at_size(IMAGE_SIZE)
+    Returns:
+        The block whose features held-out training examples like best.
+    """
+    blocks, columns = _taps(before)
+    every = made.extract(blocks)
+    parts = {
+        name: every.map(lambda split, name=name: _some(split, columns[name]))
+        for name in columns
+    }
+    *earlier, last = parts
+    about = "logistic regression on the backbone as it was before the run"
+    made.probe(BEFORE, parts[last], about)
+    if not earlier:
+        return None
+    block = max(earlier, key=lambda name: fit(parts[name].train, made.seed)[1])
+    made.probe(EARLIER, parts[block], f"the same on the features of {block}")
+    return block
+
+
+def _preprocessing(made: _Rungs, backbone) -> str | None:
+    """Add a linear classifier on pixels that are prepared otherwise, where that helps.
+
+    Returns:
+        How they are prepared.
+    """
+    other = other_preprocessing(backbone, made.data, made.cache, made.seed)
+    if other is None:
+        return None
+    name, model = other
+    part = made.extract(model).map(_pooled)
+    made.probe(PREPARED, part, f"the same with the pixels prepared as {name}")
+    return name
+
+
+def _references(made: _Rungs) -> Splits:
+    """Add linear classifiers on the reference backbone, pretrained and random.
+
+    Returns:
+        The features of the pretrained one.
+    """
+    images, parts = made.data.at_size(IMAGE_SIZE), {}
     for name, weights in ((COMPARED, "imagenet"), (RANDOM, None)):
-        keras.utils.set_random_seed(seed)
-        other = backbones.load(REFERENCE, weights=weights, image_size=IMAGE_SIZE)
-        part = features.extract_all(heads.pool(other), images, cache=cache)
-        fitted = _Fitted.of(part, seed)
-        with_ = "with weights of ImageNet" if weights else "with random weights"
-        add(name, fitted.answers, f"{REFERENCE} {with_}, and logistic regression")
-        known[name] = part, fitted
-    best = max(known, key=lambda name: known[name][1].accuracy)
-    part = known[best][0]
+        keras.utils.set_random_seed(made.seed)
+        backbone = backbones.load(REFERENCE, weights=weights, image_size=IMAGE_SIZE)
+        parts[name] = made.extract(heads.pool(backbone), images)
+        of = "with weights of ImageNet" if weights else "with random weights"
+        made.probe(name, parts[name], f"logistic regression on {REFERENCE} {of}")
+    return parts[COMPARED]
 
+
+def _controls(made: _Rungs, best: Splits) -> None:
+    """Add more capacity, and labels that mean nothing, on the best of the features."""
     hidden = keras.Sequential(
         [
-            keras.Input(part.train.inputs.read([0]).shape[1:]),
+            keras.Input(best.train.inputs.read([0]).shape[1:]),
             keras.layers.Dense(HIDDEN, activation="relu"),
             keras.layers.Dropout(0.5),
-            keras.layers.Dense(len(data.class_names)),
+            keras.layers.Dense(len(made.data.class_names)),
         ]
     )
-    made, _ = retrained(hidden, part, RATES[0], seed)
-    add(CAPACITY, made, f"a hidden layer of {HIDDEN} on the best of these features")
-    rng = np.random.default_rng(seed)
-    mixed = replace(part.train, labels=rng.permutation(part.train.labels))
-    made = _Fitted.of(replace(part, train=mixed), seed)
-    add(SHUFFLED, made.answers, "the best of these with shuffled training labels")
-    return Ladder(
-        rungs,
-        part,
-        known[COMPARED][0],
-        float((answers["train"] == data.train.labels).mean()),
-        answers["test"] == data.test.labels,
-        preprocessing,
-        block,
-        rates,
-    )
+    answers, _ = retrained(hidden, best, RATES[0], made.seed)
+    about = f"a hidden layer of {HIDDEN} on the best of these features"
+    made.add(CAPACITY, answers, about)
+    rng = np.random.default_rng(made.seed)
+    mixed = replace(best.train, labels=rng.permutation(best.train.labels))
+    fitted, _ = fit(mixed, made.seed)
+    answers = fitted.pipeline.predict(read_all(best.validation.inputs))
+    made.add(SHUFFLED, answers, "the best of these with shuffled training labels")
 
 
 # %% The run and its head
@@ -334,13 +404,6 @@ def _some(split: Split, columns: slice) -> Split:
     return replace(split, inputs=Arrays(read_all(split.inputs)[:, columns]))
 
 
-def model_before(
-    model: keras.Model, stem: keras.Model, before: keras.Model | None
-) -> keras.Model:
-    """Return the backbone to look at: the one before training where it is known."""
-    return stem if before is None else before
-
-
 def _taps(backbone) -> tuple[keras.Model, dict[str, slice]]:
     """Build a model of the pooled outputs of some blocks, the last of them the end."""
     try:
@@ -357,39 +420,30 @@ def _taps(backbone) -> tuple[keras.Model, dict[str, slice]]:
     return taps.pooled(backbone, [*names, last])
 
 
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    """A logistic regression on training features, and its answers for validation."""
-
-    answers: np.ndarray
-    accuracy: float
-
-    @classmethod
-    def of(cls, data: Splits, seed: int) -> "_Fitted":
-        made = fit(data.train, seed)
-        answers = made.pipeline.predict(read_all(data.validation.inputs))
-        return cls(answers, float((answers == data.validation.labels).mean()))
-
-
-def fit(train: Split, seed: int) -> probe.Probe:
+def fit(train: Split, seed: int) -> tuple[probe.Probe, float]:
     """Fit a logistic regression; a quarter of the examples chooses its setting.
 
     Args:
         train: Features `(count, features)` with single labels.
         seed: Seed of the drawing of that quarter.
+
+    Returns:
+        The classifier, fitted to all of them, and its accuracy on that quarter when it
+        was fitted to the others; 0 where there are too few to choose.
     """
-    kind, setting = probe.LINEAR["single-label"], REGULARIZATION
+    kind, setting, held = probe.LINEAR["single-label"], REGULARIZATION, 0.0
     train = read_once(train)
     counts = np.bincount(train.labels)
     if len(train) >= FEWEST and counts[counts > 0].min() >= 2:
-        rest, held = train_test_split(
+        rest, quarter = train_test_split(
             np.arange(len(train)),
             test_size=0.25,
             stratify=train.labels,
             random_state=seed,
         )
-        setting = probe.fit(kind, train.take(rest), train.take(held)).setting
-    return probe.fit_with(kind, setting, train)
+        chosen = probe.fit(kind, train.take(rest), train.take(quarter))
+        setting, held = chosen.setting, chosen.validation
+    return probe.fit_with(kind, setting, train), held
 
 
 # %% Preprocessing
