@@ -282,10 +282,10 @@ FAULTS = {
         "the preprocessing of caffe in place of its own",
         prepared(lambda x: _contract(x, "caffe")),
     ),
-    "inverted": Fault(
+    "raw pixels": Fault(
         "preprocessing",
-        "colours inverted",
-        prepared(lambda x: _contract(keras.layers.Rescaling(-1.0, 255.0)(x), "lite")),
+        "pixels in [0, 255] without any preprocessing",
+        prepared(lambda x: keras.layers.Rescaling(1.0, name="preprocess")(x)),
     ),
     "bottleneck": Fault(
         "head",
@@ -301,7 +301,14 @@ FAULTS = {
         "optimisation", "rate of 1e-6", lambda data, seed: run(data, seed, rate=1e-6)
     ),
     "rate too high": Fault(
-        "optimisation", "rate of 10", lambda data, seed: run(data, seed, rate=10.0)
+        "optimisation",
+        "a rate of 10 with a hidden layer",
+        lambda data, seed: run(
+            data,
+            seed,
+            rate=10.0,
+            attach=lambda b, n: heads.attach_mlp(heads.pool(b), n, hidden=[256]),
+        ),
     ),
     "one step": Fault(
         "optimisation",
