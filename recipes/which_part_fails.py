@@ -38,8 +38,8 @@ from keras_tl.data.sources import read_all
 from keras_tl.data.splits import Split, Splits
 from keras_tl.models import backbones, freezing, heads
 from keras_tl.models.settings import BackboneSettings
-from keras_tl.training import phases, placement, store
-from keras_tl.training.settings import CacheSettings
+from keras_tl.training import phases, placement
+from keras_tl.training.settings import TrainingSettings
 
 # Fault -> the part that is at fault.
 FAULTS = {
@@ -55,19 +55,18 @@ FAULTS = {
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, CacheSettings, BackboneSettings, DataSettings):
+class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     """Which part fails: plant a fault into a training, and let a diagnosis name it."""
 
     faults: tuple[str, ...] = tuple(FAULTS)  # Faults to plant, one at a time.
     limit: int | None = 600  # Images of each split at most.
     epochs: int = 30  # Epochs of the head.
     learning_rate: float = 1e-3  # Learning rate of the head.
-    batch_size: int = 32  # Images of a step.
     seeds: int = 1  # Trials of each fault, with seeds one after the other.
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("epochs", "batch_size", "seeds"):
+        for name in ("epochs", "seeds"):
             errors.check_at_least(name, getattr(self, name), 1)
         errors.check_above("learning_rate", self.learning_rate, 0)
         for fault in self.faults:
@@ -124,21 +123,18 @@ def build_model(settings: Config, num_classes: int, fault: str = "none"):
 
 
 # %%
-def trial(settings: Config, data: Splits, name, seed: int, fault: str) -> dict:
+def trial(settings: Config, data: Splits, place, run, name, seed: int, fault: str):
     keras.utils.set_random_seed(seed)
     data = with_fault(data, fault, seed)
-    model, backbone = build_model(settings, len(data.class_names), fault)
+    with place.scope():
+        model, backbone = build_model(settings, len(data.class_names), fault)
     freezing.unfreeze_head(model)
-    cache = store.Cache() if settings.cache else None
-    setup = phases.Setup(
-        placement.choose(["CPU:0"]),
-        batch_size=settings.batch_size,
-        seed=seed,
-        cache=cache,
-    )
+    setup = phases.setup(settings, place, data, run, trial=name, seed=seed)
     rate = 1e-6 if fault == "rate too low" else settings.learning_rate
     phases.fit(model, data, setup, phases.Phase(settings.epochs, rate))
-    verdict = diagnosis.diagnose(model, data, before=backbone, cache=cache, seed=seed)
+    verdict = diagnosis.diagnose(
+        model, data, before=backbone, cache=setup.cache, seed=seed
+    )
     print(f"{fault}: {verdict.sentence()}")
     return {
         "fault": fault,
@@ -158,9 +154,10 @@ def trial(settings: Config, data: Splits, name, seed: int, fault: str) -> dict:
 # %%
 def main(settings: Config) -> dict:
     started = time.perf_counter()
+    place, settings = placement.from_settings(settings)
     data = build_data(settings)
     run = config.start_run("which_part_fails", settings, started, splits.describe(data))
-    one = functools.partial(trial, settings, data)
+    one = functools.partial(trial, settings, data, place, run)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     rows = study.run(run.folder, study.grid(one, seed=seeds, fault=settings.faults))
     for row in rows:

@@ -115,13 +115,14 @@ class Diagnosis:
 
     def sentence(self) -> str:
         """Return the verdict as a sentence."""
-        if self.verdict == NOTHING:
-            return (
-                f"No part of the run costs {100 * LEAST:.0f} points or more "
-                f"(confidence {self.confidence:.2f})."
-            )
         first = self.parts[0]
         low, high = (100 * end for end in first.interval)
+        if self.verdict == NOTHING:
+            return (
+                f"No part of the run clearly costs {100 * LEAST:.0f} points or more "
+                f"(confidence {self.confidence:.2f}). The most expensive, "
+                f"{first.name!r}, costs {low:.0f} to {high:.0f}."
+            )
         return (
             f"What costs most is the part {first.name!r}: {100 * first.cost:.0f} "
             f"points (90 % interval {low:.0f} to {high:.0f}; confidence "
