@@ -79,7 +79,11 @@ def save(folder: Path, result: Diagnosis, settings: Diagnose, data: Splits) -> N
     """Write `diagnosis.png`, the section of the report and, last, `diagnosis.json`."""
     figure = figures.comparison(
         [
-            (part.name, 100 * part.cost, tuple(100 * end for end in part.interval))
+            (
+                part.name,
+                round(100 * part.cost, 1),
+                tuple(round(100 * end, 1) for end in part.interval),
+            )
             for part in result.parts
         ],
         "points_of_accuracy",

@@ -192,3 +192,31 @@ def test_features_without_images_are_refused():
 def test_a_part_tells_its_interval():
     one = dataclasses.replace(part("head", 0.2), samples=np.linspace(0, 1, SAMPLES))
     assert one.interval == pytest.approx((0.05, 0.95), abs=0.01)
+
+
+def test_pixels_that_are_prepared_otherwise_are_found():
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    images = rng.integers(0, 60, (120, 16, 16, 3))
+    images[labels == 1, 4:12, 4:12] += 120
+    split = Split(images.astype("uint8"), labels)
+    data = Splits(split, split, split, ("dark", "bright"), "Made.")
+    image = keras.Input((16, 16, 3))
+    # Its one filter counts what is above 1: nothing, where pixels are divided twice.
+    kernel = keras.initializers.Constant(1 / 27)
+    low = keras.initializers.Constant(-0.45)
+    scaled = keras.layers.Rescaling(1 / 255**2)(image)
+    x = keras.layers.Conv2D(
+        1, 3, activation="relu", kernel_initializer=kernel, bias_initializer=low
+    )(scaled)
+    wrong = keras.Model(image, x)
+    name, right = ladder.other_preprocessing(wrong, data, None, 0)
+    assert name in dict(ladder._ways())
+    values = [
+        made.predict(images, verbose=0).mean((1, 2, 3)) for made in (wrong, right)
+    ]
+    assert np.ptp(values[0]) == 0
+    apart = [values[1][labels == label] for label in (0, 1)]
+    assert min(map(max, apart)) < max(map(min, apart))
+    assert ladder.other_preprocessing(right, data, None, 0) is None

@@ -185,3 +185,13 @@ def test_size_and_accuracy_has_a_point_and_a_name_for_each_backbone():
     assert axes.get_xscale() == "log"
     with pytest.raises(errors.InputError):
         figures.size_and_accuracy([])
+
+
+def test_costs_of_parts_are_numbers_in_cells_and_the_part_at_fault_is_framed():
+    rows = {"dark test": [0.0, 0.41], "none": [0.02, 0.0]}
+    figure = figures.costs(rows, ("head", "shift"), {"dark test": "shift"})
+    (axes,) = figure.axes
+    shown = texts(figure).split()
+    assert {"41", "2", "head", "shift"} <= set(shown)
+    (frame,) = axes.patches
+    assert frame.get_xy() == (0.5, -0.5)

@@ -207,3 +207,24 @@ def test_pieces_make_up_the_text_and_what_is_cut_stays_away():
     # Two tokens of one character, as some tokenizers make them: it is shown once.
     pieces = report.pieces_of("ab", [(0, 1), (0, 1), (1, 2)], [1.0, 1.0, 1.0])
     assert pieces == [("a", 1.0), ("b", 1.0)]
+
+
+def test_a_section_is_added_once_and_replaced_when_it_is_added_again(tmp_path):
+    path = tmp_path / "report.html"
+    before, _ = made(path)
+    figure = report.embedded("image/png", b"")
+    for sentences in (["Two sentences.", "Here."], ["One sentence."]):
+        report.add(path, "curve", figure=figure, sentences=sentences)
+    text = path.read_text()
+    assert text.count("<h2>More data</h2>") == 1
+    assert "One sentence." in text
+    assert "Two sentences." not in text
+    begin, end = (text.index(f"<!-- {mark}curve -->") for mark in ("", "end of "))
+    rest = text[end:].partition("\n")[2]
+    assert text[:begin] + rest == before
+    assert text[end:].index("</main>") > 0
+
+
+def test_a_section_for_a_page_that_is_not_there_writes_none(tmp_path):
+    report.add(tmp_path / "report.html", "curve", figure="", sentences=[])
+    assert not list(tmp_path.iterdir())
