@@ -22,6 +22,8 @@ from keras_tl.models.freezing import Report
 
 TEMPLATES = Path(__file__).parents[1] / "assets" / "report"
 
+# Where `add` puts its sections in `page.html`.
+PLACE = "<!-- further sections -->"
 # Most mistakes shown, most pixels of a side of theirs, most characters of a text, and
 # most classes for which the table of classes is not folded.
 MOST_MISTAKES, MOST_PIXELS, MOST_CHARACTERS, MOST_OPEN = 12, 160, 300, 30
@@ -147,8 +149,10 @@ def add(path: Path | str, name: str, **values: object) -> None:
     if found:
         after = rest.partition(f"{end}\n")[2]
     else:
-        before, _, after = text.rpartition("</main>")
-        after = f"</main>{after}"
+        # Reports of earlier versions have no place for them.
+        place = PLACE if PLACE in text else "</main>"
+        before, _, after = text.rpartition(place)
+        after = f"{place}{after}"
     files.write_text(path, before + section + after)
 
 
