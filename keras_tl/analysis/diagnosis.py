@@ -266,9 +266,9 @@ def _of_images(data: Splits, rng) -> Part:
     copies = [one for one in noticed if one.code.endswith("across-splits")]
     counts = [len(part) for _, part in data.items()]
     starts = np.cumsum([0, *counts])
-    surplus = {index for one in copies for index in one.surplus or one.pictures}
+    members = {index for one in copies for index in one.pictures}
     shares = [
-        sum(start <= index < start + count for index in surplus) / count
+        sum(start <= index < start + count for index in members) / count
         for start, count in zip(starts, counts, strict=False)
     ]
     empty = np.concatenate(
@@ -281,7 +281,7 @@ def _of_images(data: Splits, rng) -> Part:
         advice = "Leave out the images without content, and find where they come from."
     else:
         count, share = min(counts[1:]), shared
-        evidence = f"{_percent(shared)} of a split are copies of other examples."
+        evidence = f"{_percent(shared)} of a split have copies in another."
         advice = "Leave out the copies: keras-tl check DATA --fix-list copies.txt."
     samples = rng.binomial(count, share, SAMPLES) / count
     return Part("data", samples, evidence, advice)
