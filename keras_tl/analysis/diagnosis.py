@@ -204,7 +204,7 @@ def _cost(part: Part) -> float:
 
 # %% What the rungs say
 
-# The order in which parts are replaced: part, rung, and whether all before stay so.
+# The order in which parts are replaced: part and rung; what was replaced stays so.
 _CHAIN = (
     ("labels", ladder.REORDERED),
     ("optimisation", ladder.RETRAINED),
@@ -249,7 +249,7 @@ def _advice(part, name, climbed: Ladder) -> str:
     if name == ladder.REORDERED:
         return "Compare the order of the class names with that of the labels."
     if name == ladder.PREPARED:
-        return f"Prepare the pixels otherwise: {climbed.preprocessing}."
+        return f"Prepare the pixels otherwise: as {climbed.preprocessing}."
     if name == ladder.EARLIER:
         return f"Attach the head to an earlier layer: {climbed.block}."
     if name == ladder.BEFORE:

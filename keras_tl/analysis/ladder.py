@@ -5,7 +5,6 @@ than the run a rung is tells what the part that it replaces costs; `diagnosis` c
 them.
 """
 
-import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -51,11 +50,15 @@ BETTER = 0.03
 FINALISTS = 3
 # Fewest examples to choose the regularization of a classifier with; it, otherwise.
 FEWEST, REGULARIZATION = 40, 0.01
-# Ways to prepare pixels: name -> order, scale and offset. "lite" is all but "tf".
-_CONTRACTS = {
-    **{name: way for name, way in catalog.PREPROCESSING.items() if name != "lite"},
-    "unit": ("RGB", 1 / 255, 0.0),
+# Ways to prepare pixels in [0, 255]: name of `catalog.PREPROCESSING` -> what they become,
+# for people. "lite" is all but "tf".
+_WAYS = {
+    "tf": "in [-1, 1]",
+    "torch": "in [0, 1], normalized by mean and deviation of ImageNet",
+    "caffe": "in [0, 255] minus the mean of ImageNet",
+    "none": "in [0, 255]",
 }
+_UNIT = ("RGB", 1 / 255, 0.0)
 # The names of the rungs.
 RUN, REORDERED, RETRAINED, LINEAR = "run", "reordered", "same head", "linear probe"
 BEFORE, EARLIER, PREPARED = "frozen backbone", "earlier block", "other preprocessing"
@@ -500,17 +503,15 @@ def other_preprocessing(
 
 def _ways() -> Iterator[tuple[str, tuple]]:
     """Yield ways to prepare pixels: name for people, order, scale and offset."""
-    for (name, (order, scale, offset)), inverted in itertools.product(
-        _CONTRACTS.items(), (False, True)
-    ):
-        if inverted and order == "RGB":
-            # Of 255 minus the pixels.
+    known = {text: catalog.PREPROCESSING[name] for name, text in _WAYS.items()}
+    for text, (order, scale, offset) in {**known, "in [0, 1]": _UNIT}.items():
+        yield f"{order} {text}", (order, scale, offset)
+        other = "BGR" if order == "RGB" else "RGB"
+        yield f"{other} {text}", (other, scale, offset)
+        if order == "RGB":
+            # 255 minus the pixels, and then the same.
             offset = np.asarray(offset) + 255 * np.asarray(scale)
-            yield f"{name}, inverted", (order, -np.asarray(scale), offset)
-        if not inverted:
-            yield f"{name}, {order}", (order, scale, offset)
-            other = "BGR" if order == "RGB" else "RGB"
-            yield f"{name}, {other}", (other, scale, offset)
+            yield f"inverted {order} {text}", (order, -np.asarray(scale), offset)
 
 
 def _prepared(pixels, way):
