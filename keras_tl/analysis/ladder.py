@@ -50,8 +50,8 @@ BETTER = 0.03
 FINALISTS = 3
 # Fewest examples to choose the regularization of a classifier with; it, otherwise.
 FEWEST, REGULARIZATION = 40, 0.01
-# Ways to prepare pixels in [0, 255]: name of `catalog.PREPROCESSING` -> what they become,
-# for people. "lite" is all but "tf".
+# Ways to prepare pixels in [0, 255]: name of `catalog.PREPROCESSING` -> what they are
+# then, for people. "lite" is all but "tf".
 _WAYS = {
     "tf": "in [-1, 1]",
     "torch": "in [0, 1], normalized by mean and deviation of ImageNet",
