@@ -5,6 +5,7 @@ import math
 import random
 import threading
 from collections.abc import Iterable, Mapping
+from concurrent import futures
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -518,16 +519,12 @@ def _check_size(path, contents):
 
     Keras makes all weights before it reads any: the model is built without them.
     """
-    import keras
-
     # Layers without a seed draw one from it.
     state = random.getstate()
     try:
-        with keras.StatelessScope(initialize_variables=False):
-            model = keras.saving.deserialize_keras_object(
-                {**contents.config, "compile_config": None}
-            )
-        declared = sum(math.prod(one.shape) for one in model.variables)
+        # Keras keeps a list of weights to make later, for each thread.
+        with futures.ThreadPoolExecutor(1) as thread:
+            declared = thread.submit(_declared_weights, contents.config).result()
     except Exception:  # Loading it says why.
         return
     finally:
@@ -537,6 +534,16 @@ def _check_size(path, contents):
             f"The model file {path} declares layers with {declared:,} weights, and "
             f"stores {contents.stored:,}. It is not loaded."
         )
+
+
+def _declared_weights(config) -> int:
+    import keras
+
+    with keras.StatelessScope(initialize_variables=False):
+        model = keras.saving.deserialize_keras_object(
+            {**config, "compile_config": None}
+        )
+    return sum(math.prod(one.shape) for one in model.variables)
 
 
 def uses_hub(path: Path | str) -> bool:

@@ -195,7 +195,7 @@ def read(path: Path | str) -> Contents:
     is_hdf5 = path.suffix.lower() in (".h5", ".hdf5")
     try:
         contents = _of_hdf5_file(path) if is_hdf5 else _of_archive(path)
-    except errors.InputError:
+    except (errors.InputError, MemoryError):
         raise
     except Exception as error:  # Readers raise nearly any type on a damaged file.
         kind = "HDF5" if is_hdf5 else ".keras"
