@@ -7,9 +7,11 @@ of files of models and weights goes through `check`; `keras-tl inspect` shows `r
 import io
 import json
 import math
+import mmap
 import posixpath
 import re
 import stat
+import struct
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -43,6 +45,8 @@ _KNOWN = {"keras", "builtins", "keras_hub", "keras_nlp", "keras_cv", "keras_tl"}
 _SIZES = ("units", "filters", "input_dim", "output_dim", "vocabulary_size")
 # Entries that name a file to read, where they are texts.
 _FILES = ("vocabulary", "idf_weights")
+# How a heap of texts begins in HDF5.
+_HEAP = b"GCOL\x01"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
 
@@ -230,7 +234,9 @@ def _of_archive(path) -> Contents:
         arrays = []
         for one in members:
             if one.filename.endswith(".h5"):
-                with h5py.File(io.BytesIO(archive.read(one))) as file:
+                content = archive.read(one)
+                _check_hdf5(content)
+                with h5py.File(io.BytesIO(content)) as file:
                     _add_arrays(file, arrays, problems)
             elif one.filename.endswith(".npz"):
                 content = io.BytesIO(archive.read(one))
@@ -240,6 +246,8 @@ def _of_archive(path) -> Contents:
 
 def _of_hdf5_file(path) -> Contents:
     arrays, problems = [], []
+    with open(path, "rb") as file:
+        _check_hdf5(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     with h5py.File(path, "r") as file:
         _add_arrays(file, arrays, problems)
         metadata = {
@@ -251,6 +259,33 @@ def _of_hdf5_file(path) -> Contents:
         if "model_config" in file.attrs:
             config = json.loads(_attribute(file, "model_config"))
     return _contents(config, metadata, arrays, {}, problems)
+
+
+def _check_hdf5(content) -> None:
+    """Raise `ValueError` where the HDF5 library would not come to an end.
+
+    It reads the texts of a heap one after the other, and stays at an entry whose size,
+    with its header, is 0.
+    """
+    if content[:8] != b"\x89HDF\r\n\x1a\n":
+        raise ValueError("it does not begin as such a file")
+    first = 13 if content[8] < 2 else 9
+    if content[first : first + 2] != b"\x08\x08":
+        raise ValueError("its addresses and lengths have no 8 bytes")
+    start, texts = content.find(_HEAP), 0
+    while start >= 0:
+        (size,) = struct.unpack_from("<Q", content, start + 8)
+        place, end = start + 16, start + size
+        while place + 16 <= min(end, len(content)):
+            number, length = struct.unpack_from("<H6xQ", content, place)
+            # The entry of number 0 is free space, whose size includes its header.
+            step = length if number == 0 else 16 + -(-length // 8) * 8
+            texts += 1
+            # Heaps that lie over one another are read again and again.
+            if not 0 < step <= end - place or texts > _MOST_OBJECTS:
+                raise ValueError("a heap of texts in it is damaged")
+            place += step
+        start = content.find(_HEAP, start + 1)
 
 
 def _attribute(file, name) -> str:
