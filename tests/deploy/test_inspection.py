@@ -1,5 +1,6 @@
 """Promises about reading model files: described or refused, whatever is in them."""
 
+import copy
 import json
 import os
 import random
@@ -72,7 +73,7 @@ def mutated_json(text, rng):
             keys = list(place) if isinstance(place, dict) else range(len(place))
             key = rng.choice(keys)
             if not isinstance(place[key], dict | list) or rng.random() < 0.3:
-                place[key] = rng.choice(_VALUES)
+                place[key] = copy.deepcopy(rng.choice(_VALUES))
                 break
             place = place[key]
     return json.dumps(value).encode()
