@@ -1,8 +1,10 @@
 """Promises about model files from strangers: what loading refuses."""
 
+import ast
 import json
 import random
 import zipfile
+from pathlib import Path
 
 import hostile
 import keras
@@ -239,6 +241,19 @@ def test_quantized_models_and_nested_ones_are_loaded(tmp_path, archive):
         outer.save(tmp_path / "model.keras")
         made = artifact.load_model(tmp_path / "model.keras")
         np.testing.assert_allclose(made(pixels), outer(pixels), atol=1e-5)
+
+
+def test_whatever_loads_a_file_of_a_model_checks_it():
+    core, loading = Path(untrusted.__file__).parents[1], set()
+    for path in core.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        if names & {"load_model", "load_weights", "from_preset"}:
+            loading.add(path.stem)
+            assert names & {"check", "check_preset"}, path
+            assert "untrusted" in path.read_text(), path
+    assert {"artifact", "backbones", "check", "hub_backbones"} <= loading
+    assert {"text_backbones", "whisper_weights"} <= loading
 
 
 def test_a_preset_with_foreign_classes_is_refused(tmp_path):
