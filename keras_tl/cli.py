@@ -49,6 +49,8 @@ commands:
                          program that needs nothing else
   update RUN             train a run on with new examples or classes; keep what
                          it knew, or say what got worse
+  inspect FILE           show what is in a model file, and what of it could do
+                         harm, without executing any of it
   cache list             list the features that runs have kept for later ones
   cache clear            remove these features
 

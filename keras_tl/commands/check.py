@@ -13,6 +13,7 @@ from keras_tl.analysis import doctor, doctor_page, findings, script_checks
 from keras_tl.analysis.findings import Finding
 from keras_tl.commands.settings import Check
 from keras_tl.data import datasets
+from keras_tl.models import untrusted
 from keras_tl.training import store
 
 # Examples on which a model is checked, and names that are listed for each finding.
@@ -67,6 +68,7 @@ def check_model(path: Path, splits) -> list[Finding]:
         with warnings.catch_warnings():
             # Of an optimizer that has not trained, which matters to no check.
             warnings.simplefilter("ignore")
+            untrusted.check(path)
             model = keras.saving.load_model(path)
     except Exception as error:  # Keras raises nearly any type.
         raise errors.expected(

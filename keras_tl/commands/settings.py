@@ -602,6 +602,34 @@ class Update(RunSettings, CacheSettings, OwnDataSettings):
         catalog.check(name, weights, size, self.preprocessing)
 
 
+@dataclass(frozen=True)
+class Inspect(Settings):
+    """Show what is in a model file without executing any of it.
+
+    Prints format, size, hash, layers, parameters and metadata, and what of the file
+    loading would refuse or run. It is read in a process of its own, with limits. Ends
+    with status 1 where there is something to refuse, with status 2 where the file
+    cannot be read.
+    """
+
+    # FILE above: file that ends in .keras, .h5, .tflite or .onnx; of a run, its
+    # model.keras.
+    file: Path
+    json: bool = False  # Print all of it as JSON instead.
+    layers: int = 60  # Most layers that are listed.
+    seconds: float = 60.0  # Time that reading may take.
+    # MiB of memory that reading may take, besides twice the size of the file.
+    megabytes: float = 2048.0
+
+    POSITIONAL = "file"
+
+    def __post_init__(self):
+        super().__post_init__()
+        errors.check_at_least("layers", self.layers, 0)
+        errors.check_above("seconds", self.seconds, 0)
+        errors.check_at_least("megabytes", self.megabytes, 512)
+
+
 # Name of a command -> its settings.
 COMMANDS: dict[str, type[Settings]] = {
     "export": Export,
@@ -614,4 +642,5 @@ COMMANDS: dict[str, type[Settings]] = {
     "compare": Compare,
     "serve": Serve,
     "update": Update,
+    "inspect": Inspect,
 }

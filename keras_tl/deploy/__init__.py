@@ -17,4 +17,6 @@
   measurement.
 - `update`: Update a finished run with more examples, or with new classes.
 - `versions`: The line of a run and its updates: which version is in use.
+- `contents`: Describe a model file without executing anything.
+- `inspection`: Describe a model file in a process of its own, with limits.
 """

@@ -2,10 +2,10 @@
 
 import json
 import math
-import re
+import random
 import threading
-import zipfile
 from collections.abc import Iterable, Mapping
+from concurrent import futures
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +21,15 @@ from keras_tl.data.choices import Resize
 from keras_tl.data.sources import Image, Source
 from keras_tl.deploy import answers, compiled
 from keras_tl.deploy.answers import Answers, Examples
+from keras_tl.models import untrusted
 
 if TYPE_CHECKING:
     import keras
 
 # Examples of one call from which on the time pays that `compiled.frozen` takes.
 MANY = 512
+# Weights that a model may declare without storing them.
+_ROOM = 2**24
 
 _BUILDING = threading.RLock()
 
@@ -463,7 +466,7 @@ def check_hash(path: Path, sha256: str | None) -> None:
         raise errors.InputError(f"{path}, which this run saved, is missing.")
     if not path.is_file() or files.sha256(path) != sha256:
         if path.name == "model.keras":
-            _read_archive(path)  # Raises with the reason, where it is known.
+            untrusted.check(path)  # Raises with the reason, where it is known.
         raise errors.InputError(
             f"{path} is not the file this run saved: its sha256 is not the one in "
             "manifest.json."
@@ -474,26 +477,28 @@ def load_model(path: Path | str) -> "keras.Model":
     """Load a `.keras` file that may be damaged or hostile.
 
     Keras reports "File not found" for existing files that are no archive, and has six
-    other errors for damaged ones. Code in a file (a Lambda layer) is never run.
+    other errors for damaged ones. Code in a file (a Lambda layer) is never run, and
+    nothing is made that is larger than what is stored, see `models.untrusted`.
 
     Raises:
         InputError: The file is damaged or cannot be loaded safely, or is of a version
             of Keras that this one cannot read.
     """
     path = Path(path)
-    layers, version = _read_archive(path)
+    contents = untrusted.check(path)
     environment.check_keras()
     import keras
 
     environment.use_standard_keras()
-    if "keras_hub" in layers:
+    if "keras_hub" in json.dumps(contents.config):
         errors.check_installed("keras_hub", extra="text")
         import keras_hub  # noqa: F401  Its layers are known from then on.
 
+    _check_size(path, contents)
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises nearly any type on a damaged file.
-        versions = ""
+        versions, version = "", contents.version
         if version not in (None, keras.__version__):
             versions = (
                 f" It was saved by Keras {version}, and this is Keras "
@@ -509,44 +514,42 @@ def load_model(path: Path | str) -> "keras.Model":
     return model
 
 
+def _check_size(path, contents):
+    """Refuse a model whose layers declare more than the file stores.
+
+    Keras makes all weights before it reads any: the model is built without them.
+    """
+    # Layers without a seed draw one from it.
+    state = random.getstate()
+    try:
+        # Keras keeps a list of weights to make later, for each thread.
+        with futures.ThreadPoolExecutor(1) as thread:
+            declared = thread.submit(_declared_weights, contents.config).result()
+    except Exception:  # Loading it says why.
+        return
+    finally:
+        random.setstate(state)
+    if declared > max(_ROOM, 4 * contents.stored):
+        raise errors.InputError(
+            f"The model file {path} declares layers with {declared:,} weights, and "
+            f"stores {contents.stored:,}. It is not loaded."
+        )
+
+
+def _declared_weights(config) -> int:
+    import keras
+
+    with keras.StatelessScope(initialize_variables=False):
+        model = keras.saving.deserialize_keras_object(
+            {**config, "compile_config": None}
+        )
+    return sum(math.prod(one.shape) for one in model.variables)
+
+
 def uses_hub(path: Path | str) -> bool:
     """Return whether a `.keras` file has layers of KerasHub; it is not loaded.
 
     Raises:
         InputError: The file is damaged, or holds code.
     """
-    return "keras_hub" in _read_archive(Path(path))[0]
-
-
-def _read_archive(path) -> tuple[str, str | None]:
-    """Check a `.keras` file without loading it.
-
-    Returns:
-        Its layers as JSON, and the version of Keras that saved it, if it is named.
-
-    Raises:
-        InputError: The file is damaged, or holds code.
-    """
-    if not path.is_file():
-        raise errors.InputError(f"There is no model file {path}.")
-    if not path.stat().st_size:
-        raise errors.InputError(f"The model file {path} is empty.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            layers = json.dumps(json.loads(archive.read("config.json")))
-            metadata = json.loads(archive.read("metadata.json"))
-    except Exception as error:  # Readers raise nearly any type on a damaged file.
-        raise errors.InputError(
-            f"The model file {path} is truncated, damaged or no .keras file: {error}."
-        ) from error
-    if damaged is not None:
-        raise errors.InputError(f"The model file {path} is damaged, in {damaged}.")
-    if '"class_name": "Lambda"' in layers:
-        raise errors.InputError(
-            f"The model file {path} holds a Lambda layer: Python code that would run "
-            "here. It is not loaded; ask for the model with registered layers instead."
-        )
-    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-    # What a damaged file has there is not repeated.
-    return layers, version if re.fullmatch(r"[\w.]{1,20}", str(version)) else None
+    return "keras_hub" in json.dumps(untrusted.check(path).config)

@@ -31,4 +31,5 @@
 - `saving`: Save a model for use, without what only its training needs.
 - `settings`: Settings of the backbone that recipes have in common; no model is built
   here.
+- `untrusted`: What `.keras` and HDF5 files declare, and what makes them unsafe to load.
 """

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_tl import environment, errors
-from keras_tl.models import catalog, efficientnet_lite, small_resnet
+from keras_tl.models import catalog, efficientnet_lite, small_resnet, untrusted
 from keras_tl.models.settings import BackboneSettings
 
 CLASSES = 1000  # Of ImageNet.
@@ -234,6 +234,7 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
         InputError: There is no such file, or it does not fit.
     """
     catalog.check_file(Path(path))
+    untrusted.check(path)
     try:
         model.load_weights(path)
     except Exception as error:  # Keras and h5py raise nearly any type.
@@ -258,6 +259,7 @@ def classifier(path: str | Path, width: int) -> tuple[np.ndarray, np.ndarray] | 
         InputError: There is no such file, or it cannot be read.
     """
     catalog.check_file(Path(path))
+    untrusted.check(path)
     try:
         with h5py.File(path) as file:
             groups = [file]

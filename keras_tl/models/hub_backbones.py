@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from keras_tl import environment, errors
-from keras_tl.models import backbones, catalog
+from keras_tl.models import backbones, catalog, untrusted
 
 # Files of a folder that `save_to_preset` wrote; the second is the preprocessing.
 CONFIG, CONVERTER = "config.json", "image_converter.json"
@@ -125,6 +125,7 @@ def _encoder(preset, side, weights) -> keras.Model:
     """Load the encoder of images, of a model of images and text its half."""
     import keras_hub
 
+    untrusted.check_preset(preset)
     options = {}
     if side is not None and _shape(str(preset))[0] in ANY_SIZE:
         options["image_shape"] = (side, side, 3)

@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from keras_tl import environment, errors, files
+from keras_tl.models import untrusted
 from keras_tl.models.settings import Pooling
 
 # Files that a folder of a model has, as Hugging Face lays it out.
@@ -159,6 +160,7 @@ def _of_preset(kind, preset, **options):
     environment.use_standard_keras()
     import keras_hub
 
+    untrusted.check_preset(preset)
     try:
         return getattr(keras_hub.models, kind).from_preset(str(preset), **options)
     except Exception as error:  # KerasHub raises nearly any type.

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_tl import environment, errors
+from keras_tl.models import untrusted
 from keras_tl.models.freezing import FRONT_END
 
 # Files of a folder as Hugging Face lays it out; KerasHub's has the first one, too.
@@ -159,6 +160,7 @@ def _of_keras_hub(preset):
     environment.use_standard_keras()
     import keras_hub
 
+    untrusted.check_preset(preset)
     try:
         model = keras_hub.models.WhisperBackbone.from_preset(str(preset))
     except Exception as error:  # KerasHub raises nearly any type.
