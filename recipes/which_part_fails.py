@@ -58,7 +58,16 @@ FAULTS = {
 class Config(RunSettings, TrainingSettings, BackboneSettings, DataSettings):
     """Which part fails: plant a fault into a training, and let a diagnosis name it."""
 
-    faults: tuple[str, ...] = tuple(FAULTS)  # Faults to plant, one at a time.
+    faults: tuple[str, ...] = (  # Faults to plant, one at a time.
+        "none",
+        "labels shuffled",
+        "raw pixels",
+        "random weights",
+        "one unit",
+        "rate too low",
+        "three of each class",
+        "dark test",
+    )
     limit: int | None = 600  # Images of each split at most.
     epochs: int = 30  # Epochs of the head.
     learning_rate: float = 1e-3  # Learning rate of the head.
