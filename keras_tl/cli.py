@@ -101,6 +101,13 @@ def settings_on_data(name: str, *arguments: str) -> Settings:
         return config.parse(COMMANDS[name], list(arguments), f"keras-tl {name}")
     if arguments and arguments[0][:1] != "-":
         arguments = (f"--{first}", *arguments)
+    elif arguments and not {f"--{first}", "-h", "--help", "--config"} & {
+        one.partition("=")[0] for one in arguments
+    }:
+        raise errors.InputError(
+            f"{first.upper()} must come before the options: keras-tl {name} "
+            f"{first.upper()} {' '.join(arguments[:2])} ..."
+        )
     program = f"keras-tl {name} {first.upper()}"
     return config.parse(COMMANDS[name], list(arguments), program)
 

@@ -332,8 +332,10 @@ class Words(Candidate):
         first = len(text.SPECIAL)
         count = max(int(ids.max()) + 1, first + 1)
         x = keras.layers.CategoryEncoding(count, name="words")(tokens)[:, first:]
+        # Not divided by the length of a text: a word of all texts would then tell of
+        # its other words, and count most where features are scaled alike.
         weigh = keras.layers.EinsumDense("bw,w->bw", count - first, name="weigh")
-        x = keras.layers.UnitNormalization(name="length")(weigh(x))
+        x = weigh(x)
         having = [np.unique(row) for row in ids]
         texts = np.bincount(np.concatenate(having), minlength=count)[first:]
         weigh.set_weights([1 + np.log((1 + len(ids)) / (1 + texts))])

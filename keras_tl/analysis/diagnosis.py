@@ -44,9 +44,13 @@ ADVICE = {
     "too little data": "Label more examples: keras-tl curve DATA forecasts how many.",
     "shift": "Draw the splits from all examples together, or train on examples like "
     "those that the model will meet.",
-    NOTHING: "Fine-tune the last blocks, or compare backbones: keras-tl rank DATA.",
+    NOTHING: "Look at the mistakes in the report, or compare backbones: keras-tl rank "
+    "DATA.",
 }
 PARTS = tuple(ADVICE)[:-1]
+MORE = "Put more examples into validation; --limit may leave some out."
+# Confidence below which nothing can be said, not even that nothing is wrong.
+UNSURE = 0.5
 # Samples of the bootstrap; share of accuracy from which on a cost is a verdict.
 SAMPLES, LEAST = 1000, 0.05
 # How many times the examples the cost of too little data is forecast for.
@@ -58,6 +62,8 @@ _NOISE = 0.3
 _MIXED, _FEWEST = 0.65, 15
 # Area under it from which on train and another split differ in their images.
 _DIFFERENT = 0.65
+# Training examples of a class, on average, below which nothing is left unexplained.
+_ENOUGH = 20
 # Parts whose cost no rung makes good.
 _LEARNED = ("labels", "too little data", "shift")
 # What is left unexplained from which on the images do not tell the classes.
@@ -111,17 +117,28 @@ class Diagnosis:
     @property
     def advice(self) -> str:
         """The one next thing to try."""
-        return ADVICE[NOTHING] if self.verdict == NOTHING else self.parts[0].advice
+        if self.verdict != NOTHING:
+            return self.parts[0].advice
+        return MORE if self.confidence < UNSURE else ADVICE[NOTHING]
 
     def sentence(self) -> str:
         """Return the verdict as a sentence."""
         first = self.parts[0]
         low, high = (100 * end for end in first.interval)
         if self.verdict == NOTHING:
+            count = len(self.ladder.rungs[ladder.RUN].correct)
+            largest = (
+                f"The most expensive, {first.name!r}, costs {low:.0f} to {high:.0f} "
+                "points."
+            )
+            if self.confidence < UNSURE:
+                return (
+                    f"No part can be named: {count} validation examples are too few "
+                    f"to tell. {largest}"
+                )
             return (
-                f"No part of the run clearly costs {100 * LEAST:.0f} points or more "
-                f"(confidence {self.confidence:.2f}). The most expensive, "
-                f"{first.name!r}, costs {low:.0f} to {high:.0f}."
+                f"No part of the run costs {100 * LEAST:.0f} points or more "
+                f"(confidence {self.confidence:.2f}). {largest}"
             )
         return (
             f"What costs most is the part {first.name!r}: {100 * first.cost:.0f} "
@@ -163,7 +180,13 @@ def diagnose(
         _of_amount(climbed, data, seed),
     ]
     costs = [cost for cost in costs if cost is not None]
-    return judge([*costs, *_unexplained(costs, climbed)], climbed)
+    left = [] if is_small(data) else _unexplained(costs, climbed)
+    return judge([*costs, *left], climbed)
+
+
+def is_small(data: Splits) -> bool:
+    """Return whether a low accuracy may come from the number of examples alone."""
+    return len(data.train) < _ENOUGH * len(data.class_names)
 
 
 def check(data: Splits) -> None:
@@ -237,9 +260,10 @@ def _of_rungs(climbed: Ladder, rng) -> list[Part]:
     for part, samples in costs.items():
         name = steps.get(part, (0, ladder.RUN))[1]
         rung = rungs[name]
+        about = rung.about.partition(";")[0]
         evidence = (
-            f"With {rung.about}, {_percent(rung.accuracy)} of the validation examples "
-            f"are right; with the run as it is, {_percent(own)}."
+            f"With {about}, {_percent(rung.accuracy)} of the validation examples are "
+            f"right; with the run as it is, {_percent(own)}."
         )
         parts.append(Part(part, samples, evidence, _advice(part, name, climbed)))
     return parts

@@ -206,7 +206,7 @@ def _run_and_head(made: _Rungs, model) -> tuple[keras.Model, dict[str, np.ndarra
             name = RETRAINED if rate == RATES[0] else f"{RETRAINED}, rate {rate:g}"
             about = (
                 f"its head, trained again for {len(by_epoch)} epochs with Adam at "
-                f"{rate:g}; after epoch {most + 1}, {100 * by_epoch[most]:.1f}"
+                f"{rate:g}; best after epoch {most + 1}: {100 * by_epoch[most]:.1f} %"
             )
             made.add(name, again, about)
     pooled = maps.map(_pooled)
@@ -239,7 +239,7 @@ def _blocks(made: _Rungs, before) -> str | None:
     if not earlier:
         return None
     block = max(earlier, key=lambda name: fit(parts[name].train, made.seed)[1])
-    made.probe(EARLIER, parts[block], f"the same on the features of {block}")
+    made.probe(EARLIER, parts[block], f"logistic regression on the features of {block}")
     return block
 
 
@@ -254,7 +254,7 @@ def _preprocessing(made: _Rungs, backbone) -> str | None:
         return None
     name, model = other
     part = made.extract(model).map(_pooled)
-    made.probe(PREPARED, part, f"the same with the pixels prepared as {name}")
+    made.probe(PREPARED, part, f"logistic regression, with the pixels as {name}")
     return name
 
 

@@ -91,6 +91,10 @@ def measure(settings, load, data, made, cache) -> learning_curve.Curve:
     setup = phases.Setup(
         placement.choose(), batch_size=32, seed=settings.seed, cache=cache
     )
+    print(
+        "What the lines below call validation are training images that are in no draw; "
+        "the table is of the validation split."
+    )
     learn = learning_curve.fine_tuned(load, data.validation, data.class_names, setup)
     return learning_curve.measure(
         data.train,
@@ -124,7 +128,10 @@ def write_next(settings: Curve, folder: Path, pool, made, train, validation) -> 
     names = pool.inputs.names(chosen) or [str(index) for index in chosen]
     rows = [{"place": n, "file": name} for n, name in enumerate(names, start=1)]
     files.write_csv(folder / "label_next.csv", rows)
-    print(f"To label next, by {settings.method}: {count:,} images, in label_next.csv.")
+    print(
+        f"To label next, by {settings.method}: {count:,} of {len(made):,} images, in "
+        "label_next.csv."
+    )
     gains = label_next.gains(settings.method, train, validation)
     gained = evaluation.seed_summary(gains)
     changed = evaluation.in_points(gained["mean"], gained["interval"])

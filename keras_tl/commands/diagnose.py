@@ -6,9 +6,10 @@ from pathlib import Path
 
 import keras_tl.quiet as quiet  # Before Keras.
 
+import numpy as np
 from rich.table import Table
 
-from keras_tl import config, environment, files, progress
+from keras_tl import config, environment, errors, files, progress
 from keras_tl.analysis import diagnosis, figures, planner, report
 from keras_tl.analysis.diagnosis import Diagnosis
 from keras_tl.commands import runs
@@ -25,6 +26,9 @@ def main(settings: Diagnose) -> Diagnosis:
     made, data = runs.load(settings.run)
     diagnosis.check(data)
     data = planner.limited(data, settings.limit, seed=settings.seed)
+    if np.bincount(data.train.labels).min() < 2:
+        wanted = "leave at least 2 training examples of each class"
+        raise errors.expected("limit", wanted, settings.limit)
     print(data)
     result = diagnosis.diagnose(
         made.model,

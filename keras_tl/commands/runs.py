@@ -29,7 +29,8 @@ def load(folder: Path | str) -> tuple[Artifact, Splits]:
     except errors.InputError as error:
         reason = str(error).rstrip(".")
         raise errors.InputError(
-            f"The data of {folder} cannot be loaded: {reason}."
+            f"The data of {folder} cannot be loaded: {reason}. In Python, a model and "
+            "its data can be given: see `keras_tl.analysis`."
         ) from error
 
 

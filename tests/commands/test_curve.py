@@ -142,3 +142,16 @@ def test_texts_and_sound_have_curves_without_any_weights(
     assert call("curve", tones) == 0
     shown = capsys.readouterr().out
     assert "Features: log-mel statistics." in shown
+
+
+def test_words_that_all_texts_have_do_not_disturb_the_curve(call, capsys, tmp_path):
+    good, bad = ("great", "lovely", "fine"), ("awful", "dull", "bad")
+    rows = ["text\tlabel"]
+    for number in range(90):
+        label, words = [("pos", good), ("neg", bad)][number % 2]
+        rows.append(f"the film is {words[number // 2 % 3]} number {number}\t{label}")
+    path = tmp_path / "texts.tsv"
+    path.write_text("\n".join(rows))
+    assert call("curve", path, "--out", tmp_path / "out") == 0
+    measured = json.loads((tmp_path / "out" / "curve.json").read_text())["curve"]
+    assert measured[-1]["accuracy"] > 0.95
