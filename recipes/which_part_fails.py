@@ -146,7 +146,7 @@ def trial(settings: Config, data: Splits, place, run, name, seed: int, fault: st
     )
     print(f"{fault}: {verdict.sentence()}")
     return {
-        "fault": fault,
+        "method": fault,
         "seed": seed,
         "accuracy": evaluation.accuracy(model, data.test),
         "at_fault": FAULTS[fault],
@@ -174,14 +174,14 @@ def main(settings: Config) -> dict:
         print(f"{row['fault']:<20} {row['accuracy']:.3f}  {row['at_fault']}: {right}")
     named = sum(row["verdict"] == row["at_fault"] for row in rows)
     print(f"Named: {named} of {len(rows)}.")
-    study.show("Test accuracy", study.summarize(rows, ["fault"]))
+    study.show("Test accuracy", study.summarize(rows, ["method"]))
     costs = {
-        row["fault"]: [row.get(f"cost of {part}", 0.0) for part in diagnosis.PARTS]
+        row["method"]: [row.get(f"cost of {part}", 0.0) for part in diagnosis.PARTS]
         for row in rows
     }
     figure = figures.costs(costs, diagnosis.PARTS, FAULTS)
     figures.save(figure, run.folder / "costs.png")
-    return study.save(run, rows=rows, by=["fault"])
+    return study.save(run, rows=rows, by=["method"])
 
 
 # %% tags=["script"]
