@@ -171,7 +171,7 @@ def main(settings: Config) -> dict:
     rows = study.run(run.folder, study.grid(one, seed=seeds, fault=settings.faults))
     for row in rows:
         right = "named" if row["verdict"] == row["at_fault"] else row["verdict"]
-        print(f"{row['fault']:<20} {row['accuracy']:.3f}  {row['at_fault']}: {right}")
+        print(f"{row['method']:<20} {row['accuracy']:.3f}  {row['at_fault']}: {right}")
     named = sum(row["verdict"] == row["at_fault"] for row in rows)
     print(f"Named: {named} of {len(rows)}.")
     study.show("Test accuracy", study.summarize(rows, ["method"]))
