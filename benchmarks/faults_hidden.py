@@ -10,13 +10,14 @@ diagnosis may be chosen on these faults: they are there to score it.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import keras
 import numpy as np
 from keras import layers, ops
 from PIL import Image, ImageDraw
 
+from benchmarks.faults import BATCH, EPOCHS, RATE, SIZE, Fault, Planted
 from keras_tl.data.sources import Arrays, read_all
 from keras_tl.data.splits import Split, Splits
 from keras_tl.models import (
@@ -27,41 +28,6 @@ from keras_tl.models import (
     splitting,
 )
 from keras_tl.training import features
-
-SIZE, BATCH, EPOCHS, RATE = 96, 32, 30, 1e-3
-
-
-@dataclass(frozen=True)
-class Planted:
-    """What is diagnosed.
-
-    Attributes:
-        model: Trained model from raw images, RGB in [0, 255], to logits.
-        data: The data that the user believes in, as the run saw them.
-        before: The backbone as the user loaded it, before any training, from images to
-            a feature map, with weights of its own.
-    """
-
-    model: keras.Model
-    data: Splits
-    before: keras.Model
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A mistake of a user.
-
-    Attributes:
-        verdict: The part at fault: "data", "labels", "backbone", "preprocessing",
-            "head", "optimisation", "too little data" or "shift".
-        about: The mistake, as a sentence for people.
-        plant: Makes the run from clean data and a seed.
-    """
-
-    verdict: str
-    about: str
-    plant: Callable[[Splits, int], Planted]
-
 
 FAULTS: dict[str, Fault] = {}
 

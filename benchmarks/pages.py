@@ -281,7 +281,7 @@ def diagnosis(result: dict) -> str:
             right = [trial["verdict"] == trial["wanted"] for trial in same]
             rows.append(
                 [
-                    kind,
+                    kind.replace("_", " "),
                     same[0]["about"],
                     same[0]["wanted"],
                     f"{sum(right)} of {len(right)}",
@@ -304,9 +304,11 @@ def diagnosis(result: dict) -> str:
             ]
             for name in wanted
         ]
-        about = "Kinds that were not used while it was built" if hidden else "Kinds"
+        about = "Kinds that were known while it was built"
+        if hidden:
+            about = "Kinds by another hand, which were not used while it was built"
         tables += [
-            f"{about}: {len(kinds)}, mean recall {mean_recall(of):.2f}.",
+            f"{about}: {len(kinds)}, mean recall {mean_recall(of):.3f}.",
             _table(["wanted", *given], confusion),
             _table(["kind", "what is wrong", "wanted", "named", "otherwise"], rows),
         ]
