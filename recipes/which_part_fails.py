@@ -13,7 +13,16 @@ Source: one thing at a time, from simple to complex, as A. Karpathy has it in "A
 for training neural networks", 2019, https://karpathy.github.io/2019/04/25/recipe/;
 shuffled labels: Zhang et al., 2016, arXiv:1611.03530.
 Data: the CIFAR-10 sample inside the package, any of TFDS, or `--data FOLDER`.
-Expected: not measured
+Expected:
+    efficientnet_lite0, 96 px, cifar10_sample, 600 train, 600 test:
+      none 0.720, 39 s each
+      labels shuffled 0.093, 37 s each
+      raw pixels 0.430, 41 s each
+      random weights 0.100, 43 s each
+      one unit 0.173, 41 s each
+      302 s on 2 cores, AMD EPYC with avx512_bf16
+      Keras 3.15.1, TensorFlow 2.21.0, 2026-11-30
+    more in docs/results.md
 Run:
     keras-tl run which_part_fails
     keras-tl run which_part_fails --data my_photos --faults none "dark test"
