@@ -158,6 +158,7 @@ SHORT = {
     "which_part_fails": {
         "SETTINGS": 'limit=300, faults=("none", "labels shuffled", "raw pixels", '
         '"one unit", "rate too low", "dark test")',
+        "MODEL": "recipe.build_model(settings, len(data.class_names))[0]",
         "NEXT": "Which fault costs least, and is it still named? Your own images: "
         '`data="my_photos"`. A run of your own: `keras-tl diagnose RUN`.',
     },

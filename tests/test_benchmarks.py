@@ -140,3 +140,17 @@ def test_the_page_on_more_data_states_the_coverage_that_was_measured():
         errors.append(sum(abs(r["forecast"] - r["accuracy"]) for r in of) / len(of))
     stated = " and ".join(f"{100 * error:.1f}" for error in errors)
     assert f"off by {stated} points on average" in text
+
+
+def test_the_page_on_diagnosis_states_the_recall_that_was_measured():
+    path = pages.RESULTS / "diagnosis" / "diagnosis.json"
+    trials = json.loads(path.read_text())["trials"]
+    text = " ".join((ROOT / "docs" / "how_to" / "diagnose.md").read_text().split())
+    recalls, counts = [], []
+    for hidden in (False, True):
+        of = [trial for trial in trials if trial["hidden"] == hidden]
+        recalls.append(pages.mean_recall(of))
+        counts.append(len({trial["kind"] for trial in of}))
+    assert f"the mean recall is {recalls[0]:.3f} over {counts[0]} kinds" in text
+    assert f"and {recalls[1]:.3f} over {counts[1]} kinds by another hand" in text
+    assert min(recalls) >= 0.8
