@@ -5,6 +5,8 @@ than the run a rung is tells what the part that it replaces costs; `diagnosis` c
 them.
 """
 
+import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -128,12 +130,13 @@ def climb(
         seed: Seed of all that is drawn.
     """
     made = _Rungs(data, cache, seed)
-    stem, answers = _run_and_head(made, model)
-    block = None if before is None else _blocks(made, before)
-    preprocessing = _preprocessing(made, stem if before is None else before)
-    reference = _references(made)
-    best = made.best()
-    _controls(made, best)
+    with _many_models():
+        stem, answers = _run_and_head(made, model)
+        block = None if before is None else _blocks(made, before)
+        preprocessing = _preprocessing(made, stem if before is None else before)
+        reference = _references(made)
+        best = made.best()
+        _controls(made, best)
     return Ladder(
         made.rungs,
         best,
@@ -143,6 +146,18 @@ def climb(
         preprocessing,
         block,
     )
+
+
+@contextlib.contextmanager
+def _many_models():
+    """Leave out TensorFlow's warning that several models are traced, which is slow."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Rungs:

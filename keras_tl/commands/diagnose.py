@@ -1,6 +1,5 @@
 """`keras-tl diagnose RUN`: which part of a run costs the accuracy."""
 
-import logging
 import time
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from keras_tl.training import store
 
 def main(settings: Diagnose) -> Diagnosis:
     """Diagnose a run, print tables and verdict, and add them to the run."""
-    # Several models are traced; TensorFlow warns that this is slow.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     made, data = runs.load(settings.run)
     diagnosis.check(data)
     data = planner.limited(data, settings.limit, seed=settings.seed)
