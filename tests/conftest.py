@@ -100,6 +100,9 @@ def call(monkeypatch):
     """Function that runs the command line in this process, and returns its status."""
     from keras_tl import cli, quiet
 
+    # Of the terminal the tests are started from.
+    monkeypatch.delenv("COLUMNS", raising=False)
+
     def run(*arguments):
         # The minutes of a command count from the start of its process.
         monkeypatch.setattr(quiet, "STARTED", time.perf_counter())

@@ -283,7 +283,8 @@ def test_the_page_shows_the_numbers_of_the_runs(made, tmp_path):
     low, high = evaluation.wilson_interval(51, 60)
     assert f"<td>85.0 %</td><td>{100 * low:.1f} % to {100 * high:.1f} %</td>" in text
     (pair,) = comparison.against_first(runs)
-    wanted = f"{pair.difference}</td><td>0</td><td>9</td><td>{pair.compared.verdict}"
+    verdict = pair.compared.verdict
+    wanted = f"<td>{verdict}</td><td>{pair.difference}</td><td>0</td><td>9</td>"
     assert wanted in text
     assert '<th scope="row">rate</th><td></td><td>0.25</td>' in text
     assert '<th scope="row">seed</th>' not in text
