@@ -101,7 +101,7 @@ def settings_on_data(name: str, *arguments: str) -> Settings:
         return config.parse(COMMANDS[name], list(arguments), f"keras-tl {name}")
     if arguments and arguments[0][:1] != "-":
         arguments = (f"--{first}", *arguments)
-    elif arguments and not {f"--{first}", "-h", "--help", "--config"} & {
+    elif arguments and not {f"--{first}", "-h", "--help", "--config", "--resume"} & {
         one.partition("=")[0] for one in arguments
     }:
         raise errors.InputError(
