@@ -492,7 +492,7 @@ def third_after_third(clean: Splits, seed: int) -> Planted:
     "The rate was to fall by a fifth each epoch, and does so each step.",
 )
 def rate_falls_each_step(clean: Splits, seed: int) -> Planted:
-    """Let the rate decay before the head has learned anything."""
+    """Decay the rate before the head has learned anything."""
 
     def adam():
         schedule = keras.optimizers.schedules.ExponentialDecay

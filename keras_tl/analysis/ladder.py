@@ -183,9 +183,9 @@ class _Rungs:
         """Run a model over all images."""
         return features.extract_all(model, data or self.data, cache=self.cache)
 
-    def probe(self, name: str, made: Splits, about: str) -> None:
-        """Add a logistic regression on features."""
-        fitted, held = fit(made.train, self.seed)
+    def probe(self, name: str, made: Splits, about: str, fitting=None) -> None:
+        """Add a logistic regression on features, which may be fitted already."""
+        fitted, held = fitting or fit(made.train, self.seed)
         answers = fitted.pipeline.predict(read_all(made.validation.inputs))
         self.add(name, answers, about)
         self._features[name] = held, made
@@ -253,8 +253,10 @@ def _blocks(made: _Rungs, before) -> str | None:
     made.probe(BEFORE, parts[last], about)
     if not earlier:
         return None
-    block = max(earlier, key=lambda name: fit(parts[name].train, made.seed)[1])
-    made.probe(EARLIER, parts[block], f"logistic regression on the features of {block}")
+    fittings = {name: fit(parts[name].train, made.seed) for name in earlier}
+    block = max(earlier, key=lambda name: fittings[name][1])
+    about = f"logistic regression on the features of {block}"
+    made.probe(EARLIER, parts[block], about, fittings[block])
     return block
 
 

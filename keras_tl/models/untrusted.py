@@ -311,7 +311,7 @@ def _contents(config, metadata, arrays, parts, problems) -> Contents:
 
 
 def _bomb(members, size) -> str | None:
-    """Say why an archive is unsafe to unpack, if it is."""
+    """Return why an archive is unsafe to unpack, if it is."""
     for one in members:
         name = shown(one.filename)
         if one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
