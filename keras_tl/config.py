@@ -19,6 +19,7 @@ from pathlib import Path
 
 import tyro
 
+from keras_tl import cluster as clusters
 from keras_tl import environment, errors, files
 
 CONFIG_HELP = (
@@ -37,6 +38,8 @@ RENAMED = {
 }
 # Settings that change no result, and so can differ when a run is resumed.
 FREE = ("cache",)
+# Exit status where another machine was lost: EX_TEMPFAIL of sysexits.h, "try again".
+LOST = 75
 # Folder in that of a run, for what `--resume` needs.
 STATE = "state"
 # Old value of a setting -> value now.
@@ -234,6 +237,15 @@ class error_exit:
             advice += self._how_to_continue()
             print(f"\n{self.program}: interrupted.{advice}", file=sys.stderr)
             raise SystemExit(130) from None
+        if clusters.is_loss(error) and (cluster := clusters.from_environment()):
+            lost = " and ".join(clusters.unreachable(cluster)) or "another worker"
+            print(
+                f"{self.program}: error: {lost} has ended, or cannot be reached any "
+                f"more, so that {cluster.name()} ends too. Start all workers again."
+                f"{self._how_to_continue()}",
+                file=sys.stderr,
+            )
+            raise SystemExit(LOST) from None
 
     def _how_to_continue(self):
         """Return how to go on with a run that has ended too early, as a sentence."""
@@ -480,6 +492,9 @@ def start_run(recipe: str, settings: RunSettings, started: float, data: dict) ->
 
     Call it when data and models have been built: what raises before leaves no folder.
 
+    Of several workers, see `cluster`, the chief has that folder; the others have one
+    that is removed when they end.
+
     Args:
         recipe: Name of the recipe. Without `settings.out` the folder is the first of
             `runs/NAME`, `runs/NAME-2`, ... that is free.
@@ -506,7 +521,15 @@ def start_run(recipe: str, settings: RunSettings, started: float, data: dict) ->
             )
         _check_interrupted(folder)
         _check_data(folder, data)
-    else:
+    cluster = clusters.from_environment()
+    if cluster is not None and not cluster.is_chief:
+        folder = files.scratch_folder()
+        (folder / STATE).mkdir()
+        chief = cluster.name(0)
+        files.write_json(folder / "config.json", to_json(settings))
+        print(f"This is {cluster.name()}; the results are written by {chief}.")
+        return Run(recipe, settings, folder, started, data)
+    if settings.resume is None:
         if settings.out is None:
             folder = files.next_folder("runs", recipe)
         else:

@@ -1,5 +1,6 @@
 """Run folders, atomic writes, fingerprints."""
 
+import atexit
 import contextlib
 import csv
 import hashlib
@@ -199,6 +200,22 @@ def check_new(path: Path | str) -> None:
             str(path),
             "Nothing is overwritten: choose another name, or move that one away.",
         )
+
+
+def scratch_folder() -> Path:
+    """Make a temporary folder that is removed when the program ends.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="keras_tl-"))
+    except OSError as error:
+        raise errors.InputError(
+            f"Cannot make a temporary folder: {error.strerror or error}."
+        ) from error
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def next_folder(parent: Path | str, name: str) -> Path:

@@ -15,6 +15,7 @@ from keras_tl import errors, files, progress
 from keras_tl.analysis import figures
 from keras_tl.analysis.evaluation import pairs_interval, seed_summary
 from keras_tl.config import Run
+from keras_tl.training import workers
 
 Row = dict[str, str | int | float]
 
@@ -89,7 +90,8 @@ def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
         InputError: The trial raises it; the message names the trial.
     """
     path = _kept(folder, name)
-    if not path.exists():
+    kept = workers.from_chief(files.read_json(path) if path.exists() else None)
+    if kept is None:
         path.parent.mkdir(exist_ok=True)
         started = time.perf_counter()
         try:
@@ -109,7 +111,8 @@ def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
         policy = keras.config.dtype_policy()
         keras.backend.clear_session()
         keras.config.set_dtype_policy(policy)
-    return files.read_json(path)
+        kept = files.read_json(path)
+    return kept
 
 
 def _kept(folder, name):

@@ -12,6 +12,7 @@ from keras_tl.analysis.planner import Decision
 from keras_tl.commands.settings import Train
 from keras_tl.data import splits
 from keras_tl.data.splits import Splits
+from keras_tl.training import workers
 
 # Seconds for the figures, the report and the saved model.
 RESERVE = 12.0
@@ -64,7 +65,7 @@ def end_of(settings: Train, started: float) -> float:
 
 def seconds_left(end: float) -> float:
     """Return the seconds until the end, without those for the report."""
-    return end - time.perf_counter() - RESERVE
+    return workers.from_chief(end - time.perf_counter() - RESERVE)
 
 
 def limited(

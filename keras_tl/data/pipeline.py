@@ -34,6 +34,32 @@ Mixing = Callable[
 
 
 @dataclass(frozen=True)
+class Share:
+    """Rows of every batch that one process reads: those of its devices.
+
+    Attributes:
+        first: Number of its first device among all.
+        count: Number of its devices.
+        total: Number of all devices, each of which gets the same number of rows.
+
+    >>> Share(first=1, count=1, total=2).of(np.arange(8).reshape(2, 4)).tolist()
+    [[2, 3], [6, 7]]
+    """
+
+    first: int = 0
+    count: int = 1
+    total: int = 1
+
+    def of(self, batches: np.ndarray) -> np.ndarray:
+        """Cut batches `(steps, rows, ...)` to `(steps * count, rows / total, ...)`."""
+        steps, rows, *shape = batches.shape
+        each = rows // self.total
+        devices = np.reshape(batches, (steps, self.total, each, *shape))
+        own = devices[:, self.first : self.first + self.count]
+        return np.reshape(own, (steps * self.count, each, *shape))
+
+
+@dataclass(frozen=True)
 class Training:
     """Training batches, epoch by epoch.
 
@@ -62,6 +88,8 @@ class Training:
             is 1 for all.
         weights: Weight of each example, float32 `(len(split),)`; `None` is 1 where the
             label is known, and 0 where it is not.
+        share: Rows of each batch that are read; by default all. A batch is then a batch
+            of one device.
     """
 
     split: Split
@@ -72,6 +100,7 @@ class Training:
     mix: Mixing | None = None
     class_weights: Sequence[float] | None = None
     weights: np.ndarray | None = None
+    share: Share = Share()
 
     def __post_init__(self):
         errors.check_at_least("batch_size", self.batch_size, 1)
@@ -134,17 +163,30 @@ class Training:
         # Computed here and not by the dataset: TensorFlow optimizes what a dataset
         # computes again for each pass, which takes longer than an epoch of features.
         example_weights = self._example_weights()
+
+        def rows(epoch):
+            with tf.device("CPU:0"):
+                batches = self._batches(epoch, example_weights)
+                # A mixed row depends on the others of its batch, also on those that
+                # other processes read.
+                return batches if self.mix else [self.share.of(r) for r in batches]
+
         with tf.device("CPU:0"):
-            batches = [tf.Variable(r) for r in self._batches(0, example_weights)]
+            batches = [tf.Variable(values) for values in rows(0)]
 
         def set_epoch(epoch):
-            new = self._batches(epoch, example_weights)
-            for variable, rows in zip(batches, new, strict=True):
-                variable.assign(rows)
+            for variable, values in zip(batches, rows(epoch), strict=True):
+                variable.assign(values)
 
         augment = self.augment if self.split.copies == 1 else None
         dataset = _read(
-            batches, self.split, self.num_classes, augment, self.mix, self.class_weights
+            batches,
+            self.split,
+            self.num_classes,
+            augment,
+            self.mix,
+            self.class_weights,
+            self.share,
         )
         return dataset, set_epoch
 
@@ -343,6 +385,7 @@ def evaluation(
     split: Split,
     batch_size: int,
     num_classes: int | None = None,
+    share: Share = Share(),
 ) -> "tf.data.Dataset":
     """Return the examples of a split once, in order, never shuffled or augmented.
 
@@ -356,7 +399,7 @@ def evaluation(
     places = np.minimum(rows, count - 1)
     draws = np.zeros((steps, batch_size, 0), "float32")
     weights = np.where(rows < count, rows.size / count, 0).astype("float32")
-    batches = [tf.constant(values) for values in (places, draws, weights)]
+    batches = [tf.constant(share.of(rows)) for rows in (places, draws, weights)]
     return _read(batches, split, num_classes)
 
 
@@ -370,12 +413,22 @@ def _check_class_weights(weights, num_classes):
 
 
 def _read(
-    batches, split, num_classes, augment=None, mix=None, class_weights=None
+    batches,
+    split,
+    num_classes,
+    augment=None,
+    mix=None,
+    class_weights=None,
+    share=None,
 ) -> "tf.data.Dataset":
-    """Return the examples of `batches`: places, draws and weights, `(steps, rows)`."""
+    """Return the examples of `batches`: places, draws and weights, `(steps, rows)`.
+
+    With `mix`, these are all rows of a step, of which those of `share` are returned.
+    """
     import tensorflow as tf
 
     steps, batch_size = batches[0].shape
+    per_step = share.count if mix is not None else 1
     read = _reader(split.inputs, batch_size)
     one_hot = num_classes is not None and split.labels.ndim == 1
     # Labels that are not known have weight 0; the loss of their rows must be finite.
@@ -383,7 +436,7 @@ def _read(
     targets = None if split.targets is None else tf.constant(split.targets)
 
     def batch(step):
-        places, draws, weights = (tf.gather(rows, step) for rows in batches)
+        places, draws, weights = (tf.gather(rows, step // per_step) for rows in batches)
         x = read(places)
         if augment is not None:
             x = augment(x, draws)
@@ -397,10 +450,16 @@ def _read(
             weights *= tf.linalg.matvec(y, by_class)
         if targets is not None and y.shape.rank == 2:
             y = tf.concat([y, tf.gather(targets, places)], axis=-1)
+        if mix is not None and share.total > 1:
+            count = batch_size // share.total
+            own = (share.first + step % per_step) * count + tf.range(
+                count, dtype="int64"
+            )
+            x, y, weights = (tf.gather(rows, own) for rows in (x, y, weights))
         return x, y, weights
 
     return (
-        tf.data.Dataset.range(steps)
+        tf.data.Dataset.range(steps * per_step)
         .map(batch, tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )

@@ -7,6 +7,7 @@
   choice.
 - `placement`: Place training on one device, or on several with the same weights on
   each.
+- `workers`: Several machines that train one model, each on its share of every batch.
 - `objectives`: Objectives of training: loss, metrics and evaluation for each kind of
   labels.
 - `optimizers`: Learning rates by layer: one optimizer, one rate, and a factor for each

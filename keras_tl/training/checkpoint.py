@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_tl import errors, files
+from keras_tl.training import workers
 
 # Types of the plain values that Keras's callbacks hold besides weights.
 _PLAIN = (bool, int, float, str, type(None), np.floating, np.integer)
@@ -53,12 +54,17 @@ class Checkpoint(keras.callbacks.Callback):
         self.finished = False
         self._saved: dict[str, np.ndarray] = {}
         self._callbacks: list[dict] = []
+        content = None
         if path is not None and path.exists():
-            self._read()
+            content = _content(path)
+        # Workers keep no state of their own: all go on from that of the chief.
+        content = workers.bytes_from_chief(content)
+        if content is not None:
+            self._read(content)
 
-    def _read(self):
+    def _read(self, content):
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 # Read whole, a member is held to its checksum; numpy alone stops where
                 # the shape in its header says, which may be damaged itself.
                 saved = {
@@ -149,6 +155,16 @@ class Checkpoint(keras.callbacks.Callback):
     def _list(self, kind):
         count = sum(name.startswith(f"{kind}/") for name in self._saved)
         return [self._saved[f"{kind}/{index}"] for index in range(count)]
+
+
+def _content(path):
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise errors.InputError(
+            f"The saved state {path} cannot be read ({error.strerror}). Remove it to "
+            "do this phase again from its start."
+        ) from error
 
 
 def _variables(model):

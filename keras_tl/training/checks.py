@@ -4,6 +4,7 @@ import keras
 
 from keras_tl import errors
 from keras_tl.models import freezing, splitting
+from keras_tl.training import workers
 from keras_tl.training.placement import check_batch_size
 from keras_tl.training.selection import LAST
 
@@ -31,6 +32,18 @@ def check(model, splits, setup, phase) -> None:
             "`method` must be one of `methods.distillation` or `methods.multi_task`, "
             "where there is more to learn than the labels. Received: method=None."
         )
+
+
+def check_workers(model, splits, setup) -> None:
+    """Raise `InputError` unless all workers have the same data, model and settings."""
+    workers.agree(
+        seed=setup.seed,
+        batch_size=setup.batch_size,
+        labels_of_the_training_split=splits.train.labels,
+        labels_of_the_validation_split=splits.validation.labels,
+        number_of_parameters=model.count_params(),
+        trainable_layers=freezing.report(model),
+    )
 
 
 def _check_inputs(model, splits):

@@ -18,7 +18,7 @@ import psutil
 from keras_tl import errors, progress
 from keras_tl.data.sources import Source, Stored
 from keras_tl.data.splits import Split, Splits
-from keras_tl.training import code, store
+from keras_tl.training import code, store, workers
 
 if TYPE_CHECKING:
     import keras
@@ -53,6 +53,23 @@ def extract(
     """
     errors.check_at_least("batch_size", batch_size, 1)
     errors.check_at_least("len(split)", len(split), 1)
+    if workers.current() is not None:
+        return _extract_together(stem, split, cache, batch_size, title)
+    return _extract_alone(stem, split, cache, batch_size, title)
+
+
+def _extract_together(stem, split, cache, batch_size, title):
+    """Run `stem` over a share of the examples, and get those of the other workers."""
+    own, started = split.take(workers.share(len(split))), time.perf_counter()
+    values = None
+    if len(own):
+        extracted = _extract_alone(stem, own, cache, batch_size, title)
+        values = extracted.read(range(len(own)))
+    workers.warn_of_slow(time.perf_counter() - started, title)
+    return _as_features(split, workers.concatenate(values))
+
+
+def _extract_alone(stem, split, cache, batch_size, title):
     in_memory = _fits_in_memory(stem, len(split))
     if cache is not None and _fits_on_disk(stem, len(split), cache):
         try:
@@ -66,7 +83,7 @@ def extract(
             )
     if not in_memory:
         raise _no_room(stem, len(split))
-    return _as_features(split, run(stem, split.inputs, batch_size, title))
+    return _as_features(split, _run_all(stem, split.inputs, batch_size, title))
 
 
 def _extract_cached(stem, split, cache, batch_size, title, in_memory):
@@ -121,6 +138,20 @@ def run(
     """
     errors.check_at_least("batch_size", batch_size, 1)
     errors.check_at_least("len(inputs)", len(inputs), 1)
+    if workers.is_distributed(model):
+        import keras
+
+        from keras_tl.models import splitting
+
+        # The same layers in a model of this process alone: Keras's own prediction would
+        # ask all workers for every batch.
+        model = keras.Model(splitting.inputs(model), model.outputs, name=model.name)
+    own = workers.share(len(inputs))
+    rows = _run_all(model, inputs.take(own), batch_size, title) if len(own) else None
+    return workers.concatenate(rows)
+
+
+def _run_all(model, inputs, batch_size, title):
     count, outputs = len(inputs), None
     steps = math.ceil(count / batch_size)
     for step in progress.track(range(steps), title, steps):
@@ -135,8 +166,11 @@ def run(
 def has_room(stem: "keras.Model", count: int, cache: store.Cache | None = None) -> bool:
     """Return whether memory or cache has room for the features of `count` examples.
 
-    Room is half of the free memory, or half of the free space on the cache's disk.
+    Room is half of the free memory, or half of the free space on the cache's disk. Of
+    several workers, each needs room in its memory, since it reads rows of all of them.
     """
+    if workers.current() is not None:
+        return workers.all_agree(_fits_in_memory(stem, count))
     return _fits_in_memory(stem, count) or (
         cache is not None and _fits_on_disk(stem, count, cache)
     )

@@ -17,7 +17,15 @@ from keras_tl.config import Run
 from keras_tl.data import pipeline
 from keras_tl.data.splits import Splits, class_weights, read_once
 from keras_tl.models import freezing, saving, splitting
-from keras_tl.training import checks, features, schedules, selection, store, terms
+from keras_tl.training import (
+    checks,
+    features,
+    schedules,
+    selection,
+    store,
+    terms,
+    workers,
+)
 from keras_tl.training.checkpoint import Checkpoint
 from keras_tl.training.objectives import Objective, SingleLabel
 from keras_tl.training.placement import (
@@ -30,6 +38,7 @@ from keras_tl.training.progress import (
     PhaseProgress,
     StopInTime,
     StopOnNonFinite,
+    WatchWorkers,
 )
 from keras_tl.training.settings import TrainingSettings
 
@@ -253,6 +262,7 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
         print(f"{phase.name:>15}  left out", flush=True)
         return {}
     checks.check(model, splits, setup, phase)
+    checks.check_workers(model, splits, setup)
     layers = freezing.report(model)
     total = layers.trainable + layers.frozen
     print(f"{phase.name:>15}  {layers.trainable:,} of {total:,} parameters train")
@@ -260,8 +270,13 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
     checks.check_logits(part, data, setup)
     training = _training(data, setup)
     trainer, directions = _compile(part, data, setup, phase, training.steps)
-    validation = pipeline.evaluation(
-        data.validation, setup.batch_size, training.num_classes
+    validation = setup.placement.distribute(
+        pipeline.evaluation(
+            data.validation,
+            setup.batch_size,
+            training.num_classes,
+            setup.placement.share,
+        )
     )
     stopper = selection.stopper(setup, phase, directions)
     checkpoint = Checkpoint(_state_file(setup, phase), [stopper])
@@ -340,6 +355,7 @@ def _training(splits, setup) -> pipeline.Training:
         setup.mix,
         setup.class_weights,
         setup.objective.weights(splits.train),
+        setup.placement.share,
     )
 
 
@@ -484,7 +500,7 @@ def _run(trainer, training, validation, setup, phase, stopper, checkpoint):
     alone = setup.placement.strategy is None
     try:
         trainer.fit(
-            batches,
+            setup.placement.distribute(batches),
             initial_epoch=checkpoint.epoch,
             epochs=phase.epochs,
             steps_per_epoch=training.steps if alone else None,
@@ -493,6 +509,7 @@ def _run(trainer, training, validation, setup, phase, stopper, checkpoint):
                 *callbacks,
                 *([] if phase.probe is None else [FollowProbe(phase.probe)]),
                 *([] if phase.until is None else [StopInTime(phase.until)]),
+                *([] if workers.current() is None else [WatchWorkers()]),
                 *(StopOnNonFinite(), progress, checkpoint),
             ],
             shuffle=False,

@@ -1,21 +1,23 @@
 """Place training on one device, or on several with the same weights on each.
 
-On one device there is no strategy, and `scope()` does nothing. On several, each holds
-a copy of the weights and gets an equal share of every global batch, so that the same
-global batches give the same weights as one device does.
+On one device there is no strategy, and `scope()` does nothing. On several, of one
+machine or of many, each holds a copy of the weights and gets an equal share of every
+global batch, so that the same global batches give the same weights as one device does.
 """
 
 import contextlib
-import json
 import numbers
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from keras_tl import environment, errors
+from keras_tl import cluster as clusters
+from keras_tl import config, environment, errors
 from keras_tl.config import Settings
+from keras_tl.data import pipeline
+from keras_tl.training import workers
 
 if TYPE_CHECKING:
     import keras
@@ -23,10 +25,16 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+Strategy = Literal["auto", "mirrored", "multiworker"]
+STRATEGIES = ("auto", "mirrored", "multiworker")
 
 
 def choose(
-    devices: Sequence[str] | None = None, *, precision: str = "float32"
+    devices: Sequence[str] | None = None,
+    *,
+    precision: str = "float32",
+    strategy: Strategy = "auto",
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> "Placement":
     """Choose where to train and set Keras's dtype policy.
 
@@ -42,22 +50,35 @@ def choose(
             "auto": mixed_bfloat16 where the processor or every GPU computes with it,
             else float32. Decided by the properties of the hardware, never by timing,
             so that it is the same on every run on a machine.
+        strategy: "mirrored" takes all devices of this machine, "multiworker" all of
+            the machines that the environment variable `TF_CONFIG` names, each of which
+            runs the same program; "auto" does the latter where it names several.
+        about: What has to be the same on all machines, name -> value; versions of
+            packages are compared in any case.
 
     Returns:
         The placement; its `strategy` is None where TensorFlow would take the one
         device by itself, and on backends other than TensorFlow.
+
+    Raises:
+        InputError: There is no such device, or no such cluster; or its machines do not
+            come together.
     """
+    if strategy not in STRATEGIES:
+        raise errors.unknown("strategy", strategy, STRATEGIES)
     if precision not in (*PRECISIONS, "auto"):
         raise errors.unknown("precision", precision, [*PRECISIONS, "auto"])
-    _check_one_machine(os.environ.get("TF_CONFIG"))
+    cluster = _cluster_for(strategy, devices)
     import keras
 
     environment.use_standard_keras()
     backend = keras.config.backend()
-    if backend == "tensorflow":
-        names, strategy = _tensorflow_devices(devices)
+    if cluster is not None:
+        names, chosen = _workers(cluster, backend, about)
+    elif backend == "tensorflow":
+        names, chosen = _tensorflow_devices(devices)
     elif devices is None:
-        names, strategy = (f"{backend} default",), None
+        names, chosen = (f"{backend} default",), None
     else:
         raise errors.expected(
             "devices", f"be None under KERAS_BACKEND={backend}", list(devices)
@@ -65,22 +86,30 @@ def choose(
     if precision == "auto":
         precision = "mixed_bfloat16" if _has_bfloat16(names) else "float32"
     keras.config.set_dtype_policy(precision)
-    return Placement(strategy, names, precision)
+    return Placement(chosen, names, precision)
 
 
 def from_settings(settings: Settings) -> "tuple[Placement, Settings]":
     """Choose where to train as the settings of a recipe ask, and set the seed of Keras.
 
     Args:
-        settings: A recipe's settings, with the fields `precision` and `seed`.
+        settings: A recipe's settings, with the fields `precision`, `strategy` and
+            `seed`. All machines must have the same, besides paths.
 
     Returns:
         The placement, and the settings with the precision that "auto" has chosen.
     """
     import keras
 
+    same = {
+        f"setting `{name}`": str(value)
+        for name, value in vars(settings).items()
+        if not isinstance(value, Path) and name not in ("out", "resume", *config.FREE)
+    }
+    placement = choose(
+        precision=settings.precision, strategy=settings.strategy, about=same
+    )
     keras.utils.set_random_seed(settings.seed)
-    placement = choose(precision=settings.precision)
     return placement, replace(settings, precision=placement.precision)
 
 
@@ -236,6 +265,23 @@ class Placement:
             return contextlib.nullcontext()
         return self.strategy.scope()
 
+    @property
+    def share(self) -> "pipeline.Share":
+        """The devices of this machine among all, for `pipeline.Training`."""
+        connected = workers.current()
+        if self.strategy is None or connected is None:
+            return pipeline.Share()
+        local = connected.local_replicas
+        return pipeline.Share(
+            connected.cluster.rank * local, local, self.strategy.num_replicas_in_sync
+        )
+
+    def distribute(self, batches: "tf.data.Dataset") -> "tf.data.Dataset":
+        """Return batches of `share` as `fit` takes them, one step after the other."""
+        if self.strategy is None or workers.current() is None:
+            return batches
+        return self.strategy.distribute_datasets_from_function(lambda context: batches)
+
     def describe(self, batch_size: int, learning_rate: float) -> str:
         """Describe a training step in one sentence.
 
@@ -250,6 +296,8 @@ class Placement:
         count = len(self.devices)
         where = f"{errors.counted(count, 'device')} ({', '.join(self.devices)})"
         how = "no strategy" if self.strategy is None else type(self.strategy).__name__
+        # TensorFlow's own name of what it documents as the other.
+        how = how.replace("CollectiveAllReduceStrategy", "MultiWorkerMirroredStrategy")
         batch, rate = f"batch {batch_size}", f"learning rate {learning_rate:g}"
         if self.replicas > 1:
             share = batch_size // self.replicas
@@ -258,21 +306,46 @@ class Placement:
         return f"{where}, {how}: {batch}, {rate}, precision {self.precision}."
 
 
-def _check_one_machine(tf_config: str | None) -> None:
-    """Raise `InputError` where `TF_CONFIG` describes a cluster of several tasks."""
-    if tf_config is None:
-        return
-    hint = "Unset TF_CONFIG to train on this machine alone."
-    valid = "be a JSON object as TensorFlow defines it"
-    try:
-        cluster = json.loads(tf_config).get("cluster", {})
-        jobs = {job: len(cluster.get(job, ())) for job in ("chief", "worker", "ps")}
-    except (ValueError, AttributeError, TypeError):
-        # TensorFlow would end in a JSONDecodeError that does not name the variable.
-        raise errors.expected("TF_CONFIG", valid, tf_config, hint) from None
-    if sum(jobs.values()) > 1:
-        one = "describe one machine: training on many is not supported yet"
-        raise errors.expected("TF_CONFIG", one, jobs, hint)
+def _cluster_for(strategy, devices) -> "clusters.Cluster | None":
+    """Return the machines to train on; `None` for this one alone."""
+    cluster = clusters.from_environment()
+    hint = "TF_CONFIG names the machines of a cluster; see docs/how_to/clusters.md."
+    if strategy == "multiworker" and cluster is None:
+        raise errors.expected(
+            "strategy", "be auto or mirrored on one machine", strategy, hint
+        )
+    if cluster is None:
+        return None
+    if strategy == "mirrored":
+        raise errors.expected(
+            "strategy",
+            "be auto or multiworker where TF_CONFIG names several machines",
+            strategy,
+            "Unset TF_CONFIG to train on this machine alone.",
+        )
+    if devices is not None:
+        raise errors.expected(
+            "devices", "be None on several machines, which use all they have", devices
+        )
+    return cluster
+
+
+def _workers(cluster, backend, about):
+    """Connect with the other machines; return names of devices, and the strategy."""
+    if backend != "tensorflow":
+        raise errors.expected(
+            "KERAS_BACKEND", "be tensorflow to train on several machines", backend
+        )
+    connected = workers.start(cluster, about)
+    import tensorflow as tf
+
+    kind = "GPU" if tf.config.get_visible_devices("GPU") else "CPU"
+    names = tuple(
+        f"{address} {kind}:{number}"
+        for address in cluster.addresses
+        for number in range(connected.local_replicas)
+    )
+    return names, connected.strategy
 
 
 def _tensorflow_devices(

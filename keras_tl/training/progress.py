@@ -8,6 +8,7 @@ import keras
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from keras_tl import progress
+from keras_tl.training import workers
 
 # Seconds between lines of progress within an epoch, where there is no bar.
 LONG_EPOCH = 60
@@ -123,8 +124,30 @@ class StopInTime(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.perf_counter()
-        if now + (now - self._begin) > self.until:
+        if workers.from_chief(now + (now - self._begin) > self.until):
             self.model.stop_training = True
+
+
+class WatchWorkers(keras.callbacks.Callback):
+    """Warn, once a phase, where one worker is slower than the others.
+
+    Training steps end at the same time for all; validation needs no other worker.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._warned = False
+
+    def on_test_begin(self, logs=None):
+        self._begin = self._end = time.perf_counter()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._end = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self._warned:
+            seconds = self._end - self._begin
+            self._warned = workers.warn_of_slow(seconds, "the validation examples")
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

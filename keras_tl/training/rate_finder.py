@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_tl import errors, progress
 from keras_tl.data.splits import Splits
-from keras_tl.training import phases, schedules
+from keras_tl.training import phases, schedules, workers
 
 # fastai's: share of the past in the smoothed loss, and how often the smallest smoothed
 # loss ends the test.
@@ -109,7 +109,7 @@ def _losses(trainer, training, rates):
         trainer.optimizer.learning_rate = rate
         trainer.reset_metrics()
         logs = trainer.train_on_batch(x, y, sample_weight=weights, return_dict=True)
-        loss = float(logs["loss"])
+        loss = workers.mean(float(logs["loss"]))
         if not math.isfinite(loss):
             break
         losses.append(loss)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from keras_tl import errors
 from keras_tl.config import Settings
-from keras_tl.training.placement import Precision
+from keras_tl.training.placement import Precision, Strategy
 
 ChooseBy = Literal["loss", "accuracy", "last"]
 
@@ -48,6 +48,8 @@ class TrainingSettings(CacheSettings):
 
     batch_size: int = 32  # Examples per step, over all devices.
     precision: Precision = "float32"  # Numbers that layers compute with.
+    # Devices: all GPUs of this machine, or of all machines that TF_CONFIG names.
+    strategy: Strategy = "auto"
     choose_by: ChooseBy = "loss"  # Validation metric that selects the epoch.
     class_weights: bool = False  # Weight all classes equally in the training loss.
     tensorboard: bool = False  # Write event files for TensorBoard.

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_tl.data.sources import Source
 from keras_tl.data.splits import Splits
-from keras_tl.training import phases, schedules
+from keras_tl.training import phases, schedules, workers
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def forward(
     model.predict_on_batch(batch)
     started = time.perf_counter()
     model.predict_on_batch(batch)
-    return (time.perf_counter() - started) / examples
+    return workers.from_chief((time.perf_counter() - started) / examples)
 
 
 def measure(
@@ -100,6 +100,8 @@ def measure(
         trainer.test_on_batch(x, y, weights)
         evaluated = time.perf_counter()
     rows = steps * setup.batch_size
+    evaluate = (evaluated - trained) / len(weights)
+    # All workers have to plan the same.
     return Speed(
-        ready - started, (trained - ready) / rows, (evaluated - trained) / len(weights)
+        *workers.from_chief([ready - started, (trained - ready) / rows, evaluate])
     )

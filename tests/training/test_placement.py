@@ -318,17 +318,26 @@ def test_other_backends_get_no_strategy_and_no_tensorflow(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "cluster",
+    ("strategy", "workers", "problem"),
     [
-        {"worker": ["a:1", "b:1"]},
-        {"chief": ["a:1"], "worker": ["b:1"]},
-        {"worker": ["a:1"], "ps": ["b:1"]},
+        ("multiworker", ["a:1"], "must be auto or mirrored on one machine"),
+        ("mirrored", ["a:1", "b:1"], "must be auto or multiworker where TF_CONFIG"),
+        ("parameters", ["a:1"], "must be one of"),
     ],
 )
-def test_cluster_is_refused_and_the_way_out_named(monkeypatch, cluster):
+def test_a_strategy_that_the_machines_cannot_have_is_refused(
+    monkeypatch, strategy, workers, problem
+):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": workers}}))
+    with pytest.raises(InputError, match=f"`strategy` {problem}"):
+        placement.choose(strategy=strategy)
+
+
+def test_several_machines_take_all_devices_they_have(monkeypatch):
+    cluster = {"worker": ["a:1", "b:1"]}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster}))
-    with pytest.raises(InputError, match=r"not supported yet.*Unset TF_CONFIG"):
-        placement.choose()
+    with pytest.raises(InputError, match="`devices` must be None"):
+        placement.choose(["CPU:0"])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"cluster": 2}', '{"cluster": null}'])
