@@ -511,8 +511,39 @@ def answers(result: dict) -> str:
     )
 
 
+def equality(result: dict) -> str:
+    """Make the section on several devices against one."""
+    rows = [
+        [
+            row["engine"],
+            f"{row['devices']}",
+            row["model"],
+            "new every epoch" if row["augmented"] else "none",
+            *(f"{row[name]:.0e}" for name in ("weights", "nudged", "losses")),
+            f"{row['moved']:.2g}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ["engine", "devices", "model", "augmentation", "weights apart"]
+    head += ["the same, of one device from a start 1e-7 away", "losses apart"]
+    return _section(
+        "equality",
+        "How far the weights of several devices are from those of one device, for the "
+        "same global batches: the largest difference of any weight, and of the loss of "
+        "any epoch, beside how far training moves a weight at most. Sums in another "
+        "order differ in their last digits, which training can make more of; the same "
+        "happens on one device that starts with other last digits. "
+        f"{result['images']} images of the CIFAR-10 sample, {result['epochs']} epochs, "
+        f"batch {result['batch']}, SGD with momentum; a device is a part of the "
+        "processor. `python -m benchmarks.equality --keep`.",
+        _table([*head, "weights moved"], rows),
+        f"{result['date']}, {_machine(result)}; JAX {result['versions']['jax']}.",
+    )
+
+
 # Name of a benchmark with a folder in results -> its section.
 SECTIONS = {
+    "equality": equality,
     "serving": serving,
     "answers": answers,
     "checks": checks,
