@@ -12,12 +12,14 @@ is the measure for what several devices change.
     python -m benchmarks.equality --keep     # and write results/equality
 """
 
+import dataclasses
 import datetime
 import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks import harness, pages
@@ -33,24 +35,63 @@ class Case:
     """A model that is trained, and how.
 
     Attributes:
-        model: What it is, for people.
+        title: What it is, for people.
+        build: Function from a number of classes to the model.
+        size: Side of the images.
         augment: Whether images are changed anew in every epoch.
         whole: Whether devices must see all rows of a batch together: it trains
             BatchNormalization, draws dropout and clips gradients.
     """
 
-    model: str
+    title: str
+    build: Callable
+    size: int
     augment: bool
     whole: bool = False
 
 
+def small_cnn(classes: int):
+    """Build a small CNN without dropout, all of which trains."""
+    from keras_tl.models import heads, small_cnn
+
+    model = heads.attach(small_cnn.small_cnn(), classes, dropout=0)
+    # Devices of TensorFlow draw the same dropout each, for other images.
+    model.get_layer("spatial_dropout").rate = 0.0
+    return model
+
+
+def head(classes: int):
+    """Build a head on a frozen backbone."""
+    from keras_tl.models import backbones, freezing, heads
+
+    backbone = backbones.load("efficientnet_lite0", image_size=64)
+    freezing.freeze(backbone)
+    return heads.attach(backbone, classes, dropout=0)
+
+
+def small_resnet(classes: int):
+    """Build a small network with BatchNormalization and dropout; all of it trains."""
+    import keras
+
+    from keras_tl.models import heads, small_resnet
+
+    image = keras.Input((32, 32, 3), name="image")
+    x = keras.layers.Rescaling(1 / 127.5, -1)(image)
+    backbone = keras.Model(image, small_resnet.small_resnet(x))
+    return heads.attach(backbone, classes, dropout=0.2)
+
+
+CNN = Case("small CNN, all of it, 32 px", small_cnn, 32, augment=False)
+HEAD = Case("head on a frozen EfficientNet-Lite0, 64 px", head, 64, augment=False)
 CASES = {
-    "cnn": Case("small CNN, all of it, 32 px", augment=False),
-    "cnn_augmented": Case("small CNN, all of it, 32 px", augment=True),
-    "head": Case("head on a frozen EfficientNet-Lite0, 64 px", augment=False),
-    "head_augmented": Case("head on a frozen EfficientNet-Lite0, 64 px", augment=True),
+    "cnn": CNN,
+    "cnn_augmented": dataclasses.replace(CNN, augment=True),
+    "head": HEAD,
+    "head_augmented": dataclasses.replace(HEAD, augment=True),
     "whole": Case(
         "small ResNet that trains BatchNormalization, with dropout and clipping, 32 px",
+        small_resnet,
+        32,
         augment=True,
         whole=True,
     ),
@@ -99,8 +140,8 @@ def row(engine: str, case: str) -> dict:
             tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * DEVICES,
         )
-    size = 64 if case.startswith("head") else 32
-    data = datasets.load(count=IMAGES).at_size(size).map(splits.read_once)
+    data = datasets.load(count=IMAGES).at_size(CASES[case].size)
+    data = data.map(splits.read_once)
     one = train(data, CASES[case], ["CPU:0"])
     several = train(data, CASES[case], [f"CPU:{i}" for i in range(DEVICES)])
     nudged = train(data, CASES[case], ["CPU:0"], LAST_DIGIT)
@@ -129,26 +170,12 @@ def train(data, case: Case, devices: list[str], nudge: float = 0.0) -> dict:
     import numpy as np
 
     from keras_tl.data import augment
-    from keras_tl.models import backbones, freezing, heads, small_cnn, small_resnet
     from keras_tl.training import phases, placement
 
     place = placement.choose(devices)
     keras.utils.set_random_seed(0)
-    classes = len(data.class_names)
     with place.scope():
-        if case.whole:
-            image = keras.Input((32, 32, 3), name="image")
-            x = keras.layers.Rescaling(1 / 127.5, -1)(image)
-            backbone = keras.Model(image, small_resnet.small_resnet(x))
-            model = heads.attach(backbone, classes, dropout=0.2)
-        elif "frozen" in case.model:
-            backbone = backbones.load("efficientnet_lite0", image_size=64)
-            freezing.freeze(backbone)
-            model = heads.attach(backbone, classes, dropout=0)
-        else:
-            model = heads.attach(small_cnn.small_cnn(), classes, dropout=0)
-            # Devices of TensorFlow draw the same dropout each, for other images.
-            model.get_layer("spatial_dropout").rate = 0.0
+        model = case.build(len(data.class_names))
     setup = phases.Setup(
         place,
         batch_size=BATCH,
@@ -188,7 +215,7 @@ def measure(engine: str, case: str) -> dict:
         raise RuntimeError(ended.stderr[-2000:])
     measured = json.loads(ended.stdout.splitlines()[-1])
     about = {"engine": ENGINES[engine].title, "devices": DEVICES}
-    about |= {"model": CASES[case].model, "augmented": CASES[case].augment}
+    about |= {"model": CASES[case].title, "augmented": CASES[case].augment}
     return about | measured
 
 
