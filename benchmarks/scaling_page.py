@@ -143,8 +143,8 @@ def summary(result: dict) -> str:
             f"{given['store'] / given['jpeg_bytes']:,.0f} JPEGs a second, so that no "
             f"pass over a billion images takes less than {_time(floor)}, with any "
             "number of GPUs.",
-            f"To keep 512 GPUs busy, a store would have to give {_demand(large)} for all "
-            f"of ResNet50, and {_demand(near)} for all of ViT-B/16.",
+            f"To keep 512 GPUs busy, a store would have to give {_demand(large)} for "
+            f"all of ResNet50, and {_demand(near)} for all of ViT-B/16.",
             f"From 8 to 512 GPUs an epoch of all of ResNet50 becomes "
             f"{small['seconds'] / large['seconds']:.0f} times as fast, not 64, and "
             f"costs {_price(large['dollars'])} instead of {_price(small['dollars'])}.",
