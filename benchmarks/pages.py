@@ -519,13 +519,16 @@ def equality_table(result: dict) -> str:
             f"{row['devices']}",
             row["model"],
             "new every epoch" if row["augmented"] else "none",
-            *(f"{row[name]:.0e}" for name in ("weights", "nudged", "losses")),
+            *(
+                f"{row[name]:.0e}" if row[name] else "0"
+                for name in ("weights", "nudged", "losses")
+            ),
             f"{row['moved']:.2g}",
         ]
         for row in result["rows"]
     ]
     head = ["engine", "devices", "model", "augmentation", "weights apart"]
-    head += ["the same, of one device from a start 1e-7 away", "losses apart"]
+    head += ["one device, start nudged", "losses apart"]
     return _table([*head, "weights moved"], rows)
 
 
@@ -537,7 +540,7 @@ def equality(result: dict) -> str:
         "same global batches: the largest difference of any weight, and of the loss of "
         "any epoch, beside how far training moves a weight at most. Sums in another "
         "order differ in their last digits, which training can make more of; the same "
-        "happens on one device that starts with other last digits. "
+        "happens on one device whose start is nudged by 1e-7 of each weight. "
         f"{result['images']} images of the CIFAR-10 sample, {result['epochs']} epochs, "
         f"batch {result['batch']}, SGD with momentum; a device is a part of the "
         "processor. `python -m benchmarks.equality --keep`.",
