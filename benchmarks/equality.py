@@ -130,7 +130,8 @@ ENGINES = {
 
 
 def row(engine: str, case: str) -> dict:
-    """Compute one row, in the process of its engine."""
+    """Compute one row, in a process in which Keras has not been loaded."""
+    os.environ.update(ENGINES[engine].environment)
     from keras_tl.data import datasets, splits
 
     if ENGINES[engine].environment["KERAS_BACKEND"] == "tensorflow":
@@ -201,11 +202,7 @@ def measure(engine: str, case: str) -> dict:
     """Compute one row in a process of its own."""
     ended = subprocess.run(
         [sys.executable, "-m", "benchmarks.equality", engine, case],
-        env={
-            **os.environ,
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            **ENGINES[engine].environment,
-        },
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         cwd=harness.ROOT,
         capture_output=True,
         text=True,
