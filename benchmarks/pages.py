@@ -511,8 +511,47 @@ def answers(result: dict) -> str:
     )
 
 
+def equality_table(result: dict) -> str:
+    """Make the table of several devices against one."""
+    rows = [
+        [
+            row["engine"],
+            f"{row['devices']}",
+            row["model"],
+            "new every epoch" if row["augmented"] else "none",
+            *(
+                f"{row[name]:.0e}" if row[name] else "0"
+                for name in ("weights", "nudged", "losses")
+            ),
+            f"{row['moved']:.2g}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ["engine", "devices", "model", "augmentation", "weights apart"]
+    head += ["one device, start nudged", "losses apart"]
+    return _table([*head, "weights moved"], rows)
+
+
+def equality(result: dict) -> str:
+    """Make the section on several devices against one."""
+    return _section(
+        "equality",
+        "How far the weights of several devices are from those of one device, for the "
+        "same global batches: the largest difference of any weight, and of the loss of "
+        "any epoch, beside how far training moves a weight at most. Sums in another "
+        "order differ in their last digits, which training can make more of; the same "
+        "happens on one device whose start is nudged by 1e-7 of each weight. "
+        f"{result['images']} images of the CIFAR-10 sample, {result['epochs']} epochs, "
+        f"batch {result['batch']}, SGD with momentum; a device is a part of the "
+        "processor. `python -m benchmarks.equality --keep`.",
+        equality_table(result),
+        f"{result['date']}, {_machine(result)}; JAX {result['versions']['jax']}.",
+    )
+
+
 # Name of a benchmark with a folder in results -> its section.
 SECTIONS = {
+    "equality": equality,
     "serving": serving,
     "answers": answers,
     "checks": checks,
@@ -570,16 +609,25 @@ def keep(name: str, result: dict) -> None:
 
 
 def write() -> None:
-    """Write benchmarks/README.md."""
+    """Write benchmarks/README.md, and what docs/ shows of results."""
+    from benchmarks import scaling_page  # It makes its tables as this module does.
+
     files.write_text(FOLDER / "README.md", page())
+    scaling_page.write()
 
 
 def main() -> None:
-    """Write the page, or with --check exit with 1 where it is out of date."""
+    """Write the pages, or with --check exit with 1 where one is out of date."""
+    from benchmarks import scaling_page
+
     if "--check" not in sys.argv:
         write()
-    elif (FOLDER / "README.md").read_text(encoding="utf-8") != page():
+        return
+    shown = scaling_page.PAGE.read_text(encoding="utf-8")
+    if (FOLDER / "README.md").read_text(encoding="utf-8") != page():
         sys.exit("benchmarks/README.md is out of date: python -m benchmarks.pages")
+    if scaling_page.filled(shown) != shown:
+        sys.exit(f"{scaling_page.PAGE} is out of date: python -m benchmarks.pages")
 
 
 if __name__ == "__main__":

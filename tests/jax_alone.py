@@ -2,9 +2,10 @@
 
 `models`, `methods`, `training.features`, `training.optimizers` and `analysis` are
 written on Keras and numpy: a frozen stem runs once, a head is fitted to its features
-with a rate of its own and held to its start, the whole is evaluated and drawn; a second
-head learns along; a heat map has its gradient, and so have the pixels of a picture.
-Every module of `models`, `methods` and `analysis` can be imported.
+with a rate of its own and held to its start, the whole is evaluated and drawn; two
+devices give the weights of one; a second head learns along; a heat map has its
+gradient, and so have the pixels of a picture. Every module of `models`, `methods` and
+`analysis` can be imported.
 """
 
 import importlib
@@ -24,8 +25,86 @@ class Blocked:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+def train(devices):
+    """Train all of a small model that one device and several would see differently.
+
+    BatchNormalization, dropout and clipping depend on all rows of a batch.
+
+    Returns:
+        The weights, and the logits of some images, in batches that devices can share
+        and in batches that they cannot.
+    """
+    import keras
+    import numpy as np
+    from keras import layers
+
+    from keras_tl.data.sources import Arrays
+    from keras_tl.training import features, placement
+
+    place = placement.choose(devices)
+    placement.check_batch_size(place, 16)
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    images = rng.random((48, 8, 8, 3), "float32")
+    with place.scope():
+        image = keras.Input((8, 8, 3))
+        x = layers.Conv2D(8, 3, use_bias=False)(image)
+        x = layers.ReLU()(layers.BatchNormalization()(x))
+        x = layers.Dropout(0.3)(layers.GlobalAveragePooling2D()(x))
+        model = keras.Model(image, layers.Dense(3)(x))
+        model.compile(
+            keras.optimizers.SGD(0.1, momentum=0.9, global_clipnorm=0.5),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            **placement.compile_options(place, 1),
+        )
+    placement.check_model(place, model)
+    model.fit(images, rng.integers(0, 3, 48), batch_size=16, epochs=3, verbose=0)
+    logits = [features.run(model, Arrays(images), rows) for rows in (16, 7)]
+    return place, [*model.get_weights(), *logits]
+
+
+def check_devices():
+    """Check that two devices give the weights of one, and that one is one again."""
+    import keras
+    import numpy as np
+
+    from keras_tl import errors
+    from keras_tl.training import features, placement
+
+    one, wanted = train(["cpu:0"])
+    two, trained = train(None)
+    second, alone = train(["CPU:1"])
+    assert (one.strategy, two.devices) == (None, ("CPU:0", "CPU:1")), (one, two)
+    assert (one.replicas, two.replicas, second.replicas) == (1, 2, 1)
+    for values in (trained, alone):
+        for a, b in zip(wanted, values, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    assert "DataParallel: global batch 16 = 2 x 8" in two.describe(16, 0.1)
+
+    placement.choose(["CPU:0"])
+    assert keras.distribution.distribution() is None
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    two = placement.choose()
+    # Else each device would predict all rows.
+    batch = features._over_devices(np.zeros((16, 2)), 16)
+    assert [shard.data.shape for shard in batch.addressable_shards] == [(8, 2)] * 2
+    for refused in (
+        lambda: placement.check_model(two, model),
+        lambda: placement.check_batch_size(two, 7),
+        lambda: placement.choose(["CPU:2"]),
+    ):
+        try:
+            refused()
+        except errors.InputError:
+            continue
+        raise AssertionError("It was not refused.")
+    placement.choose(["CPU:0"])
+
+
 def main():
     os.environ["KERAS_BACKEND"] = "jax"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     if importlib.util.find_spec("tensorflow"):
         sys.meta_path.insert(0, Blocked())
 
@@ -41,6 +120,7 @@ def main():
     from keras_tl.training.terms import TermModel
 
     assert keras.backend.backend() == "jax"
+    check_devices()
     for room in (models, methods, analysis):
         for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
             importlib.import_module(module.name)

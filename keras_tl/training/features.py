@@ -391,4 +391,19 @@ def _run(model, examples, count, batch_size):
     else:
         examples = examples[rows]
     # A model built under a strategy returns all rows once for each replica.
-    return model.predict_on_batch(examples)[:count]
+    return model.predict_on_batch(_over_devices(examples, batch_size))[:count]
+
+
+def _over_devices(examples, batch_size):
+    """Split a batch over the devices of JAX, each of which would run all of it."""
+    import keras
+
+    distribution = keras.distribution.distribution()
+    if distribution is None or batch_size % distribution.num_model_replicas:
+        return examples
+    return keras.tree.map_structure(
+        lambda values: keras.distribution.distribute_tensor(
+            values, distribution.get_data_layout(values.shape)
+        ),
+        examples,
+    )

@@ -497,7 +497,7 @@ def _run(trainer, training, validation, setup, phase, stopper, checkpoint):
     # With the number of steps, Keras begins one pass an epoch over the dataset, without
     # it two. It begins the pass before the epoch is set, which is read with the first
     # batch; several devices read ahead at once.
-    alone = setup.placement.strategy is None
+    alone = not setup.placement.mirrored
     try:
         trainer.fit(
             setup.placement.distribute(batches),

@@ -3,6 +3,9 @@
 On one device there is no strategy, and `scope()` does nothing. On several, of one
 machine or of many, each holds a copy of the weights and gets an equal share of every
 global batch, so that the same global batches give the same weights as one device does.
+TensorFlow runs a step on each device and adds the gradients (`tf.distribute`); JAX runs
+one step over all devices (`keras.distribution.DataParallel`), which nothing in a model
+can tell from one device.
 """
 
 import contextlib
@@ -41,15 +44,16 @@ def choose(
     Keras is also set to channels_last and float32, see `environment`.
 
     Call it before anything else uses TensorFlow: GPUs are set to take memory as they
-    need it, which is possible only before they start.
+    need it, which is possible only before they start. On JAX it also sets Keras's
+    distribution, which holds until it is called again.
 
     Args:
         devices: Names such as "GPU:0"; None takes all GPUs, or the CPU if there is
-            none.
+            none. On JAX, None takes all CPUs that `XLA_FLAGS` asks for.
         precision: Name of the dtype policy of the layers built from now on, or
-            "auto": mixed_bfloat16 where the processor or every GPU computes with it,
-            else float32. Decided by the properties of the hardware, never by timing,
-            so that it is the same on every run on a machine.
+            "auto": mixed_bfloat16 where TensorFlow is the backend and the processor or
+            every GPU computes with it, else float32. Decided by the properties of the
+            hardware, never by timing, so that it is the same on every run on a machine.
         strategy: "mirrored" takes all devices of this machine, "multiworker" all of
             the machines that the environment variable `TF_CONFIG` names, each of which
             runs the same program; "auto" does the latter where it names several.
@@ -57,8 +61,8 @@ def choose(
             packages are compared in any case.
 
     Returns:
-        The placement; its `strategy` is None where TensorFlow would take the one
-        device by itself, and on backends other than TensorFlow.
+        The placement; its `strategy` is None where TensorFlow or JAX would take the
+        one device by itself, and on other backends.
 
     Raises:
         InputError: There is no such device, or no such cluster; or its machines do not
@@ -77,6 +81,8 @@ def choose(
         names, chosen = _workers(cluster, backend, about)
     elif backend == "tensorflow":
         names, chosen = _tensorflow_devices(devices)
+    elif backend == "jax":
+        names, chosen = _jax_devices(devices)
     elif devices is None:
         names, chosen = (f"{backend} default",), None
     else:
@@ -84,7 +90,9 @@ def choose(
             "devices", f"be None under KERAS_BACKEND={backend}", list(devices)
         )
     if precision == "auto":
-        precision = "mixed_bfloat16" if _has_bfloat16(names) else "float32"
+        own = [name.rpartition(" ")[2] for name in names]
+        fast = backend == "tensorflow" and workers.all_agree(_has_bfloat16(own))
+        precision = "mixed_bfloat16" if fast else "float32"
     keras.config.set_dtype_policy(precision)
     return Placement(chosen, names, precision)
 
@@ -150,6 +158,9 @@ def check_model(placement: "Placement", model: "keras.Model") -> None:
     """
     if placement.strategy is None:
         return
+    if not placement.mirrored:
+        _check_on_all(placement, model)
+        return
     import keras
 
     # Keras would fail with a bare AssertionError (variables made outside) or a
@@ -187,6 +198,19 @@ def check_model(placement: "Placement", model: "keras.Model") -> None:
         )
     if placement.replicas > 1:
         _check_clipping(getattr(model, "optimizer", None))
+
+
+def _check_on_all(placement, model):
+    """Refuse a model of which JAX holds a weight on other devices than the chosen."""
+    wanted = len(placement.devices)
+    if any(len(weight.value.sharding.device_set) != wanted for weight in model.weights):
+        # JAX would name two sets of devices, and no way out.
+        raise errors.expected(
+            "model",
+            f"be built for {errors.counted(wanted, 'device')}",
+            model.name,
+            "Call `placement.choose()` first, and load or build the model after it.",
+        )
 
 
 # Arguments of Keras's optimizers that limit gradients.
@@ -234,7 +258,7 @@ def compile_options(
     # On one device Keras decides (`Trainer._resolve_auto_jit_compile`): off where
     # there are only CPUs, on which XLA trains convolutions 7 to 11 times slower; on
     # with a GPU, unless a layer does not support it.
-    if placement.strategy is not None:
+    if placement.mirrored:
         return {"jit_compile": False, "steps_per_execution": 1}
     small = multiplications < SMALL_STEP
     return {"jit_compile": "auto", "steps_per_execution": 32 if small else 1}
@@ -245,19 +269,26 @@ class Placement:
     """Devices and precision of a training run, as `choose` returns them.
 
     Attributes:
-        strategy: None for the one device that TensorFlow takes by itself.
+        strategy: None for the one device that the backend takes by itself.
         devices: Names such as "GPU:0", in the order in which batches are split.
         precision: Name of the Keras dtype policy.
     """
 
-    strategy: "tf.distribute.Strategy | None"
+    strategy: "tf.distribute.Strategy | keras.distribution.DataParallel | None"
     devices: tuple[str, ...]
     precision: str
 
     @property
     def replicas(self) -> int:
         """Number of copies of the model that train side by side."""
-        return 1 if self.strategy is None else self.strategy.num_replicas_in_sync
+        if self.mirrored:
+            return self.strategy.num_replicas_in_sync
+        return len(self.devices)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether devices run a step apart, each on its share, as TensorFlow does."""
+        return hasattr(self.strategy, "num_replicas_in_sync")
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Return the context in which to build and compile the model."""
@@ -362,22 +393,46 @@ def _tensorflow_devices(
             tf.config.experimental.set_memory_growth(gpu, True)
     there = [_short_name(d.name) for d in tf.config.list_logical_devices()]
     gpus = tuple(name for name in there if name.startswith("GPU:"))
+    names = _named_devices(devices, there, gpus or ("CPU:0",))
+    if names == (gpus or ("CPU:0",))[:1]:
+        return names, None
+    if len(names) == 1:
+        return names, tf.distribute.OneDeviceStrategy(names[0])
+    return names, tf.distribute.MirroredStrategy(names)
+
+
+def _jax_devices(
+    devices: Sequence[str] | None,
+) -> "tuple[tuple[str, ...], keras.distribution.DataParallel | None]":
+    """Return the names of the devices to use; set how Keras distributes over them."""
+    import keras
+
+    own = tuple(_short_name(name) for name in keras.distribution.list_devices())
+    cpus = [_short_name(name) for name in keras.distribution.list_devices("cpu")]
+    names = _named_devices(devices, [*own, *cpus], own)
+    strategy = None
+    if names != own[:1]:
+        strategy = keras.distribution.DataParallel(
+            devices=[name.lower() for name in names]
+        )
+    keras.distribution.set_distribution(strategy)
+    return names, strategy
+
+
+def _named_devices(devices, there, default):
+    """Return the short names of the devices that are wanted, each of which is there."""
     if devices is None:
-        names = gpus or ("CPU:0",)
+        names = default
     elif isinstance(devices, str) or not devices:
         raise errors.expected("devices", 'be a list such as ["GPU:0"]', devices)
     else:
         names = tuple(_short_name(name) for name in devices)
     for name in names:
         if name not in there:
-            raise errors.unknown("devices", name, there)
+            raise errors.unknown("devices", name, set(there))
     if len(set(names)) < len(names):
         raise errors.expected("devices", "name each device once", list(names))
-    if names == (gpus or ("CPU:0",))[:1]:
-        return names, None
-    if len(names) == 1:
-        return names, tf.distribute.OneDeviceStrategy(names[0])
-    return names, tf.distribute.MirroredStrategy(names)
+    return names
 
 
 # Flags of processors that multiply bfloat16 matrices in hardware.

@@ -307,13 +307,13 @@ def test_devices_must_be_a_list_of_names(devices):
 
 @pytest.mark.usefixtures("dtype_policy")
 def test_other_backends_get_no_strategy_and_no_tensorflow(monkeypatch):
-    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    monkeypatch.setattr(keras.config, "backend", lambda: "torch")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     where = placement.choose()
-    assert where == Placement(None, ("jax default",), "float32")
+    assert where == Placement(None, ("torch default",), "float32")
     with where.scope():
         placement.check_model(where, keras.Sequential())
-    with pytest.raises(InputError, match="KERAS_BACKEND=jax"):
+    with pytest.raises(InputError, match="KERAS_BACKEND=torch"):
         placement.choose(["CPU:0"])
 
 

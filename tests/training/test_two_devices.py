@@ -1,6 +1,7 @@
 """The phases on two logical CPUs give the weights of one device, for the same data.
 
-Frozen, then fine-tuned with a learning rate for each block.
+Frozen, then fine-tuned with a learning rate for each block; on TensorFlow, and on JAX
+where it is installed too.
 """
 
 import json
@@ -11,11 +12,22 @@ from pathlib import Path
 
 import pytest
 
+from keras_tl import errors
+
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 
-# TensorFlow fixes its devices when it starts, so this needs a process of its own.
+# What makes two devices of the processor. Both fix their devices when they start, so
+# this needs a process of its own.
+ENVIRONMENT = {
+    "tensorflow": {},
+    "jax": {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+    },
+}
+
 SCRIPT = """
 import json
 import keras, numpy as np, tensorflow as tf
@@ -75,27 +87,43 @@ print(json.dumps({
     "logits": apart(one[3], two[3]),
     "rows": two[3].shape[0],
     "epochs": len(two[2]["loss"]),
+    "distribution": type(keras.distribution.distribution()).__name__,
 }))
 """
 
 
-@pytest.fixture(scope="module")
-def apart():
+@pytest.fixture(scope="module", params=ENVIRONMENT)
+def apart(request):
+    if not errors.is_installed(request.param):
+        pytest.skip(f"{request.param} is not installed")
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "KERAS_BACKEND": request.param,
+            **ENVIRONMENT[request.param],
+        },
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout.splitlines()[-1])
+    return {"backend": request.param, **json.loads(ended.stdout.splitlines()[-1])}
 
 
 @pytest.mark.parametrize("what", ["weights", "head", "tuned", "logits"])
 def test_two_devices_give_what_one_gives(apart, what):
     assert apart["epochs"] == 3
     assert apart[what] < 1e-4
+
+
+def test_keras_distributes_on_jax_alone(apart):
+    # On TensorFlow its DataParallel does nothing and says nothing.
+    wanted = {"tensorflow": "NoneType", "jax": "DataParallel"}
+    assert apart["distribution"] == wanted[apart["backend"]]
 
 
 def test_a_prediction_has_one_row_for_each_image(apart):
