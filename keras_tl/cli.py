@@ -54,7 +54,7 @@ commands:
   inspect FILE           show what is in a model file, and what of it could do
                          harm, without executing any of it
   cache list             list the features that runs have kept for later ones
-  cache clear            remove these features, and copies of packed data
+  cache clear            remove these, and copies of packed data
 
 `keras-tl COMMAND --help` explains a command, `keras-tl run NAME --help` the
 options of a recipe. Begin with: keras-tl run quickstart, or, with data of your

@@ -57,7 +57,10 @@ def _file(folder, name) -> Iterator[tuple]:
     try:
         yield fsspec.core.url_to_fs(where)
     except FileNotFoundError as error:
-        raise errors.InputError(f"There is no file {where}.") from error
+        raise errors.InputError(
+            f"There is no file {where}: an address must be that of what "
+            "`keras-tl pack` has written."
+        ) from error
     except Exception as error:  # Each protocol raises errors of its own.
         raise errors.InputError(
             f"Cannot read {where}: {errors.reason(error)}."

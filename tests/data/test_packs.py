@@ -494,7 +494,10 @@ def test_other_addresses_are_read_or_refused_in_a_sentence(photos, tmp_path):
     settings = Recipe(data=Path(f"file://{packed}"))
     check_same(datasets.load(photos), datasets.from_settings(settings))
     for wrong, reason in (
-        ("memory://nothing", "There is no file memory://nothing/pack.json"),
+        (
+            "memory://nothing",
+            "There is no file memory://nothing/pack.json: an address must be that of",
+        ),
         ("nonsense://a/b", "Cannot read nonsense://a/b/pack.json: Protocol not known"),
     ):
         with pytest.raises(errors.InputError, match=reason):
