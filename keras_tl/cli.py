@@ -42,8 +42,8 @@ commands:
                          needs of keras_tl
   run NAME [OPTIONS]     run a recipe; its results go to a new folder, the RUN
   check DATA             look for what is wrong with data, before training
-  pack DATA              write data into a few large files, here or for a network
-                         storage, to be read as DATA
+  pack DATA              write data into a few large files, for network storage,
+                         which every command takes as DATA
   predict RUN INPUT...   classify images, texts or sound, or folders of them
   compare RUN RUN...     say on one page which run is better, how they differ
   serve RUN...           let others use runs: a web page and an API
@@ -381,10 +381,9 @@ def cache(arguments: list[str]) -> None:
     """List or clear what runs keep: features, and copies of packed data."""
 
     def parse(action: Annotated[Literal["list", "clear"], tyro.conf.Positional]) -> str:
-        """List or remove the features of frozen layers that are kept for later runs.
+        """List or remove features of frozen layers, and copies of packed data.
 
-        The same for copies of packed data from addresses. Both are in the folder that
-        KERAS_TL_CACHE names, or in the user's cache.
+        They are in the folder that KERAS_TL_CACHE names, or in the user's cache.
 
         Args:
             action: "list" prints what is kept, "clear" removes all of it.

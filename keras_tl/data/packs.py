@@ -6,6 +6,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,12 +107,24 @@ def read(place: Path | str) -> Pack:
             f"the one in {INDEX}. Copy it again, or pack the data again."
         )
     opened = Shards(folder, tuple(Shard(**shard) for shard in index["shards"]))
-    examples = []
-    for line in listed.decode("utf-8").splitlines():
-        row = json.loads(line)
-        where = Place(row.pop("shard"), row.pop("offset"), row.pop("size"))
-        examples.append((Packed.of(Path(folder, row["name"]), opened, where), row))
-    return Pack(Path(folder), index, tuple(examples))
+    try:
+        examples = tuple(_example(folder, opened, line) for line in listed.splitlines())
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise errors.InputError(
+            f"{folder}/{EXAMPLES} is not as `keras-tl pack` writes it: pack the data "
+            "again."
+        ) from error
+    return Pack(Path(folder), index, examples)
+
+
+def _example(folder, opened, line) -> tuple[Packed, dict]:
+    row = json.loads(line)
+    place = Place(row.pop("shard"), row.pop("offset"), row.pop("size"))
+    if min(place.shard, place.offset, place.size) < 0:
+        raise ValueError("A place is not negative.")
+    if place.offset + place.size > opened.shards[place.shard].bytes:
+        raise ValueError("An example stands in its shard.")
+    return Packed.of(Path(folder, row["name"]), opened, place), row
 
 
 def kind_of(place: Path | str) -> str:
@@ -136,7 +149,9 @@ def _index(folder) -> dict:
                 f"{path} is of a newer format than this version of keras-tl reads."
             )
         for shard in index["shards"]:
-            if Path(Shard(**shard).file).name != shard["file"]:
+            # They become names of files here, and an index may be a stranger's.
+            plain = Path(Shard(**shard).file).name == shard["file"]
+            if not plain or not re.fullmatch("[0-9a-f]{64}", shard["sha256"]):
                 raise damaged
         if not {"kind", "count"} <= set(index) or not index["examples"]["sha256"]:
             raise damaged

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -371,6 +372,7 @@ def test_a_list_or_index_that_is_damaged_is_refused(photos, tmp_path):
         *(index.replace('"shards"', '"other"'), index.replace('"kind"', '"other"')),
         index.replace('"shard-00000.tar"', '"../../etc/passwd"'),
         index.replace('"sha256"', '"other"'),
+        re.sub('(.*"sha256": ")[0-9a-f]*', r"\1../../evil", index, flags=re.DOTALL),
     ):
         (packed / "pack.json").write_text(changed)
         with pytest.raises(errors.InputError, match="is not as `keras-tl pack` writes"):
@@ -382,6 +384,16 @@ def test_a_list_or_index_that_is_damaged_is_refused(photos, tmp_path):
     damage(packed / "examples.jsonl")
     with pytest.raises(errors.InputError, match=r"examples.jsonl is damaged"):
         datasets.load(packed)
+    before = json.loads(index)
+    for line in (
+        *('{"shard": 99, "offset": 0', '{"shard": 0, "offset": -1', "[", "[]", "1"),
+        '{"shard": 0, "offset": 1000000',
+    ):
+        (packed / "examples.jsonl").write_text(f'{line}, "size": 1, "name": "a"}}')
+        before["examples"]["sha256"] = files.sha256(packed / "examples.jsonl")
+        files.write_json(packed / "pack.json", before)
+        with pytest.raises(errors.InputError, match=r"examples.jsonl is not as"):
+            datasets.load(packed)
 
 
 def test_what_must_be_given_when_data_are_packed_is_refused_later(photos, tmp_path):
