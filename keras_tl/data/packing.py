@@ -115,6 +115,7 @@ def read(
     if about["kind"] not in by_name:
         names = " or ".join(by_name)
         raise errors.expected("kind", f"be {about['kind']} for {place}", names)
+    kind, columns_of = by_name[about["kind"]], about["columns"]
     _check(place, about, columns, options)
     options = replace(options, encoding=about["encoding"])
     if options.groups == about["groups"]:
@@ -123,12 +124,14 @@ def read(
         Entry(
             path,
             row["split"],
-            row["label"] if isinstance(row["label"], str) else tuple(row["label"]),
+            _label(row["label"], path, folder, kind, options),
             row["group"],
             _text(path) if about["in_table"] else None,
         )
         for path, row in pack.examples
     ]
+    if options.labels is not None:
+        columns_of = sorted({entry.label for entry in entries})
     return assembly.read(
         entries,
         folder,
@@ -136,9 +139,16 @@ def read(
         options,
         task=about["task"],
         left_out=[(folder / name, reason) for name, reason in about["left_out"]],
-        columns=about["columns"],
-        kind=by_name[about["kind"]],
+        columns=columns_of,
+        kind=kind,
     )
+
+
+def _label(label, path, folder, kind, options) -> str | tuple:
+    """Return the label that was packed, or that the name of the file holds."""
+    if options.labels is not None:
+        return assembly.matched("labels", options.labels, folder, kind, path)
+    return label if isinstance(label, str) else tuple(label)
 
 
 def _text(path) -> str:
@@ -148,7 +158,9 @@ def _text(path) -> str:
 def _check(place, about, columns, options) -> None:
     """Raise `InputError` for what must be given when data are packed."""
     given = {} if columns is None else asdict(columns)
-    given |= {"labels": options.labels, "encoding": options.encoding}
+    given |= {"encoding": options.encoding}
+    if about["in_table"] or about["task"] != "single-label":
+        given |= {"labels": options.labels}
     known = {"task": about["task"], "encoding": about["encoding"]}
     for name, value in given.items():
         if value not in (None, known.get(name), getattr(Options, name, None)):

@@ -83,7 +83,7 @@ def check_same(data: splits.Splits, packed: splits.Splits) -> None:
         assert one.inputs.sizes(every) == other.inputs.sizes(every)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     st.lists(st.tuples(st.binary(max_size=2000), st.text(max_size=20)), max_size=12),
     st.floats(1, 20_000),
@@ -120,7 +120,12 @@ def test_a_folder_and_its_pack_give_the_same(photos, tmp_path):
     (photos / "notes.md").write_text("hello")
     packed = pack(photos, tmp_path / "packed")
     assert len(list(packed.glob("*.tar"))) > 2
-    for options in ({}, {"seed": 3, "count": 12}, {"groups": "(p[0-9])_"}):
+    for options in (
+        {},
+        {"seed": 3, "count": 12},
+        {"groups": "(p[0-9])_"},
+        {"labels": "(p[0-9])_"},
+    ):
         check_same(datasets.load(photos, **options), datasets.load(packed, **options))
     check_same(folders.from_folder(photos), folders.from_folder(packed))
     # Packed again, in other shards.
@@ -399,7 +404,6 @@ def test_a_list_or_index_that_is_damaged_is_refused(photos, tmp_path):
 def test_what_must_be_given_when_data_are_packed_is_refused_later(photos, tmp_path):
     packed = pack(photos, tmp_path / "packed")
     for options, name in (
-        ({"labels": "([a-z]+)"}, "labels"),
         ({"encoding": "cp1252"}, "encoding"),
         ({"columns": Columns(label="species")}, "label_column"),
         ({"columns": Columns(root=tmp_path)}, "root"),
@@ -410,6 +414,10 @@ def test_what_must_be_given_when_data_are_packed_is_refused_later(photos, tmp_pa
     with pytest.raises(errors.InputError, match="`kind` must be image for"):
         datasets.load(packed, kind="text")
     datasets.load(packed, columns=Columns(task="single-label"), encoding="utf-8")
+    table, given = reviews(tmp_path)
+    of_texts = pack(table, tmp_path / "of texts", **given)
+    with pytest.raises(errors.InputError, match="`labels` must be left out for"):
+        datasets.load(of_texts, labels="([a-z]+)")
 
 
 def test_threads_read_many_shards_with_few_open_files(tmp_path, monkeypatch):
