@@ -17,7 +17,7 @@ import keras_tl.quiet  # noqa: F401  Before Keras.
 
 import tyro
 
-from keras_tl import config, errors, vendoring
+from keras_tl import config, errors, files, vendoring
 from keras_tl.commands.settings import COMMANDS
 from keras_tl.config import Settings
 
@@ -42,6 +42,8 @@ commands:
                          needs of keras_tl
   run NAME [OPTIONS]     run a recipe; its results go to a new folder, the RUN
   check DATA             look for what is wrong with data, before training
+  pack DATA              write data into a few large files, for network storage,
+                         which every command takes as DATA
   predict RUN INPUT...   classify images, texts or sound, or folders of them
   compare RUN RUN...     say on one page which run is better, how they differ
   serve RUN...           let others use runs: a web page and an API
@@ -52,7 +54,7 @@ commands:
   inspect FILE           show what is in a model file, and what of it could do
                          harm, without executing any of it
   cache list             list the features that runs have kept for later ones
-  cache clear            remove these features
+  cache clear            remove these, and copies of packed data
 
 `keras-tl COMMAND --help` explains a command, `keras-tl run NAME --help` the
 options of a recipe. Begin with: keras-tl run quickstart, or, with data of your
@@ -376,10 +378,10 @@ def _without_dashes(arguments: list[str]) -> list[str]:
 
 
 def cache(arguments: list[str]) -> None:
-    """List or clear the features that runs keep."""
+    """List or clear what runs keep: features, and copies of packed data."""
 
     def parse(action: Annotated[Literal["list", "clear"], tyro.conf.Positional]) -> str:
-        """List or remove the features of frozen layers that are kept for later runs.
+        """List or remove features of frozen layers, and copies of packed data.
 
         They are in the folder that KERAS_TL_CACHE names, or in the user's cache.
 
@@ -388,16 +390,26 @@ def cache(arguments: list[str]) -> None:
         """
         return action
 
+    from keras_tl.data import shards
     from keras_tl.training import store
 
     action = tyro.cli(parse, args=arguments, prog="keras-tl cache")
-    folder = store.default_folder()
+    folder = files.cache_folder()
+    copied = shards.fetched()
+    size = sum(path.stat().st_size for path in copied)
     if action == "clear":
-        print(f"Removed {store.clear(folder) / 2**20:,.1f} MiB from {folder}.")
+        for path in copied:
+            path.unlink()
+        size += store.clear(folder)
+        print(f"Removed {size / 2**20:,.1f} MiB from {folder}.")
         return
     kept = store.kept(folder)
-    if not kept:
+    if copied:
+        number = errors.counted(len(copied), "shard")
+        print(f"Copies of packed data: {number}, {size / 2**20:,.1f} MiB, in {folder}.")
+    elif not kept:
         print(f"Nothing is kept in {folder}.")
+    if not kept:
         return
 
     from rich.table import Table

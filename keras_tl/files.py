@@ -1,9 +1,10 @@
-"""Run folders, atomic writes, fingerprints."""
+"""Run folders, atomic writes, fingerprints, and where caches are."""
 
 import atexit
 import contextlib
 import csv
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from keras_tl import errors
 
@@ -246,6 +248,42 @@ def _numbered(path: Path) -> Iterator[Path]:
         numbered = path.with_name(f"{path.stem}{number}{path.suffix}")
         if not os.path.lexists(numbered):
             yield numbered
+
+
+def content(file: Path | str | bytes) -> bytes:
+    """Return the content of a file, given as its path, or as the content itself.
+
+    >>> content(b"abc")
+    b'abc'
+    """
+    if isinstance(file, bytes):
+        return file
+    # Not all paths are those of files: see `data.shards.Packed`.
+    return (file if isinstance(file, Path) else Path(file)).read_bytes()
+
+
+def opened(file: Path | str | bytes) -> BinaryIO:
+    """Open a file, given as its path, or as its content, to read bytes from it.
+
+    >>> with opened(b"abc") as file:
+    ...     file.read(2)
+    b'ab'
+    """
+    if isinstance(file, bytes):
+        return io.BytesIO(file)
+    return (file if isinstance(file, Path) else Path(file)).open("rb")
+
+
+def cache_folder() -> Path:
+    """Return `$KERAS_TL_CACHE`, or a folder in the user's cache, for what is kept."""
+    if "KERAS_TL_CACHE" in os.environ:
+        return Path(os.environ["KERAS_TL_CACHE"])
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"], "keras_tl")
+    home = os.path.expanduser("~")
+    # A user of a container may have no home at all.
+    parent = tempfile.gettempdir() if home == "~" else Path(home, ".cache")
+    return Path(parent, "keras_tl")
 
 
 def sha256(path: Path | str) -> str:

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_tl import environment, errors
+from keras_tl import environment, errors, files
 from keras_tl.config import RunSettings
 from keras_tl.deploy import artifact
 from keras_tl.models import backbones, heads, small_cnn
-from keras_tl.training import placement, store
+from keras_tl.training import placement
 
 ROOT = Path(__file__).parents[1]
 
@@ -210,12 +210,12 @@ def test_a_user_without_a_home_has_a_cache(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     # As for a user of a container that has no entry in /etc/passwd.
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    assert store.default_folder() == Path(tempfile.gettempdir(), "keras_tl")
+    assert files.cache_folder() == Path(tempfile.gettempdir(), "keras_tl")
     monkeypatch.undo()
     monkeypatch.delenv("KERAS_TL_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/somebody")
-    assert store.default_folder() == Path("/somebody/.cache/keras_tl")
+    assert files.cache_folder() == Path("/somebody/.cache/keras_tl")
 
 
 def test_the_folder_of_keras_is_the_one_that_keras_takes(monkeypatch, tmp_path):

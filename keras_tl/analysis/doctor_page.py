@@ -127,9 +127,8 @@ def _pixels(records, index) -> np.ndarray | None:
 def _sound(path) -> str:
     """Return the address of a small file of sound inside the page."""
     kind = _TYPES.get(path.suffix.lower())
-    if kind is None or path.stat().st_size > _LARGEST_SOUND:
-        return ""
-    return report.embedded(kind, path.read_bytes())
+    content = b"" if kind is None else files.content(path)
+    return report.embedded(kind, content) if 0 < len(content) <= _LARGEST_SOUND else ""
 
 
 def _embedded(pixels) -> str:

@@ -186,10 +186,17 @@ def _names(key, split):
 
 
 def _paths(data) -> tuple[Path, ...]:
-    names = [split.inputs.names(range(len(split))) for _, split in data.items()]
-    if any(each is None for each in names):
+    places = [_places(split.inputs) for _, split in data.items()]
+    if any(each is None for each in places):
         return ()
-    return tuple(Path(name) for each in names for name in each)
+    every = (one for each in places for one in each)
+    return tuple(one if isinstance(one, Path) else Path(one) for one in every)
+
+
+def _places(inputs) -> list[Path] | list[str] | None:
+    """Return the files of examples, or, of texts in a table, their names."""
+    every = range(len(inputs))
+    return inputs.files(every) or inputs.names(every)
 
 
 def _labels(data, split):

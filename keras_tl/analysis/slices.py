@@ -263,14 +263,14 @@ def properties(split: Split) -> dict[str, np.ndarray]:
         `(count,)`; none of examples that cannot be looked at.
     """
     source, every = split.inputs, np.arange(len(split))
-    names = source.names(every)
+    names, files = source.names(every), source.files(every)
     if source.kind == "text":
         texts = source.preview(every)
         measured = _of_texts(texts) if texts is not None else {}
     elif source.kind == "audio":
-        measured = _of_sound(source.in_memory(), names)
+        measured = _of_sound(source.in_memory(), files)
     elif source.sizes(every[:1]) is not None:
-        measured = _of_images(source, every, names)
+        measured = _of_images(source, every, files)
     else:
         return {}
     folders = _folders(names, split.labels) if names and source.kind != "text" else {}
@@ -282,17 +282,17 @@ def _of_texts(texts) -> dict:
     return {f"length, {unit}": lengths}
 
 
-def _of_sound(values, names) -> dict:
+def _of_sound(values, files) -> dict:
     measured = {}
-    if names and errors.is_installed("soundfile"):
-        measured["length, s"] = np.array([*map(sound_files.seconds_of, names)])
+    if files and errors.is_installed("soundfile"):
+        measured["length, s"] = np.array([*map(sound_files.seconds_of, files)])
     if values is not None and values.ndim == 2:
         power = np.mean(np.square(values, dtype="float32"), axis=1)
         measured["loudness, dB"] = 10 * np.log10(np.maximum(power, 1e-10))
     return measured
 
 
-def _of_images(source, every, names) -> dict:
+def _of_images(source, every, files) -> dict:
     pixels = source.in_memory() if source.kind == "image" else None
     if pixels is not None and pixels.dtype == np.uint8:
         pictures = images.resize(pixels, _SIDE)
@@ -306,9 +306,9 @@ def _of_images(source, every, names) -> dict:
         "shorter side, pixels": np.minimum(width, height),
         "width / height": width / height,
     }
-    if names:
+    if files:
         with ThreadPoolExecutor() as pool:
-            headers = list(pool.map(images.header, names))
+            headers = list(pool.map(images.header, files))
         measured["format"] = np.array([header.format for header in headers])
         cameras = [header.camera or _NO_CAMERA for header in headers]
         measured["camera"] = np.array(cameras)

@@ -16,5 +16,6 @@
 - `compare`: Compare finished runs on one page.
 - `update`: Update a finished run with more images, or with new classes.
 - `settings`: Settings that the commands have in common; nothing heavy is imported here.
+- `pack`: Write data into a few large files, which the others take as DATA.
 - `check`: Check data, and a model for them, before training.
 """

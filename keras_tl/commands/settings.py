@@ -9,6 +9,7 @@ import tyro
 
 from keras_tl import environment, errors, files
 from keras_tl.config import RunSettings, Settings
+from keras_tl.data import remote
 from keras_tl.data.choices import NOUNS, BadFiles, FileKind, Resize, Task
 from keras_tl.data.settings import Augment, AugmentSound
 from keras_tl.models import catalog
@@ -21,7 +22,8 @@ class OwnDataSettings(Settings):
     """Settings of data of one's own; see `datasets.load`."""
 
     # DATA above: folder of images, clips of sound or texts, table of them with their
-    # labels, or name of a dataset.
+    # labels, what `keras-tl pack` has written, here or at an address, or name of a
+    # dataset.
     data: str
     kind: FileKind | None = None  # What the examples are; by default as they look.
     # Column of a table with the texts, or with the paths of images or clips.
@@ -389,6 +391,33 @@ class Check(OwnDataSettings):
 
 
 @dataclass(frozen=True)
+class Pack(OwnDataSettings):
+    """Pack data into a few large files, which every command then takes as DATA.
+
+    Files are stored as they are, with labels, splits and names: what is trained on the
+    packed folder is what would be trained on DATA.
+    """
+
+    out: Path = field(kw_only=True)  # New folder for the packed data.
+    shard_size: float = 256.0  # Size of a file, in MB.
+    # Left to the commands that read the packed folder.
+    resize: Annotated[Resize, tyro.conf.Suppress] = "crop"
+    limit: Annotated[None, tyro.conf.Suppress] = None
+    seed: Annotated[int, tyro.conf.Suppress] = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        errors.check_above("shard_size", self.shard_size, 0)
+        if remote.address(self.out) is not None:
+            hint = "Copy it to the address with the tool of that service."
+            raise errors.expected("out", "be on this machine", str(self.out), hint)
+        files.check_new(self.out)
+        if Path(self.out).absolute().is_relative_to(Path(self.data).absolute()):
+            hint = "The data stay as they are: name a folder outside of them."
+            raise errors.expected("out", "not be in the data", str(self.out), hint)
+
+
+@dataclass(frozen=True)
 class Serve(Settings):
     """Serve finished runs on this machine: a web page, and an API for programs."""
 
@@ -634,6 +663,7 @@ class Inspect(Settings):
 COMMANDS: dict[str, type[Settings]] = {
     "export": Export,
     "check": Check,
+    "pack": Pack,
     "train": Train,
     "plan": Plan,
     "rank": Rank,

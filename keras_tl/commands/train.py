@@ -34,7 +34,7 @@ from keras_tl.commands.deciding import (
     seconds_left,
 )
 from keras_tl.commands.settings import Train
-from keras_tl.data import datasets, kinds, splits, tables
+from keras_tl.data import datasets, kinds, packs, splits, tables
 from keras_tl.data.splits import Splits
 from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import freezing, heads
@@ -182,6 +182,8 @@ def likely_kind(data: object) -> str | None:
     """Return what examples probably are, before they are read; `None` if unknown."""
     if isinstance(data, Splits):
         return data.train.inputs.kind
+    if packs.is_pack(data):
+        return packs.kind_of(data)
     if not isinstance(data, str | Path) or not Path(data).is_dir():
         return None
     # What a table holds is known once it is read.

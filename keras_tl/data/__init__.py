@@ -7,6 +7,11 @@
 - `hugging_face`: A folder that Hugging Face's `datasets` has saved, as three splits.
 - `stored`: Datasets that other libraries store, of images, texts or sound, as three
   splits.
+- `packing`: Pack a data set into a few large files, and read it again as it was.
+- `packs`: The folder that `keras-tl pack` writes: shards, a list of examples, and an
+  index.
+- `shards`: Examples in a few large files, read by their place in any order.
+- `remote`: Folders at an address, such as s3://bucket/folder: their files, by fsspec.
 - `assembly`: Splits of files, wherever their labels come from: checked, and drawn.
 - `drawing`: Draw the splits that are missing, in blocks that have to stay together.
 - `duplicates`: Images that look alike, and blocks of examples that have to stay

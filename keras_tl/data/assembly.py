@@ -263,16 +263,14 @@ def read(
     reader = kind.reader([entry.path for entry in entries], options)
 
     def check(entry):
-        if entry.text is not None:
-            digest = hashlib.sha256(entry.text.encode("utf-8", "surrogatepass"))
-            return File(entry, digest.hexdigest(), reader.check(entry.text))
         try:
-            content = entry.path.read_bytes()
+            content = content_of(entry)
         except OSError as error:
             problem = images.Checked(f"cannot be read: {error.strerror or error}")
             return File(entry, "", problem)
         digest = hashlib.sha256(content).hexdigest()
-        return File(entry, digest, reader.check(content))
+        given = content if entry.text is None else entry.text
+        return File(entry, digest, reader.check(given))
 
     with ThreadPoolExecutor() as pool:
         results = pool.map(check, entries)
@@ -301,6 +299,13 @@ def read(
         tuple(columns),
         near,
     )
+
+
+def content_of(entry: Entry) -> bytes:
+    """Return the content of a file, or a text in a table as bytes."""
+    if entry.text is not None:
+        return entry.text.encode("utf-8", "surrogatepass")
+    return entry.path.read_bytes()
 
 
 def without(content: Content, paths: Iterable[Path]) -> Content:
@@ -434,17 +439,35 @@ def parts(
 
 def _usable(content, options) -> tuple[list[int], list[Problem]]:
     """Return the indices of the files that are used; path and reason of the others."""
-    unique = content.kind.is_unique
-    bad = [*content.bad, *(conflicts(content) if unique else ())]
-    if bad and options.bad_files == "error":
-        raise errors.InputError(_list(bad, content))
-    left_out = [(path, f"bad {content.kind.nouns}") for path, _ in bad]
-    if not unique:
+    left_out = _bad(content, options)
+    if not content.kind.is_unique:
         reason = f"{content.kind.nouns} of another split"
         left_out += [(path, reason) for path in _recurring(content)]
     unused = {path for path, _ in left_out}
     used = [n for n, file in enumerate(content.files) if file.path not in unused]
     return used, left_out
+
+
+def usable(content: Content, options: Options) -> Content:
+    """Return the same content without the files that cannot be used, left out of it.
+
+    Raises:
+        InputError: There are some, and `options` do not skip them.
+    """
+    left_out = _bad(content, options)
+    unused = {path for path, _ in left_out}
+    kept = tuple(file for file in content.files if file.path not in unused)
+    left_out = (*content.left_out, *left_out)
+    return replace(content, files=kept, bad=(), left_out=left_out)
+
+
+def _bad(content, options) -> list[Problem]:
+    """Return path and reason of the files that cannot be used; or raise them."""
+    unique = content.kind.is_unique
+    bad = [*content.bad, *(conflicts(content) if unique else ())]
+    if bad and options.bad_files == "error":
+        raise errors.InputError(_list(bad, content))
+    return [(path, f"bad {content.kind.nouns}") for path, _ in bad]
 
 
 def _recurring(content) -> list[Path]:
@@ -583,6 +606,11 @@ def short(path: Path, folder: Path) -> str:
     """Return a path as seen from a folder."""
     inside = path.is_relative_to(folder)
     return (path.relative_to(folder) if inside else path).as_posix()
+
+
+def about_left_out(content: Content) -> str:
+    """Describe what is not used of some files, as a sentence, or as nothing."""
+    return _left_out(content.left_out, content.folder)
 
 
 def _left_out(left_out, folder) -> str:

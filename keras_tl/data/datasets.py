@@ -17,6 +17,8 @@ from keras_tl.data import (
     hugging_face,
     kinds,
     layout,
+    packing,
+    packs,
     stored,
     tables,
     text,
@@ -47,7 +49,8 @@ def load(
     Args:
         data: A folder of images, of sound or of texts, see `folders.read`; a table of
             texts or of such files with labels, or a folder with one or with one of each
-            split, see `tables.from_table`; a folder that
+            split, see `tables.from_table`; a folder that `keras-tl pack` has written,
+            or its address, see `packs`; a folder that
             Hugging Face's `datasets` has saved; the name of a dataset:
             "cifar10_sample", "digits", or one that `tensorflow_datasets` knows; a
             DataFrame; a pair of arrays, see `from_arrays`, or of texts and labels, see
@@ -137,6 +140,8 @@ def read(
     columns = columns or tables.Columns()
     if hasattr(data, "columns") and hasattr(data, "iloc"):
         return tables.read(data, columns, options, choices)
+    if packs.is_pack(data):
+        return packing.read(data, columns, options, choices)
     if not isinstance(data, str | Path) or hugging_face.is_saved(data):
         return None
     path = Path(data)

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from keras_tl import errors
-from keras_tl.data import assembly, kinds, layout, splits
+from keras_tl.data import assembly, kinds, layout, packing, packs, splits
 from keras_tl.data.assembly import Content, Entry, Options
 from keras_tl.data.kinds import IMAGE, Kind
 from keras_tl.data.splits import Split, Splits
@@ -21,13 +21,15 @@ def read(
     `layout.find`. With `options.labels`, the names of the files hold their classes.
 
     Args:
-        path: The folder.
+        path: The folder; or a packed one, or its address, see `packs`.
         options: See `assembly.Options`.
         choices: Kinds that the files can have; they have that of most of them.
 
     Raises:
         InputError: The folder is absent, empty, or laid out otherwise.
     """
+    if packs.is_pack(path):
+        return packing.read(path, None, options, choices)
     folder = Path(path)
     kind = kinds.of_folder(folder, choices)
     label_of = None

@@ -15,7 +15,7 @@ import imagehash
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from keras_tl import errors
+from keras_tl import errors, files
 from keras_tl.data.choices import Resize
 
 # Formats that are read. Pillow is held to them: some of its other readers start
@@ -379,9 +379,8 @@ _MAKE, _MODEL, _SETTINGS, _TAKEN = 0x010F, 0x0110, 0x8769, 0x9003
 
 def header(path: Path | str | bytes) -> Header:
     """Read the header of an image file, or of its content; nothing is decoded."""
-    file = io.BytesIO(path) if isinstance(path, bytes) else path
     try:
-        with Image.open(file, formats=_FORMATS) as image:
+        with files.opened(path) as file, Image.open(file, formats=_FORMATS) as image:
             exif = image.getexif()
             names = (str(exif.get(tag, "")).strip("\0 ") for tag in (_MAKE, _MODEL))
             taken = str(exif.get_ifd(_SETTINGS).get(_TAKEN, "")).strip("\0 ")
@@ -422,7 +421,7 @@ def hash_file(path: Path | str | bytes | np.ndarray) -> bytes:
 def check_file(path: Path | str) -> Checked:
     """Read an image file and check it. See `check`."""
     try:
-        return check(Path(path).read_bytes())
+        return check(files.content(path))
     except OSError as error:
         return Checked(_reason(error))
 
@@ -465,7 +464,7 @@ def _reading(path: Path | str | bytes) -> Iterator[bytes]:
     try:
         if not isinstance(path, bytes):
             content, name = b"", path
-            content = Path(path).read_bytes()
+            content = files.content(path)
         yield content
     # Pillow's readers raise nearly any type of error on a damaged file.
     except Exception as error:

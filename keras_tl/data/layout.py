@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_tl import config, errors
+from keras_tl.data import packs
+from keras_tl.data.choices import NOUNS
 from keras_tl.data.kinds import IMAGE, Kind
 
 # Words that name the folder of a split.
@@ -64,12 +66,18 @@ class Layout:
 
 
 def files_in(folder: Path, kind: Kind = IMAGE) -> tuple[list[Path], list, list]:
-    """List the files of a kind in a folder and those below it.
+    """List the files of a kind in a folder and those below it, or in a pack.
 
     Returns:
         The files, in a fixed order; path and problem of what cannot be read; path and
         reason of what is left out.
     """
+    if packs.is_pack(folder):
+        pack = packs.read(folder)
+        if pack.about["kind"] != kind.name:
+            nouns = NOUNS[pack.about["kind"]]
+            return [], [], [(folder, f"packed {nouns}")]
+        return [path for path, _ in pack.examples], [], []
     collected = _Collected(kind)
     paths = list(collected.files(folder, note=True))
     return paths, collected.bad, collected.left_out

@@ -6,6 +6,7 @@ from typing import Literal
 
 from keras_tl import errors
 from keras_tl.config import Settings
+from keras_tl.data import remote
 from keras_tl.data.choices import SAMPLE_NAME, BadFiles
 
 Augment = Literal[
@@ -27,7 +28,8 @@ AugmentSound = Literal["none", "shift_and_noise", "spec_augment"]
 class FolderSettings(Settings):
     """Settings of images in a folder; see `folders.from_folder`."""
 
-    # Folder of your own images, or table of images and labels, in place of the dataset.
+    # Folder of your own images, table of images and labels, or packed folder, in place
+    # of the dataset.
     data: Path | None = None
     # What to do where images are broken: stop with an error, or skip them.
     bad_files: BadFiles = "error"
@@ -37,7 +39,8 @@ class FolderSettings(Settings):
         super().__post_init__()
         if self.limit is not None:
             errors.check_at_least("limit", self.limit, 1)
-        if self.data is not None and not Path(self.data).exists():
+        here = remote.address(self.data) is None
+        if self.data is not None and here and not Path(self.data).exists():
             expectation = "be a folder or a table that exists"
             raise errors.expected("data", expectation, str(self.data))
 
@@ -61,7 +64,8 @@ class TextSettings(Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        errors.check_folder("data", self.data, "See --help for what it holds.")
+        if remote.address(self.data) is None:
+            errors.check_folder("data", self.data, "See --help for what it holds.")
         errors.check_encoding(self.encoding)
         errors.check_at_least("sequence_length", self.sequence_length, 3)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_tl import errors
+from keras_tl import errors, files
 
 # Usual suffixes of the formats that are read. Compare with a suffix in lower case.
 EXTENSIONS = (
@@ -51,8 +51,7 @@ def load(
     errors.check_installed("soundfile", extra="audio")
     name = "a clip" if isinstance(clip, bytes) else clip
     try:
-        content = clip if isinstance(clip, bytes) else Path(clip).read_bytes()
-        sound, rate, _ = read(content, most_seconds)
+        sound, rate, _ = read(files.content(clip), most_seconds)
     except (errors.InputError, OSError) as error:
         raise errors.InputError(f"Cannot use {name}: it {reason(error)}.") from error
     return sound, rate
@@ -226,11 +225,13 @@ def _header(clip):
     errors.check_installed("soundfile", extra="audio")
     import soundfile
 
-    is_content = isinstance(clip, bytes)
+    name = "a clip" if isinstance(clip, bytes) else clip
     try:
-        return soundfile.info(io.BytesIO(clip) if is_content else str(clip))
+        with files.opened(clip) as file:
+            return soundfile.info(file)
+    except OSError as error:
+        raise errors.InputError(f"Cannot use {name}: it {reason(error)}") from error
     except soundfile.LibsndfileError as error:
-        name = "a clip" if is_content else clip
         raise errors.InputError(
             f"Cannot use {name}: it cannot be decoded: {error.error_string}"
         ) from error

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_tl import errors, progress
+from keras_tl import errors, files, progress
 from keras_tl.data import images
 from keras_tl.data.choices import NOUNS, Resize
 
@@ -92,6 +92,15 @@ class Source(Protocol):
 
         Returns:
             One text for each of `indices`; `None` where examples have no names.
+        """
+        return None
+
+    def files(self, indices: Indices) -> list[Path] | None:
+        """Return the files of some examples, to be read with `files.content`.
+
+        Returns:
+            One path for each of `indices`; `None` where examples are in no files of
+            their own.
         """
         return None
 
@@ -308,8 +317,7 @@ class Files(Source):
             if isinstance(path, np.ndarray):
                 total.update(bytes.fromhex(_hash_array(path)))
                 continue
-            content = path if isinstance(path, bytes) else Path(path).read_bytes()
-            total.update(hashlib.sha256(content).digest())
+            total.update(hashlib.sha256(files.content(path)).digest())
         return total.hexdigest()
 
     def hashes(self) -> list[bytes]:
@@ -327,11 +335,16 @@ class Files(Source):
 
     def names(self, indices: Indices) -> list[str] | None:
         """Return the paths of some files; `None` where some have none."""
+        paths = self.files(indices)
+        return None if paths is None else [str(path) for path in paths]
+
+    def files(self, indices: Indices) -> list[Path] | None:
+        """Return the paths of some files; `None` where some have none."""
         # Of all files, also of those that are not asked for: an answer for none of
-        # them tells whether there are names.
+        # them tells whether there are paths.
         if any(isinstance(path, (bytes, np.ndarray)) for path in self.paths):
             return None
-        return [str(self.paths[index]) for index in indices]
+        return [self.paths[index] for index in indices]
 
 
 @dataclass(frozen=True, eq=False)
@@ -419,6 +432,10 @@ class Stored(Wrapper):
         """Return the names that the examples have in the source inside."""
         return self.source.names(indices)
 
+    def files(self, indices: Indices) -> list[Path] | None:
+        """Return the files that the examples have in the source inside."""
+        return self.source.files(indices)
+
     def sizes(self, indices: Indices) -> list[tuple[int, int]] | None:
         """Return the sizes that the images have in the source inside."""
         return self.source.sizes(indices)
@@ -464,6 +481,10 @@ class Selection(Wrapper):
     def names(self, indices: Indices) -> list[str] | None:
         """Return the names of some of the selected examples."""
         return self.source.names(self.indices[np.asarray(indices, "int64")])
+
+    def files(self, indices: Indices) -> list[Path] | None:
+        """Return the files of some of the selected examples."""
+        return self.source.files(self.indices[np.asarray(indices, "int64")])
 
     def sizes(self, indices: Indices) -> list[tuple[int, int]] | None:
         """Return the sizes of some of the selected images."""
@@ -511,6 +532,12 @@ class Concatenation(Wrapper):
         if any(source.names([]) is None for source in self.sources):
             return None
         return self._rows("names", indices)
+
+    def files(self, indices: Indices) -> list[Path] | None:
+        """Return the files that some examples have in their sources."""
+        if any(source.files([]) is None for source in self.sources):
+            return None
+        return self._rows("files", indices)
 
     def sizes(self, indices: Indices) -> list[tuple[int, int]] | None:
         """Return the sizes that some images have in their sources."""
@@ -604,7 +631,7 @@ def one_of_files(
     if isinstance(given, bytes):
         return given
     if isinstance(given, (str, os.PathLike)):
-        return Path(given)
+        return given if isinstance(given, Path) else Path(given)
     if hasattr(given, "__array__"):
         return of_array(given, name)
     raise errors.InputError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_tl import errors
+from keras_tl import errors, files
 from keras_tl.data import languages, text
 from keras_tl.data.kinds import Kind
 from keras_tl.data.text import Texts
@@ -59,7 +59,7 @@ def check(content: bytes | str, encoding: str = "utf-8") -> Checked:
 def check_file(path: Path | str) -> Checked:
     """Check a file of one text. See `check`."""
     try:
-        return check(Path(path).read_bytes())
+        return check(files.content(path))
     except OSError as error:
         return Checked(f"cannot be read: {error.strerror or error}")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_tl import errors
+from keras_tl import errors, files
 from keras_tl.data import images, sound_files, spectrogram
 from keras_tl.data.sound_files import MOST_SECONDS
 
@@ -218,7 +218,7 @@ def check(
 def check_file(path: Path | str) -> Checked:
     """Read a file and check it. See `check`."""
     try:
-        return check(Path(path).read_bytes())
+        return check(files.content(path))
     except OSError as error:
         return Checked(sound_files.reason(error))
 

@@ -32,18 +32,6 @@ FORMAT = 2
 SHARD_BYTES, SHARD_SECONDS = 64 * 2**20, 20
 
 
-def default_folder() -> Path:
-    """Return the folder of all stems: `$KERAS_TL_CACHE`, or one in the user's cache."""
-    if "KERAS_TL_CACHE" in os.environ:
-        return Path(os.environ["KERAS_TL_CACHE"])
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"], "keras_tl")
-    home = os.path.expanduser("~")
-    # A user of a container may have no home at all.
-    parent = tempfile.gettempdir() if home == "~" else Path(home, ".cache")
-    return Path(parent, "keras_tl")
-
-
 @dataclass
 class Cache:
     """A folder of features, and how much of it a run has used.
@@ -55,7 +43,7 @@ class Cache:
         seconds: Time that computing and reading them took.
     """
 
-    folder: Path = field(default_factory=default_folder)
+    folder: Path = field(default_factory=files.cache_folder)
     found: int = 0
     made: int = 0
     seconds: float = 0.0

@@ -212,7 +212,7 @@ def test_the_header_alone_tells_length_and_format(tmp_path):
         )
         assert sound_files.format_of(file) == suffix
     for wrong in (b"no sound", b"", tmp_path / "absent.wav"):
-        with pytest.raises(errors.InputError, match="it cannot be decoded: "):
+        with pytest.raises(errors.InputError, match="it cannot be (decoded|read): "):
             sound_files.seconds_of(wrong)
 
 

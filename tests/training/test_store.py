@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_tl import errors
+from keras_tl import errors, files
 from keras_tl.training import store
 
 ROOT = Path(__file__).parents[2]
@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_written_to_is_said(tmp_path):
 
 def test_the_folder_is_the_users_choice(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_TL_CACHE", str(tmp_path / "chosen"))
-    assert store.default_folder() == tmp_path / "chosen"
+    assert files.cache_folder() == tmp_path / "chosen"
     monkeypatch.delenv("KERAS_TL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert store.default_folder() == tmp_path / "keras_tl"
+    assert files.cache_folder() == tmp_path / "keras_tl"
