@@ -5,10 +5,10 @@ import threading
 import time
 
 import pytest
-from clusters import free_addresses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.clusters import free_addresses
 from keras_tl import cluster
 from keras_tl.cluster import Cluster
 from keras_tl.errors import InputError

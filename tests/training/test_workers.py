@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-import clusters
 import numpy as np
 import pytest
 
+from benchmarks import clusters
 from keras_tl import environment
 from keras_tl.errors import InputError
 from keras_tl.training import workers
