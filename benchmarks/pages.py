@@ -549,9 +549,79 @@ def equality(result: dict) -> str:
     )
 
 
+def worker_faults_table(result: dict) -> str:
+    """Make the table of faults of workers."""
+    rows = [
+        [
+            row["fault"],
+            row["happened"],
+            f"{row['status']}",
+            f"{row['seconds']:.0f}",
+            row["lost"],
+        ]
+        for row in result["rows"]
+    ]
+    head = ["fault", "what the other worker says", "status", "seconds to the end"]
+    return _table([*head, "lost"], rows)
+
+
+def worker_faults(result: dict) -> str:
+    """Make the section on faults of workers."""
+    return _section(
+        "worker_faults",
+        "What happens to `keras-tl run quickstart` on two workers, processes of one "
+        "machine, when something is wrong with one of them: what the other says, its "
+        "exit status, the seconds from the fault, or for what is refused from the "
+        "start, until both have ended, and what is lost, after `--resume` where a run "
+        "was begun. Weights and numbers are compared bit for bit with a run of two "
+        "workers without a fault. `python -m benchmarks.worker_faults --keep`.",
+        worker_faults_table(result),
+        f"{result['date']}, {_machine(result)}.",
+    )
+
+
+def worker_scaling_table(result: dict) -> str:
+    """Make the table of two workers against one."""
+    rows = []
+    for row in result["rows"]:
+        low, middle, high = row["speed_up"]
+        rows.append(
+            [
+                row["case"],
+                *(f"{row['seconds'][name]:.1f}" for name in _PROCESSES),
+                f"{middle:.2f} ({low:.2f} to {high:.2f})",
+                f"{50 * middle:.0f} %",
+            ]
+        )
+    titles = [f"{name}, seconds" for name in _PROCESSES]
+    head = ["what", *titles, "two workers, times as fast as one core"]
+    return _table([*head, "efficiency"], rows)
+
+
+# What `worker_scaling` compares.
+_PROCESSES = ("one core", "two cores", "two workers")
+
+
+def worker_scaling(result: dict) -> str:
+    """Make the section on two workers against one."""
+    return _section(
+        "worker_scaling",
+        "Two workers with one core of a processor each, against one process on one "
+        "core and on two: seconds for the features of "
+        f"{result['images']} images, or for an epoch of training with them in batches "
+        f"of {result['batch']} over all workers, medians of {result['rounds']} rounds. "
+        "They exchange gradients over the loopback device. "
+        "`python -m benchmarks.worker_scaling --keep`.",
+        worker_scaling_table(result),
+        f"{result['date']}, {_machine(result)}.",
+    )
+
+
 # Name of a benchmark with a folder in results -> its section.
 SECTIONS = {
     "equality": equality,
+    "worker_scaling": worker_scaling,
+    "worker_faults": worker_faults,
     "serving": serving,
     "answers": answers,
     "checks": checks,

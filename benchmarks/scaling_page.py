@@ -227,7 +227,11 @@ TABLES = {
     "about": about,
 }
 # Result -> its tables.
-RESULTS = {"scaling": TABLES, "equality": {"weights": pages.equality_table}}
+RESULTS = {
+    "scaling": TABLES,
+    "equality": {"weights": pages.equality_table},
+    "worker_scaling": {"speed": pages.worker_scaling_table},
+}
 
 
 def filled(text: str) -> str:
