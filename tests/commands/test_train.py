@@ -222,10 +222,12 @@ def test_resume_takes_the_data_of_the_run_and_refuses_others(
     resumed = cli.settings_on_data("train", "photos", "--resume", str(run))
     assert resumed == dataclasses.replace(settings, resume=run)
     assert call("train", "others", "--resume", run) == 2
-    assert capsys.readouterr().err == (
-        "keras-tl: error: `data` must be left out with `--resume`, or be that of the "
-        f"interrupted run, {photos}. Received: data='others'\n"
+    assert "No folder or table is called 'others'" in capsys.readouterr().err
+    (tmp_path / "others").symlink_to(photos)
+    moved = cli.settings_on_data(
+        "train", str(tmp_path / "others"), "--resume", str(run)
     )
+    assert moved == dataclasses.replace(resumed, data=str(photos))
     assert call("train", "photos", "--resume", run, "--epochs", "4") == 2
     assert "no other flag can be given" in capsys.readouterr().err
     changed = dataclasses.replace(resumed, epochs=4, seed=1)
