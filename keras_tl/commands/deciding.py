@@ -47,7 +47,11 @@ class Decisions:
         """Write the decisions to the folder of a run, after those that it has."""
         path = run.folder / "decisions.json"
         if run.settings.resume is not None and path.exists():
-            before = [Decision(**one) for one in files.read_json(path)]
+            try:
+                before = [Decision(**one) for one in files.read_json(path)]
+            except (TypeError, errors.InputError):
+                errors.warn(f"{path} is damaged: the earlier decisions are not listed.")
+                before = []
             # Those that are made again take the place of the earlier ones.
             self._made = list({d.name: d for d in (*before, *self._made)}.values())
         files.write_json(path, self.as_list())

@@ -18,6 +18,22 @@ _PLAIN = (bool, int, float, str, type(None), np.floating, np.integer)
 _RECORDED = ("history", "epoch", "stopped", "finished")
 
 
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an `.npz` file, and notice whatever is damaged in them.
+
+    Raises:
+        OSError: The file cannot be read.
+        Exception: Of nearly any other type, where it is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        # Read whole, a member is held to its checksum; numpy alone stops where the
+        # shape in its header says, which may be damaged itself.
+        return {
+            name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)))
+            for name in archive.namelist()
+        }
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Write the state of a phase after each epoch, and restore it before the first.
 
@@ -39,8 +55,10 @@ class Checkpoint(keras.callbacks.Callback):
         stopped: Whether a callback has asked to stop.
         finished: Whether the phase is over and its best weights are the model's.
 
+    Where the file is damaged, a warning says so, and the phase begins again.
+
     Raises:
-        InputError: The file cannot be read.
+        InputError: The file cannot be read at all, as without permission.
     """
 
     def __init__(self, path: Path | None, others: list[keras.callbacks.Callback]):
@@ -58,13 +76,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _read(self):
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                # Read whole, a member is held to its checksum; numpy alone stops where
-                # the shape in its header says, which may be damaged itself.
-                saved = {
-                    name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)))
-                    for name in archive.namelist()
-                }
+            saved = read_arrays(self.path)
             record = json.loads(str(saved.pop("record")))
             own = {name: record[name] for name in _RECORDED}
             callbacks = record["callbacks"]
@@ -75,11 +87,18 @@ class Checkpoint(keras.callbacks.Callback):
             if len(callbacks) != len(self.others):
                 number = errors.counted(len(callbacks), "callback")
                 raise ValueError(f"it has {number}")
-        except Exception as error:  # Nearly any type, for a damaged file.
+        except OSError as error:
             raise errors.InputError(
-                f"The saved state {self.path} cannot be read ({error}). Remove it to "
-                "do this phase again from its start."
+                f"The saved state {self.path} cannot be read "
+                f"({error.strerror or error}). Make it readable, or remove it to do "
+                "this phase again from its start."
             ) from error
+        except Exception as error:  # Nearly any type, for a damaged file.
+            errors.warn(
+                f"The saved state {self.path} is damaged ({errors.reason(error)}): "
+                "this phase begins again, to the same result."
+            )
+            return
         self._saved = saved
         self._callbacks = callbacks
         vars(self).update(own)

@@ -235,6 +235,22 @@ def test_resume_takes_the_data_of_the_run_and_refuses_others(
         config.start_run("train", changed, 0.0, {})
 
 
+@pytest.mark.parametrize("content", ["", "[{}]", "{}", '[{"name": "data", "of": 1}]'])
+def test_damaged_decisions_cost_a_warning(content, tmp_path):
+    run = config.start_run("train", config.RunSettings(out=tmp_path / "run"), 0.0, {})
+    resumed = dataclasses.replace(run, settings=config.RunSettings(resume=run.folder))
+    (run.folder / "decisions.json").write_text(content)
+    decisions = train.Decisions()
+    decisions.add(planner.Decision("model", "frozen", "it is the best"))
+    if content == "{}":
+        decisions.keep(resumed)
+    else:
+        with pytest.warns(errors.InputWarning, match=r"decisions\.json is damaged"):
+            decisions.keep(resumed)
+    kept = json.loads((run.folder / "decisions.json").read_text())
+    assert [one["name"] for one in kept] == ["model"]
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_data_that_are_too_few_are_refused(count, tmp_path, call, monkeypatch, capsys):
     place = tmp_path / "photos" / "only"
