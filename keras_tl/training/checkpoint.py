@@ -22,16 +22,20 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read all arrays of an `.npz` file, and notice whatever is damaged in them.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be opened.
         Exception: Of nearly any other type, where it is damaged.
     """
-    with zipfile.ZipFile(path) as archive:
-        # Read whole, a member is held to its checksum; numpy alone stops where the
-        # shape in its header says, which may be damaged itself.
-        return {
-            name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)))
-            for name in archive.namelist()
-        }
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                # Read whole, a member is held to its checksum; numpy alone stops where
+                # the shape in its header says, which may be damaged itself.
+                return {
+                    name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)))
+                    for name in archive.namelist()
+                }
+        except OSError as error:  # A place outside the file.
+            raise ValueError(error.strerror or error) from error
 
 
 class Checkpoint(keras.callbacks.Callback):
