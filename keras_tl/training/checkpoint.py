@@ -58,6 +58,8 @@ class Checkpoint(keras.callbacks.Callback):
         epoch: Number of epochs that are done.
         stopped: Whether a callback has asked to stop.
         finished: Whether the phase is over and its best weights are the model's.
+        batch_size: The batch size of the next epochs, where it is smaller than the one
+            that was asked for; `None` where it is that.
 
     Where the file is damaged, a warning says so, and the phase begins again.
 
@@ -73,6 +75,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.epoch = 0
         self.stopped = False
         self.finished = False
+        self.batch_size: int | None = None
         self._saved: dict[str, np.ndarray] = {}
         self._callbacks: list[dict] = []
         if path is not None and path.exists():
@@ -83,6 +86,7 @@ class Checkpoint(keras.callbacks.Callback):
             saved = read_arrays(self.path)
             record = json.loads(str(saved.pop("record")))
             own = {name: record[name] for name in _RECORDED}
+            own["batch_size"] = record.get("batch_size")  # Earlier versions had none.
             callbacks = record["callbacks"]
             # Damage to the directory of an archive can hide a member. Files of earlier
             # versions do not name theirs.
@@ -134,6 +138,25 @@ class Checkpoint(keras.callbacks.Callback):
             if best:
                 self.others[index].best_weights = best
 
+    def change_batch_size(self, asked: int, batch_size: int, steps: int) -> None:
+        """Go on in batches of another size, of which an epoch has another number.
+
+        Call it after `restore`. What counts the steps of the phase, and with it the
+        learning rate, stands where it would stand had all epochs so many.
+
+        Args:
+            asked: The batch size that was asked for.
+            batch_size: That of the next epochs.
+            steps: Number of steps of an epoch in batches of this size.
+        """
+        if self.epoch and "batch_size" not in self.history:
+            self.history["batch_size"] = [float(asked)] * self.epoch
+        self.batch_size = batch_size
+        self.model.optimizer.iterations.assign(self.epoch * steps)
+        count = getattr(self.model, "steps_done", None)
+        if count is not None:
+            count.assign(self.epoch * steps)
+
     def on_train_begin(self, logs=None):
         # The others have just been reset by their own on_train_begin.
         self.restore_callbacks()
@@ -143,7 +166,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self._started
-        for name, value in {**(logs or {}), "seconds": seconds}.items():
+        own = {} if self.batch_size is None else {"batch_size": self.batch_size}
+        for name, value in {**(logs or {}), **own, "seconds": seconds}.items():
             self.history.setdefault(name, []).append(float(value))
         self.epoch = epoch + 1
         self.stopped = self.model.stop_training
@@ -162,7 +186,7 @@ class Checkpoint(keras.callbacks.Callback):
             for i, value in enumerate(getattr(callback, "best_weights", None) or []):
                 arrays[f"best_weights_{index}/{i}"] = np.asarray(value)
         record = {
-            **{name: getattr(self, name) for name in _RECORDED},
+            **{name: getattr(self, name) for name in (*_RECORDED, "batch_size")},
             "callbacks": [_plain_state(callback) for callback in self.others],
             "arrays": list(arrays),
         }
