@@ -224,9 +224,8 @@ class error_exit:
         if isinstance(error, BrokenPipeError):
             raise error
         if isinstance(error, errors.InputError):
-            # What the disk or the memory lacks can be mended, and the run goes on.
-            of_machine = isinstance(error.__cause__, OSError | MemoryError)
-            advice = self._how_to_continue() if of_machine else ""
+            mendable = isinstance(error, errors.StorageError)
+            advice = self._how_to_continue() if mendable else ""
             print(f"{self.program}: error: {error}{advice}", file=sys.stderr)
             raise SystemExit(2) from None
         if error is not None and errors.is_out_of_memory(error):

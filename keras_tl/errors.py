@@ -22,6 +22,10 @@ class InputError(ValueError):
     """
 
 
+class StorageError(InputError):
+    """A file or folder cannot be written: with room or permission, a run goes on."""
+
+
 class InputWarning(UserWarning):
     """An input of the user works, but probably not as intended."""
 

@@ -29,7 +29,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     removed and the old file stays.
 
     Raises:
-        InputError: The disk is full, or the folder cannot be written to.
+        StorageError: The disk is full, or the folder cannot be written to.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with atomic(Path(folder) / "a.txt") as temporary:
@@ -48,7 +48,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
         )
         os.close(handle)
     except OSError as error:
-        raise errors.InputError(_cannot_write(path, error)) from error
+        raise errors.StorageError(_cannot_write(path, error)) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -60,7 +60,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        raise errors.InputError(_cannot_write(path, error)) from error
+        raise errors.StorageError(_cannot_write(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -87,7 +87,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         prefix = f"{_UNFINISHED}{path.name}-"
         temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     except OSError as error:
-        raise errors.InputError(_cannot_write(path, error)) from error
+        raise errors.StorageError(_cannot_write(path, error)) from error
     try:
         yield temporary
         umask = os.umask(0)
@@ -98,7 +98,11 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             check_new(path)  # Of two at the same moment, one is the first.
-        raise errors.InputError(_cannot_write(path, error)) from error
+        raise errors.StorageError(_cannot_write(path, error)) from error
+    except errors.StorageError as error:
+        # Nobody knows the folder by that name.
+        message = str(error).replace(str(temporary), str(path))
+        raise errors.StorageError(message) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -140,7 +144,7 @@ def lock(path: Path | str) -> str | None:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise errors.InputError(_cannot_write(Path(path), error)) from error
+        raise errors.StorageError(_cannot_write(Path(path), error)) from error
     try:
         # Of the process, not of the open file: it may lock the file twice.
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -443,18 +443,12 @@ def test_an_empty_value_is_no_folder(flags):
         config.parse(Settings, flags)
 
 
-def disk_full():
-    error = errors.InputError("Cannot write a.txt.")
-    error.__cause__ = OSError(errno.ENOSPC, "No space")
-    return error
-
-
 @pytest.mark.parametrize(
     ("error", "status"),
     [
         (KeyboardInterrupt(), 130),
         (OSError(28, "No space"), 2),
-        (disk_full(), 2),
+        (errors.StorageError("Cannot write a.txt."), 2),
         (MemoryError(), 2),
     ],
 )

@@ -150,7 +150,7 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise errors.InputError(
+            raise errors.StorageError(
                 f"Cannot make the folder {self.folder}: {error.strerror or error}."
             ) from error
         if not (self.folder / "stem.json").exists():
