@@ -158,8 +158,8 @@ def lock(path: Path | str) -> str | None:
     _LOCKS.append(handle)
     with contextlib.suppress(OSError):
         owner = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
-        os.truncate(handle, 0)
         os.pwrite(handle, owner, 0)
+        os.truncate(handle, len(owner))
     return None
 
 
