@@ -139,7 +139,9 @@ class Place:
             for line in shown.splitlines()
             if ("error: " in line or "warning: " in line) and "At 32 pixels" not in line
         ]
-        return process.returncode, " ".join(lines[-2:] or shown.splitlines()[-1:])
+        if process.returncode > 0:
+            lines = lines or shown.splitlines()
+        return process.returncode, " ".join(lines[-2:])
 
     def path(self, name: str) -> Path:
         """Return a path in the folder."""
@@ -227,6 +229,10 @@ def move_of(place: Place, name: str, file: str) -> int:
 
 def finish(place: Place, name: str, run: Path, *options: object) -> tuple[str, str]:
     """Resume a run, or begin it anew where there is none; say how, and what is lost."""
+    if (run / "manifest.json").exists():
+        # It is complete: `--resume` says so, and removes what only resuming needs.
+        place.run("run", name, "--resume", run)
+        return "complete", lost(run, whole_run(place, name))
     if run.exists():
         how, command = "resumed", ["--resume", run, *options]
     else:

@@ -520,7 +520,7 @@ def injected_faults(result: dict) -> str:
     ]
     return _section(
         "injected_faults",
-        "What is lost when something fails: runs of some seconds are killed by SIGKILL, "
+        "What is lost when something fails: runs of some seconds are killed (SIGKILL), "
         "their disks (real ones, of a few KiB) full or read-only, their files damaged, "
         "their folders moved. Nothing is lost where weights, metrics, history and "
         "predictions equal those of a run without a fault, bit for bit, and the folder "

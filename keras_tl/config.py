@@ -9,6 +9,7 @@ import logging
 import math
 import numbers
 import os
+import shutil
 import sys
 import time
 import types
@@ -388,6 +389,8 @@ def _claim(folder):
 
     def check():
         if (folder / "manifest.json").exists():
+            # It may have been killed just before it removed this.
+            shutil.rmtree(folder / STATE, ignore_errors=True)
             raise errors.expected(
                 "resume", "name an interrupted run", str(folder), "It is complete."
             )

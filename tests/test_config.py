@@ -136,6 +136,7 @@ def test_resume_takes_the_settings_of_the_run(tmp_path):
     files.write_json(run / "manifest.json", {})
     with pytest.raises(errors.InputError, match="It is complete"):
         config.start_run("test", resumed, 0.0, DATA)
+    assert not (run / config.STATE).exists()
     with pytest.raises(errors.InputError, match=r"Cannot read .*config\.json"):
         config.parse(Settings, ["--resume", str(tmp_path / "absent")])
 

@@ -78,6 +78,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.batch_size: int | None = None
         self._saved: dict[str, np.ndarray] = {}
         self._callbacks: list[dict] = []
+        self._paths: list[str] = []
+        self._weights: list[str] = []
         if path is not None and path.exists():
             self._read()
 
@@ -109,10 +111,14 @@ class Checkpoint(keras.callbacks.Callback):
             return
         self._saved = saved
         self._callbacks = callbacks
+        self._paths, self._weights = (record.get(n, []) for n in ("paths", "weights"))
         vars(self).update(own)
 
     def restore(self, model: keras.Model) -> None:
         """Restore the variables of `model` and its optimizer, if there is a file.
+
+        The model may have frozen layers that the other had not, or the reverse: they
+        run beforehand where there is room for their features, which can change.
 
         Raises:
             InputError: The file is of another model.
@@ -121,6 +127,11 @@ class Checkpoint(keras.callbacks.Callback):
             return
         for kind, variables in _variables(model).items():
             saved = self._list(kind)
+            if kind == "model" and len(saved) != len(variables):
+                by_path = _by_path(self._paths, saved)
+                pairs = [(v, by_path[v.path]) for v in variables if v.path in by_path]
+                if len(pairs) == min(len(saved), len(variables)):
+                    variables, saved = zip(*pairs, strict=True)
             shapes = [tuple(variable.shape) for variable in variables]
             if [value.shape for value in saved] != shapes:
                 raise errors.InputError(
@@ -135,6 +146,12 @@ class Checkpoint(keras.callbacks.Callback):
         for index, state in enumerate(self._callbacks):
             vars(self.others[index]).update(state)
             best = self._list(f"best_weights_{index}")
+            if best and self.model is not None and len(best) != len(self.model.weights):
+                by_path = _by_path(self._weights, best)
+                best = [
+                    by_path.get(weight.path, keras.ops.convert_to_numpy(weight))
+                    for weight in self.model.weights
+                ]
             if best:
                 self.others[index].best_weights = best
 
@@ -189,6 +206,8 @@ class Checkpoint(keras.callbacks.Callback):
             **{name: getattr(self, name) for name in (*_RECORDED, "batch_size")},
             "callbacks": [_plain_state(callback) for callback in self.others],
             "arrays": list(arrays),
+            "paths": [variable.path for variable in _variables(self.model)["model"]],
+            "weights": [weight.path for weight in self.model.weights],
         }
         with files.atomic(self.path) as temporary:
             np.savez(temporary, record=json.dumps(record), **arrays)
@@ -196,6 +215,13 @@ class Checkpoint(keras.callbacks.Callback):
     def _list(self, kind):
         count = sum(name.startswith(f"{kind}/") for name in self._saved)
         return [self._saved[f"{kind}/{index}"] for index in range(count)]
+
+
+def _by_path(paths, arrays):
+    """Name arrays by the paths of their variables; `{}` where these tell too little."""
+    if len(paths) != len(arrays) or len(set(paths)) != len(paths):
+        return {}
+    return dict(zip(paths, arrays, strict=True))
 
 
 def _variables(model):

@@ -421,9 +421,8 @@ def precompute_frozen(
             # row once for each replica.
             with setup.placement.scope():
                 _, tail = splitting.split_at(model, cut)
-            return tail, replace(
-                copied,
-                **{
+            try:
+                extracted = {
                     name: features.extract(
                         stem,
                         getattr(copied, name),
@@ -431,11 +430,16 @@ def precompute_frozen(
                         title=f"features, {name}",
                     )
                     for name in names
-                },
-            )
+                }
+            except (OSError, errors.StorageError) as error:
+                reason = f"cannot be kept ({errors.reason(error)})"
+            else:
+                return tail, replace(copied, **extracted)
+        else:
+            reason = "fit neither into the free memory nor into a cache"
         errors.warn(
-            f"The features of {count:,} examples fit neither into the free memory nor "
-            "into a cache: the frozen layers run again in every epoch."
+            f"The features of {count:,} examples {reason}: the frozen layers run again "
+            "in every epoch."
         )
     return model, replace(
         splits, **{name: read_once(getattr(splits, name)) for name in names}

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from keras_tl.data import random_layers, splits
 from keras_tl.data.splits import Split, Splits
 from keras_tl.methods import regularizers
 from keras_tl.models import freezing, heads
-from keras_tl.training import features, phases, placement, schedules
+from keras_tl.training import features, phases, placement, schedules, store
 
 
 @pytest.fixture
@@ -622,3 +623,69 @@ def test_after_its_last_epoch_a_phase_goes_on_in_smaller_batches(
     for ours, theirs in zip(resumed[0], whole[0], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert resumed[1] == whole[1]
+
+
+@pytest.mark.parametrize("first", ["with room", "without room"])
+def test_a_phase_goes_on_where_the_memory_has_another_size(
+    first, make_backbone, colours, here, monkeypatch, tmp_path
+):
+    """On another machine, say: the frozen layers run beforehand, or in every epoch."""
+
+    def train(has_room, state):
+        keras.utils.clear_session()  # A process of its own numbers its layers anew.
+        keras.utils.set_random_seed(0)
+        model = heads.attach(make_backbone(), 3)
+        freezing.unfreeze_head(model)
+        setup = dataclasses.replace(here, state=state, batch_size=16)
+        with monkeypatch.context() as patch:
+            patch.setattr(features, "has_room", lambda *_: has_room)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", errors.InputWarning)
+                phases.fit(model, colours, setup, phases.Phase(4, 0.1))
+        return model.get_weights()
+
+    class Killed(Exception):
+        """Ends a phase as a kill does."""
+
+    write = phases.Checkpoint.write
+
+    def killed(self):
+        write(self)
+        if self.epoch == 2:
+            raise Killed
+
+    wanted = train(True, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(phases.Checkpoint, "write", killed)
+        with pytest.raises(Killed):
+            train(first == "with room", tmp_path)
+    resumed = train(first != "with room", tmp_path)
+    for ours, theirs in zip(resumed, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    again = train(first == "with room", tmp_path)
+    for ours, theirs in zip(again, resumed, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_features_for_which_the_disk_becomes_full_cost_time_and_no_run(
+    make_backbone, colours, here, monkeypatch, cache
+):
+    def train(kept):
+        keras.utils.set_random_seed(0)
+        model = heads.attach(make_backbone(), 3)
+        freezing.unfreeze_head(model)
+        setup = dataclasses.replace(here, cache=store.Cache() if kept else None)
+        phases.fit(model, colours, setup, phases.Phase(2))
+        return model.get_weights()
+
+    wanted = train(False)
+    monkeypatch.setattr(features, "_fits_in_memory", lambda *_: False)
+
+    def full(self):
+        raise errors.StorageError("Cannot write a.shard: No space left on device.")
+
+    monkeypatch.setattr(store.Store, "flush", full)
+    with pytest.warns(errors.InputWarning, match="kept .*No space left.*run again in"):
+        made = train(True)
+    for ours, theirs in zip(made, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
