@@ -254,8 +254,8 @@ def kills(place: Place, name: str) -> list[dict]:
     moves = place.path(f"{name}.log").read_text().splitlines()
     rows, rng = [], random.Random(0)
     shutil.rmtree(place.path("cache"), ignore_errors=True)
-    times = [rng.uniform(0.3, 1.0) * seconds for _ in range(4)]
-    rows.append(_killed(place, name, f"at {len(times)} random times", times))
+    times = [rng.uniform(0.3, 1.0) * seconds for _ in range(3)]
+    rows.append(killed(place, name, f"at {len(times)} random times", times))
     of_kind: dict[str, list[int]] = {}
     for number, target in enumerate(moves, start=1):
         path = Path(target)
@@ -271,18 +271,22 @@ def kills(place: Place, name: str) -> list[dict]:
         elif path.name in ("model.keras", "manifest.json"):
             kind = path.name
         of_kind.setdefault(kind, []).append(number)
-    for kind, numbers in of_kind.items():
-        chosen = [numbers[0], numbers[-1]] if len(numbers) > 1 else numbers
-        faults = [
-            {"move": number, "when": when}
-            for number, when in zip(chosen, ("before", "after"), strict=False)
-        ]
-        # After the manifest a run is complete: there is nothing to resume.
-        rows.append(_killed(place, name, f"while it writes {kind}", faults))
+    for index, (kind, numbers) in enumerate(of_kind.items()):
+        # Before the file is in place, or after.
+        fault = {"move": rng.choice(numbers), "when": ("before", "after")[index % 2]}
+        rows.append(killed(place, name, f"as it writes {kind}", [fault]))
     return rows
 
 
-def _killed(place, name, moment, faults) -> dict:
+def killed(place: Place, name: str, moment: str, faults: list) -> dict:
+    """Kill a recipe with each fault, resume it, and return what happened in a row.
+
+    Args:
+        place: Where it runs.
+        name: Name of the recipe.
+        moment: When it is killed, for people.
+        faults: Seconds, or faults of `SITE`.
+    """
     hows, losses = [], []
     for number, fault in enumerate(faults):
         run = place.path(f"{name}-{moment}-{number}".replace(" ", "-"))

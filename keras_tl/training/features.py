@@ -61,9 +61,12 @@ def extract(
         except (OSError, errors.InputError) as error:
             if not in_memory:
                 raise
+            reason = errors.reason(error)
+            if isinstance(error, OSError):
+                reason = f"{cache.folder}: {error.strerror}"
             errors.warn(
-                f"The cache of features cannot be used: {str(error).rstrip('.')}. They "
-                "are computed in memory instead; `--no-cache` does so from the start."
+                f"The cache of features cannot be used ({reason}): they are computed "
+                "in memory instead. `--no-cache` does so from the start."
             )
     if not in_memory:
         raise _no_room(stem, len(split))
