@@ -49,11 +49,11 @@ class Decisions:
         if run.settings.resume is not None and path.exists():
             try:
                 before = [Decision(**one) for one in files.read_json(path)]
+                # Those that are made again take the place of the earlier ones.
+                made = {one.name: one for one in (*before, *self._made)}
+                self._made = list(made.values())
             except (TypeError, errors.InputError):
                 errors.warn(f"{path} is damaged: the earlier decisions are not listed.")
-                before = []
-            # Those that are made again take the place of the earlier ones.
-            self._made = list({d.name: d for d in (*before, *self._made)}.values())
         files.write_json(path, self.as_list())
 
     def as_list(self) -> list[dict]:

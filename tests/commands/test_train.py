@@ -235,7 +235,9 @@ def test_resume_takes_the_data_of_the_run_and_refuses_others(
         config.start_run("train", changed, 0.0, {})
 
 
-@pytest.mark.parametrize("content", ["", "[{}]", "{}", '[{"name": "data", "of": 1}]'])
+@pytest.mark.parametrize(
+    "content", ["", "[{}]", "{}", '[{"name": [], "value": 1, "reason": ""}]']
+)
 def test_damaged_decisions_cost_a_warning(content, tmp_path):
     run = config.start_run("train", config.RunSettings(out=tmp_path / "run"), 0.0, {})
     resumed = dataclasses.replace(run, settings=config.RunSettings(resume=run.folder))
