@@ -26,7 +26,7 @@ def test_a_run_that_is_killed_at_any_file_goes_on_to_the_same_result(place):
 
 
 def test_a_study_that_is_killed_goes_on_to_the_same_result(place):
-    name = "layer_freezing"
+    name = "hyperparameter_search"
     number = injected_faults.move_of(place, name, "trials/*")
     fault = {"move": number, "when": "before"}
     row = injected_faults.killed(place, name, "before the last trial", [fault])
@@ -40,7 +40,7 @@ def test_a_process_with_too_little_memory_halves_its_batches(place):
 
 
 def test_what_is_lost_is_noticed(place):
-    whole = injected_faults.whole_run(place, "layer_freezing")
+    whole = injected_faults.whole_run(place, "hyperparameter_search")
     assert injected_faults.lost(whole, whole) == "nothing"
     assert injected_faults.lost(place.path("absent"), whole) == "**the run**"
     other = place.path("other")

@@ -320,9 +320,9 @@ def _fit(model, part, data, setup, phase, asked) -> History:
         except (KeyboardInterrupt, FloatingPointError) as stopped:
             trainer.set_weights(stopper.best_weights or start_weights)
             raise _interruption(stopped, phase, model, setup) from None
-        except Exception:
-            # Such as a full memory: whoever begins again begins where this has.
-            for variable, value in start:
+        except Exception as error:
+            # Whoever begins again in smaller batches begins where this has.
+            for variable, value in start if errors.is_out_of_memory(error) else ():
                 variable.assign(value)
             raise
     kept = range(checkpoint.epoch)
