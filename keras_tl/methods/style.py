@@ -313,7 +313,7 @@ def _restore(path, variables) -> list[float]:
     if path is None or not Path(path).exists():
         return []
     try:
-        saved = checkpoint.read_arrays(path)
+        saved = checkpoint.read_arrays(Path(path).read_bytes())
         arrays = [saved[f"v{number}"] for number in range(len(variables))]
         losses = saved["losses"].tolist()
         shapes = [tuple(variable.shape) for variable in variables]

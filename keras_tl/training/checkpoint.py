@@ -18,24 +18,22 @@ _PLAIN = (bool, int, float, str, type(None), np.floating, np.integer)
 _RECORDED = ("history", "epoch", "stopped", "finished")
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(content: bytes) -> dict[str, np.ndarray]:
     """Read all arrays of an `.npz` file, and notice whatever is damaged in them.
 
+    Args:
+        content: Content of the file.
+
     Raises:
-        OSError: The file cannot be opened.
-        Exception: Of nearly any other type, where it is damaged.
+        Exception: Of nearly any type, where it is damaged.
     """
-    with open(path, "rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                # Read whole, a member is held to its checksum; numpy alone stops where
-                # the shape in its header says, which may be damaged itself.
-                return {
-                    name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)))
-                    for name in archive.namelist()
-                }
-        except OSError as error:  # A place outside the file.
-            raise ValueError(error.strerror or error) from error
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        # Read whole, a member is held to its checksum; numpy alone stops where the
+        # shape in its header says, which may be damaged itself.
+        return {
+            name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)))
+            for name in archive.namelist()
+        }
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -81,11 +79,11 @@ class Checkpoint(keras.callbacks.Callback):
         self._paths: list[str] = []
         self._weights: list[str] = []
         if path is not None and path.exists():
-            self._read()
+            self._read(_content(path))
 
-    def _read(self):
+    def _read(self, content):
         try:
-            saved = read_arrays(self.path)
+            saved = read_arrays(content)
             record = json.loads(str(saved.pop("record")))
             own = {name: record[name] for name in _RECORDED}
             own["batch_size"] = record.get("batch_size")  # Earlier versions had none.
@@ -97,12 +95,6 @@ class Checkpoint(keras.callbacks.Callback):
             if len(callbacks) != len(self.others):
                 number = errors.counted(len(callbacks), "callback")
                 raise ValueError(f"it has {number}")
-        except OSError as error:
-            raise errors.InputError(
-                f"The saved state {self.path} cannot be read "
-                f"({error.strerror or error}). Make it readable, or remove it to do "
-                "this phase again from its start."
-            ) from error
         except Exception as error:  # Nearly any type, for a damaged file.
             errors.warn(
                 f"The saved state {self.path} is damaged ({errors.reason(error)}): "
@@ -215,6 +207,16 @@ class Checkpoint(keras.callbacks.Callback):
     def _list(self, kind):
         count = sum(name.startswith(f"{kind}/") for name in self._saved)
         return [self._saved[f"{kind}/{index}"] for index in range(count)]
+
+
+def _content(path):
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise errors.InputError(
+            f"The saved state {path} cannot be read ({error.strerror}). Make it "
+            "readable, or remove it to do this phase again from its start."
+        ) from error
 
 
 def _by_path(paths, arrays):
