@@ -617,6 +617,26 @@ def worker_scaling(result: dict) -> str:
     )
 
 
+def injected_faults(result: dict) -> str:
+    """Make the section on faults that were injected into runs."""
+    rows = [
+        [one["fault"], one["happened"].replace("|", "\\|"), one["lost"]]
+        for rows in result["groups"].values()
+        for one in rows
+    ]
+    return _section(
+        "injected_faults",
+        "What is lost when something fails: runs of some seconds are killed (SIGKILL), "
+        "their disks (real ones, of a few KiB) full or read-only, their files damaged, "
+        "their folders moved. Nothing is lost where weights, metrics, history and "
+        "predictions equal those of a run without a fault, bit for bit, and the folder "
+        "has the same files; of a study, the results of all its trials. "
+        "`python -m benchmarks.injected_faults --keep`.",
+        _table(["fault", "what happened", "lost"], rows),
+        f"On {_machine(result)}.",
+    )
+
+
 # Name of a benchmark with a folder in results -> its section.
 SECTIONS = {
     "equality": equality,
@@ -632,6 +652,7 @@ SECTIONS = {
     "diagnosis": diagnosis,
     "accuracy": accuracy,
     "exports": exports,
+    "injected_faults": injected_faults,
 }
 
 

@@ -9,6 +9,7 @@ import logging
 import math
 import numbers
 import os
+import shutil
 import sys
 import time
 import types
@@ -40,8 +41,13 @@ RENAMED = {
 FREE = ("cache",)
 # Exit status where another machine was lost: EX_TEMPFAIL of sysexits.h, "try again".
 LOST = 75
+# Settings that only say where something is: a run that is resumed takes another place,
+# where the data have the hash that they had.
+PLACES = ("data", "root")
 # Folder in that of a run, for what `--resume` needs.
 STATE = "state"
+# File in it that the process which works on the run has locked.
+LOCK = "lock"
 # Old value of a setting -> value now.
 NEW_VALUES = {"augment": {True: "image_data_generator", False: "none"}}
 
@@ -222,7 +228,17 @@ class error_exit:
         if isinstance(error, BrokenPipeError):
             raise error
         if isinstance(error, errors.InputError):
-            print(f"{self.program}: error: {error}", file=sys.stderr)
+            mendable = isinstance(error, errors.StorageError)
+            advice = self._how_to_continue() if mendable else ""
+            print(f"{self.program}: error: {error}{advice}", file=sys.stderr)
+            raise SystemExit(2) from None
+        if error is not None and errors.is_out_of_memory(error):
+            print(
+                f"{self.program}: error: The memory is full: {errors.reason(error)}. "
+                "A smaller batch_size, or smaller examples, need less."
+                f"{self._how_to_continue()}",
+                file=sys.stderr,
+            )
             raise SystemExit(2) from None
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" {error.filename}" if error.filename else ""
@@ -250,7 +266,11 @@ class error_exit:
     def _how_to_continue(self):
         """Return how to go on with a run that has ended too early, as a sentence."""
         started = _STARTED[self._before :]
-        unfinished = [folder for folder in started if (folder / STATE).is_dir()]
+        unfinished = [
+            folder
+            for folder in started
+            if (folder / STATE).is_dir() and not (folder / "manifest.json").exists()
+        ]
         if not unfinished:
             return ""
         return f" Continue with --resume {files.quoted(unfinished[-1])}"
@@ -288,8 +308,9 @@ def parse(config: type, arguments: list[str], program: str | None = None):
             )
     arguments, saved = _take(arguments, "--config")
     arguments, resumed = _take(arguments, "--resume")
+    places = {}
     if resumed is not None:
-        arguments = _without_own(arguments, _started_with(Path(resumed)))
+        arguments, places = _take_places(arguments, Path(resumed))
         free = {flag for name in FREE for flag in (f"--{name}", f"--no-{name}")}
         others = [argument for argument in arguments if argument not in free]
         if others or saved is not None:
@@ -305,7 +326,7 @@ def parse(config: type, arguments: list[str], program: str | None = None):
         if resumed is None:
             # Where the other run was kept: this one needs a place of its own.
             settings.pop("out", None)
-        before = to_arguments(config, settings)
+        before = to_arguments(config, settings | places)
     # The later flag wins.
     arguments = [*before, *arguments]
     if resumed is not None:
@@ -330,7 +351,7 @@ def parse(config: type, arguments: list[str], program: str | None = None):
     settings = config(**vars(settings))
     # Said now, not when data and model have been loaded.
     if resumed is not None:
-        _check_interrupted(Path(resumed))
+        _claim(Path(resumed))
     elif getattr(settings, "out", None) is not None:
         files.check_new(settings.out)
     return settings
@@ -371,11 +392,39 @@ def optional_values() -> tyro.constructors.ConstructorRegistry:
     return registry
 
 
-def _check_interrupted(folder):
-    if (folder / "manifest.json").exists():
+def _claim(folder):
+    """Make an interrupted run that of this process.
+
+    Raises:
+        InputError: It is complete, or another process works on it.
+    """
+
+    def check():
+        if (folder / "manifest.json").exists():
+            # It may have been killed just before it removed this.
+            shutil.rmtree(folder / STATE, ignore_errors=True)
+            raise errors.expected(
+                "resume", "name an interrupted run", str(folder), "It is complete."
+            )
+
+    check()
+    cluster = clusters.from_environment()
+    if cluster is not None and not cluster.is_chief:
+        return  # It only reads the settings: the run is that of the chief.
+    try:
+        (folder / STATE).mkdir(exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise errors.InputError(f"Cannot write to {folder}: {reason}.") from error
+    owner = files.lock(folder / STATE / LOCK)
+    if owner is not None:
         raise errors.expected(
-            "resume", "name an interrupted run", str(folder), "It is complete."
+            "resume",
+            "name a run that nobody is working on",
+            str(folder),
+            f"This one is still running, as {owner}: let it end, or end it.",
         )
+    check()  # It may just have ended.
 
 
 def _take(arguments, flag):
@@ -391,22 +440,32 @@ def _take(arguments, flag):
     return arguments, None
 
 
-def _without_own(arguments, settings):
-    """Leave out data and run of an interrupted run, which may be named once more."""
-    for name in ("data", "run"):
-        own = settings.get(name)
-        others, given = _take(arguments, f"--{name}")
-        if given is None or own is None:
+def _take_places(arguments, folder):
+    """Take data and run of an interrupted run, which may be named once more.
+
+    Returns:
+        The other arguments, and the settings that say where the data are now.
+    """
+    given = {}
+    for name in (*PLACES, "run"):
+        arguments, value = _take(arguments, f"--{name}")
+        if value is not None:
+            given[name] = value
+    saved = _started_with(folder, given)
+    places = {}
+    for name, value in given.items():
+        own = saved.get(name)
+        if own is not None and Path(value).resolve() == Path(own).resolve():
             continue
-        if Path(given).resolve() != Path(own).resolve():
+        if name not in PLACES or own is None:
             raise errors.expected(
                 name,
                 f"be left out with `--resume`, or be that of the interrupted run, "
                 f"{own}",
-                given,
+                value,
             )
-        arguments = others
-    return arguments
+        places[name] = value
+    return arguments, places
 
 
 def to_arguments(config: type, saved: dict) -> list[str]:
@@ -456,8 +515,12 @@ def _read_settings(path) -> dict:
     return settings
 
 
-def _started_with(folder) -> dict:
+def _started_with(folder, places=()) -> dict:
     """Return the settings that an interrupted run was started with.
+
+    Args:
+        folder: The run.
+        places: Names of settings that are given anew.
 
     Raises:
         InputError: Its `config.json` has changed since, or cannot be read.
@@ -467,7 +530,11 @@ def _started_with(folder) -> dict:
     if not path.exists():
         return saved  # A run of an earlier version.
     before = current(_read_settings(path))
-    changed = [n for n, value in saved.items() if n not in before or before[n] != value]
+    changed = [
+        name
+        for name, value in saved.items()
+        if name not in places and (name not in before or before[name] != value)
+    ]
     if changed:
         raise errors.InputError(
             f"{folder / 'config.json'} has changed since the run was started, in "
@@ -508,19 +575,7 @@ def start_run(recipe: str, settings: RunSettings, started: float, data: dict) ->
     """
     if settings.resume is not None:
         folder = Path(settings.resume)
-        saved = _started_with(folder)
-        wanted = to_json(dataclasses.replace(settings, resume=None, out=folder))
-        # A setting that is newer than the run has its default, and one that changes no
-        # result can be another.
-        same = {name: wanted[name] for name in FREE if name in wanted}
-        before = {**wanted, **saved, **same, "out": str(folder)}
-        differ = [n for n in before if n not in wanted or before[n] != wanted[n]]
-        if differ:
-            raise errors.InputError(
-                f"{folder} was started with other settings: {', '.join(differ)}."
-            )
-        _check_interrupted(folder)
-        _check_data(folder, data)
+        _resume(folder, settings, data)
     cluster = clusters.from_environment()
     if cluster is not None and not cluster.is_chief:
         folder = files.scratch_folder()
@@ -530,18 +585,56 @@ def start_run(recipe: str, settings: RunSettings, started: float, data: dict) ->
         print(f"This is {cluster.name()}; the results are written by {chief}.")
         return Run(recipe, settings, folder, started, data)
     if settings.resume is None:
-        if settings.out is None:
-            folder = files.next_folder("runs", recipe)
-        else:
-            folder = files.new_folder(settings.out)
-        saved = to_json(dataclasses.replace(settings, out=folder))
-        files.write_json(folder / "config.json", saved)
-        (folder / STATE).mkdir()
-        files.write_json(folder / STATE / "settings.json", saved)
-        files.write_json(folder / STATE / "data.json", data)
+        folder = _new_run(recipe, settings, data)
     _STARTED.append(folder)
     print(f"Results go to {folder}.")
     return Run(recipe, settings, folder, started, data)
+
+
+def _resume(folder, settings, data):
+    """Open a run again, in the same settings and for the same data."""
+    _claim(folder)
+    saved = _started_with(folder, PLACES)
+    wanted = to_json(dataclasses.replace(settings, resume=None, out=folder))
+    # A setting that is newer than the run has its default, and one that changes no
+    # result can be another.
+    same = {name: wanted[name] for name in FREE if name in wanted}
+    places = {name: wanted[name] for name in PLACES if name in wanted}
+    before = {**wanted, **saved, **same, "out": str(folder)}
+    differ = [n for n in before if n not in wanted or before[n] != wanted[n]]
+    moved = [name for name in differ if name in places]
+    if differ != moved or (moved and not (folder / STATE / "data.json").exists()):
+        raise errors.InputError(
+            f"{folder} was started with other settings: {', '.join(differ)}."
+        )
+    _check_data(folder, data)
+    cluster = clusters.from_environment()
+    if cluster is not None and not cluster.is_chief:
+        return
+    files.remove_unfinished(folder)
+    if moved:
+        # Whoever looks for the data of the run later has to find them.
+        for path in (folder / STATE / "settings.json", folder / "config.json"):
+            files.write_json(path, saved | places)
+
+
+def _new_run(recipe, settings, data) -> Path:
+    """Make the folder of a run, in one step."""
+    while True:
+        folder = Path(settings.out or files.next_file(Path("runs", recipe)))
+        try:
+            with files.atomic_folder(folder) as temporary:
+                saved = to_json(dataclasses.replace(settings, out=folder))
+                files.write_json(temporary / "config.json", saved)
+                (temporary / STATE).mkdir()
+                files.write_json(temporary / STATE / "settings.json", saved)
+                files.write_json(temporary / STATE / "data.json", data)
+                files.lock(temporary / STATE / LOCK)
+            return folder
+        except errors.InputError:
+            # Another run may just have taken the name: this one takes the next.
+            if settings.out is not None or not os.path.lexists(folder):
+                raise
 
 
 def start_script(folder: Path | str, data: dict) -> Run:

@@ -22,6 +22,10 @@ class InputError(ValueError):
     """
 
 
+class StorageError(InputError):
+    """A file or folder cannot be written: with room or permission, a run goes on."""
+
+
 class InputWarning(UserWarning):
     """An input of the user works, but probably not as intended."""
 
@@ -109,6 +113,27 @@ def reason(error: BaseException) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+# What libraries say where memory cannot be had: TensorFlow, its XLA and JAX, and CUDA.
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "OOM when allocating", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error, of any library, says that the memory is full.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(ValueError("a memory"))
+    (True, False)
+    """
+    if isinstance(error, MemoryError):
+        return True
+    # TensorFlow and JAX are not imported for it.
+    text = str(error).lower()
+    return type(error).__name__ == "ResourceExhaustedError" or (
+        isinstance(error, Exception)
+        and not isinstance(error, InputError | OSError)
+        and any(words.lower() in text for words in _OUT_OF_MEMORY)
+    )
 
 
 def check_at_least(argument: str, value: float, minimum: float) -> None:

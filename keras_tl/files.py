@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import itertools
@@ -10,12 +11,16 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from keras_tl import errors
+
+# Begins the names of files and folders until they are done.
+_UNFINISHED = ".unfinished-"
 
 
 @contextlib.contextmanager
@@ -27,7 +32,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     removed and the old file stays.
 
     Raises:
-        InputError: The disk is full, or the folder cannot be written to.
+        StorageError: The disk is full, or the folder cannot be written to.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with atomic(Path(folder) / "a.txt") as temporary:
@@ -40,11 +45,13 @@ def atomic(path: Path | str) -> Iterator[Path]:
         # The suffixes are kept, such as .weights.h5: Keras chooses the format by them.
         suffix = "".join(path.suffixes)
         handle, name = tempfile.mkstemp(
-            prefix=f".{path.name.removesuffix(suffix)}-", suffix=suffix, dir=path.parent
+            prefix=f"{_UNFINISHED}{path.name.removesuffix(suffix)}-",
+            suffix=suffix,
+            dir=path.parent,
         )
         os.close(handle)
     except OSError as error:
-        raise errors.InputError(_cannot_write(path, error)) from error
+        raise errors.StorageError(_cannot_write(path, error)) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -56,7 +63,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        raise errors.InputError(_cannot_write(path, error)) from error
+        raise errors.StorageError(_cannot_write(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -80,9 +87,10 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     check_new(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        prefix = f"{_UNFINISHED}{path.name}-"
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     except OSError as error:
-        raise errors.InputError(_cannot_write(path, error)) from error
+        raise errors.StorageError(_cannot_write(path, error)) from error
     try:
         yield temporary
         umask = os.umask(0)
@@ -91,9 +99,71 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         check_new(path)
         os.rename(temporary, path)
     except OSError as error:
-        raise errors.InputError(_cannot_write(path, error)) from error
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            check_new(path)  # Of two at the same moment, one is the first.
+        raise errors.StorageError(_cannot_write(path, error)) from error
+    except errors.StorageError as error:
+        # Nobody knows the folder by that name.
+        message = str(error).replace(str(temporary), str(path))
+        raise errors.StorageError(message) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_unfinished(folder: Path | str) -> None:
+    """Remove what `atomic` was writing into a folder when its process was killed.
+
+    Nobody else may be writing there: see `lock`.
+    """
+    for path in Path(folder).rglob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+# Open files of the locks of this process, which has them until it ends.
+_LOCKS: list[int] = []
+
+
+def lock(path: Path | str) -> str | None:
+    """Lock a file for this process until it ends, in whatever way.
+
+    The system releases the lock of a process that was killed, also on another machine.
+    Where the file system has no locks, nothing is locked.
+
+    Args:
+        path: The file; made where it does not exist.
+
+    Returns:
+        `None`, or the process that has the lock, for people.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     lock(Path(folder) / "lock"), lock(Path(folder) / "lock")
+    (None, None)
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has another kind.
+        return None
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise errors.StorageError(_cannot_write(Path(path), error)) from error
+    try:
+        # Of the process, not of the open file: it may lock the file twice.
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        owner = os.read(handle, 200).decode(errors="replace").strip()
+        os.close(handle)
+        return owner or "another process"
+    except OSError:
+        os.close(handle)
+        return None
+    _LOCKS.append(handle)
+    with contextlib.suppress(OSError):
+        owner = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+        os.pwrite(handle, owner, 0)
+        os.truncate(handle, len(owner))
+    return None
 
 
 def _cannot_write(path: Path, error: OSError) -> str:
@@ -176,21 +246,14 @@ def new_folder(path: Path | str) -> Path:
     path = Path(path)
     check_new(path)
     try:
-        _make(path)
-    except FileExistsError:
-        check_new(path)
-    return path
-
-
-def _make(path):
-    try:
         path.mkdir(parents=True, exist_ok=False)
     except FileExistsError:
-        raise
+        check_new(path)
     except OSError as error:
         raise errors.InputError(
             f"Cannot make the folder {path}: {error.strerror or error}."
         ) from error
+    return path
 
 
 def check_new(path: Path | str) -> None:
@@ -220,20 +283,10 @@ def scratch_folder() -> Path:
     return folder
 
 
-def next_folder(parent: Path | str, name: str) -> Path:
-    """Make the first of `parent/name`, `parent/name-2`, ... that is free.
-
-    Raises:
-        InputError: It cannot be made.
-    """
-    for path in _numbered(Path(parent) / name):
-        with contextlib.suppress(FileExistsError):
-            _make(path)
-            return path
-
-
 def next_file(path: Path | str) -> Path:
     """Return the first of `plan.json`, `plan-2.json`, ... that does not exist.
+
+    The name may be that of a folder.
 
     >>> next_file("no_such_folder/plan.json").name
     'plan.json'

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import errno
 import importlib
@@ -135,6 +136,7 @@ def test_resume_takes_the_settings_of_the_run(tmp_path):
     files.write_json(run / "manifest.json", {})
     with pytest.raises(errors.InputError, match="It is complete"):
         config.start_run("test", resumed, 0.0, DATA)
+    assert not (run / config.STATE).exists()
     with pytest.raises(errors.InputError, match=r"Cannot read .*config\.json"):
         config.parse(Settings, ["--resume", str(tmp_path / "absent")])
 
@@ -233,6 +235,109 @@ def test_the_cache_can_be_left_out_when_a_run_is_resumed(tmp_path):
     assert config.start_run("test", resumed, 0.0, DATA).folder == run
 
 
+def test_a_run_that_is_killed_while_it_begins_leaves_no_folder_or_all_of_it(
+    tmp_path, monkeypatch
+):
+    folder, write = tmp_path / "runs" / "run", files.write_json
+
+    def killed(path, value):
+        write(path, value)
+        assert not folder.exists()
+        raise KeyError("killed")
+
+    monkeypatch.setattr(files, "write_json", killed)
+    with pytest.raises(KeyError):
+        config.start_run("test", Settings(out=folder), 0.0, DATA)
+    assert not os.listdir(tmp_path / "runs")
+    monkeypatch.undo()
+    config.start_run("test", Settings(out=folder), 0.0, DATA)
+    assert sorted(os.listdir(folder / config.STATE)) == [
+        *("data.json", "lock", "settings.json")
+    ]
+
+
+def test_a_run_on_which_another_process_works_is_not_resumed(tmp_path):
+    folder = tmp_path / "run"
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from keras_tl import config\n"
+        "settings = config.RunSettings(out=Path(sys.argv[1]))\n"
+        "config.start_run('test', settings, 0.0, {})\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as owner:
+        assert owner.stdout.readline() == f"Results go to {folder}.\n"
+        running = f"nobody is working on.*still running, as process {owner.pid} on"
+        with pytest.raises(errors.InputError, match=running):
+            config.parse(config.RunSettings, ["--resume", str(folder)])
+        resumed = config.RunSettings(resume=folder)
+        with pytest.raises(errors.InputError, match=running):
+            config.start_run("test", resumed, 0.0, {})
+        owner.kill()
+    again = config.parse(config.RunSettings, ["--resume", str(folder)])
+    assert again.resume == folder
+
+
+def test_a_run_goes_on_with_its_data_at_another_place(tmp_path):
+    settings = Settings(data=Path("old/photos"), out=tmp_path / "run", epochs=8)
+    config.start_run("test", settings, 0.0, DATA)
+    run = (tmp_path / "run").rename(tmp_path / "moved")
+    flags = ["--data", "new/photos", "--resume", str(run)]
+    resumed = config.parse(Settings, flags)
+    assert (resumed.data, resumed.epochs) == (Path("new/photos"), 8)
+    with pytest.raises(errors.InputError, match="data have changed since"):
+        config.start_run("test", resumed, 0.0, DATA | {"sha256": "1"})
+    config.start_run("test", resumed, 0.0, DATA)
+    # From now on they are there.
+    assert config.parse(Settings, ["--resume", str(run)]) == resumed
+    # What does not know its data by their content stays where it was.
+    (run / config.STATE / "data.json").unlink()
+    other = dataclasses.replace(resumed, data=Path("old"))
+    with pytest.raises(errors.InputError, match="other settings: data"):
+        config.start_run("test", other, 0.0, DATA)
+
+
+def test_what_a_killed_process_has_left_half_written_is_removed(tmp_path):
+    run = config.start_run("test", Settings(out=tmp_path / "run"), 0.0, DATA).folder
+    (run / ".unfinished-model-abcd_123.keras").touch()
+    resumed = config.parse(Settings, ["--resume", str(run)])
+    config.start_run("test", resumed, 0.0, DATA)
+    assert sorted(os.listdir(run)) == ["config.json", config.STATE]
+
+
+def test_runs_that_begin_at_the_same_moment_get_folders_of_their_own(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    atomic_folder, late = files.atomic_folder, []
+
+    @contextlib.contextmanager
+    def overtaken(folder):
+        with atomic_folder(folder) as temporary:
+            yield temporary
+            if not late:
+                late.append("begun")
+                late.append(config.start_run("test", Settings(), 0.0, DATA).folder)
+
+    monkeypatch.setattr(files, "atomic_folder", overtaken)
+    assert config.start_run("test", Settings(), 0.0, DATA).folder == Path("runs/test-2")
+    assert late[1:] == [Path("runs/test")]
+
+
+def test_a_folder_of_runs_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").touch()
+    with pytest.raises(errors.InputError, match="Cannot write runs/test: "):
+        config.start_run("test", Settings(), 0.0, DATA)
+
+
 def test_runs_without_a_name_never_share_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folders = [config.start_run("test", Settings(), 0.0, DATA).folder for _ in range(2)]
@@ -285,6 +390,12 @@ def test_committed_settings_are_read_under_the_names_they_had(path, tmp_path):
             "prog: error: Cannot write runs/a: No space left on device.\n",
         ),
         (BrokenPipeError(), 141, ""),
+        (
+            MemoryError("Cannot allocate 9 GiB"),
+            2,
+            "prog: error: The memory is full: Cannot allocate 9 GiB. A smaller "
+            "batch_size, or smaller examples, need less.\n",
+        ),
     ],
 )
 def test_what_the_user_can_mend_is_one_sentence(capsys, error, status, said):
@@ -334,7 +445,13 @@ def test_an_empty_value_is_no_folder(flags):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(KeyboardInterrupt(), 130), (OSError(28, "No space"), 2)]
+    ("error", "status"),
+    [
+        (KeyboardInterrupt(), 130),
+        (OSError(28, "No space"), 2),
+        (errors.StorageError("Cannot write a.txt."), 2),
+        (MemoryError(), 2),
+    ],
 )
 def test_whenever_a_run_ends_too_early_it_says_how_to_go_on(
     tmp_path, capsys, error, status
@@ -351,9 +468,7 @@ def test_whenever_a_run_ends_too_early_it_says_how_to_go_on(
     assert ended.value.code == status
     assert f"Continue with --resume '{folder}'" in capsys.readouterr().err
     # A run that has ended is not to be continued.
-    (folder / config.STATE / "settings.json").unlink()
-    (folder / config.STATE / "data.json").unlink()
-    (folder / config.STATE).rmdir()
+    files.write_json(folder / "manifest.json", {})
     with pytest.raises(SystemExit), config.error_exit("prog"):
         raise KeyboardInterrupt
     assert "--resume" not in capsys.readouterr().err

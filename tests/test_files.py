@@ -1,6 +1,9 @@
 import csv
 import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,10 +49,57 @@ def test_names_that_are_no_utf8_are_written_alike_in_every_file(tmp_path):
         assert [row["name"] for row in csv.DictReader(file)] == readable
 
 
-def test_a_folder_for_runs_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "runs").touch()
-    with pytest.raises(errors.InputError, match="Cannot make the folder .*runs"):
-        files.next_folder(tmp_path / "runs", "run")
+def test_of_two_folders_made_at_the_same_moment_one_is_the_first(tmp_path):
+    def both():
+        with files.atomic_folder(tmp_path / "a") as late:
+            (late / "late").touch()
+            with files.atomic_folder(tmp_path / "a") as early:
+                (early / "early").touch()
+
+    with pytest.raises(errors.InputError, match="does not exist yet"):
+        both()
+    assert os.listdir(tmp_path) == ["a"]
+    assert os.listdir(tmp_path / "a") == ["early"]
+
+
+def test_what_a_killed_write_has_left_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / ".hidden-settings").touch()
+    for path in (tmp_path / "model.keras", tmp_path / "in" / "head.weights.h5"):
+        with files.atomic(path) as temporary:
+            pass
+        temporary.touch()
+    assert len(list(tmp_path.rglob(".unfinished-*"))) == 2
+    files.remove_unfinished(tmp_path)
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert found == {".hidden-settings", "in", "in/head.weights.h5", "model.keras"}
+
+
+LOCKING = """
+import sys
+from keras_tl import files
+print(files.lock(sys.argv[1]), flush=True)
+sys.stdin.read()
+"""
+
+
+def locking(path):
+    return subprocess.Popen(
+        [sys.executable, "-c", LOCKING, str(path)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_lock_names_its_process_and_ends_with_it(tmp_path):
+    owner = locking(tmp_path / "lock")
+    assert owner.stdout.readline() == "None\n"
+    assert f"process {owner.pid} on " in files.lock(tmp_path / "lock")
+    owner.kill()
+    owner.communicate()
+    assert files.lock(tmp_path / "lock") is None
 
 
 def test_a_new_folder_is_never_an_old_one(tmp_path):
@@ -68,11 +118,6 @@ def test_the_next_file_is_the_first_that_does_not_exist(tmp_path):
         path.touch()
         names.append(path.name)
     assert names == ["plan.json", "plan-2.json", "plan-3.json"]
-
-
-def test_next_folder_counts_up(tmp_path):
-    names = [files.next_folder(tmp_path, "run").name for _ in range(3)]
-    assert names == ["run", "run-2", "run-3"]
 
 
 def test_written_files_have_the_usual_mode(tmp_path):

@@ -1,7 +1,9 @@
 """Studies: many small trainings, each of which is kept as soon as it ends."""
 
 import functools
+import hashlib
 import itertools
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -90,7 +92,7 @@ def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
         InputError: The trial raises it; the message names the trial.
     """
     path = _kept(folder, name)
-    kept = workers.from_chief(files.read_json(path) if path.exists() else None)
+    kept = workers.from_chief(_read(path))
     if kept is None:
         path.parent.mkdir(exist_ok=True)
         started = time.perf_counter()
@@ -105,14 +107,42 @@ def run_once(folder: Path, name: str, trial: Callable[[], Row]) -> Row:
                 f"{path.parent}; run the study anew with other settings."
             ) from None
         row["seconds"] = round(time.perf_counter() - started, 2)
-        files.write_json(path, row)
+        files.write_json(path, row | {_CHECKSUM: _checksum(row)})
         # Otherwise the graphs of all trials stay in memory. The precision is forgotten
         # with them.
         policy = keras.config.dtype_policy()
         keras.backend.clear_session()
         keras.config.set_dtype_policy(policy)
-        kept = files.read_json(path)
+        kept = _read(path)
     return kept
+
+
+# What the file of a trial holds besides its result.
+_CHECKSUM = "checksum"
+
+
+def _checksum(row) -> str:
+    # As JSON has it: what is read back has lists for tuples.
+    return hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16]
+
+
+def _read(path) -> Row | None:
+    """Read the result of a trial; `None` where there is none, or a damaged one."""
+    if not path.exists():
+        return None
+    try:
+        row = files.read_json(path)
+    except errors.InputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        row = None
+    # Files of earlier versions have no checksum.
+    if isinstance(row, dict) and "seconds" in row:
+        kept = row.pop(_CHECKSUM, None)
+        if kept in (None, _checksum(row)):
+            return row
+    errors.warn(f"The kept result {path} is damaged: its trial is run again.")
+    return None
 
 
 def _kept(folder, name):

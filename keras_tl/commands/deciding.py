@@ -48,9 +48,13 @@ class Decisions:
         """Write the decisions to the folder of a run, after those that it has."""
         path = run.folder / "decisions.json"
         if run.settings.resume is not None and path.exists():
-            before = [Decision(**one) for one in files.read_json(path)]
-            # Those that are made again take the place of the earlier ones.
-            self._made = list({d.name: d for d in (*before, *self._made)}.values())
+            try:
+                before = [Decision(**one) for one in files.read_json(path)]
+                # Those that are made again take the place of the earlier ones.
+                made = {one.name: one for one in (*before, *self._made)}
+                self._made = list(made.values())
+            except (TypeError, errors.InputError):
+                errors.warn(f"{path} is damaged: the earlier decisions are not listed.")
         files.write_json(path, self.as_list())
 
     def as_list(self) -> list[dict]:

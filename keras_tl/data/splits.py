@@ -1,7 +1,9 @@
 """Examples with their labels, and the three splits of a dataset."""
 
+import errno
 import hashlib
 import math
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -581,6 +583,26 @@ def without_copies(split: Split, *others: Split) -> Split:
     return split.take(np.flatnonzero(~again)) if again.any() else split
 
 
+def _on_disk(shape, dtype, needed, share) -> np.ndarray:
+    """Return an array in a temporary file, for which room is set aside at once.
+
+    Raises:
+        OSError: There is no such folder, or no room in it.
+    """
+    disk = psutil.disk_usage(tempfile.gettempdir()).free
+    if needed > share * disk:
+        reason = f"{disk / 2**30:.1f} GiB are free in {tempfile.gettempdir()}"
+        raise OSError(errno.ENOSPC, reason)
+    # Without a name in any folder: nothing is left behind, however it ends.
+    with tempfile.TemporaryFile() as file:
+        # Otherwise a disk that becomes full would end the process by a signal.
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, needed)
+        else:
+            os.truncate(file.fileno(), needed)
+        return np.memmap(file, dtype, "r+", shape=shape)
+
+
 def read_once(split: Split, *, share: float = 0.5) -> Split:
     """Read every example once and keep the result, as long as it is used.
 
@@ -605,21 +627,19 @@ def read_once(split: Split, *, share: float = 0.5) -> Split:
     shape = (len(split), *example.shape[1:])
     needed = math.prod(shape) * example.dtype.itemsize
     memory = psutil.virtual_memory().available
-    disk = psutil.disk_usage(tempfile.gettempdir()).free
     if needed <= share * memory:
         values = np.empty(shape, example.dtype)
-    elif needed <= share * disk:
-        # Without a name in any folder: nothing is left behind, however it ends.
-        with tempfile.TemporaryFile() as file:
-            values = np.memmap(file, example.dtype, "w+", shape=shape)
     else:
-        errors.warn(
-            f"{len(split):,} examples of shape {shape[1:]} take "
-            f"{needed / 2**30:.1f} GiB, of {memory / 2**30:.1f} GiB free in memory and "
-            f"{disk / 2**30:.1f} GiB in {tempfile.gettempdir()}: they are read again "
-            "in every epoch."
-        )
-        return split
+        try:
+            values = _on_disk(shape, example.dtype, needed, share)
+        except OSError as error:
+            errors.warn(
+                f"{len(split):,} examples of shape {shape[1:]} take "
+                f"{needed / 2**30:.1f} GiB, of {memory / 2**30:.1f} GiB free in memory "
+                f"and too few in the temporary folder ({error.strerror}): they are "
+                "read again in every epoch."
+            )
+            return split
     blocks = range(0, len(split), 256)
     noun = NOUNS.get(inputs.kind, "examples")
     for start in progress.track(blocks, f"reading {noun}", len(blocks)):

@@ -16,7 +16,7 @@ from keras import ops
 
 from keras_tl import errors, files, progress
 from keras_tl.data import pictures
-from keras_tl.training import gradients
+from keras_tl.training import checkpoint, gradients
 from keras_tl.training.terms import Method, Term
 
 # Layers of VGG16 of the feed-forward paper, section 4.
@@ -265,8 +265,9 @@ def optimize(
         The picture, uint8 `(height, width, 3)`, and the objective before each step.
 
     Raises:
-        InputError: A value out of range, `start` of another shape, or a file that does
-            not hold the state of such a picture.
+        InputError: A value out of range, `start` of another shape, or a file that
+            cannot be read. One that does not hold the state of such a picture costs a
+            warning, and the picture is begun anew.
     """
     errors.check_at_least("steps", steps, 1)
     errors.check_above("learning_rate", learning_rate, 0)
@@ -312,16 +313,25 @@ def _restore(path, variables) -> list[float]:
     if path is None or not Path(path).exists():
         return []
     try:
-        with np.load(path) as kept:
-            arrays = [kept[f"v{number}"] for number in range(len(variables))]
-            losses = kept["losses"].tolist()
-        for variable, array in zip(variables, arrays, strict=True):
-            variable.assign(array)
-    except Exception as error:  # numpy and Keras raise nearly any type.
+        saved = checkpoint.read_arrays(Path(path).read_bytes())
+        arrays = [saved[f"v{number}"] for number in range(len(variables))]
+        losses = saved["losses"].tolist()
+        shapes = [tuple(variable.shape) for variable in variables]
+        if [array.shape for array in arrays] != shapes:
+            raise ValueError("it is of another picture")
+    except OSError as error:
         raise errors.InputError(
-            f"{path} does not hold the state of such a picture: "
-            f"{errors.reason(error)}. Delete it to begin anew."
+            f"{path} cannot be read ({error.strerror or error}). Make it readable, or "
+            "remove it to begin anew."
         ) from error
+    except Exception as error:  # Nearly any type, for a damaged file.
+        errors.warn(
+            f"{path} does not hold the state of such a picture: "
+            f"{errors.reason(error)}. It is begun anew."
+        )
+        return []
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
     return losses
 
 

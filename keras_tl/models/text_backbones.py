@@ -97,7 +97,7 @@ def at_hand() -> list[Path]:
         the smallest.
     """
     places = [Path(one) for one in os.environ.get(MODELS, "").split(os.pathsep) if one]
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    home = Path(os.environ.get("HF_HOME", os.path.expanduser("~/.cache/huggingface")))
     hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
     folders = [*places, *(below for place in places for below in place.glob("*/"))]
     folders += hub.glob("models--*/snapshots/*/")

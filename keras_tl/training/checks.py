@@ -12,11 +12,11 @@ from keras_tl.training.selection import LAST
 def check(model, splits, setup, phase) -> None:
     """Raise `InputError` unless the arguments of `phases.fit` go together."""
     check_batch_size(setup.placement, setup.batch_size)
-    in_turns = splits.train.beside or splits.train.views == 2
-    if in_turns and setup.batch_size % (2 * setup.placement.replicas):
+    unit = batch_unit(setup, splits)
+    if setup.batch_size % unit:
         raise errors.expected(
             "batch_size",
-            f"be a multiple of {2 * setup.placement.replicas}, so that each device has "
+            f"be a multiple of {unit}, so that each device has "
             "as many examples of either kind, or both views of each",
             setup.batch_size,
         )
@@ -44,6 +44,12 @@ def check_workers(model, splits, setup) -> None:
         number_of_parameters=model.count_params(),
         trainable_layers=freezing.report(model),
     )
+
+
+def batch_unit(setup, splits) -> int:
+    """Return the number of which any batch size of a phase has to be a multiple."""
+    in_turns = splits.train.beside or splits.train.views == 2
+    return setup.placement.replicas * (2 if in_turns else 1)
 
 
 def _check_inputs(model, splits):

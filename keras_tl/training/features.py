@@ -41,7 +41,8 @@ def extract(
             the example and by all that the stem's output depends on, see `fingerprint`.
             `None` keeps nothing.
         batch_size: Examples per step; every step has this many, so that nothing is
-            traced twice.
+            traced twice. Where the memory is too small for them, they are halved, with
+            a warning; the features are the same.
         title: Name of the progress display.
 
     Returns:
@@ -77,9 +78,12 @@ def _extract_alone(stem, split, cache, batch_size, title):
         except (OSError, errors.InputError) as error:
             if not in_memory:
                 raise
+            reason = errors.reason(error)
+            if isinstance(error, OSError):
+                reason = f"{cache.folder}: {error.strerror}"
             errors.warn(
-                f"The cache of features cannot be used: {str(error).rstrip('.')}. They "
-                "are computed in memory instead; `--no-cache` does so from the start."
+                f"The cache of features cannot be used ({reason}): they are computed "
+                "in memory instead. `--no-cache` does so from the start."
             )
     if not in_memory:
         raise _no_room(stem, len(split))
@@ -133,6 +137,8 @@ def run(
 ) -> np.ndarray:
     """Run a model over a source, in order, into memory; see `extract` for more.
 
+    Batches for which the memory is too small are halved, with a warning.
+
     Returns:
         Outputs of the model, `(len(inputs), ...)`.
     """
@@ -153,10 +159,11 @@ def run(
 
 def _run_all(model, inputs, batch_size, title):
     count, outputs = len(inputs), None
+    runner = _Runner(model, batch_size)
     steps = math.ceil(count / batch_size)
     for step in progress.track(range(steps), title, steps):
         rows = np.arange(step * batch_size, min((step + 1) * batch_size, count))
-        batch = _run(model, inputs.read(rows), len(rows), batch_size)
+        batch = runner.run(inputs.read(rows), len(rows))
         if outputs is None:
             outputs = np.empty((count, *batch.shape[1:]), batch.dtype)
         outputs[rows] = batch
@@ -356,10 +363,11 @@ def _run_new(stem, inputs, kept, batch_size, title):
     """Run `stem` over the examples that are not in the cache; return all keys."""
     count, keys = len(inputs), []
     new_keys, new_examples = [], []
+    runner = _Runner(stem, batch_size)
 
     def run_batch():
         batch = np.stack(new_examples[:batch_size])
-        kept.add(new_keys[:batch_size], _run(stem, batch, len(batch), batch_size))
+        kept.add(new_keys[:batch_size], runner.run(batch, len(batch)))
         del new_keys[:batch_size], new_examples[:batch_size]
 
     steps = math.ceil(count / batch_size)
@@ -383,15 +391,40 @@ def _run_new(stem, inputs, kept, batch_size, title):
     return keys
 
 
-def _run(model, examples, count, batch_size):
-    """Run `model` over at most `batch_size` examples, as if they were that many."""
-    rows = np.minimum(np.arange(batch_size), count - 1)
+class _Runner:
+    """Runs a model over batches, and halves them for good where the memory is full."""
+
+    def __init__(self, model, batch_size):
+        self._model, self._size = model, batch_size
+
+    def run(self, examples, count) -> np.ndarray:
+        """Run the model over all `count` examples, in order."""
+        parts, done = [], 0
+        while done < count:
+            # As if there were always as many: a copy of the last fills up the others.
+            rows = np.minimum(np.arange(done, done + self._size), count - 1)
+            try:
+                batch = _over_devices(_rows(examples, rows), self._size)
+                part = self._model.predict_on_batch(batch)
+            except Exception as error:
+                if self._size == 1 or not errors.is_out_of_memory(error):
+                    raise
+                errors.warn(
+                    f"The memory is too small for {self._size} examples at once: from "
+                    f"now on {self._size // 2} are run at once, to the same results."
+                )
+                self._size //= 2
+                continue
+            # A model built under a strategy returns all rows once for each replica.
+            parts.append(part[: min(self._size, count - done)])
+            done += self._size
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _rows(examples, rows):
     if isinstance(examples, dict):
-        examples = {name: values[rows] for name, values in examples.items()}
-    else:
-        examples = examples[rows]
-    # A model built under a strategy returns all rows once for each replica.
-    return model.predict_on_batch(_over_devices(examples, batch_size))[:count]
+        return {name: values[rows] for name, values in examples.items()}
+    return examples[rows]
 
 
 def _over_devices(examples, batch_size):

@@ -247,9 +247,13 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
     Returns:
         Metric name -> one value per epoch: `loss` and the metrics of objective and
         method, the same of validation with the prefix `val_`, means over the examples
-        of a split; `kept`, 1 for the epoch whose weights the model has; `probe`, where
+        of a split; `batch_size`, where the memory was too small for the one that was
+        asked for; `kept`, 1 for the epoch whose weights the model has; `probe`, where
         the phase has one; and `seconds`, the duration of the epoch. Empty where the
         phase has no epochs.
+
+    A batch for which the memory is too small is halved, with a warning: the phase goes
+    on after the last epoch in `Setup.state`, or begins again.
 
     Raises:
         InputError: A value out of range, a model the placement cannot train, or a loss
@@ -268,6 +272,36 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
     print(f"{phase.name:>15}  {layers.trainable:,} of {total:,} parameters train")
     part, data = precompute_frozen(model, splits, setup, test=False)
     checks.check_logits(part, data, setup)
+    asked, unit = setup.batch_size, checks.batch_unit(setup, splits)
+    while True:
+        try:
+            return _fit(model, part, data, setup, phase, asked)
+        except Exception as error:
+            half = setup.batch_size // 2 // unit * unit
+            # Of several workers, the others have more memory: all would have to agree.
+            alone = workers.current() is None
+            if not half or not alone or not errors.is_out_of_memory(error):
+                raise
+        kept = "begins again" if setup.state is None else "goes on after its last epoch"
+        errors.warn(
+            f"{phase.name}: the memory is too small for a batch of {setup.batch_size}. "
+            f"The phase {kept} in batches of {half}, and its results differ from those "
+            f"of {asked}. `batch_size={half}` avoids it from the start."
+        )
+        setup = replace(setup, batch_size=half)
+
+
+def _fit(model, part, data, setup, phase, asked) -> History:
+    """Train the part of a model that changes, in batches of `setup.batch_size`.
+
+    Args:
+        model: The whole model.
+        part: What `precompute_frozen` returned of it.
+        data: The same.
+        setup: The setup, perhaps with a smaller batch than the one that was asked for.
+        phase: The phase.
+        asked: The batch size that was asked for.
+    """
     training = _training(data, setup)
     trainer, directions = _compile(part, data, setup, phase, training.steps)
     validation = setup.placement.distribute(
@@ -280,11 +314,19 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
     )
     stopper = selection.stopper(setup, phase, directions)
     checkpoint = Checkpoint(_state_file(setup, phase), [stopper])
+    if (checkpoint.batch_size or asked) < setup.batch_size:
+        # Before it was killed, this phase has found the memory too small.
+        setup = replace(setup, batch_size=checkpoint.batch_size)
+        return _fit(model, part, data, setup, phase, asked)
     start_weights = trainer.get_weights()
+    # With the seeds of random layers, which are no weights.
+    start = [(v, keras.ops.convert_to_numpy(v)) for v in trainer.variables]
     checkpoint.set_model(trainer)
     checkpoint.restore(trainer)
     if checkpoint.finished:
         return checkpoint.history
+    if setup.batch_size < (checkpoint.batch_size or asked):
+        checkpoint.change_batch_size(asked, setup.batch_size, training.steps)
     if checkpoint.stopped or checkpoint.epoch >= phase.epochs:
         # Killed between the last epoch and the end of the phase.
         checkpoint.restore_callbacks()
@@ -295,6 +337,11 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
         except (KeyboardInterrupt, FloatingPointError) as stopped:
             trainer.set_weights(stopper.best_weights or start_weights)
             raise _interruption(stopped, phase, model, setup) from None
+        except Exception as error:
+            # Whoever begins again in smaller batches begins where this has.
+            for variable, value in start if errors.is_out_of_memory(error) else ():
+                variable.assign(value)
+            raise
     kept = range(checkpoint.epoch)
     checkpoint.history["kept"] = [float(e == stopper.best_epoch) for e in kept]
     checkpoint.finished = True
@@ -392,9 +439,8 @@ def precompute_frozen(
             # row once for each replica.
             with setup.placement.scope():
                 _, tail = splitting.split_at(model, cut)
-            return tail, replace(
-                copied,
-                **{
+            try:
+                extracted = {
                     name: features.extract(
                         stem,
                         getattr(copied, name),
@@ -402,11 +448,16 @@ def precompute_frozen(
                         title=f"features, {name}",
                     )
                     for name in names
-                },
-            )
+                }
+            except (OSError, errors.StorageError) as error:
+                reason = f"cannot be kept ({errors.reason(error)})"
+            else:
+                return tail, replace(copied, **extracted)
+        else:
+            reason = "fit neither into the free memory nor into a cache"
         errors.warn(
-            f"The features of {count:,} examples fit neither into the free memory nor "
-            "into a cache: the frozen layers run again in every epoch."
+            f"The features of {count:,} examples {reason}: the frozen layers run again "
+            "in every epoch."
         )
     return model, replace(
         splits, **{name: read_once(getattr(splits, name)) for name in names}

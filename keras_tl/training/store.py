@@ -138,7 +138,7 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise errors.InputError(
+            raise errors.StorageError(
                 f"Cannot make the folder {self.folder}: {error.strerror or error}."
             ) from error
         if not (self.folder / "stem.json").exists():
@@ -172,8 +172,17 @@ class Store:
     def _is_sound(self, path):
         """Return whether a shard is whole; remove one that is damaged."""
         row = HASH_BYTES + self.row_bytes
-        count, rest = divmod(path.stat().st_size - HASH_BYTES, row)
-        sound = count > 0 and not rest and _is_whole(path)
+        try:
+            count, rest = divmod(path.stat().st_size - HASH_BYTES, row)
+            sound = count > 0 and not rest and _is_whole(path)
+        except FileNotFoundError:
+            return False  # Another process has just cleared the cache.
+        except OSError as error:
+            errors.warn(
+                f"A file of kept features cannot be read: {path} "
+                f"({error.strerror or error}). Its features are computed again."
+            )
+            return False
         if not sound:
             errors.warn(
                 f"A file of kept features is damaged: {path}. It is removed, and its "
@@ -244,7 +253,10 @@ def kept(folder: Path) -> list[Kept]:
     """List the stems of the cache, the last used first."""
     stems = []
     for path in Path(folder).glob("*/stem.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        # Where it is damaged, only the list lacks these features.
+        with contextlib.suppress(
+            OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError
+        ):
             stem = json.loads(path.read_text(encoding="utf-8"))
             row = math.prod(stem["shape"]) * _item_size(stem["dtype"]) + HASH_BYTES
             sizes = [shard.stat().st_size for shard in _shards(path.parent)]

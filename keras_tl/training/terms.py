@@ -135,7 +135,7 @@ class TermModel(keras.Model):
         self._term, self._num_labels, self._steps = term, num_labels, steps
         self._trained = list(term.trained)  # As an attribute, their weights are known.
         # JAX cannot read the optimizer's own count within a loss.
-        self._done = self.add_weight(
+        self.steps_done = self.add_weight(
             (),
             initializer="zeros",
             dtype="float32",
@@ -147,13 +147,13 @@ class TermModel(keras.Model):
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        done = ops.minimum(self._done / self._steps, 1.0)
+        done = ops.minimum(self.steps_done / self._steps, 1.0)
         batch = self._batch(x, y, y_pred, sample_weight, done)
         loss = super().compute_loss(
             x, batch.labels, batch.logits, sample_weight, training
         )
         if training:
-            self._done.assign_add(1.0)
+            self.steps_done.assign_add(1.0)
         elif not self._term.in_validation:
             return loss
         # As Keras's own terms: divided by the number of devices, which are added up.

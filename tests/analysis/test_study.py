@@ -1,8 +1,13 @@
 import json
+import tempfile
 import time
+import warnings
+from pathlib import Path
 
 import keras
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keras_tl import errors, files
 from keras_tl.analysis import figures, study
@@ -72,6 +77,30 @@ def test_a_trial_that_cannot_be_done_is_named_and_the_others_are_kept(tmp_path):
     with pytest.raises(errors.InputError, match="trial wild .* The loss was nan"):
         study.run(tmp_path, {"0-a": first, "wild": diverges})
     assert [path.name for path in (tmp_path / "trials").iterdir()] == ["0-a.json"]
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_damaged_result_of_a_trial_is_made_again(data):
+    row = {"blocks": 2, "accuracy": 0.625, "network": "tiny", "pair": ("a", 1)}
+    wanted = {**row, "pair": ["a", 1]}
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        first = study.run_once(folder, "one", lambda: dict(row))
+        (path,) = (folder / "trials").iterdir()
+        content = bytearray(path.read_bytes())
+        if data.draw(st.booleans(), label="truncate"):
+            del content[data.draw(st.integers(0, len(content) - 2)) :]
+        else:
+            place = data.draw(st.integers(0, len(content) - 2))
+            content[place] ^= data.draw(st.integers(1, 127))
+        path.write_bytes(content)
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.simplefilter("always")
+            again = study.run_once(folder, "one", lambda: dict(row))
+    if not shown:  # White space, or the name of the checksum.
+        assert again == first or "checksum" not in content.decode(errors="replace")
+    assert {name: again.get(name) for name in wanted} == wanted
 
 
 def test_a_study_says_how_long_it_may_still_take(tmp_path, capsys):

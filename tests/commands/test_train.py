@@ -222,15 +222,35 @@ def test_resume_takes_the_data_of_the_run_and_refuses_others(
     resumed = cli.settings_on_data("train", "photos", "--resume", str(run))
     assert resumed == dataclasses.replace(settings, resume=run)
     assert call("train", "others", "--resume", run) == 2
-    assert capsys.readouterr().err == (
-        "keras-tl: error: `data` must be left out with `--resume`, or be that of the "
-        f"interrupted run, {photos}. Received: data='others'\n"
+    assert "No folder or table is called 'others'" in capsys.readouterr().err
+    (tmp_path / "others").symlink_to(photos)
+    moved = cli.settings_on_data(
+        "train", str(tmp_path / "others"), "--resume", str(run)
     )
+    assert moved == dataclasses.replace(resumed, data=str(photos))
     assert call("train", "photos", "--resume", run, "--epochs", "4") == 2
     assert "no other flag can be given" in capsys.readouterr().err
     changed = dataclasses.replace(resumed, epochs=4, seed=1)
     with pytest.raises(errors.InputError, match=r"other settings: seed, epochs\."):
         config.start_run("train", changed, 0.0, {})
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[{}]", "{}", '[{"name": [], "value": 1, "reason": ""}]']
+)
+def test_damaged_decisions_cost_a_warning(content, tmp_path):
+    run = config.start_run("train", config.RunSettings(out=tmp_path / "run"), 0.0, {})
+    resumed = dataclasses.replace(run, settings=config.RunSettings(resume=run.folder))
+    (run.folder / "decisions.json").write_text(content)
+    decisions = train.Decisions()
+    decisions.add(planner.Decision("model", "frozen", "it is the best"))
+    if content == "{}":
+        decisions.keep(resumed)
+    else:
+        with pytest.warns(errors.InputWarning, match=r"decisions\.json is damaged"):
+            decisions.keep(resumed)
+    kept = json.loads((run.folder / "decisions.json").read_text())
+    assert [one["name"] for one in kept] == ["model"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 
 import numpy as np
 import psutil
@@ -117,6 +118,24 @@ def test_reading_once_looks_for_room_before_it_takes_any(free):
     assert isinstance(splits.read_once(split).inputs.in_memory(), np.memmap)
     free(memory=2 * needed, disk=0)
     assert not isinstance(splits.read_once(split).inputs.in_memory(), np.memmap)
+
+
+def test_a_disk_that_is_full_after_all_costs_time_and_not_the_run(free, monkeypatch):
+    """Writing where no room was set aside would end the process by a signal."""
+    split = Split(np.zeros((10, 8, 8, 3), "uint8"), [0] * 10).at_size(16)
+    free(memory=0, disk=2**30)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(splits.os, "posix_fallocate", full, raising=False)
+    with pytest.warns(errors.InputWarning, match="No space left.*again in every"):
+        assert splits.read_once(split) is split
+    monkeypatch.setattr(splits.tempfile, "gettempdir", full)
+    with pytest.warns(errors.InputWarning, match="again in every epoch"):
+        assert splits.read_once(split) is split
+    free(memory=2**30, disk=0)
+    assert splits.read_once(split) is not split
 
 
 def test_description_changes_with_every_pixel_and_label():

@@ -207,6 +207,68 @@ def test_an_interruption_keeps_what_was_made(counted, colours, monkeypatch):
     assert (cache.found, cache.made) == (32, 18)
 
 
+class ResourceExhaustedError(Exception):
+    """An error that is called as TensorFlow's is."""
+
+
+def small_memory(monkeypatch, model, limit, error):
+    """Let a model raise an error for batches of more than `limit` examples."""
+    real, sizes = model.predict_on_batch, []
+
+    def predict_on_batch(examples):
+        sizes.append(len(examples))
+        if len(examples) > limit:
+            raise error
+        return real(examples)
+
+    monkeypatch.setattr(model, "predict_on_batch", predict_on_batch)
+    return sizes
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ResourceExhaustedError("OOM when allocating tensor with shape[9]"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_batches_for_which_the_memory_is_too_small_are_halved(
+    kept, error, counted, colours, monkeypatch
+):
+    stem, _ = counted
+    whole = features.extract(stem, colours.train, batch_size=32)
+    sizes = small_memory(monkeypatch, stem, 10, error)
+    cache = store.Cache() if kept else None
+    with pytest.warns(errors.InputWarning, match="memory is too small for") as shown:
+        small = features.extract(stem, colours.train, batch_size=32, cache=cache)
+    assert sizes == [32, 16, *[8] * 7]
+    warned = [str(one.message) for one in shown if one.category == errors.InputWarning]
+    assert "too small for 16 examples at once: from now on 8 are" in warned[1]
+    np.testing.assert_allclose(
+        read_all(small.inputs), read_all(whole.inputs), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_an_example_that_does_not_fit_and_other_errors_are_raised(
+    counted, colours, monkeypatch
+):
+    stem, _ = counted
+    sizes = small_memory(monkeypatch, stem, 0, MemoryError("none left"))
+    with (
+        pytest.warns(errors.InputWarning, match="too small for [42] "),
+        pytest.raises(MemoryError, match="none left"),
+    ):
+        features.run(stem, colours.train.inputs, 4)
+    assert sizes == [4, 2, 1]
+    sizes = small_memory(monkeypatch, stem, 0, ValueError("a shape"))
+    with pytest.raises(ValueError, match="a shape"):
+        features.run(stem, colours.train.inputs, 4)
+    assert sizes == [4]
+
+
 KILLED = """
 import os, signal, sys
 import keras, numpy as np

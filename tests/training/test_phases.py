@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -10,8 +11,9 @@ from keras_tl import errors
 from keras_tl.analysis import probe
 from keras_tl.data import random_layers, splits
 from keras_tl.data.splits import Split, Splits
+from keras_tl.methods import regularizers
 from keras_tl.models import freezing, heads
-from keras_tl.training import features, phases, placement, schedules
+from keras_tl.training import features, phases, placement, schedules, store
 
 
 @pytest.fixture
@@ -530,3 +532,160 @@ def test_a_probe_follows_the_backbone_while_the_phase_trains_it(
     if history["kept"][-1]:
         fitted = probe.linear(features.train, features.validation, few.task)
         assert history["probe"][-1] == fitted.validation
+
+
+def small_memory(monkeypatch, largest, epochs=0):
+    """Let training in batches of more than `largest` fail after some epochs."""
+    fit, sizes = keras.Model.fit, []
+
+    class Fail(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if epochs <= self.epoch:
+                raise MemoryError("Cannot allocate 9 GiB")
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+    def limited(self, batches, *args, callbacks, **options):
+        size = batches.element_spec[1].shape[0]
+        sizes.append((size, options["initial_epoch"]))
+        further = [Fail()] if size > largest else []
+        return fit(self, batches, *args, callbacks=[*further, *callbacks], **options)
+
+    monkeypatch.setattr(keras.Model, "fit", limited)
+    return sizes
+
+
+def test_a_batch_for_which_the_memory_is_too_small_is_halved(
+    make_backbone, colours, here, monkeypatch
+):
+    """Without a state, the phase begins again: to what half of the batch gives."""
+
+    def train(batch_size):
+        keras.utils.set_random_seed(0)
+        model = heads.attach(make_backbone(), 3)
+        setup = dataclasses.replace(here, batch_size=batch_size)
+        history = phases.fit(model, colours, setup, phases.Phase(3))
+        return model.get_weights(), history["loss"], history.get("batch_size")
+
+    wanted = train(8)
+    sizes = small_memory(monkeypatch, 8, epochs=2)
+    with pytest.warns(errors.InputWarning, match="begins again in batches of") as shown:
+        halved = train(32)
+    assert sizes == [(32, 0), (16, 0), (8, 0)]
+    warned = [str(one.message) for one in shown if one.category == errors.InputWarning]
+    assert "batches of 8, and its results differ from those of 32" in warned[1]
+    for ours, theirs in zip(halved[0], wanted[0], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert halved[1:] == (wanted[1], [8, 8, 8])
+    small_memory(monkeypatch, 0)
+    with pytest.raises(MemoryError, match="9 GiB"):
+        train(1)
+
+
+def test_after_its_last_epoch_a_phase_goes_on_in_smaller_batches(
+    make_backbone, colours, here, monkeypatch, tmp_path
+):
+    """The rate goes on where it would be, and so does a run that is killed then."""
+
+    def train(state):
+        keras.utils.set_random_seed(0)
+        model = heads.attach(make_backbone(), 3)
+        setup = dataclasses.replace(here, batch_size=16, state=state)
+        phase = phases.Phase(5, method=regularizers.l2_sp())
+        history = phases.fit(model, colours, setup, phase)
+        return model.get_weights(), {**history, "seconds": None}
+
+    with monkeypatch.context() as patch:
+        sizes = small_memory(patch, 8, epochs=2)
+        with pytest.warns(errors.InputWarning, match="goes on after its last epoch"):
+            whole = train(tmp_path / "whole")
+    assert sizes == [(16, 0), (8, 2)]
+    assert whole[1]["batch_size"] == [16, 16, 8, 8, 8]
+
+    with monkeypatch.context() as patch:
+        small_memory(patch, 8, epochs=2)
+        write = phases.Checkpoint.write
+
+        def killed(self):
+            write(self)
+            # 50 images are 7 batches of 8, whatever the first epochs had.
+            assert self.epoch < 3 or self.model.optimizer.iterations == 7 * self.epoch
+            if self.epoch == 4:
+                raise KeyError("killed")
+
+        patch.setattr(phases.Checkpoint, "write", killed)
+        with pytest.warns(errors.InputWarning), pytest.raises(KeyError):
+            train(tmp_path / "killed")
+    sizes = small_memory(monkeypatch, 8)
+    resumed = train(tmp_path / "killed")
+    assert sizes == [(8, 4)]
+    for ours, theirs in zip(resumed[0], whole[0], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert resumed[1] == whole[1]
+
+
+@pytest.mark.parametrize("first", ["with room", "without room"])
+def test_a_phase_goes_on_where_the_memory_has_another_size(
+    first, make_backbone, colours, here, monkeypatch, tmp_path
+):
+    """On another machine, say: the frozen layers run beforehand, or in every epoch."""
+
+    def train(has_room, state):
+        keras.utils.clear_session()  # A process of its own numbers its layers anew.
+        keras.utils.set_random_seed(0)
+        model = heads.attach(make_backbone(), 3)
+        freezing.unfreeze_head(model)
+        setup = dataclasses.replace(here, state=state, batch_size=16)
+        with monkeypatch.context() as patch:
+            patch.setattr(features, "has_room", lambda *_: has_room)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", errors.InputWarning)
+                phases.fit(model, colours, setup, phases.Phase(4, 0.1))
+        return model.get_weights()
+
+    class Killed(Exception):
+        """Ends a phase as a kill does."""
+
+    write = phases.Checkpoint.write
+
+    def killed(self):
+        write(self)
+        if self.epoch == 2:
+            raise Killed
+
+    wanted = train(True, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(phases.Checkpoint, "write", killed)
+        with pytest.raises(Killed):
+            train(first == "with room", tmp_path)
+    resumed = train(first != "with room", tmp_path)
+    for ours, theirs in zip(resumed, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    again = train(first == "with room", tmp_path)
+    for ours, theirs in zip(again, resumed, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_features_for_which_the_disk_becomes_full_cost_time_and_no_run(
+    make_backbone, colours, here, monkeypatch, cache
+):
+    def train(kept):
+        keras.utils.set_random_seed(0)
+        model = heads.attach(make_backbone(), 3)
+        freezing.unfreeze_head(model)
+        setup = dataclasses.replace(here, cache=store.Cache() if kept else None)
+        phases.fit(model, colours, setup, phases.Phase(2))
+        return model.get_weights()
+
+    wanted = train(False)
+    monkeypatch.setattr(features, "_fits_in_memory", lambda *_: False)
+
+    def full(self):
+        raise errors.StorageError("Cannot write a.shard: No space left on device.")
+
+    monkeypatch.setattr(store.Store, "flush", full)
+    with pytest.warns(errors.InputWarning, match="kept .*No space left.*run again in"):
+        made = train(True)
+    for ours, theirs in zip(made, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -89,6 +89,45 @@ def test_any_damage_is_noticed_and_the_rows_are_made_again(data):
         assert not path.exists()
 
 
+def test_a_shard_that_cannot_be_read_is_left_out(tmp_path):
+    one = store.Store(tmp_path, "stem", (2,), "float32")
+    for key in "ab":
+        one.add(keys(key), rows(1))
+        one.flush()
+    path = next(one.folder.glob("*.shard"))
+    path.unlink()
+    path.mkdir()
+    # As large as a shard of one row, wherever folders have a size.
+    size = path.stat().st_size - store.HASH_BYTES
+    wide = store.Store(tmp_path, "wide", (size // 4 - 4,), "float32")
+    wide.folder.mkdir()
+    (wide.folder / "one.shard").mkdir()
+    with pytest.warns(errors.InputWarning, match=r"cannot be read.*Is a directory"):
+        assert not len(store.Store(tmp_path, "wide", wide.shape, "float32"))
+    with pytest.warns(errors.InputWarning, match="kept features"):
+        assert len(store.Store(tmp_path, "stem", (2,), "float32")) == 1
+
+
+@given(
+    content=st.sampled_from(["", "[]", "null", '{"about": 1}', "\x00"])
+    | st.fixed_dictionaries(
+        {
+            name: st.none() | st.integers() | st.lists(st.none() | st.integers())
+            for name in ("about", "shape", "dtype", "input_shape")
+        }
+    ).map(json.dumps)
+)
+@settings(deadline=None)
+def test_a_damaged_description_of_a_stem_costs_nothing_but_its_row(content):
+    with tempfile.TemporaryDirectory() as folder:
+        one = store.Store(Path(folder), "stem", (2,), "float32")
+        one.add(keys("a"), rows(1))
+        one.flush()
+        (one.folder / "stem.json").write_text(content)
+        assert len(store.kept(Path(folder))) <= 1
+        assert len(store.Store(Path(folder), "stem", (2,), "float32")) == 1
+
+
 def test_rows_of_another_shape_or_type_are_other_rows():
     flat = np.zeros((1, 4), "uint8")
     hashes = [
