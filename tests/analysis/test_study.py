@@ -79,7 +79,7 @@ def test_a_trial_that_cannot_be_done_is_named_and_the_others_are_kept(tmp_path):
     assert [path.name for path in (tmp_path / "trials").iterdir()] == ["0-a.json"]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=20)
 @given(st.data())
 def test_a_damaged_result_of_a_trial_is_made_again(data):
     row = {"blocks": 2, "accuracy": 0.625, "network": "tiny", "pair": ("a", 1)}
