@@ -286,8 +286,8 @@ def parse(config: type, arguments: list[str], program: str | None = None):
                 "An option has an empty value, as of a shell variable that is not set. "
                 f"Received: {' '.join(map(repr, arguments))}"
             )
-    arguments, saved = _take(arguments, "--config")
-    arguments, resumed = _take(arguments, "--resume")
+    arguments, saved = take(arguments, "--config")
+    arguments, resumed = take(arguments, "--resume")
     if resumed is not None:
         arguments = _without_own(arguments, _started_with(Path(resumed)))
         free = {flag for name in FREE for flag in (f"--{name}", f"--no-{name}")}
@@ -378,14 +378,18 @@ def _check_interrupted(folder):
         )
 
 
-def _take(arguments, flag):
-    """Remove `flag` and its value from a command line."""
+def take(arguments: list[str], flag: str) -> tuple[list[str], str | None]:
+    """Remove `flag` and its value from a command line.
+
+    >>> take(["--limit", "60", "--workers", "2"], "--workers")
+    (['--limit', '60'], '2')
+    """
     for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == flag:
             if not equals:
                 if index + 1 == len(arguments):
-                    raise errors.InputError(f"`{flag}` must be followed by a path.")
+                    raise errors.InputError(f"`{flag}` must be followed by a value.")
                 value = arguments[index + 1]
             return arguments[:index] + arguments[index + 1 + (not equals) :], value
     return arguments, None
@@ -395,7 +399,7 @@ def _without_own(arguments, settings):
     """Leave out data and run of an interrupted run, which may be named once more."""
     for name in ("data", "run"):
         own = settings.get(name)
-        others, given = _take(arguments, f"--{name}")
+        others, given = take(arguments, f"--{name}")
         if given is None or own is None:
             continue
         if Path(given).resolve() != Path(own).resolve():
