@@ -377,35 +377,39 @@ def predict(arguments: list[str]) -> None:
 
 def cluster(arguments: list[str]) -> None:
     """Run a recipe, or `train`, on workers of Ray."""
+    workers, command, settings = cluster_settings(arguments)
+    from keras_tl.commands import cluster
+
+    status = cluster.main(workers, command, settings)
+    if status:
+        raise SystemExit(status)
+
+
+def cluster_settings(arguments: list[str]) -> tuple[ClusterRun, list[str], Settings]:
+    """Read what `keras-tl cluster` is given, all of it before Ray starts.
+
+    Returns:
+        The workers, the arguments of `keras-tl` for each of them, and their settings.
+    """
     program = "keras-tl cluster run RECIPE"
-    if not arguments or arguments[0] in ("-h", "--help"):
-        arguments = ["run", "--help"]
-    action, *arguments = arguments
-    if action != "run":
+    action, *options = arguments or ["--help"]
+    if action in ("-h", "--help") or (action == "run" and not options):
+        options = ["--help"]
+    elif action != "run":
         raise errors.unknown("action", action, ["run"])
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if options[0] in ("-h", "--help"):
         config.parse(ClusterRun, ["--help"], program)
-    name, *options = arguments
-    if name != "train":
-        recipe_path(name)
+    name, *options = options
+    path = None if name == "train" else recipe_path(name)
     own = []
     for field in dataclasses.fields(ClusterRun):
         flag = f"--{field.name.replace('_', '-')}"
         options, value = config.take(options, flag)
         own += [] if value is None else [flag, value]
-    settings = config.parse(ClusterRun, own, program)
-    # Whatever is wrong is said before Ray starts.
-    if name == "train":
-        command = ["train", *options]
-        of_run = settings_on_data(*command)
-    else:
-        command = ["run", name, *options]
-        of_run = recipe_settings(recipe_path(name), options)
-    from keras_tl.commands import cluster
-
-    status = cluster.main(settings, command, of_run)
-    if status:
-        raise SystemExit(status)
+    workers = config.parse(ClusterRun, own, program)
+    if path is None:
+        return workers, ["train", *options], settings_on_data("train", *options)
+    return workers, ["run", name, *options], recipe_settings(path, options)
 
 
 def _without_dashes(arguments: list[str]) -> list[str]:

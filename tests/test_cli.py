@@ -245,7 +245,8 @@ def test_ctrl_c_while_keras_is_loading_shows_no_traceback(tmp_path):
 
 def test_help_fits_into_80_columns(call, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
-    for command in ("", "list", "show", "copy", "cache", "run", "run quickstart"):
+    names = ("", "list", "show", "copy", "cache", "run", "run quickstart", "cluster")
+    for command in names:
         assert call(*command.split(), "--help") == 0
         shown = capsys.readouterr().out
         assert max(map(len, shown.splitlines())) <= 80, command

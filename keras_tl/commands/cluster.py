@@ -231,7 +231,7 @@ def _work(task: dict) -> None:
                 "line",
                 rank,
                 f"worker {rank} ({socket.gethostname()}) does not see {folder.parent}: "
-                "all machines must share this folder.\n",
+                "all machines must share it.\n",
             )
         )
         events.put(("end", rank, _REFUSED))
@@ -240,20 +240,23 @@ def _work(task: dict) -> None:
     # Ray sets the last for Keras 2.
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     environment.pop("TF_USE_LEGACY_KERAS", None)
-    with open(os.devnull if rank == 0 else _log(task, rank), "ab") as log:
-        process = subprocess.Popen(
+    log = os.devnull if rank == 0 else _log(task, rank)
+    with (
+        open(log, "ab") as file,
+        subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, *task["again" if resumed else "command"]],
             cwd=task["directory"],
             env=environment,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE if rank == 0 else log,
+            stdout=subprocess.PIPE if rank == 0 else file,
             stderr=subprocess.STDOUT,
-        )
+        ) as process,
+    ):
         for line in process.stdout or ():
             events.put(("line", rank, line.decode(errors="backslashreplace")))
         status = process.wait()
-        # As a shell has that of a program which a signal ends.
-        status = status if status >= 0 else 128 - status
+    # As a shell has that of a program which a signal ends.
+    status = status if status >= 0 else 128 - status
     events.put(("end", rank, status))
     if status not in (0, _REFUSED):
         raise RuntimeError(f"worker {rank} has ended with status {status}")
