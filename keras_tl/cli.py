@@ -230,9 +230,15 @@ def run(arguments: list[str]) -> None:
     _execute(ast.parse(path.read_text(encoding="utf-8")), path)
 
 
-def recipe_settings(path: Path, arguments: list[str]) -> Settings:
-    """Read the settings of a recipe from its flags, without loading Keras."""
+def recipe_settings(path: Path, arguments: list[str]) -> Settings | None:
+    """Read the settings of a recipe from its flags, without loading Keras.
+
+    Returns:
+        The settings; `None` where they need more than imports and constants.
+    """
     light = _settings_alone(ast.parse(path.read_text(encoding="utf-8")))
+    if light is None:
+        return None
     program = f"keras-tl run {path.stem}"
     return config.parse(_execute(light, path)["Config"], arguments, program)
 
