@@ -5,6 +5,7 @@ own, with the `TF_CONFIG` of Ray Train; see `keras_tl.cluster` for how they meet
 is what goes on around them: their output, failures, and the end.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -52,7 +53,8 @@ def main(settings: ClusterRun, command: list[str], run: config.RunSettings) -> i
     if run.resume is None and run.out is None:
         command = [*command, "--out", str(folder)]
     logs = Path(f"{folder}-workers").absolute()
-    logs.mkdir(parents=True, exist_ok=True)
+    if not logs.is_dir():
+        files.new_folder(logs)
     others = "" if settings.workers == 1 else f"; that of the others goes to {logs}"
     print(f"The output of worker 0 follows{others}.", flush=True)
     task = {
@@ -71,6 +73,8 @@ def main(settings: ClusterRun, command: list[str], run: config.RunSettings) -> i
         _disconnect()
         # A mark of Ray Train's: the results are those of worker 0.
         shutil.rmtree(logs / "ray", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            logs.rmdir()  # Where no other worker has begun.
     return status
 
 
@@ -189,7 +193,7 @@ def _status(settings, task, running, statuses):
     except train.WorkerGroupError:
         print(
             f"keras-tl: error: {errors.counted(settings.restarts, 'restart')} did not "
-            f"help.{_how_to_continue(settings, task)}",
+            f"help. {_how_to_continue(settings, task)}",
             file=sys.stderr,
         )
         return statuses.get(0) or config.LOST
@@ -202,7 +206,7 @@ def _how_to_continue(settings, task):
         return ""
     words = [*task["again"][:-1], files.quoted(task["again"][-1])]
     return (
-        f" Continue with keras-tl cluster run {' '.join(words[words[0] == 'run' :])} "
+        f"Continue with keras-tl cluster run {' '.join(words[words[0] == 'run' :])} "
         f"--workers {settings.workers}"
     )
 

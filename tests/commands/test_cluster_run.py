@@ -250,9 +250,9 @@ def test_ctrl_c_ends_all_workers_and_says_how_to_go_on(tmp_path):
 @needs_ray
 @pytest.mark.slow
 def test_what_all_workers_refuse_ends_the_run_at_once(tmp_path):
-    process = start("--limit", "60", "--batch-size", "7", "--out", tmp_path / "run")
+    process = start("--limit", "60", "--strategy=mirrored", "--out", tmp_path / "run")
     output, problems = process.communicate(timeout=200)
     assert process.returncode == 2
-    assert "`batch_size` must be a multiple of 2" in output
+    assert "`strategy` must be auto or multiworker" in output
     assert "restart" not in output + problems
     assert not (tmp_path / "run").exists()
