@@ -22,6 +22,8 @@ from keras_tl.commands.settings import ClusterRun
 
 # Seconds that the others have to end, once a worker has refused its input.
 GRACE = 10.0
+# Seconds within which a cluster of Ray is reached.
+_REACHED = 10.0
 # Bytes of memory for Ray's own objects: nothing large goes through them.
 _OBJECTS = 100 * 2**20
 # Exit status of a worker that starting again does not help.
@@ -96,8 +98,12 @@ def _connect(settings):
         )
     else:
         try:
+            if address != "auto":
+                # Ray itself would try for many minutes.
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host, int(port)), timeout=_REACHED).close()
             ray.init(address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise errors.expected(
                 "address", "be that of a Ray cluster", address, errors.reason(error)
             ) from error

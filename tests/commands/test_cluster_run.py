@@ -249,6 +249,21 @@ def test_ctrl_c_ends_all_workers_and_says_how_to_go_on(tmp_path):
 
 @needs_ray
 @pytest.mark.slow
+def test_an_address_without_a_cluster_is_refused_at_once(tmp_path):
+    (address,) = clusters.free_addresses(1)
+    for wrong in (address, "10.0.0.1"):
+        process = start("--address", wrong, "--out", tmp_path / "run")
+        _, problems = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert (
+            f"`address` must be that of a Ray cluster. Received: address='{wrong}'"
+            in (problems)
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@needs_ray
+@pytest.mark.slow
 def test_what_all_workers_refuse_ends_the_run_at_once(tmp_path):
     process = start("--limit", "60", "--strategy=mirrored", "--out", tmp_path / "run")
     output, problems = process.communicate(timeout=200)
