@@ -1,13 +1,23 @@
 """Workers of a cluster as processes of this machine."""
 
+import io
 import json
 import os
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import h5py
+import numpy as np
+
 ROOT = Path(__file__).parents[1]
+# Options of quickstart with which it takes seconds.
+QUICK = [
+    *("--limit", "60", "--image-size", "32", "--scratch-epochs", "0", "--epochs", "4"),
+    *("--fine-tune-epochs", "6", "--no-cache", "--batch-size", "8"),
+]
 
 
 def free_addresses(count: int) -> list[str]:
@@ -53,3 +63,18 @@ def run(count: int, *arguments, **others) -> list[tuple[int, str, str]]:
         for process in started:
             process.kill()
     return ended
+
+
+def weights(folder):
+    """Return the weights of the model of a run."""
+    with zipfile.ZipFile(folder / "model.keras") as archive:
+        content = io.BytesIO(archive.read("model.weights.h5"))
+    values = {}
+
+    def keep(name, item):
+        if isinstance(item, h5py.Dataset):
+            values[name] = np.array(item)
+
+    with h5py.File(content) as file:
+        file.visititems(keep)
+    return values

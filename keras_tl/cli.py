@@ -3,6 +3,7 @@
 import ast
 import builtins
 import copy as copies
+import dataclasses
 import functools
 import importlib
 import shutil
@@ -18,7 +19,7 @@ import keras_tl.quiet  # noqa: F401  Before Keras.
 import tyro
 
 from keras_tl import config, errors, files, vendoring
-from keras_tl.commands.settings import COMMANDS
+from keras_tl.commands.settings import COMMANDS, ClusterRun
 from keras_tl.config import Settings
 
 RecipeName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -53,6 +54,9 @@ commands:
                          it knew, or say what got worse
   inspect FILE           show what is in a model file, and what of it could do
                          harm, without executing any of it
+  cluster run RECIPE --workers N
+                         train on several machines, or `cluster run train DATA`,
+                         with workers that Ray starts, and starts again
   cache list             list the features that runs have kept for later ones
   cache clear            remove these, and copies of packed data
 
@@ -72,6 +76,7 @@ def main() -> None:
         "run": run,
         "predict": predict,
         "cache": cache,
+        "cluster": cluster,
         **{name: functools.partial(on_data, name) for name in COMMANDS},
     }
     arguments = sys.argv[1:]
@@ -217,16 +222,25 @@ def run(arguments: list[str]) -> None:
         )
         raise SystemExit(0 if arguments else 2)
     path = recipe_path(arguments[0])
-    source = ast.parse(path.read_text(encoding="utf-8"))
-    program = f"keras-tl run {path.stem}"
-    sys.argv = [program, *arguments[1:]]
+    sys.argv = [f"keras-tl run {path.stem}", *arguments[1:]]
     # Help and wrong flags are answered before the recipe loads Keras.
-    light = _settings_alone(source)
-    if light is not None:
-        with config.error_exit(program):
-            config.parse(_execute(light, path)["Config"], arguments[1:], program)
+    with config.error_exit(sys.argv[0]):
+        recipe_settings(path, arguments[1:])
     print("Loading Keras and TensorFlow.", file=sys.stderr)
-    _execute(source, path)
+    _execute(ast.parse(path.read_text(encoding="utf-8")), path)
+
+
+def recipe_settings(path: Path, arguments: list[str]) -> Settings | None:
+    """Read the settings of a recipe from its flags, without loading Keras.
+
+    Returns:
+        The settings; `None` where they need more than imports and constants.
+    """
+    light = _settings_alone(ast.parse(path.read_text(encoding="utf-8")))
+    if light is None:
+        return None
+    program = f"keras-tl run {path.stem}"
+    return config.parse(_execute(light, path)["Config"], arguments, program)
 
 
 def _execute(source: ast.Module, path: Path) -> dict:
@@ -365,6 +379,43 @@ def predict(arguments: list[str]) -> None:
 
     if not prediction.predict(*parsed, **more):
         raise SystemExit(1)
+
+
+def cluster(arguments: list[str]) -> None:
+    """Run a recipe, or `train`, on workers of Ray."""
+    workers, command, settings = cluster_settings(arguments)
+    from keras_tl.commands import cluster
+
+    status = cluster.main(workers, command, settings)
+    if status:
+        raise SystemExit(status)
+
+
+def cluster_settings(arguments: list[str]) -> tuple[ClusterRun, list[str], Settings]:
+    """Read what `keras-tl cluster` is given, all of it before Ray starts.
+
+    Returns:
+        The workers, the arguments of `keras-tl` for each of them, and their settings.
+    """
+    program = "keras-tl cluster run RECIPE"
+    action, *options = arguments or ["--help"]
+    if action in ("-h", "--help") or (action == "run" and not options):
+        options = ["--help"]
+    elif action != "run":
+        raise errors.unknown("action", action, ["run"])
+    if options[0] in ("-h", "--help"):
+        config.parse(ClusterRun, ["--help"], program)
+    name, *options = options
+    path = None if name == "train" else recipe_path(name)
+    own = []
+    for field in dataclasses.fields(ClusterRun):
+        flag = f"--{field.name.replace('_', '-')}"
+        options, value = config.take(options, flag)
+        own += [] if value is None else [flag, value]
+    workers = config.parse(ClusterRun, own, program)
+    if path is None:
+        return workers, ["train", *options], settings_on_data("train", *options)
+    return workers, ["run", name, *options], recipe_settings(path, options)
 
 
 def _without_dashes(arguments: list[str]) -> list[str]:

@@ -306,8 +306,8 @@ def parse(config: type, arguments: list[str], program: str | None = None):
                 "An option has an empty value, as of a shell variable that is not set. "
                 f"Received: {' '.join(map(repr, arguments))}"
             )
-    arguments, saved = _take(arguments, "--config")
-    arguments, resumed = _take(arguments, "--resume")
+    arguments, saved = take(arguments, "--config")
+    arguments, resumed = take(arguments, "--resume")
     places = {}
     if resumed is not None:
         arguments, places = _take_places(arguments, Path(resumed))
@@ -427,14 +427,18 @@ def _claim(folder):
     check()  # It may just have ended.
 
 
-def _take(arguments, flag):
-    """Remove `flag` and its value from a command line."""
+def take(arguments: list[str], flag: str) -> tuple[list[str], str | None]:
+    """Remove `flag` and its value from a command line.
+
+    >>> take(["--limit", "60", "--workers", "2"], "--workers")
+    (['--limit', '60'], '2')
+    """
     for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == flag:
             if not equals:
                 if index + 1 == len(arguments):
-                    raise errors.InputError(f"`{flag}` must be followed by a path.")
+                    raise errors.InputError(f"`{flag}` must be followed by a value.")
                 value = arguments[index + 1]
             return arguments[:index] + arguments[index + 1 + (not equals) :], value
     return arguments, None
@@ -448,7 +452,7 @@ def _take_places(arguments, folder):
     """
     given = {}
     for name in (*PLACES, "run"):
-        arguments, value = _take(arguments, f"--{name}")
+        arguments, value = take(arguments, f"--{name}")
         if value is not None:
             given[name] = value
     saved = _started_with(folder, given)

@@ -52,7 +52,7 @@ def test_copy_writes_a_file_once_and_never_over_another(call, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["lsit"], "Did you mean list?"),
+        (["lsit"], "Did you mean list"),
         (["run", "quikstart"], "Did you mean quickstart?"),
         (["show", "vgg16"], "Did you mean vgg16_cifar10?"),
         (["predict", "absent", "absent.jpg"], "folder of a finished run"),

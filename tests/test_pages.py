@@ -156,6 +156,9 @@ def test_a_command_of_a_page_is_one_that_works(
         # Likewise; tests/commands runs them.
         cli.settings_on_data(*arguments)
         return
+    if arguments[0] == "cluster":
+        cli.cluster_settings(arguments[1:])
+        return
     if arguments[0] != "run":
         monkeypatch.setattr(sys, "argv", ["keras-tl", *arguments])
         cli.main()

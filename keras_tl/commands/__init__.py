@@ -13,6 +13,7 @@
 - `serve`: Serve finished runs: a web page, and an API.
 - `export`: `keras-tl export RUN`: write the model of a run for another runtime.
 - `inspect`: `keras-tl inspect FILE`: what is in a model file, without executing it.
+- `cluster`: `keras-tl cluster run RECIPE`: workers that Ray starts, and starts again.
 - `compare`: Compare finished runs on one page.
 - `update`: Update a finished run with more images, or with new classes.
 - `settings`: Settings that the commands have in common; nothing heavy is imported here.

@@ -659,6 +659,40 @@ class Inspect(Settings):
         errors.check_at_least("megabytes", self.megabytes, 512)
 
 
+@dataclass(frozen=True)
+class ClusterRun(Settings):
+    """Run a recipe, or train, on workers that Ray starts, and starts again.
+
+    The options of the recipe are given as well: those of `keras-tl run RECIPE`, or,
+    for `train`, first DATA, then those of `keras-tl train`. Every worker runs that
+    command on its share of each batch. When one fails, all go on with `--resume` from
+    the last epoch.
+
+    On several machines, start it in a folder that all of them share at the same path,
+    with data and results in it or at paths that all have; keras-tl must be installed
+    on each.
+    """
+
+    # Number of workers, which train one model; on several machines, of machines.
+    workers: int
+    # Ray cluster to use, as host:port or auto; by default the one that RAY_ADDRESS
+    # names, or a new one on this machine.
+    address: str | None = None
+    cpus_per_worker: int = 1  # Processors that Ray reserves for each worker.
+    gpus_per_worker: int = 0  # GPUs of each worker.
+    restarts: int = 3  # Times that all workers are started again after a failure.
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("workers", "cpus_per_worker"):
+            errors.check_at_least(name, getattr(self, name), 1)
+        for name in ("gpus_per_worker", "restarts"):
+            errors.check_at_least(name, getattr(self, name), 0)
+        if self.address is not None and "://" in self.address:
+            hint = "Start the command on a machine of the cluster."
+            raise errors.expected("address", "be host:port or auto", self.address, hint)
+
+
 # Name of a command -> its settings.
 COMMANDS: dict[str, type[Settings]] = {
     "export": Export,

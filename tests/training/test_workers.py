@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import clusters
+from benchmarks.clusters import QUICK, weights
 from keras_tl import environment
 from keras_tl.errors import InputError
 from keras_tl.training import workers
@@ -70,12 +71,6 @@ def test_a_slow_worker_is_named(tmp_path):
         assert status == 0, problems
         assert "InputWarning: worker 1 (127.0.0.1:" in problems
         assert "All wait for it." in problems
-
-
-QUICK = [
-    *("--limit", "60", "--image-size", "32", "--scratch-epochs", "0", "--epochs", "4"),
-    *("--fine-tune-epochs", "6", "--no-cache", "--batch-size", "8"),
-]
 
 
 def recipe(*arguments, kill=None):
@@ -144,23 +139,3 @@ def test_a_worker_that_is_killed_ends_the_others_and_all_go_on_to_the_same(tmp_p
     assert metrics[0] == metrics[1]
     # The chief alone has written something.
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "broken"}
-
-
-def weights(folder):
-    """Return the weights of the model of a run."""
-    import io
-    import zipfile
-
-    import h5py
-
-    with zipfile.ZipFile(folder / "model.keras") as archive:
-        content = io.BytesIO(archive.read("model.weights.h5"))
-    values = {}
-
-    def keep(name, item):
-        if isinstance(item, h5py.Dataset):
-            values[name] = np.array(item)
-
-    with h5py.File(content) as file:
-        file.visititems(keep)
-    return values
