@@ -13,7 +13,7 @@ from keras_tl.data import remote
 from keras_tl.data.choices import NOUNS, BadFiles, FileKind, Resize, Task
 from keras_tl.data.settings import Augment, AugmentSound
 from keras_tl.models import catalog
-from keras_tl.training.placement import Precision
+from keras_tl.training.placement import Precision, Strategy
 from keras_tl.training.settings import CacheSettings
 
 
@@ -124,6 +124,8 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
     class_weights: bool = False  # Weight all classes equally in the training loss.
     batch_size: int = 32  # Examples per step, over all devices.
     precision: Precision = "float32"  # Numbers that layers compute with.
+    # Devices: all GPUs of this machine, or of all machines that TF_CONFIG names.
+    strategy: Strategy = "auto"
 
     COMMAND = "keras-tl train"
     # Settings of the lengths of phases that more of may be advised: none, as the
