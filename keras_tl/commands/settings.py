@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
+from keras_tl import cluster as clusters
 from keras_tl import environment, errors, files
 from keras_tl.config import RunSettings, Settings
 from keras_tl.data import remote
@@ -311,6 +312,8 @@ class Curve(CacheSettings, OwnDataSettings):
         super().__post_init__()
         if self.repeats is not None:
             errors.check_at_least("repeats", self.repeats, 2)
+        if self.fine_tune:
+            clusters.check_alone()
         errors.check_at_least("label", self.label, 1)
         if not 0 < self.accuracy < 1:
             raise errors.expected("accuracy", "be in (0, 1)", self.accuracy)

@@ -263,6 +263,7 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
         return {}
     checks.check(model, splits, setup, phase)
     checks.check_workers(model, splits, setup)
+    checks.share_weights(model)
     layers = freezing.report(model)
     total = layers.trainable + layers.frozen
     print(f"{phase.name:>15}  {layers.trainable:,} of {total:,} parameters train")

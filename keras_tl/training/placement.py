@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from keras_tl import cluster as clusters
-from keras_tl import config, environment, errors
+from keras_tl import config, environment, errors, files
 from keras_tl.config import Settings
 from keras_tl.data import pipeline
 from keras_tl.training import workers
@@ -54,9 +54,11 @@ def choose(
             "auto": mixed_bfloat16 where TensorFlow is the backend and the processor or
             every GPU computes with it, else float32. Decided by the properties of the
             hardware, never by timing, so that it is the same on every run on a machine.
-        strategy: "mirrored" takes all devices of this machine, "multiworker" all of
-            the machines that the environment variable `TF_CONFIG` names, each of which
-            runs the same program; "auto" does the latter where it names several.
+        strategy: "mirrored" takes all devices of this machine: its GPUs, or, without
+            any, all CPUs that TensorFlow was told to make of its processors.
+            "multiworker" takes all devices of the machines that the environment
+            variable `TF_CONFIG` names, each of which runs the same program. "auto" does
+            the latter where it names several, and else takes what `devices` says.
         about: What has to be the same on all machines, name -> value; versions of
             packages are compared in any case.
 
@@ -80,7 +82,7 @@ def choose(
     if cluster is not None:
         names, chosen = _workers(cluster, backend, about)
     elif backend == "tensorflow":
-        names, chosen = _tensorflow_devices(devices)
+        names, chosen = _tensorflow_devices(devices, strategy == "mirrored")
     elif backend == "jax":
         names, chosen = _jax_devices(devices)
     elif devices is None:
@@ -114,6 +116,9 @@ def from_settings(settings: Settings) -> "tuple[Placement, Settings]":
         for name, value in vars(settings).items()
         if not isinstance(value, Path) and name not in ("out", "resume", *config.FREE)
     }
+    if getattr(settings, "resume", None) is not None:
+        kept = files.fingerprint_of_folder(settings.resume)
+        same["files of the interrupted run"] = kept
     placement = choose(
         precision=settings.precision, strategy=settings.strategy, about=same
     )
@@ -380,7 +385,7 @@ def _workers(cluster, backend, about):
 
 
 def _tensorflow_devices(
-    devices: Sequence[str] | None,
+    devices: Sequence[str] | None, every_cpu: bool
 ) -> tuple[tuple[str, ...], "tf.distribute.Strategy | None"]:
     """Return the names of the devices to use and the strategy they need."""
     import tensorflow as tf
@@ -392,9 +397,13 @@ def _tensorflow_devices(
         with contextlib.suppress(RuntimeError, ValueError):
             tf.config.experimental.set_memory_growth(gpu, True)
     there = [_short_name(d.name) for d in tf.config.list_logical_devices()]
-    gpus = tuple(name for name in there if name.startswith("GPU:"))
-    names = _named_devices(devices, there, gpus or ("CPU:0",))
-    if names == (gpus or ("CPU:0",))[:1]:
+    gpus, cpus = (
+        tuple(name for name in there if name.startswith(kind))
+        for kind in ("GPU:", "CPU:")
+    )
+    default = gpus or (cpus if every_cpu else cpus[:1])
+    names = _named_devices(devices, there, default)
+    if names == default[:1]:
         return names, None
     if len(names) == 1:
         return names, tf.distribute.OneDeviceStrategy(names[0])
