@@ -645,6 +645,21 @@ def test_pictures_that_cannot_be_painted_are_named(photographs, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_every_recipe_trains_on_several_machines_or_refuses_them(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')
+    alone = set()
+    for path in (ROOT / "recipes").glob("[!_]*.py"):
+        recipe = importlib.import_module(f"recipes.{path.stem}")
+        if not hasattr(recipe.Config, "strategy"):
+            alone.add(path.stem)
+            with pytest.raises(errors.InputError, match="runs on one machine"):
+                recipe.Config()
+        else:
+            assert "placement.from_settings(settings)" in path.read_text()
+    # They compute features and fit classifiers on them.
+    assert alone == {"feature_extraction", "how_much_data"}
+
+
 def test_every_recipe_is_run():
     assert {
         "sentiment_from_72_sentences",

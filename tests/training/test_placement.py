@@ -8,14 +8,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 import pytest
 
+from keras_tl.config import RunSettings
 from keras_tl.errors import InputError
 from keras_tl.training import placement
 from keras_tl.training.placement import Placement
+from keras_tl.training.settings import TrainingSettings
 
 SCRIPT = """
 import json, sys
@@ -144,6 +147,7 @@ with one.scope():
     model.compile(keras.optimizers.SGD(0.1, clipnorm=0.1), "mse")
 clipping["one"] = error(placement.check_model, one, model)
 seen["clipping"] = clipping
+seen["mirrored"] = placement.choose(strategy="mirrored").devices
 print(json.dumps(seen))
 """
 
@@ -230,6 +234,16 @@ def test_description_says_global_batch_and_unscaled_rate(seen):
         "2 devices (CPU:0, CPU:1), MirroredStrategy: global batch 64 = 2 x 32, "
         "learning rate 0.001 (as given, not scaled), precision float32."
     )
+
+
+def test_mirrored_takes_all_devices_of_the_machine(seen):
+    assert seen["mirrored"] == ["CPU:0", "CPU:1"]
+
+
+@pytest.mark.usefixtures("dtype_policy")
+def test_mirrored_on_one_device_is_said_to_be_one(seen):
+    said = placement.choose(strategy="mirrored").describe(64, 0.001)
+    assert said.startswith("1 device (CPU:0), no strategy: batch 64, ")
 
 
 def test_strategy_turns_off_xla_and_several_steps_per_execution(seen):
@@ -331,6 +345,31 @@ def test_a_strategy_that_the_machines_cannot_have_is_refused(
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": workers}}))
     with pytest.raises(InputError, match=f"`strategy` {problem}"):
         placement.choose(strategy=strategy)
+
+
+def test_workers_go_on_from_the_same_files_of_an_interrupted_run(tmp_path, monkeypatch):
+    compared = []
+
+    def choose(about, **options):
+        compared.append(about)
+        return Placement(None, ("CPU:0",), "float32")
+
+    monkeypatch.setattr(placement, "choose", choose)
+    settings = TinyConfig(resume=tmp_path, out=tmp_path)
+    for content in ("a", "ab"):
+        (tmp_path / "trial.json").write_text(content)
+        placement.from_settings(settings)
+    one, other = (about["files of the interrupted run"] for about in compared)
+    assert one != other
+    assert one.startswith("1 file, ")
+    # Paths, and what changes no result, may differ from machine to machine.
+    assert {"setting `seed`", "setting `batch_size`"} < {*compared[0]}
+    assert not {"setting `out`", "setting `resume`", "setting `cache`"} & {*compared[0]}
+
+
+@dataclass(frozen=True)
+class TinyConfig(RunSettings, TrainingSettings):
+    """Settings of a recipe"""
 
 
 def test_several_machines_take_all_devices_they_have(monkeypatch):
