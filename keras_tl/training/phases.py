@@ -468,8 +468,8 @@ def _compile(model, splits, setup, phase, steps):
             weighted_metrics=objective.metrics(),
             **compile_options(placement, setup.batch_size * model.count_params()),
         )
+        check_model(placement, model)
         model.optimizer.build(model.trainable_variables)
-    check_model(placement, model)
     checks.check_choice(setup, directions)
     return model, directions
 
