@@ -32,7 +32,7 @@ import tiny_recipes
 
 NAME = "two_workers"
 # Seconds after which a run counts as hanging.
-LONGEST = 240
+LONGEST = 480
 # Measurements that are other ones in every run.
 TIMES = ("second", "memory", "mib", "megabyte", "date", "load")
 # Layers that draw random numbers while training.

@@ -24,8 +24,10 @@ from keras_tl.methods import (
     fixmatch,
     multi_task,
     regularizers,
+    self_supervised,
+    sentence_pairs,
 )
-from keras_tl.training import phases, placement, terms, workers
+from keras_tl.training import objectives, phases, placement, terms, workers
 
 
 def split(count, seed):
@@ -64,7 +66,7 @@ def near(model, steps):
         apart = keras.ops.sum((features[::2] - features[1::2]) ** 2, -1)
         return batch.progress * keras.ops.mean(apart)
 
-    return terms.Term(loss, layers=["pool"])
+    return terms.Term(loss, layers=["pool"], of_rows=False)
 
 
 def old_head():
@@ -90,6 +92,11 @@ def viewed():
     )
 
 
+def numbered():
+    """Return images whose two views are rows of a batch."""
+    return self_supervised.in_views(plain)
+
+
 METHODS = {
     "distillation": (taught, lambda: distillation.from_teacher()),
     "multi_task": (tasks, lambda: joint),
@@ -99,7 +106,18 @@ METHODS = {
     "beside": (paired, lambda: near),
     "domains": (paired, domain_adaptation.dann),
     "ewc": (plain, lambda: important),
-    "views": (viewed, lambda: fixmatch.fixmatch(threshold=0.4, aligned=False)),
+    "views": (viewed, lambda: fixmatch.fixmatch(threshold=0.4)),
+    "statistics": (paired, domain_adaptation.coral),
+    "contrast": (numbered, lambda: self_supervised.simclr(widths=(8, 4))),
+    "pairs": (plain, sentence_pairs.cosine),
+}
+# Name of a method -> other settings of its phase.
+OPTIONS = {
+    "contrast": {
+        "objective": objectives.Unlabelled(),
+        "choose_by": "last",
+        "augment": augment.flip_and_crop,
+    }
 }
 
 
@@ -116,7 +134,7 @@ def train(name, place):
         x = layers.GlobalAveragePooling2D(name="pool")(x)
         model = keras.Model(image, layers.Dense(3, name="logits")(x))
         method = build()
-    setup = phases.Setup(place, batch_size=16)
+    setup = phases.Setup(place, batch_size=16, **OPTIONS.get(name, {}))
     # Adam would hide a gradient that is too large.
     sgd = functools.partial(keras.optimizers.SGD, momentum=0.9)
     phase = phases.Phase(3, 0.05, optimizer=sgd, method=method, patience=9)

@@ -16,7 +16,7 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("methods_script.py")
 METHODS = ("distillation", "multi_task", "l2_sp", "delta", "lwf", "beside")
-METHODS += ("domains", "ewc", "views")
+METHODS += ("domains", "ewc", "views", "statistics", "contrast", "pairs")
 
 pytestmark = pytest.mark.slow
 
