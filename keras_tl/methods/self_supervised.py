@@ -266,10 +266,7 @@ def _projection(width, widths, normalized) -> keras.Model:
     layers = [keras.Input((width,))]
     for units in hidden:
         layers.append(keras.layers.Dense(units, use_bias=not normalized))
-        if normalized:
-            # Of several devices, each would have statistics of its own rows.
-            together = keras.backend.backend() == "tensorflow"
-            layers.append(keras.layers.BatchNormalization(synchronized=together))
+        layers += [keras.layers.BatchNormalization()] * normalized
         layers.append(keras.layers.ReLU())
     layers.append(keras.layers.Dense(last, use_bias=False, dtype="float32"))
     return keras.Sequential(layers)

@@ -76,7 +76,9 @@ def rows_of_all(values):
         if 0 in own.shape[1:]:
             return own  # Without columns, on which TensorFlow would crash.
         rows = own.shape[0] and own.shape[0] * context.num_replicas_in_sync
-        return tf.ensure_shape(context.all_gather(own, 0), (rows, *own.shape[1:]))
+        # A copy, since an argument of the step is on no device that TensorFlow knows.
+        every = context.all_gather(tf.identity(own), 0)
+        return tf.ensure_shape(every, (rows, *own.shape[1:]))
 
     return keras.tree.map_structure(gathered, values)
 

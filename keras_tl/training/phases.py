@@ -32,6 +32,7 @@ from keras_tl.training.placement import (
     Placement,
     check_model,
     compile_options,
+    synchronize,
 )
 from keras_tl.training.progress import (
     FollowProbe,
@@ -460,6 +461,7 @@ def _compile(model, splits, setup, phase, steps):
             model = terms.TermModel(
                 model, term, _label_columns(splits, objective), phase.epochs * steps
             )
+        synchronize(placement, model)
         model.compile(
             optimizer=phase.optimizer(
                 phase.schedule(phase.learning_rate, phase.epochs, steps)

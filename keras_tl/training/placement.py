@@ -166,8 +166,6 @@ def check_model(placement: "Placement", model: "keras.Model") -> None:
     if not placement.mirrored:
         _check_on_all(placement, model)
         return
-    import keras
-
     # Keras would fail with a bare AssertionError (variables made outside) or a
     # TypeError about MirroredVariable (only the Model object made outside). Seeds of
     # dropout are left out: they may be made anywhere.
@@ -181,28 +179,30 @@ def check_model(placement: "Placement", model: "keras.Model") -> None:
             model.name,
             "Load or build the model inside `with placement.scope():`.",
         )
-    # The private method is the only one that also finds the layers inside wrappers
-    # and custom layers; `model.layers` stops at the first level.
-    layers = [
-        layer.name
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-        and layer.trainable
-        and not layer.synchronized
-    ]
-    if layers and placement.replicas > 1:
-        # No error of Keras's: each replica keeps statistics of its own share, a
-        # prediction depends on the replica that makes it, and saving keeps the first.
-        rest = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
-        raise errors.expected(
-            "model",
-            "have no BatchNormalization that each device trains on its own",
-            model.name,
-            f"Layers: {', '.join(layers[:3])}{rest}. Freeze them "
-            "(`layer.trainable = False`) or build them with `synchronized=True`.",
-        )
     if placement.replicas > 1:
         _check_clipping(getattr(model, "optimizer", None))
+
+
+def synchronize(placement: "Placement", model: "keras.Model") -> None:
+    """Let BatchNormalization that trains use the rows of all devices of a step.
+
+    Otherwise each device keeps statistics of its own rows, without an error of Keras's:
+    a prediction depends on the device that makes it, and saving keeps the first.
+
+    Args:
+        placement: Where the model is to train. On one device nothing is done, and
+            neither on JAX, where a step is one program over all devices.
+        model: With `trainable` set on its layers as it is to train.
+    """
+    if not placement.mirrored or placement.replicas == 1:
+        return
+    import keras
+
+    # The private method is the only one that also finds the layers inside wrappers
+    # and custom layers; `model.layers` stops at the first level.
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+            layer.synchronized = True
 
 
 def _check_on_all(placement, model):
