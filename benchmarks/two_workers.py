@@ -12,6 +12,7 @@ sides; the table says where there is some.
 import argparse
 import csv
 import datetime
+import importlib
 import json
 import os
 import runpy
@@ -110,15 +111,21 @@ class Process:
         )
 
 
-def compare(name: str, folder: Path) -> dict:
-    """Run a recipe alone and on two workers, and compare what came out."""
-    import importlib
+def arguments_of(name: str, folder: Path) -> list[str]:
+    """Return the arguments of a run, whose settings and data are written."""
+    if name in tiny_recipes.TRAINED:
+        return [*tiny_recipes.train(name, folder / "data"), "--out", "run"]
+    recipe, more = tiny_recipes.VARIANTS.get(name, (name, {}))
+    module = importlib.import_module(f"recipes.{recipe}")
+    settings = tiny_recipes.settings(recipe, folder / "data") | more
+    path = folder / "settings.json"
+    files.write_json(path, config.to_json(module.Config(**settings)))
+    return ["run", recipe, "--config", str(path), "--out", "run"]
 
-    recipe = importlib.import_module(f"recipes.{name}")
-    settings = recipe.Config(**tiny_recipes.settings(name, folder / "data"))
-    files.write_json(folder / "settings.json", config.to_json(settings))
-    given = ["--config", str(folder / "settings.json"), "--out", "run"]
-    arguments = ["run", name, *given]
+
+def compare(name: str, folder: Path) -> dict:
+    """Do a run alone and on two workers, and compare what came out."""
+    arguments = arguments_of(name, folder)
     started = time.monotonic()
     alone = Process(folder / "alone", arguments)
     statuses = [alone.end(started + LONGEST)]
@@ -236,8 +243,11 @@ def main() -> None:
     path = pages.RESULTS / NAME / f"{NAME}.json"
     known = json.loads(path.read_text())["recipes"] if path.exists() else []
     rows = {row["recipe"]: row for row in known}
-    for name in arguments.names or [path.stem for path in paths]:
-        folder = Path(tempfile.mkdtemp(dir=arguments.folder, prefix=f"{name}-"))
+    every = [path.stem for path in paths]
+    every += [*tiny_recipes.VARIANTS, *tiny_recipes.TRAINED]
+    for name in arguments.names or every:
+        prefix = f"{name.replace(' ', '_')}-"
+        folder = Path(tempfile.mkdtemp(dir=arguments.folder, prefix=prefix))
         row = compare(name, folder)
         if arguments.folder is None:
             shutil.rmtree(folder)

@@ -296,6 +296,20 @@ def photographs(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def tones(folder: Path) -> Path:
+    """Write low and high tones."""
+    import soundfile
+
+    rng, times = np.random.default_rng(0), np.arange(4000) / 8000
+    for name, hertz in (("high", 2000), ("low", 300)):
+        (folder / name).mkdir(parents=True)
+        for take in range(20):
+            wave = np.sin(2 * np.pi * hertz * rng.uniform(0.8, 1.2) * times)
+            wave = 0.3 * wave + rng.normal(0, 0.01, 4000)
+            soundfile.write(folder / name / f"{take}.wav", wave, 8000)
+    return folder
+
+
 def recordings(folder: Path) -> Path:
     """Write two words as three speakers say them: tones, high and low."""
     import soundfile
@@ -466,6 +480,50 @@ def domains(folder: Path) -> Path:
     return folder
 
 
+def train(name: str, folder: Path) -> list[str]:
+    """Return the arguments of a `keras-tl train`, whose data are written.
+
+    Args:
+        name: One of `TRAINED`.
+        folder: A new folder.
+    """
+    folder.mkdir(parents=True)
+    data, arguments = folder / "data", ["--batch-size", "8"]
+    if name == "train texts":
+        reviews(data)
+        arguments += ["--weights", bert(folder / "bert"), "--sequence-length", "12"]
+    elif name == "train sound":
+        tones(data)
+        arguments += ["--backbone", "whisper", "--weights", whisper(folder / "whisper")]
+    else:
+        photographs(data)
+        arguments += ["--image-size", "32"]
+    if name == "train images, a minute":
+        arguments += ["--minutes", "1"]
+    else:
+        arguments += ["--epochs", "2", "--freeze", "none", "--learning-rate", "0.001"]
+    return ["train", *map(str, [data, *arguments])]
+
+
+TRAINED = ("train images", "train images, a minute", "train texts", "train sound")
+# Name -> recipe and settings that it has besides: what is most likely to go wrong.
+VARIANTS = {
+    "quickstart, cut_mix": ("quickstart", {"augment": "cut_mix"}),
+    "quickstart, mix_up": ("quickstart", {"augment": "mix_up"}),
+    "vgg16_cifar10, rand_augment": ("vgg16_cifar10", {"augment": "rand_augment"}),
+    "cnn_cifar10, average_weights": ("cnn_cifar10", {"average_weights": True}),
+    "vgg16_cifar10, find_rate": (
+        "vgg16_cifar10",
+        {
+            "find_rate": True,
+            "class_weights": True,
+            "tensorboard": True,
+            "choose_by": "last",
+        },
+    ),
+}
+
+
 def settings(name: str, folder: Path) -> dict:
     """Return settings of a recipe, whose data are written to a new folder."""
     folder.mkdir(parents=True)
@@ -500,6 +558,7 @@ def settings(name: str, folder: Path) -> dict:
             "content": (pictures / "red" / "0.png",),
             "style": pictures / "blue" / "1.png",
             "data": pictures / "green",
+            "methods": ("random network", "optimized", "feed-forward"),
             **PAINTING,
         }
     return sizes
