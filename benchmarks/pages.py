@@ -617,6 +617,37 @@ def worker_scaling(result: dict) -> str:
     )
 
 
+def two_workers(result: dict) -> str:
+    """Make the section on every recipe on two workers."""
+    head = ["recipe", "ended well", "files of worker 1", "numbers compared"]
+    head += ["accuracies apart", "others apart", "tested on", "dropout"]
+    rows = []
+    for row in result["recipes"]:
+        ended = "yes" if "numbers" in row else f"**no**: {row['error']}"
+        cells = [row["recipe"], ended, *[""] * 5, row.get("random", "")]
+        if "numbers" in row:
+            alone, together = row["tested"]
+            same = f"the same {alone}" if row["same"] else f"{together} of {alone}"
+            cells[2:7] = [
+                ", ".join(row["wrote"]) or "none",
+                f"{row['numbers']:,}",
+                *(_apart(row[name]) for name in ("accuracies", "others")),
+                same if alone else "",
+            ]
+        rows.append(cells)
+    return _section(
+        "two_workers",
+        "Every recipe as two processes of one machine, each with folders of its own, "
+        "beside one process alone: whether both ended well, what the second has left "
+        "on its disk, and the largest differences of what was measured, of accuracies "
+        "and of all else, such as losses. Tiny settings, random weights for the most. "
+        "Devices draw dropout of their own: where there is some, it was switched off "
+        "for both. `python -m benchmarks.two_workers --keep`.",
+        _table(head, rows),
+        f"{result['date']}, {_machine(result)}.",
+    )
+
+
 def injected_faults(result: dict) -> str:
     """Make the section on faults that were injected into runs."""
     rows = [
@@ -637,11 +668,16 @@ def injected_faults(result: dict) -> str:
     )
 
 
+def _apart(value: float) -> str:
+    return f"{value:.0e}" if value else "0"
+
+
 # Name of a benchmark with a folder in results -> its section.
 SECTIONS = {
     "equality": equality,
     "worker_scaling": worker_scaling,
     "worker_faults": worker_faults,
+    "two_workers": two_workers,
     "serving": serving,
     "answers": answers,
     "checks": checks,

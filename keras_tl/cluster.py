@@ -110,6 +110,19 @@ def _split(address):
     return host.strip("[]"), int(port)
 
 
+def check_alone() -> None:
+    """Raise `InputError` where `TF_CONFIG` names several machines.
+
+    For what runs on one: started on several, each would do all of it.
+    """
+    if from_environment() is not None:
+        raise errors.InputError(
+            "This runs on one machine, and TF_CONFIG names several, each of which "
+            "would do all of it: unset TF_CONFIG, and start it on one. What trains on "
+            "several has the option --strategy."
+        )
+
+
 def patience() -> float:
     """Return the seconds that workers wait for one another at the start.
 

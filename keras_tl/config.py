@@ -107,6 +107,8 @@ class RunSettings(Settings):
     def __post_init__(self):
         super().__post_init__()
         environment.check_keras()
+        if not hasattr(self, "strategy"):
+            clusters.check_alone()
         if not 0 <= self.seed < 2**31:
             raise errors.expected("seed", f"be in [0, {2**31 - 1}]", self.seed)
 
@@ -583,8 +585,11 @@ def start_run(recipe: str, settings: RunSettings, started: float, data: dict) ->
     cluster = clusters.from_environment()
     if cluster is not None and not cluster.is_chief:
         folder = files.scratch_folder()
-        (folder / STATE).mkdir()
         chief = cluster.name(0)
+        if settings.resume is not None:
+            # What the run has so far: the chief does not do it again either.
+            files.copy_folder(settings.resume, folder)
+        (folder / STATE).mkdir(exist_ok=True)
         files.write_json(folder / "config.json", to_json(settings))
         print(f"This is {cluster.name()}; the results are written by {chief}.")
         return Run(recipe, settings, folder, started, data)

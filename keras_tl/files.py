@@ -283,6 +283,39 @@ def scratch_folder() -> Path:
     return folder
 
 
+def copy_folder(source: Path | str, target: Path) -> None:
+    """Copy all files of a folder into another, but those that vanish meanwhile.
+
+    Raises:
+        InputError: A file cannot be read or written.
+    """
+
+    def copy(one, other):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy2(one, other)
+
+    try:
+        shutil.copytree(source, target, copy_function=copy, dirs_exist_ok=True)
+    except OSError as error:
+        raise errors.InputError(f"Cannot copy {source}: {error}.") from error
+
+
+def fingerprint_of_folder(folder: Path | str) -> str:
+    """Return the number of files in a folder, and a hash of their names and sizes.
+
+    >>> fingerprint_of_folder("no_such_folder")
+    '0 files, 71857576257465c7'
+    """
+    folder = Path(folder)
+    sizes = sorted(
+        (path.relative_to(folder).as_posix(), path.stat().st_size)
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
+    digest = hashlib.blake2b(repr(sizes).encode(), digest_size=8).hexdigest()
+    return f"{errors.counted(len(sizes), 'file')}, {digest}"
+
+
 def next_file(path: Path | str) -> Path:
     """Return the first of `plan.json`, `plan-2.json`, ... that does not exist.
 

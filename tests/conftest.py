@@ -1,6 +1,5 @@
 import gc
 import importlib.util
-import json
 import os
 import shutil
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from benchmarks import tiny_recipes
 from keras_tl import config
 from keras_tl.analysis import summary
 from keras_tl.config import RunSettings
@@ -154,117 +154,22 @@ def real_model(real_data):
 @pytest.fixture(scope="session")
 def tiny_whisper(tmp_path_factory):
     """A folder with a random Whisper of two layers, as Hugging Face lays it out."""
-    numpy_files = pytest.importorskip("safetensors.numpy")
-    width, bands, inner = 8, 10, 16
-    shapes = {"conv1": (width, bands, 3), "conv2": (width, width, 3)}
-    for index in range(2):
-        layer = f"layers.{index}"
-        for part in ("q", "k", "v", "out"):
-            shapes[f"{layer}.self_attn.{part}_proj"] = (width, width)
-        shapes |= {f"{layer}.fc1": (inner, width), f"{layer}.fc2": (width, inner)}
-        for part in ("self_attn", "final"):
-            shapes[f"{layer}.{part}_layer_norm"] = (width,)
-    shapes |= {"layer_norm": (width,), "embed_positions": (50, width)}
-    rng = np.random.default_rng(0)
-    tensors = {}
-    for name, shape in shapes.items():
-        tensors[f"{name}.weight"] = rng.normal("norm" in name, 0.3, shape)
-        if not name.endswith(("k_proj", "positions")):
-            tensors[f"{name}.bias"] = rng.normal(0, 0.3, shape[:1])
-    folder = tmp_path_factory.mktemp("whisper")
-    numpy_files.save_file(
-        {f"model.encoder.{k}": v.astype("float16") for k, v in tensors.items()}
-        | {"model.decoder.layer_norm.weight": np.ones(width, "float16")},
-        folder / "model.safetensors",
-    )
-    config = {
-        "model_type": "whisper",
-        "d_model": width,
-        "encoder_layers": 2,
-        "encoder_attention_heads": 2,
-        "encoder_ffn_dim": inner,
-        "num_mel_bins": bands,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    pytest.importorskip("safetensors.numpy")
+    return tiny_recipes.whisper(tmp_path_factory.mktemp("whisper"))
 
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory):
     """A folder with a random BERT of two layers, as Hugging Face lays it out."""
-    numpy_files = pytest.importorskip("safetensors.numpy")
+    pytest.importorskip("safetensors.numpy")
     pytest.importorskip("keras_hub")
-    import tokenizers
-    from tokenizers import models, normalizers, pre_tokenizers, processors
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "good", "bad", "film", "##s"]
-    words += ["very", "dull", "fine", "plot", "and", "the", "."]
-    width, layers_count, inner = 8, 2, 16
-    rng = np.random.default_rng(0)
-
-    def linear(name, rows, columns):
-        weight = rng.normal(0, 0.3, (rows, columns)).astype("float32")
-        return {f"{name}.weight": weight, f"{name}.bias": np.zeros(rows, "float32")}
-
-    def norm(name):
-        ones, zeros = np.ones(width, "float32"), np.zeros(width, "float32")
-        return {f"{name}.weight": ones, f"{name}.bias": zeros}
-
-    tensors = norm("embeddings.LayerNorm") | linear("pooler.dense", width, width)
-    for name, rows in (("word", len(words)), ("position", 16), ("token_type", 2)):
-        table = rng.normal(0, 0.5, (rows, width)).astype("float32")
-        tensors[f"embeddings.{name}_embeddings.weight"] = table
-    for index in range(layers_count):
-        layer = f"encoder.layer.{index}"
-        for part in ("query", "key", "value"):
-            tensors |= linear(f"{layer}.attention.self.{part}", width, width)
-        tensors |= linear(f"{layer}.attention.output.dense", width, width)
-        tensors |= norm(f"{layer}.attention.output.LayerNorm")
-        tensors |= linear(f"{layer}.intermediate.dense", inner, width)
-        tensors |= linear(f"{layer}.output.dense", width, inner)
-        tensors |= norm(f"{layer}.output.LayerNorm")
-    folder = tmp_path_factory.mktemp("bert")
-    numpy_files.save_file(tensors, folder / "model.safetensors")
-    config = {
-        "model_type": "bert",
-        "architectures": ["BertModel"],
-        "vocab_size": len(words),
-        "hidden_size": width,
-        "num_hidden_layers": layers_count,
-        "num_attention_heads": 2,
-        "intermediate_size": inner,
-        "hidden_dropout_prob": 0.1,
-        "max_position_embeddings": 16,
-        "type_vocab_size": 2,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    numbers = {word: number for number, word in enumerate(words)}
-    tokenizer = tokenizers.Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    return tiny_recipes.bert(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture
 def reviews(tmp_path):
     """A folder of tables of good and bad reviews that can be told apart."""
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "reviews"
-    folder.mkdir()
-
-    def write(name, count, column):
-        lines = [f"label\t{column}"]
-        for index in range(count):
-            word = ("bad", "good")[index % 2]
-            others = " ".join(rng.choice(["a", "film", "plot", "the"], 3))
-            lines.append(f"{word}\tthe {word} {others}s number {index}")
-        (folder / name).write_text("\n".join(lines) + "\n")
-
-    write("train.tsv", 80, "sentence")
-    write("dev.tsv", 20, "content")
-    return folder
+    return tiny_recipes.reviews(tmp_path / "reviews")
 
 
 @pytest.fixture(scope="session")

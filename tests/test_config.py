@@ -141,6 +141,39 @@ def test_resume_takes_the_settings_of_the_run(tmp_path):
         config.parse(Settings, ["--resume", str(tmp_path / "absent")])
 
 
+@pytest.fixture
+def second_of_two(monkeypatch):
+    """This process is the second of two workers."""
+    workers = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(workers))
+
+
+def test_a_worker_goes_on_from_all_that_the_run_has_kept(tmp_path, request):
+    settings = Settings(out=tmp_path / "run")
+    run = config.start_run("test", settings, 0.0, DATA).folder
+    (run / "trials").mkdir()
+    files.write_json(run / "trials" / "first.json", {"accuracy": 1})
+    resumed = config.parse(Settings, ["--resume", str(run)])
+    request.getfixturevalue("second_of_two")
+    own = config.start_run("test", resumed, 0.0, DATA)
+    assert own.folder != run
+    assert files.read_json(own.folder / "trials" / "first.json") == {"accuracy": 1}
+    files.write_json(own.folder / "trials" / "second.json", {})
+    assert [path.name for path in (run / "trials").iterdir()] == ["first.json"]
+
+
+@pytest.mark.usefixtures("second_of_two")
+def test_what_runs_on_one_machine_refuses_several():
+    with pytest.raises(errors.InputError, match="unset TF_CONFIG, and start it on"):
+        config.RunSettings()
+
+    @dataclass(frozen=True)
+    class Distributed(config.RunSettings):
+        strategy: str = "auto"
+
+    assert Distributed().seed == 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import gzip
 import importlib
 import itertools
 import json
@@ -16,6 +15,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import tiny_recipes
+from benchmarks.tiny_recipes import (
+    EXPLAIN_SIZES,
+    FOLDER_SIZES,
+    PAINTING,
+    PROBE_SIZES,
+    SEARCH_SIZES,
+    SENTENCES,
+    SIZES,
+    SOUND_SIZES,
+    STUDIES,
+    TEXT_SIZES,
+    TRANSFER,
+    UNSEEN_SIZES,
+    digits,
+)
 from keras_tl import config, errors
 from keras_tl.data import datasets
 from keras_tl.data.sources import read_all
@@ -24,33 +39,6 @@ from keras_tl.models import audio_backbones, backbones
 from keras_tl.training import placement
 
 ROOT = Path(__file__).parents[1]
-SIZES = {
-    "quickstart": {
-        "limit": 40,
-        "image_size": 32,
-        "epochs": 2,
-        "fine_tune_epochs": 1,
-        "scratch_epochs": 1,
-        "batch_size": 16,
-    },
-    "vgg16_cifar10": {
-        "dataset": "cifar10_sample",
-        "backbone": "mobilenet",
-        "weights": None,
-        "limit": 40,
-        "image_size": 32,
-        "epochs": 1,
-        "fine_tune_epochs": 1,
-        "unfreeze_from": "conv_dw_12",
-        "batch_size": 16,
-    },
-    "cnn_cifar10": {
-        "dataset": "cifar10_sample",
-        "limit": 40,
-        "epochs": 1,
-        "batch_size": 16,
-    },
-}
 FILES = [
     *("model.keras", "classes.json", "config.json", "metrics.json", "history.csv"),
     *("manifest.json", "curves.png", "comparison.png", "confusion.png"),
@@ -59,192 +47,6 @@ FILES = [
 ]
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_tl.errors.InputWarning")
-
-
-FOLDER_SIZES = {
-    "domain_adaptation_digits": {
-        "tasks": ("USPS to MNIST",),
-        "methods": ("CDAN+E",),
-        "term_weights": (0.5, 1.0),
-        "limit": 20,
-        "epochs": 1,
-        "seeds": 1,
-        "batch_size": 16,
-    },
-    "domain_adaptation_pacs": {
-        "methods": ("importance weighting", "DANN", "MCC"),
-        "term_weights": (1.0,),
-        "bottleneck": 8,
-        "image_size": 32,
-        "epochs": 1,
-        "seeds": 1,
-        "batch_size": 16,
-    },
-    "multi_task": {
-        "image_size": 32,
-        "blocks": 1,
-        "epochs": 1,
-        "seeds": 1,
-        "batch_size": 16,
-    },
-    "resnet50_ants_bees": {
-        "backbone": "mobilenet",
-        "weights": None,
-        "image_size": 32,
-        "limit": 20,
-        "epochs": 1,
-        "batch_size": 4,
-    },
-}
-PROBE_SIZES = {
-    "feature_extraction": {"limit": 40, "image_size": 32, "layers": ("block2b_add",)},
-}
-EXPLAIN_SIZES = {
-    "explain_predictions": {
-        "limit": 40,
-        "image_size": 32,
-        "epochs": 1,
-        "explained": 4,
-        "shown": 2,
-        "steps": 2,
-        "batch_size": 16,
-    },
-}
-SEARCH_SIZES = {
-    "hyperparameter_search": {
-        "trials": 2,
-        "limit": 40,
-        "image_size": 32,
-        "epochs": 1,
-        "batch_size": 16,
-    },
-}
-STUDIES = {
-    "distillation": {
-        "limit": 40,
-        "image_size": 32,
-        "blocks": 1,
-        "student_blocks": 2,
-        "teacher_epochs": 1,
-        "copies": 2,
-        "epochs": 1,
-        "seeds": 1,
-        "batch_size": 16,
-    },
-    "compress_and_export": {
-        "limit": 40,
-        "image_size": 32,
-        "blocks": 1,
-        "epochs": 1,
-        "fine_tune_epochs": 1,
-        "prune_steps": 1,
-        "prune_epochs": 1,
-        "student_blocks": 2,
-        "student_epochs": 1,
-        "copies": 1,
-        "calls": 2,
-        "batch_size": 16,
-    },
-    "cross_validation": {
-        "limit": 40,
-        "image_size": 32,
-        "folds": 2,
-        "leave_one_out": 20,
-        "fine_tune": True,
-        "blocks": 1,
-        "epochs": 1,
-        "batch_size": 16,
-    },
-    "update_with_new_classes": {
-        "limit": 60,
-        "image_size": 32,
-        "exemplars": (2,),
-        "blocks": 1,
-        "epochs": 1,
-        "update_epochs": 1,
-        "seeds": 1,
-        "batch_size": 16,
-    },
-    "few_labels": {
-        "labels": (2,),
-        "methods": ("from scratch", "linear probe", "LoRA"),
-        "blocks": 2,
-        "limit": 60,
-        "image_size": 32,
-        "steps": 2,
-        "seeds": 1,
-        "batch_size": 16,
-    },
-    "four_quadrants": {
-        "backbone": "mobilenet",
-        "weights": None,
-        "limit": 60,
-        "few": 1,
-        "many": 2,
-        "augmentations": ("none",),
-        "image_size": 32,
-        "steps": 1,
-        "batch_size": 16,
-    },
-    "gradual_unfreezing": {
-        "backbone": "mobilenet",
-        "weights": None,
-        "methods": ("plain", "resizing"),
-        "rates": (0.001,),
-        "limit": 20,
-        "image_size": 64,
-        "small_size": 32,
-        "blocks": 1,
-        "head_epochs": 1,
-        "epochs": 3,
-        "seeds": 1,
-        "batch_size": 16,
-    },
-    "self_supervised_cifar10": {
-        "dataset": "cifar10_sample",
-        "labels": (1,),
-        "methods": ("Barlow Twins", "rotation", "distillation"),
-        "limit": 60,
-        "epochs": 1,
-        "pretraining_batch": 16,
-        "steps": 1,
-        "seeds": 1,
-        "batch_size": 16,
-    },
-    "how_much_data": {
-        "limit": 60,
-        "image_size": 32,
-        "repeats": 2,
-        "labels": (30, 40),
-        "seeds": 1,
-    },
-    "which_part_fails": {
-        "faults": ("none", "one unit", "three of each class"),
-        "limit": 60,
-        "image_size": 32,
-        "epochs": 1,
-    },
-    "pseudo_labels": {
-        "labels": (1,),
-        "copies": 2,
-        "blocks": 1,
-        "threshold": 0.2,
-        "limit": 40,
-        "image_size": 32,
-        "epochs": 1,
-        "seeds": 1,
-        "batch_size": 16,
-    },
-    "layer_freezing": {
-        "sizes": (20,),
-        "limit": 40,
-        "image_size": 32,
-        "every": 8,
-        "seeds": 1,
-        "epochs": 1,
-        "batch_size": 16,
-    },
-}
 
 
 @pytest.mark.parametrize(
@@ -488,18 +290,6 @@ def test_every_way_to_fine_tune_trains_as_long_and_as_much(tmp_path, capsys):
     assert "Gain over plain fine-tuning" in capsys.readouterr().out
 
 
-TEXT_SIZES = {
-    "minilm_sentiment": {
-        "labels": 8,
-        "sequence_length": 12,
-        "epochs": 2,
-        "blocks": 1,
-        "fine_tune_epochs": 1,
-        "batch_size": 8,
-    },
-}
-
-
 @pytest.mark.slow
 def test_sentences_are_classified_by_features_and_by_fine_tuning(
     tiny_bert, reviews, tmp_path, capsys
@@ -537,44 +327,10 @@ def test_sentences_are_classified_by_features_and_by_fine_tuning(
     assert not (tmp_path / "b").exists()
 
 
-SOUND_SIZES = {
-    "spoken_digits": {
-        "clips": (1, 2),
-        "pairs": 1,
-        "blocks": 1,
-        "steps": 1,
-        "batch_size": 8,
-    },
-}
-
-
-UNSEEN_SIZES = {
-    "zero_shot_cifar10": {
-        "backbone": "mobilenet",
-        "weights": None,
-        "limit": 100,
-        "image_size": 32,
-        "pairs": 2,
-        "inner_pairs": 2,
-        "epochs": 1,
-        "batch_size": 16,
-    },
-}
-
-
 @pytest.fixture
 def word_file(tmp_path):
     """Vectors of the names of the sample's classes, at random."""
-    names = datasets.sample().class_names
-    rows = np.random.default_rng(0).normal(size=(len(names), 4))
-    path = tmp_path / "words.txt"
-    path.write_text(
-        "".join(
-            f"{name} {' '.join(f'{value:.4f}' for value in row)}\n"
-            for name, row in zip(names, rows, strict=True)
-        )
-    )
-    return path
+    return tiny_recipes.words(tmp_path / "words.txt")
 
 
 @pytest.mark.slow
@@ -652,17 +408,8 @@ def two_classes(folder):
 @pytest.fixture
 def recordings(tmp_path):
     """A folder of two words as three speakers say them: tones, high and low."""
-    soundfile = pytest.importorskip("soundfile")
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "recordings"
-    folder.mkdir()
-    for index, speaker in itertools.product(range(8), ("ada", "bob", "cleo")):
-        for word, hertz in (("high", 2000), ("low", 300)):
-            time = np.arange(rng.integers(2000, 5000)) / 8000
-            wave = 0.3 * np.sin(2 * np.pi * hertz * rng.uniform(0.9, 1.1) * time)
-            wave += rng.normal(0, 0.01, len(time))
-            soundfile.write(folder / f"{word}_{speaker}_{index}.wav", wave, 8000)
-    return folder
+    pytest.importorskip("soundfile")
+    return tiny_recipes.recordings(tmp_path / "recordings")
 
 
 @pytest.fixture
@@ -768,9 +515,8 @@ def test_sentences_are_classified_by_other_methods(
 def test_72_sentences_are_judged_twice(tiny_bert, reviews, tmp_path, capsys):
     recipe = importlib.import_module("recipes.sentiment_from_72_sentences")
     (tmp_path / "glove.txt").write_text("good 1 0\nbad 0 1\nfilm 0 0\n")
-    sizes = {"unlabelled": 8, "words": 1, "sequence_length": 12, "epochs": 4}
     run = tmp_path / "run"
-    settings = {"data": reviews, "glove": tmp_path / "glove.txt", **sizes}
+    settings = {"data": reviews, "glove": tmp_path / "glove.txt", **SENTENCES}
     metrics = recipe.main(recipe.Config(out=run, **settings))
     assert list(metrics["models"]) == ["bag of words", "own vectors", "GloVe"]
     assert metrics["models"]["GloVe"]["count"] == 68
@@ -818,12 +564,8 @@ def test_photographs_are_painted_and_the_study_goes_on_where_it_was_killed(
         content=(photographs / "red" / "0.png",),
         style=photographs / "blue" / "1.png",
         data=photographs / "green",
-        weights=None,
-        image_size=40,
-        limit=6,
-        steps=2,
-        training_steps=1,
         methods=recipe.METHODS,
+        **PAINTING,
         out=tmp_path / "run",
     )
     manifest = recipe.main(settings)
@@ -903,6 +645,21 @@ def test_pictures_that_cannot_be_painted_are_named(photographs, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_every_recipe_trains_on_several_machines_or_refuses_them(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')
+    alone = set()
+    for path in (ROOT / "recipes").glob("[!_]*.py"):
+        recipe = importlib.import_module(f"recipes.{path.stem}")
+        if not hasattr(recipe.Config, "strategy"):
+            alone.add(path.stem)
+            with pytest.raises(errors.InputError, match="runs on one machine"):
+                recipe.Config()
+        else:
+            assert "placement.from_settings(settings)" in path.read_text()
+    # They compute features and fit classifiers on them.
+    assert alone == {"feature_extraction", "how_much_data"}
+
+
 def test_every_recipe_is_run():
     assert {
         "sentiment_from_72_sentences",
@@ -923,17 +680,7 @@ def test_every_recipe_is_run():
 @pytest.fixture
 def photographs(tmp_path):
     """A folder of the user's own: three classes of noisy colours, odd sizes."""
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "photographs"
-    for channel, name in enumerate(("red", "green", "blue")):
-        (folder / name).mkdir(parents=True)
-        for index in range(12):
-            height, width = rng.integers(20, 60, 2)
-            pixels = rng.integers(0, 120, (height, width, 3))
-            pixels[..., channel] += 120
-            image = Image.fromarray(pixels.astype("uint8"))
-            image.save(folder / name / f"{index}.png")
-    return folder
+    return tiny_recipes.photographs(tmp_path / "photographs")
 
 
 @pytest.mark.parametrize(
@@ -1140,16 +887,6 @@ def test_a_folder_without_labels_trains_a_network_of_imagenet_on(
     assert not (tmp_path / "other").exists()
 
 
-TRANSFER = {
-    "source": "cifar10_sample",
-    "limit": 64,
-    "labels": 4,
-    "epochs": 3,
-    "fine_tune_epochs": 2,
-    "batch_size": 16,
-}
-
-
 @pytest.mark.slow
 def test_three_phases_from_nothing_and_killed_they_go_on_to_the_same_weights(
     tmp_path, monkeypatch, capsys
@@ -1193,30 +930,10 @@ def test_three_phases_from_nothing_and_killed_they_go_on_to_the_same_weights(
         np.testing.assert_array_equal(one, other)
 
 
-def write_digits(folder):
-    """Write 200 digits of each kind, in the formats of MNIST and of USPS."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(200, dtype="uint8") % 10
-    (folder / "mnist").mkdir(parents=True)
-    for name in ("train", "t10k"):
-        pixels = rng.integers(0, 256, (200, 28, 28), dtype="uint8")
-        for kind, content in (
-            ("images-idx3", bytes(16) + pixels.tobytes()),
-            ("labels-idx1", bytes(8) + labels.tobytes()),
-        ):
-            path = folder / "mnist" / f"{name}-{kind}-ubyte.gz"
-            path.write_bytes(gzip.compress(content))
-    with h5py.File(folder / "usps.h5", "w") as file:
-        for name in ("train", "test"):
-            group = file.create_group(name)
-            group["data"] = rng.random((200, 256), dtype="float32")
-            group["target"] = labels.astype("int32")
-
-
 @pytest.mark.slow
 def test_digits_are_adapted_and_the_weight_is_chosen_without_labels(tmp_path, capsys):
     recipe = importlib.import_module("recipes.domain_adaptation_digits")
-    write_digits(tmp_path / "data")
+    digits(tmp_path / "data")
     run, sizes = tmp_path / "run", FOLDER_SIZES["domain_adaptation_digits"]
     settings = recipe.Config(data=tmp_path / "data", out=run, **sizes)
     manifest = recipe.main(settings)

@@ -2,6 +2,7 @@
 
 import keras_tl.quiet as quiet  # Before Keras.
 
+from keras_tl import cluster as clusters
 from keras_tl import config, files
 from keras_tl.commands import train
 from keras_tl.commands.settings import Plan
@@ -19,6 +20,9 @@ def main(settings: Plan) -> None:
     with place.scope():
         model = train.build_model(settings, data)
     settings = train.plan(settings, model, data, place, end, decisions)
+    cluster = clusters.from_environment()
     decided = {**config.to_json(settings), "out": None}
+    if cluster is not None and not cluster.is_chief:
+        return
     files.write_json(path, decided)
     print(f"To train like this: keras-tl train --config {files.quoted(path)}")

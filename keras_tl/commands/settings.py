@@ -7,13 +7,14 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
+from keras_tl import cluster as clusters
 from keras_tl import environment, errors, files
 from keras_tl.config import RunSettings, Settings
 from keras_tl.data import remote
 from keras_tl.data.choices import NOUNS, BadFiles, FileKind, Resize, Task
 from keras_tl.data.settings import Augment, AugmentSound
 from keras_tl.models import catalog
-from keras_tl.training.placement import Precision
+from keras_tl.training.placement import Precision, Strategy
 from keras_tl.training.settings import CacheSettings
 
 
@@ -124,6 +125,8 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
     class_weights: bool = False  # Weight all classes equally in the training loss.
     batch_size: int = 32  # Examples per step, over all devices.
     precision: Precision = "float32"  # Numbers that layers compute with.
+    # Devices: all GPUs of this machine, or of all machines that TF_CONFIG names.
+    strategy: Strategy = "auto"
 
     COMMAND = "keras-tl train"
     # Settings of the lengths of phases that more of may be advised: none, as the
@@ -309,6 +312,8 @@ class Curve(CacheSettings, OwnDataSettings):
         super().__post_init__()
         if self.repeats is not None:
             errors.check_at_least("repeats", self.repeats, 2)
+        if self.fine_tune:
+            clusters.check_alone()
         errors.check_at_least("label", self.label, 1)
         if not 0 < self.accuracy < 1:
             raise errors.expected("accuracy", "be in (0, 1)", self.accuracy)

@@ -38,7 +38,14 @@ from keras_tl.data import datasets, kinds, packs, splits, tables
 from keras_tl.data.splits import Splits
 from keras_tl.deploy import artifact, run_folder
 from keras_tl.models import freezing, heads
-from keras_tl.training import objectives, phases, placement, speed, store
+from keras_tl.training import (
+    objectives,
+    phases,
+    placement,
+    speed,
+    store,
+    workers,
+)
 
 # Kind of the examples -> what is particular to it, in functions of the same names:
 # `check` raises for settings that cannot be used, as early as the kind is known;
@@ -286,7 +293,9 @@ def plan(
     forward = speed.forward(model, data.train.inputs)
     made: list[Decision] = []
     if any(getattr(settings, name) is None for name in kind.DECIDED):
-        for decision in kind.decide(settings, model, data, forward, end):
+        wanted = kind.decide(settings, model, data, forward, end)
+        for one in workers.from_chief([decision.as_dict() for decision in wanted]):
+            decision = Decision(**one)
             if getattr(settings, decision.name) is None:
                 settings = replace(settings, **{decision.name: decision.value})
                 made.append(decision)
@@ -400,7 +409,7 @@ def predict(model: keras.Model, data: Splits) -> dict[str, np.ndarray]:
 def best(outputs: dict, data: Splits, setup: phases.Setup) -> str:
     """Return the model that validation chooses; of equal ones the simplest."""
     scores = validation_scores(outputs, data, setup)
-    return max(scores, key=scores.get)
+    return workers.from_chief(max(scores, key=scores.get))
 
 
 def validation_scores(outputs: dict, data: Splits, setup: phases.Setup) -> dict:

@@ -16,7 +16,7 @@ from keras_tl.data import augment, splits
 from keras_tl.data.settings import AugmentSettings
 from keras_tl.data.splits import Splits
 from keras_tl.models import backbones, catalog, freezing, hub_backbones
-from keras_tl.training import speed, store
+from keras_tl.training import speed, store, workers
 
 # The recipe with the same steps.
 RECIPE = "quickstart"
@@ -110,6 +110,7 @@ def native_size(name: str, image_size: int | None = None) -> int:
 def choose_backbone(settings: Train, data: Splits, decisions: Decisions) -> Train:
     """Rank the backbones whose weights are on this machine, and choose the best."""
     at_hand = candidates.at_hand(settings.image_size)
+    workers.agree(backbones_at_hand=", ".join(one.name for one in at_hand))
     chosen, reason = catalog.EMBEDDED, "it is the only one on this machine"
     if len(at_hand) > 1 and data.task != "single-label":
         reason = "it travels with the package, and others are ranked for classes alone"

@@ -76,7 +76,8 @@ def grow(
     """
     data = material.joined()
     known = len(material.old.class_names)
-    wider = heads.widen(model, len(data.class_names))
+    with setup.placement.scope():
+        wider = heads.widen(model, len(data.class_names))
     freezing.unfreeze_blocks(wider, blocks)
     part, inputs = phases.precompute_frozen(wider, data, setup)
     # The wider head has the old logits, bit for bit.

@@ -157,7 +157,7 @@ def dann(
             reversed_ = reverse(batch.outputs[layer], _strength(batch, gamma))
             return weight * domain_loss(domain(reversed_)[:, 0], *domains(batch))
 
-        return Term(loss, layers=[layer], trained=[domain])
+        return Term(loss, layers=[layer], trained=[domain], of_rows=False)
 
     return method
 
@@ -214,7 +214,7 @@ def cdan(
             logits = domain(reverse(products, _strength(batch, gamma)))[:, 0]
             return weight * domain_loss(logits, source, target)
 
-        return Term(loss, layers=[layer], trained=[domain])
+        return Term(loss, layers=[layer], trained=[domain], of_rows=False)
 
     return method
 
@@ -291,7 +291,7 @@ def mcc(*, weight: float = 1.0, temperature: float = 2.5) -> Method:
         _, target = domains(batch)
         return weight * confusion_loss(batch.logits, target, temperature)
 
-    return lambda model, steps: Term(loss)
+    return lambda model, steps: Term(loss, of_rows=False)
 
 
 def reverse(x, strength):
@@ -448,7 +448,7 @@ def _statistic(layer, weight, loss_of) -> Method:
             features = ops.cast(batch.outputs[layer], "float32")
             return weight * loss_of(features, *domains(batch))
 
-        return Term(loss, layers=[layer])
+        return Term(loss, layers=[layer], of_rows=False)
 
     return method
 

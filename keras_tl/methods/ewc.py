@@ -56,9 +56,12 @@ def fisher(
         raise errors.expected("classes", f"be in [1, {outputs}]", classes)
     count = min(len(split), max(1, MOST // classes))
     rows = np.random.default_rng(seed).permutation(len(split))[:count]
-    # A model of its own over the same layers: the compiled state of `model` stays.
+    # A copy: the compiled state of `model` stays, and where several devices train it,
+    # each would have to take part in every one of these steps.
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
     own = _AsInPrediction(
-        splitting.inputs(model), model.outputs[0][:, :classes], name=model.name
+        splitting.inputs(copy), copy.outputs[0][:, :classes], name=model.name
     )
     squares = _Squares()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -124,7 +124,7 @@ def fixmatch(
         weights = ops.reshape(batch.sample_weight, (-1,))
         return weight * consistency_loss(batch.logits, weights, threshold, aligned)
 
-    return lambda model, steps: Term(loss)
+    return lambda model, steps: Term(loss, of_rows=False)
 
 
 def consistency_loss(logits, weights, threshold=0.95, aligned=False):

@@ -98,8 +98,7 @@ def bss(layer: str = "pool", *, eta: float = 1e-3, k: int = 1) -> Method:
 
     eta * sum of the k smallest squared singular values of the matrix `(batch,
     features)`: directions with small singular values transfer badly. Rows of weight 0
-    are left out; the others count equally, whatever their weight. On several devices,
-    each takes the matrix of its own rows.
+    are left out; the others count equally, whatever their weight.
 
     Args:
         layer: Name of the layer whose output are the features, `(batch, features)`.
@@ -124,7 +123,7 @@ def bss(layer: str = "pool", *, eta: float = 1e-3, k: int = 1) -> Method:
             features = ops.cast(batch.outputs[layer], "float32")
             return eta * _smallest_squares(features, batch.sample_weight, k)
 
-        return Term(penalty, layers=[layer])
+        return Term(penalty, layers=[layer], of_rows=False)
 
     return method
 

@@ -54,8 +54,7 @@ def simclr(
     A projection head g, dense layers with ReLU between them, maps features to vectors
     z. The loss is the mean over views i of -log(exp(s_ij / t) / sum over k of
     exp(s_ik / t)), where j is the other view of the image of i, k runs over all views
-    but i, s is the cosine of two z and t the temperature. On several devices, each
-    takes the views of its own rows.
+    but i, s is the cosine of two z and t the temperature.
 
     Args:
         layer: Name of the layer whose output are the features, `(batch, features)`.
@@ -255,7 +254,8 @@ def _projected(layer, widths, normalized, loss_of) -> Method:
             weights = ops.reshape(batch.sample_weight, (-1,))
             return loss_of(vectors, batch.targets[:, 0], weights)
 
-        return Term(loss, heads={_PROJECTION: (head, layer)}, label_weight=0.0)
+        heads = {_PROJECTION: (head, layer)}
+        return Term(loss, heads=heads, label_weight=0.0, of_rows=False)
 
     return method
 

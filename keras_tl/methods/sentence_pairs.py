@@ -15,7 +15,7 @@ def cosine(layer: str = "pool") -> Method:
     of the same and of different classes, the loss is half of (1 - cosine)^2 plus half
     of cosine^2; with several, each half is a mean. In the paper pairs are drawn, as
     many of each kind; here they are all pairs of a batch, and the two means weigh the
-    kinds equally. On several devices, each takes the pairs of its own rows.
+    kinds equally.
 
     Args:
         layer: Name of the layer whose output is the vector of an example, `(batch,
@@ -40,7 +40,13 @@ def cosine(layer: str = "pool") -> Method:
             vectors = ops.cast(batch.outputs[layer], "float32")
             return pair_loss(vectors, batch.labels, batch.sample_weight)
 
-        return Term(loss, layers=[layer], label_weight=0.0, in_validation=True)
+        return Term(
+            loss,
+            layers=[layer],
+            label_weight=0.0,
+            in_validation=True,
+            of_rows=False,
+        )
 
     return method
 

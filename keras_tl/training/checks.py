@@ -1,6 +1,7 @@
 """Check that model, data and settings of a phase go together, before it trains."""
 
 import keras
+import numpy as np
 
 from keras_tl import errors
 from keras_tl.models import freezing, splitting
@@ -50,6 +51,33 @@ def batch_unit(setup, splits) -> int:
     """Return the number of which any batch size of a phase has to be a multiple."""
     in_turns = splits.train.beside or splits.train.views == 2
     return setup.placement.replicas * (2 if in_turns else 1)
+
+
+def share_weights(model) -> None:
+    """Set the weights of a model to those that the chief has, on all workers.
+
+    Classifiers of scikit-learn, random numbers and files can differ between machines,
+    and training would keep the difference.
+    """
+    if workers.current() is None:
+        return
+    own = model.get_weights()
+    if workers.all_equal(b"".join(map(_bytes, own))):
+        return
+    content = workers.bytes_from_chief(b"".join(map(_bytes, own)))
+    ends = np.cumsum([array.nbytes for array in own])
+    model.set_weights(
+        [
+            np.frombuffer(content[end - array.nbytes : end], array.dtype).reshape(
+                array.shape
+            )
+            for array, end in zip(own, ends, strict=True)
+        ]
+    )
+
+
+def _bytes(array):
+    return np.ascontiguousarray(array).tobytes()
 
 
 def _check_inputs(model, splits):

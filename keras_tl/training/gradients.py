@@ -1,4 +1,4 @@
-"""Gradients with respect to inputs, which Keras itself has no function for."""
+"""Gradients that Keras itself has no function for: of inputs, and between devices."""
 
 import functools
 from collections.abc import Callable
@@ -49,6 +49,38 @@ def _with_gradients(function, x):
         (gradients,) = pull_back(keras.ops.ones_like(values))
         return values, gradients
     raise NotImplementedError(f"There are no gradients on the backend {backend}.")
+
+
+def rows_of_all(values):
+    """Return the rows that all devices of a training step have, in their order.
+
+    A gradient of these goes to the device that has the row.
+
+    Args:
+        values: Tensors `(rows of a device, ...)`, such as in a dictionary.
+
+    Returns:
+        The same with `(rows of the batch, ...)`: on one device as they are, and on JAX,
+        which runs a step as one program over all devices.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return values
+    import tensorflow as tf
+
+    alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+    if alone or tf.distribute.in_cross_replica_context():
+        return values
+    context = tf.distribute.get_replica_context()
+
+    def gathered(own):
+        if 0 in own.shape[1:]:
+            return own  # Without columns, on which TensorFlow would crash.
+        rows = own.shape[0] and own.shape[0] * context.num_replicas_in_sync
+        # A copy, since an argument of the step is on no device that TensorFlow knows.
+        every = context.all_gather(tf.identity(own), 0)
+        return tf.ensure_shape(every, (rows, *own.shape[1:]))
+
+    return keras.tree.map_structure(gathered, values)
 
 
 def compiled(function: Callable) -> Callable:

@@ -32,6 +32,7 @@ from keras_tl.training.placement import (
     Placement,
     check_model,
     compile_options,
+    synchronize,
 )
 from keras_tl.training.progress import (
     FollowProbe,
@@ -267,6 +268,7 @@ def fit(model: keras.Model, splits: Splits, setup: Setup, phase: Phase) -> Histo
         return {}
     checks.check(model, splits, setup, phase)
     checks.check_workers(model, splits, setup)
+    checks.share_weights(model)
     layers = freezing.report(model)
     total = layers.trainable + layers.frozen
     print(f"{phase.name:>15}  {layers.trainable:,} of {total:,} parameters train")
@@ -510,6 +512,7 @@ def _compile(model, splits, setup, phase, steps):
             model = terms.TermModel(
                 model, term, _label_columns(splits, objective), phase.epochs * steps
             )
+        synchronize(placement, model)
         model.compile(
             optimizer=phase.optimizer(
                 phase.schedule(phase.learning_rate, phase.epochs, steps)
@@ -518,8 +521,8 @@ def _compile(model, splits, setup, phase, steps):
             weighted_metrics=objective.metrics(),
             **compile_options(placement, setup.batch_size * model.count_params()),
         )
+        check_model(placement, model)
         model.optimizer.build(model.trainable_variables)
-    check_model(placement, model)
     checks.check_choice(setup, directions)
     return model, directions
 

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from keras_tl import cluster as clusters
-from keras_tl import config, environment, errors
+from keras_tl import config, environment, errors, files
 from keras_tl.config import Settings
 from keras_tl.data import pipeline
 from keras_tl.training import workers
@@ -54,9 +54,11 @@ def choose(
             "auto": mixed_bfloat16 where TensorFlow is the backend and the processor or
             every GPU computes with it, else float32. Decided by the properties of the
             hardware, never by timing, so that it is the same on every run on a machine.
-        strategy: "mirrored" takes all devices of this machine, "multiworker" all of
-            the machines that the environment variable `TF_CONFIG` names, each of which
-            runs the same program; "auto" does the latter where it names several.
+        strategy: "mirrored" takes all devices of this machine: its GPUs, or, without
+            any, all CPUs that TensorFlow was told to make of its processors.
+            "multiworker" takes all devices of the machines that the environment
+            variable `TF_CONFIG` names, each of which runs the same program. "auto" does
+            the latter where it names several, and else takes what `devices` says.
         about: What has to be the same on all machines, name -> value; versions of
             packages are compared in any case.
 
@@ -80,7 +82,7 @@ def choose(
     if cluster is not None:
         names, chosen = _workers(cluster, backend, about)
     elif backend == "tensorflow":
-        names, chosen = _tensorflow_devices(devices)
+        names, chosen = _tensorflow_devices(devices, strategy == "mirrored")
     elif backend == "jax":
         names, chosen = _jax_devices(devices)
     elif devices is None:
@@ -114,6 +116,9 @@ def from_settings(settings: Settings) -> "tuple[Placement, Settings]":
         for name, value in vars(settings).items()
         if not isinstance(value, Path) and name not in ("out", "resume", *config.FREE)
     }
+    if getattr(settings, "resume", None) is not None:
+        kept = files.fingerprint_of_folder(settings.resume)
+        same["files of the interrupted run"] = kept
     placement = choose(
         precision=settings.precision, strategy=settings.strategy, about=same
     )
@@ -161,8 +166,6 @@ def check_model(placement: "Placement", model: "keras.Model") -> None:
     if not placement.mirrored:
         _check_on_all(placement, model)
         return
-    import keras
-
     # Keras would fail with a bare AssertionError (variables made outside) or a
     # TypeError about MirroredVariable (only the Model object made outside). Seeds of
     # dropout are left out: they may be made anywhere.
@@ -176,28 +179,30 @@ def check_model(placement: "Placement", model: "keras.Model") -> None:
             model.name,
             "Load or build the model inside `with placement.scope():`.",
         )
-    # The private method is the only one that also finds the layers inside wrappers
-    # and custom layers; `model.layers` stops at the first level.
-    layers = [
-        layer.name
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-        and layer.trainable
-        and not layer.synchronized
-    ]
-    if layers and placement.replicas > 1:
-        # No error of Keras's: each replica keeps statistics of its own share, a
-        # prediction depends on the replica that makes it, and saving keeps the first.
-        rest = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
-        raise errors.expected(
-            "model",
-            "have no BatchNormalization that each device trains on its own",
-            model.name,
-            f"Layers: {', '.join(layers[:3])}{rest}. Freeze them "
-            "(`layer.trainable = False`) or build them with `synchronized=True`.",
-        )
     if placement.replicas > 1:
         _check_clipping(getattr(model, "optimizer", None))
+
+
+def synchronize(placement: "Placement", model: "keras.Model") -> None:
+    """Let BatchNormalization that trains use the rows of all devices of a step.
+
+    Otherwise each device keeps statistics of its own rows, without an error of Keras's:
+    a prediction depends on the device that makes it, and saving keeps the first.
+
+    Args:
+        placement: Where the model is to train. On one device nothing is done, and
+            neither on JAX, where a step is one program over all devices.
+        model: With `trainable` set on its layers as it is to train.
+    """
+    if not placement.mirrored or placement.replicas == 1:
+        return
+    import keras
+
+    # The private method is the only one that also finds the layers inside wrappers
+    # and custom layers; `model.layers` stops at the first level.
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+            layer.synchronized = True
 
 
 def _check_on_all(placement, model):
@@ -380,7 +385,7 @@ def _workers(cluster, backend, about):
 
 
 def _tensorflow_devices(
-    devices: Sequence[str] | None,
+    devices: Sequence[str] | None, every_cpu: bool
 ) -> tuple[tuple[str, ...], "tf.distribute.Strategy | None"]:
     """Return the names of the devices to use and the strategy they need."""
     import tensorflow as tf
@@ -392,9 +397,13 @@ def _tensorflow_devices(
         with contextlib.suppress(RuntimeError, ValueError):
             tf.config.experimental.set_memory_growth(gpu, True)
     there = [_short_name(d.name) for d in tf.config.list_logical_devices()]
-    gpus = tuple(name for name in there if name.startswith("GPU:"))
-    names = _named_devices(devices, there, gpus or ("CPU:0",))
-    if names == (gpus or ("CPU:0",))[:1]:
+    gpus, cpus = (
+        tuple(name for name in there if name.startswith(kind))
+        for kind in ("GPU:", "CPU:")
+    )
+    default = gpus or (cpus if every_cpu else cpus[:1])
+    names = _named_devices(devices, there, default)
+    if names == default[:1]:
         return names, None
     if len(names) == 1:
         return names, tf.distribute.OneDeviceStrategy(names[0])

@@ -153,7 +153,9 @@ class WatchWorkers(keras.callbacks.Callback):
 class StopOnNonFinite(keras.callbacks.Callback):
     """Raise `FloatingPointError` in the first step whose loss is NaN or infinite.
 
-    Keras would continue to the end with weights that are all NaN.
+    Keras would continue to the end with weights that are all NaN. Of several workers,
+    each knows its own loss of a step, and all have to stop at the same one: they do so
+    at the end of the epoch.
     """
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -162,8 +164,13 @@ class StopOnNonFinite(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         # A mean over the epoch so far: one value that is not finite stays in it.
         loss = float(logs["loss"])
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) and workers.current() is None:
             step = min(batch + 1, self.params["steps"])
             raise FloatingPointError(
                 f"The loss was {loss} after step {step} of epoch {self._epoch + 1}."
             )
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"The loss was {loss} in epoch {epoch + 1}.")

@@ -5,13 +5,14 @@ The model that is saved stays as it is and knows nothing of the term.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import keras
 from keras import ops
 
 from keras_tl import errors
 from keras_tl.models import splitting
+from keras_tl.training import gradients
 from keras_tl.training.objectives import Direction
 
 Tensor = keras.KerasTensor
@@ -85,6 +86,9 @@ class Term:
         trained: Further layers that train along: built ones, which the loss calls.
         label_weight: Weight of the loss of the labels.
         in_validation: Whether the validation loss contains the term.
+        of_rows: Whether each row has a cost of its own, of which the loss is the mean
+            over all rows. Otherwise each device computes the loss from the rows of all
+            devices, but for `Batch.inputs`, which are its own.
         metrics: Metrics of the term, in training and validation.
     """
 
@@ -94,6 +98,7 @@ class Term:
     trained: Sequence[keras.Layer] = ()
     label_weight: float = 1.0
     in_validation: bool = False
+    of_rows: bool = True
     metrics: Sequence[Metric] = ()
 
 
@@ -156,6 +161,8 @@ class TermModel(keras.Model):
             self.steps_done.assign_add(1.0)
         elif not self._term.in_validation:
             return loss
+        if not self._term.of_rows:
+            batch = _of_all_devices(batch)
         # As Keras's own terms: divided by the number of devices, which are added up.
         term = self._aggregate_additional_loss(self._term.loss(batch))
         return self._term.label_weight * loss + term
@@ -184,6 +191,13 @@ class TermModel(keras.Model):
             sample_weight=sample_weight,
             progress=progress,
         )
+
+
+def _of_all_devices(batch):
+    names = ("logits", "outputs", "labels", "targets", "sample_weight")
+    own = {name: getattr(batch, name) for name in names}
+    own = {name: value for name, value in own.items() if value is not None}
+    return replace(batch, **gradients.rows_of_all(own))
 
 
 def head_outputs(

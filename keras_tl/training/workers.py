@@ -173,6 +173,18 @@ def all_agree(value: bool) -> bool:
     )
 
 
+def all_equal(content: bytes) -> bool:
+    """Return whether all workers have the same content.
+
+    >>> all_equal(b"weights")
+    True
+    """
+    if _CURRENT is None:
+        return True
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    return len({*_CURRENT.gather_bytes(digest)}) == 1
+
+
 def mean(value: float) -> float:
     """Return the mean of a number over the workers.
 

@@ -7,15 +7,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from benchmarks import clusters
 from benchmarks.clusters import QUICK, weights
 from keras_tl import environment
+from keras_tl.cluster import Cluster
 from keras_tl.errors import InputError
-from keras_tl.training import workers
+from keras_tl.training import checks, progress, workers
 
 SCRIPT = Path(__file__).with_name("worker_script.py")
 CASES = ["frozen then tuned", "images mixed", "synchronized"]
@@ -27,6 +31,47 @@ def test_other_versions_of_keras_are_refused(monkeypatch):
     monkeypatch.setattr(environment, "version", lambda package: "3.16.0")
     with pytest.raises(InputError, match=r"`keras` must have a version 3\.15\.x"):
         workers._check_keras()
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """This process is the second of two workers, whose first has given answers."""
+
+    def connect(*answers):
+        left = iter(answers)
+
+        def gather_bytes(content):
+            return [next(left), content]
+
+        cluster = Cluster(("a:1", "b:1"), 1)
+        connected = SimpleNamespace(cluster=cluster, gather_bytes=gather_bytes)
+        monkeypatch.setattr(workers, "_CURRENT", connected)
+
+    return connect
+
+
+def test_a_phase_begins_with_the_weights_of_the_chief(second):
+    models = [keras.Sequential([keras.Input((3,)), layers.Dense(2)]) for _ in range(2)]
+    chief, own = (model.get_weights() for model in models)
+    assert np.abs(chief[0] - own[0]).max() > 0
+    content = b"".join(array.tobytes() for array in chief)
+    second(b"another digest", b"true", content)
+    checks.share_weights(models[1])
+    for one, other in zip(chief, models[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_all_workers_stop_in_the_same_epoch_where_a_loss_is_not_finite(second):
+    stop = progress.StopOnNonFinite()
+    stop.set_params({"steps": 4})
+    stop.on_epoch_begin(0)
+    with pytest.raises(FloatingPointError, match="after step 2 of epoch 1"):
+        stop.on_train_batch_end(1, {"loss": np.nan})
+    second()
+    # The others have begun the next step, and wait in it.
+    stop.on_train_batch_end(1, {"loss": np.nan})
+    with pytest.raises(FloatingPointError, match="in epoch 1"):
+        stop.on_epoch_end(0, {"loss": np.nan})
 
 
 @pytest.fixture(scope="module")

@@ -44,14 +44,14 @@ SGD = functools.partial(keras.optimizers.SGD, momentum=0.9)
 CROP = functools.partial(augment.flip_and_crop, padding=2)
 
 
-def build(place, synchronized=False):
+def build(place):
     """Build a small network without dropout."""
     keras.utils.set_random_seed(0)
     with place.scope():
         image = keras.Input((8, 8, 3), name="image")
         x = layers.Rescaling(1 / 127.5, -1)(image)
         x = layers.Conv2D(4, 3, name="block1_conv")(x)
-        x = layers.BatchNormalization(name="block1_bn", synchronized=synchronized)(x)
+        x = layers.BatchNormalization(name="block1_bn")(x)
         x = layers.Conv2D(4, 3, activation="relu", name="block2_conv")(x)
         return heads.attach(keras.Model(image, x), 3, dropout=0)
 
@@ -81,7 +81,7 @@ def mixed(place):
 
 def synchronized(place):
     """Train BatchNormalization whose statistics are those of all devices."""
-    model = build(place, synchronized=True)
+    model = build(place)
     model.trainable = True
     setup = phases.Setup(place, batch_size=16, choose_by="last")
     return model, phases.fit(model, DATA, setup, phases.Phase(2, 0.01, optimizer=SGD))
