@@ -20,6 +20,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -457,7 +458,7 @@ def damaged_files(place: Place) -> list[dict]:
 def _short(shown, place):
     for path in (place.path("cache"), place.folder):
         shown = shown.replace(str(path), "FOLDER")
-    return shown
+    return shown.replace(socket.gethostname(), "HOST")
 
 
 # %% Two at once, clocks and moves
