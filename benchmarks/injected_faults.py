@@ -458,6 +458,7 @@ def damaged_files(place: Place) -> list[dict]:
 def _short(shown, place):
     for path in (place.path("cache"), place.folder):
         shown = shown.replace(str(path), "FOLDER")
+    shown = re.sub(r"[0-9a-f]{32}", "HASH", shown)
     return shown.replace(socket.gethostname(), "HOST")
 
 
