@@ -20,6 +20,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -457,7 +458,8 @@ def damaged_files(place: Place) -> list[dict]:
 def _short(shown, place):
     for path in (place.path("cache"), place.folder):
         shown = shown.replace(str(path), "FOLDER")
-    return shown
+    shown = re.sub(r"[0-9a-f]{32}", "HASH", shown)
+    return shown.replace(socket.gethostname(), "HOST")
 
 
 # %% Two at once, clocks and moves

@@ -8,6 +8,7 @@ that a killed run leaves whole shards, and two processes can write at once.
 """
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -173,6 +174,8 @@ class Store:
         """Return whether a shard is whole; remove one that is damaged."""
         row = HASH_BYTES + self.row_bytes
         try:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             count, rest = divmod(path.stat().st_size - HASH_BYTES, row)
             sound = count > 0 and not rest and _is_whole(path)
         except FileNotFoundError:
