@@ -555,7 +555,7 @@ def two_workers(result: dict) -> str:
     head += ["accuracies apart", "others apart", "tested on", "dropout"]
     rows = []
     for row in result["recipes"]:
-        ended = "yes" if "numbers" in row else f"**no**: {row['error']}"
+        ended = "yes" if "numbers" in row else _how_it_ended(row)
         cells = [row["recipe"], ended, *[""] * 5, row.get("random", "")]
         if "numbers" in row:
             alone, together = row["tested"]
@@ -578,6 +578,14 @@ def two_workers(result: dict) -> str:
         _table(head, rows),
         f"{result['date']}, {_machine(result)}.",
     )
+
+
+def _how_it_ended(row: dict) -> str:
+    """Describe a run that has no results."""
+    if row["statuses"][1:] == [2, 2]:
+        return f"refused: {row['error'].partition('error: ')[2]}"
+    hanging = None in row["statuses"]
+    return "**no**: it took too long" if hanging else f"**no**: {row['error']}"
 
 
 def _apart(value: float) -> str:

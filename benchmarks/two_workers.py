@@ -147,7 +147,8 @@ def compare(name: str, folder: Path) -> dict:
     seconds.append(time.monotonic() - started)
     row["random"] = said(alone.output)
     if statuses[1:] != [0, 0]:
-        return row | {"error": " | ".join(last(one.output) for one in workers)}
+        problems = dict.fromkeys(last(one.output) for one in workers)
+        return row | {"error": " | ".join(problems)}
     row["wrote"] = workers[1].wrote()
     runs = [one.folder / "here" / "run" for one in (alone, workers[0])]
     return row | differences(*runs)
