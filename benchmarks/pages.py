@@ -574,7 +574,11 @@ def two_workers(result: dict) -> str:
         "on its disk, and the largest differences of what was measured, of accuracies "
         "and of all else, such as losses. Tiny settings, random weights for the most. "
         "Devices draw dropout of their own: where there is some, it was switched off "
-        "for both. `python -m benchmarks.two_workers --keep`.",
+        "for both. Sums in another order differ in their last digits: an example on "
+        "the edge between two classes then counts for an accuracy of few, and networks "
+        "that train BatchNormalization (`pretrain_then_transfer`, "
+        "`self_supervised_cifar10`) make more of it. "
+        "`python -m benchmarks.two_workers --keep`.",
         _table(head, rows),
         f"{result['date']}, {_machine(result)}.",
     )
