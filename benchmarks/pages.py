@@ -623,7 +623,7 @@ def two_workers(result: dict) -> str:
     head += ["accuracies apart", "others apart", "tested on", "dropout"]
     rows = []
     for row in result["recipes"]:
-        ended = "yes" if "numbers" in row else f"**no**: {row['error']}"
+        ended = "yes" if "numbers" in row else _how_it_ended(row)
         cells = [row["recipe"], ended, *[""] * 5, row.get("random", "")]
         if "numbers" in row:
             alone, together = row["tested"]
@@ -642,7 +642,11 @@ def two_workers(result: dict) -> str:
         "on its disk, and the largest differences of what was measured, of accuracies "
         "and of all else, such as losses. Tiny settings, random weights for the most. "
         "Devices draw dropout of their own: where there is some, it was switched off "
-        "for both. `python -m benchmarks.two_workers --keep`.",
+        "for both. Sums in another order differ in their last digits: an example on "
+        "the edge between two classes then counts for an accuracy of few, and networks "
+        "that train BatchNormalization (`pretrain_then_transfer`, "
+        "`self_supervised_cifar10`) make more of it. "
+        "`python -m benchmarks.two_workers --keep`.",
         _table(head, rows),
         f"{result['date']}, {_machine(result)}.",
     )
@@ -666,6 +670,14 @@ def injected_faults(result: dict) -> str:
         _table(["fault", "what happened", "lost"], rows),
         f"On {_machine(result)}.",
     )
+
+
+def _how_it_ended(row: dict) -> str:
+    """Describe a run that has no results."""
+    if row["statuses"][1:] == [2, 2]:
+        return f"refused: {row['error'].partition('error: ')[2]}"
+    hanging = None in row["statuses"]
+    return "**no**: it took too long" if hanging else f"**no**: {row['error']}"
 
 
 def _apart(value: float) -> str:

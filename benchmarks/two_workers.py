@@ -15,6 +15,7 @@ import datetime
 import importlib
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -93,6 +94,11 @@ class Process:
             return None
 
     @property
+    def results(self) -> Path:
+        """Folder of the run."""
+        return self.folder / "here" / "run"
+
+    @property
     def output(self) -> str:
         """What it has printed."""
         return (self.folder / "output.txt").read_text(encoding="utf-8")
@@ -142,10 +148,10 @@ def compare(name: str, folder: Path) -> dict:
     seconds.append(time.monotonic() - started)
     row["random"] = said(alone.output)
     if statuses[1:] != [0, 0]:
-        return row | {"error": " | ".join(last(one.output) for one in workers)}
+        problems = dict.fromkeys(last(one.output) for one in workers)
+        return row | {"error": " | ".join(problems)}
     row["wrote"] = workers[1].wrote()
-    runs = [one.folder / "here" / "run" for one in (alone, workers[0])]
-    return row | differences(*runs)
+    return row | differences(alone, workers[0])
 
 
 def said(output: str) -> str:
@@ -161,26 +167,23 @@ def last(output: str) -> str:
     return (errors or lines or [""])[-1].strip()
 
 
-def differences(one: Path, other: Path) -> dict:
+def differences(one: Process, other: Process) -> dict:
     """Compare the numbers of two runs, and which examples they were tested on."""
-    numbers = [measured(folder) for folder in (one, other)]
+    numbers = [measured(run.results) | printed(run.output) for run in (one, other)]
     shared = numbers[0].keys() & numbers[1].keys()
     apart = {key: abs(numbers[0][key] - numbers[1][key]) for key in shared}
     rates = {k: v for k, v in apart.items() if "accuracy" in k or "validation" in k}
     others = {k: v for k, v in apart.items() if k not in rates}
-    tested = [examples(folder) for folder in (one, other)]
+    tested = [examples(run.results) for run in (one, other)]
+    made = [{path.name for path in run.results.iterdir()} for run in (one, other)]
     return {
         "numbers": len(shared),
-        "missing": sorted(numbers[0].keys() ^ numbers[1].keys())[:5],
         "accuracies": max(rates.values(), default=0.0),
         "others": max(others.values(), default=0.0),
         "where": sorted(apart, key=apart.get, reverse=True)[:3],
         "tested": [len(those) for those in tested],
         "same": tested[0] == tested[1],
-        "files": sorted(
-            {path.name for path in one.iterdir()}
-            ^ {path.name for path in other.iterdir()}
-        ),
+        "files": sorted(made[0] ^ made[1]),
     }
 
 
@@ -214,6 +217,22 @@ def measured(folder: Path) -> dict[str, float]:
                         add(f"{path.name} {index} {key}", float(cell))
                     except (TypeError, ValueError):
                         continue
+    return numbers
+
+
+def printed(output: str) -> dict[str, float]:
+    """Return the numbers of the epochs that a run has printed, to three digits.
+
+    What a study trains leaves no history. Which epochs are printed depends on the time
+    that they take; the last of a phase always is.
+    """
+    numbers, phase = {}, 0
+    for line in output.splitlines():
+        phase += line.endswith("parameters train")
+        epoch = re.search(r"  epoch (\d+)/\d+  ", line)
+        if epoch is not None:
+            for name, value in re.findall(r"(accuracy|validation|loss) ([\d.]+)", line):
+                numbers[f"phase {phase} epoch {epoch[1]} {name}"] = float(value)
     return numbers
 
 

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import strategies as st
 
 from keras_tl import config, errors, files
+from keras_tl.commands.settings import Curve, Train, Update
 from keras_tl.training.settings import CacheSettings
 
 ROOT = Path(__file__).parents[1]
@@ -163,9 +165,13 @@ def test_a_worker_goes_on_from_all_that_the_run_has_kept(tmp_path, request):
 
 
 @pytest.mark.usefixtures("second_of_two")
-def test_what_runs_on_one_machine_refuses_several():
-    with pytest.raises(errors.InputError, match="unset TF_CONFIG, and start it on"):
-        config.RunSettings()
+def test_what_runs_on_one_machine_refuses_several(tmp_path):
+    update = functools.partial(Update, data=str(tmp_path), run=tmp_path)
+    tuned_curve = functools.partial(Curve, str(tmp_path), fine_tune=True)
+    for alone in (config.RunSettings, update, tuned_curve):
+        with pytest.raises(errors.InputError, match="unset TF_CONFIG, and start it on"):
+            alone()
+    assert Train(str(tmp_path)).strategy == "auto"
 
     @dataclass(frozen=True)
     class Distributed(config.RunSettings):
