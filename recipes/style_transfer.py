@@ -55,8 +55,7 @@ from keras_tl.methods import style
 from keras_tl.models import backbones, image_transform, taps
 from keras_tl.models.settings import BackboneSettings
 from keras_tl.training import objectives, phases, placement
-from keras_tl.training.placement import Precision
-from keras_tl.training.settings import ChooseBy, TrainingSettings
+from keras_tl.training.settings import ChooseBy, Precision, TrainingSettings
 
 PHOTOGRAPH, RANDOM = "photograph", "random network"
 OPTIMIZED, FEED_FORWARD = "optimized", "feed-forward"

@@ -14,8 +14,7 @@ from keras_tl.data import remote
 from keras_tl.data.choices import NOUNS, BadFiles, FileKind, Resize, Task
 from keras_tl.data.settings import Augment, AugmentSound
 from keras_tl.models import catalog
-from keras_tl.training.placement import Precision, Strategy
-from keras_tl.training.settings import CacheSettings
+from keras_tl.training.settings import CacheSettings, Precision, Strategy
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from keras_tl import cluster as clusters
 from keras_tl import config, environment, errors, files
 from keras_tl.config import Settings
 from keras_tl.data import pipeline
 from keras_tl.training import workers
+from keras_tl.training.settings import PRECISIONS, STRATEGIES, Strategy
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
-Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-Strategy = Literal["auto", "mirrored", "multiworker"]
-STRATEGIES = ("auto", "mirrored", "multiworker")
 
 
 def choose(

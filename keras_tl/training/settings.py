@@ -6,9 +6,12 @@ from typing import Literal
 
 from keras_tl import errors
 from keras_tl.config import Settings
-from keras_tl.training.placement import Precision, Strategy
 
 ChooseBy = Literal["loss", "accuracy", "last"]
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]
+STRATEGIES = ("auto", "mirrored", "multiworker")
+Strategy = Literal["auto", "mirrored", "multiworker"]
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,10 @@ def test_a_damaged_result_of_a_trial_is_made_again(data):
     wanted = {**row, "pair": ["a", 1]}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        first = study.run_once(folder, "one", lambda: dict(row))
+        with pytest.MonkeyPatch.context() as patch:
+            # It takes longer than all the rest.
+            patch.setattr(study.keras.backend, "clear_session", lambda: None)
+            first = study.run_once(folder, "one", lambda: dict(row))
         (path,) = (folder / "trials").iterdir()
         content = bytearray(path.read_bytes())
         if data.draw(st.booleans(), label="truncate"):
@@ -95,7 +98,11 @@ def test_a_damaged_result_of_a_trial_is_made_again(data):
             place = data.draw(st.integers(0, len(content) - 2))
             content[place] ^= data.draw(st.integers(1, 127))
         path.write_bytes(content)
-        with warnings.catch_warnings(record=True) as shown:
+        with (
+            warnings.catch_warnings(record=True) as shown,
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr(study.keras.backend, "clear_session", lambda: None)
             warnings.simplefilter("always")
             again = study.run_once(folder, "one", lambda: dict(row))
     if not shown:  # White space, or the name of the checksum.
