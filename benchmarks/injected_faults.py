@@ -199,8 +199,8 @@ def lost(run: Path, whole: Path) -> str:
     return f"**{', '.join(differ[:3])}**" if differ else "nothing"
 
 
-def row(fault: str, happened: str, lost: str) -> dict:
-    """Return a row of the table, and print it."""
+def row(fault: str, happened: str, lost: str = "") -> dict:
+    """Return a row of the table, and print it; where nothing is compared, `lost` is ""."""
     print(f"  {fault}: {happened}; lost: {lost}", flush=True)
     return {"fault": fault, "happened": happened, "lost": lost}
 
@@ -263,8 +263,10 @@ def kills(place: Place, name: str) -> list[dict]:
         kind = "a file of the finished run"
         if path.suffix == ".shard":
             kind = "a file of features"
-        elif path.parent.name == "state":
+        elif path.parent.name == "state" and path.suffix == ".npz":
             kind = "the state of a phase"
+        elif path.parent.name == "state":
+            kind = "its settings, before it has a folder"
         elif path.parent.name == "trials":
             kind = "the result of a trial"
         elif path == place.path(f"whole-{name}"):
@@ -358,7 +360,7 @@ def full_disks(place: Place) -> list[dict]:
 
 
 def _how(status, shown) -> str:
-    return f"status {status}: {shown}" if status or shown else "the run ends as always"
+    return f"status {status}: {shown}" if status or shown else "ends as always"
 
 
 def unusable_folders(place: Place) -> list[dict]:
@@ -370,7 +372,7 @@ def unusable_folders(place: Place) -> list[dict]:
         run = place.path("fixed") / "run"
         status, shown = place.run("run", name, *RUNS[name], "--out", run)
         shown = shown.replace(str(place.path("fixed")), "RUNS")
-        rows.append(row("runs on a read-only disk", _how(status, shown), "nothing"))
+        rows.append(row("runs on a read-only disk", _how(status, shown)))
         fixed = str(place.path("fixed"))
         none = str(place.path("none") / "at" / "all")
         for fault, changed in {
@@ -395,7 +397,7 @@ def unusable_folders(place: Place) -> list[dict]:
         status, shown = place.run("run", name, *RUNS[name])
         shown = shown.replace(str(place.folder), "FOLDER")
         fault = "a user who may write nowhere but `TMPDIR`"
-        rows.append(row(fault, _how(status, shown), "nothing"))
+        rows.append(row(fault, _how(status, shown)))
         place.changed, place.before = {}, ()
     return rows
 
@@ -529,9 +531,7 @@ def moved_folders(place: Place) -> list[dict]:
     photos = place.path("photos").rename(elsewhere / "pictures")
     shutil.rmtree(place.path("cache"), ignore_errors=True)
     status, shown = place.run("run", name, "--resume", run)
-    rows.append(
-        row("run and data moved, `--resume` alone", _short(shown, place), "nothing")
-    )
+    rows.append(row("run and data moved, `--resume` alone", _short(shown, place)))
     status, shown = place.run("run", name, "--resume", run, "--data", photos)
     rows.append(
         row("the same with `--data NEW`", _how(status, shown), lost(run, whole))
@@ -544,7 +544,7 @@ def moved_folders(place: Place) -> list[dict]:
     ):
         status, shown = place.run(*command)
         what = f"finished run moved: `keras-tl {command[0]}`"
-        rows.append(row(what, _how(status, _short(shown, place)), "nothing"))
+        rows.append(row(what, _how(status, _short(shown, place))))
     process = place.start("serve", moved, "--port", 0)
     address = next(
         word for word in process.stdout.readline().split() if word.startswith("http")
@@ -553,7 +553,7 @@ def moved_folders(place: Place) -> list[dict]:
         happened = f"answers with status {page.status}"
     process.terminate()
     process.communicate()
-    rows.append(row("finished run moved: `keras-tl serve`", happened, "nothing"))
+    rows.append(row("finished run moved: `keras-tl serve`", happened))
     return rows
 
 
@@ -606,7 +606,9 @@ def small_memories(place: Place) -> list[dict]:
     shown = "".join(ended.stdout.splitlines()[-1:])
     halved = ended.stderr.count("InputWarning: ")
     happened = f"status {ended.returncode}, {halved} times halved; {shown}"
-    loss = "nothing" if shown.startswith("trained in") else "**the run**"
+    loss = "the batch that was asked for: results differ from those of 64"
+    if not shown.startswith("trained in"):
+        loss = "**the run**"
     return [row("6 GB of memory, and batches of 64 that need 10", happened, loss)]
 
 

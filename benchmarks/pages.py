@@ -662,11 +662,12 @@ def injected_faults(result: dict) -> str:
     return _section(
         "injected_faults",
         "What is lost when something fails: runs of some seconds are killed (SIGKILL), "
-        "their disks (real ones, of a few KiB) full or read-only, their files damaged, "
+        "their disks (real ones in memory) full or read-only, their files damaged, "
         "their folders moved. Nothing is lost where weights, metrics, history and "
         "predictions equal those of a run without a fault, bit for bit, and the folder "
-        "has the same files; of a study, the results of all its trials. "
-        "`python -m benchmarks.injected_faults --keep`.",
+        "has the same files; of a study, the results of its trials. Empty where there "
+        "is no run to compare. Each row is one kill or one fault, or as many as it "
+        "says: examples, no rates. `python -m benchmarks.injected_faults --keep`.",
         _table(["fault", "what happened", "lost"], rows),
         f"On {_machine(result)}.",
     )

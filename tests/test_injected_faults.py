@@ -35,7 +35,7 @@ def test_a_study_that_is_killed_goes_on_to_the_same_result(place):
 
 def test_a_process_with_too_little_memory_halves_its_batches(place):
     (row,) = injected_faults.small_memories(place)
-    assert row["lost"] == "nothing", row
+    assert "results differ" in row["lost"], row
     assert "trained in batches of [32.0, 32.0]" in row["happened"]
 
 
