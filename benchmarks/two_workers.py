@@ -30,8 +30,10 @@ from keras_tl import config, files
 NAME = "two_workers"
 # Seconds after which a run counts as hanging.
 LONGEST = 480
-# Measurements that are other ones in every run.
-TIMES = ("second", "memory", "mib", "megabyte", "date", "load")
+# Measurements that are other ones in every run; and counts of answers, where accuracies
+# and losses tell more.
+LEFT_OUT = ("second", "memory", "mib", "megabyte", "date", "load")
+LEFT_OUT += ("confusion", "only_", "per_class", "p_value")
 # Layers that draw random numbers while training.
 RANDOM = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise")
 SAID = "random layers:"
@@ -192,7 +194,7 @@ def measured(folder: Path) -> dict[str, float]:
     numbers: dict[str, float] = {}
 
     def add(name, value):
-        if any(word in name.lower() for word in TIMES):
+        if any(word in name.lower() for word in LEFT_OUT):
             return
         if isinstance(value, dict):
             for key, inner in value.items():

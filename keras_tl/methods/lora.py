@@ -1,5 +1,6 @@
 """LoRA: keep pretrained kernels as they are and train a low-rank change of each."""
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -100,8 +101,9 @@ are there.
             f"{model.name} has low-rank changes already. Add them into its kernels "
             "first: `merge`."
         )
-    for layer in adapted:
-        layer.enable_lora(rank, lora_alpha=alpha)
+    with _scope(model):
+        for layer in adapted:
+            layer.enable_lora(rank, lora_alpha=alpha)
     freezing.train_only(model, [layer.name for layer in (*able, *head)])
     return Report(
         rank,
@@ -139,6 +141,12 @@ def merge(model: keras.Model) -> keras.Model:
     ):
         _copy(adapted, layer)
     return merged
+
+
+def _scope(model):
+    """Return the scope of the devices that the model was built for."""
+    strategy = getattr(model, "distribute_strategy", None)  # TensorFlow alone has it.
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
 def _copy(adapted, plain):
