@@ -200,7 +200,7 @@ def lost(run: Path, whole: Path) -> str:
 
 
 def row(fault: str, happened: str, lost: str = "") -> dict:
-    """Return a row of the table, and print it; where nothing is compared, `lost` is ""."""
+    """Return a row of the table, and print it; `lost` is empty if not compared."""
     print(f"  {fault}: {happened}; lost: {lost}", flush=True)
     return {"fault": fault, "happened": happened, "lost": lost}
 

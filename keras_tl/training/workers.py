@@ -16,6 +16,8 @@ import hashlib
 import inspect
 import json
 import math
+import signal
+import threading
 from collections.abc import Mapping
 
 import numpy as np
@@ -118,6 +120,7 @@ def start(cluster: clusters.Cluster, about: Mapping[str, str]) -> Workers:
     clusters.meet(cluster, {**versions, **about}, clusters.patience())
     import tensorflow as tf
 
+    ends = signal.getsignal(signal.SIGTERM)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
@@ -125,6 +128,10 @@ def start(cluster: clusters.Cluster, about: Mapping[str, str]) -> Workers:
             "Several workers have to be connected before anything else uses "
             f"TensorFlow: call `placement.choose()` first. TensorFlow: {error}"
         ) from error
+    # TensorFlow takes SIGTERM for itself, so as to save what it trains, which nothing
+    # here asks it to do: without this, the signal would end no worker any more.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ends or signal.SIG_DFL)
     _replace_functions(strategy)
     _CURRENT = Workers(cluster, strategy)
     return _CURRENT

@@ -110,6 +110,29 @@ def test_other_labels_on_one_worker_are_refused_before_the_first_step(tmp_path):
         assert "epoch" not in output
 
 
+WAITS = """
+import time
+from keras_tl.training import placement
+placement.choose()
+print("connected", flush=True)
+time.sleep(100)
+"""
+
+
+@needs_processes
+def test_a_worker_ends_by_the_signal_that_schedulers_send():
+    addresses = clusters.free_addresses(2)
+    started = [clusters.start(addresses, rank, "-c", WAITS) for rank in range(2)]
+    try:
+        for process in started:
+            assert process.stdout.readline() == "connected\n"
+        started[1].send_signal(signal.SIGTERM)
+        assert started[1].wait(10) == -signal.SIGTERM
+    finally:
+        for process in started:
+            process.kill()
+
+
 @needs_processes
 def test_a_slow_worker_is_named(tmp_path):
     for status, _, problems in clusters.run(2, SCRIPT, "slow", tmp_path):
