@@ -28,7 +28,7 @@ from keras_tl.analysis import preprocessing_checks, probe
 from keras_tl.data.sources import Arrays, read_all
 from keras_tl.data.splits import Split, Splits, balanced, read_once
 from keras_tl.models import backbones, catalog, freezing, heads, splitting, taps
-from keras_tl.training import features, store
+from keras_tl.training import features, store, workers
 
 # The backbone that others are compared with, and the side of the images for it: those
 # of `doctor`, whose features are in the store after `keras-tl check`.
@@ -493,7 +493,7 @@ def other_preprocessing(
     features.run(backbone, few, 16)  # Is traced.
     started = time.perf_counter()
     features.run(backbone, few, 16)
-    each = (time.perf_counter() - started) / 16
+    each = workers.from_chief((time.perf_counter() - started) / 16)
     ways = dict(_ways())
     most = int(SECONDS / max(each, 1e-4) / len(ways))
     if most < len(part):
