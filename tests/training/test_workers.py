@@ -131,6 +131,7 @@ def test_a_worker_ends_by_the_signal_that_schedulers_send():
     finally:
         for process in started:
             process.kill()
+            process.communicate()
 
 
 @needs_processes
