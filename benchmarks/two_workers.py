@@ -150,8 +150,12 @@ def compare(name: str, folder: Path) -> dict:
     seconds.append(time.monotonic() - started)
     row["random"] = said(alone.output)
     if statuses[1:] != [0, 0]:
-        problems = dict.fromkeys(last(one.output) for one in workers)
-        return row | {"error": " | ".join(problems)}
+        # Of worker 1 too where it says something else, without folders of this machine.
+        problems = dict.fromkeys(
+            re.sub(rf"\S*{re.escape(folder.name)}\S*", "FOLDER", last(one.output))
+            for one in workers
+        )
+        return row | {"error": "; ".join(problems)}
     row["wrote"] = workers[1].wrote()
     return row | differences(alone, workers[0])
 
