@@ -230,7 +230,6 @@ TABLES = {
 RESULTS = {
     "scaling": TABLES,
     "equality": {"weights": pages.equality_table},
-    "worker_scaling": {"speed": pages.worker_scaling_table},
 }
 
 
