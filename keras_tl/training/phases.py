@@ -135,9 +135,10 @@ def setup(
         **options: Other attributes of `Setup`, or other values than in `settings`.
 
     Raises:
-        InputError: A value out of range.
+        InputError: A value out of range, or other data on another worker.
     """
     errors.check_options(options, setup, Setup)
+    workers.agree(content_of_the_data=run.data["sha256"])
     weights = None
     if settings.class_weights:
         weights = class_weights(splits.train.labels, len(splits.class_names))
