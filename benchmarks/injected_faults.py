@@ -191,7 +191,7 @@ def content(run: Path) -> dict:
 
 
 def lost(run: Path, whole: Path) -> str:
-    """Say what a run has lost beside the one without a fault: "nothing", if equal."""
+    """Return what a run lacks beside the one without a fault: "nothing", if equal."""
     if not (run / "manifest.json").exists():
         return "**the run**"
     ours, theirs = content(run), content(whole)

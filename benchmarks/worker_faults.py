@@ -9,27 +9,20 @@ is resumed is compared with a run without a fault, bit for bit.
 
 import contextlib
 import datetime
-import io
 import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from benchmarks import clusters, harness, pages
 from keras_tl import files
 
-OPTIONS = [
-    *("--limit", "60", "--image-size", "32", "--scratch-epochs", "0", "--epochs", "4"),
-    *("--fine-tune-epochs", "6", "--no-cache", "--batch-size", "8"),
-]
 # Seconds that workers wait for one another.
 PATIENCE = "8"
 # Read by Python when it starts: what is another on one of the workers.
@@ -113,17 +106,9 @@ class Pair:
 
 def outcome(folder: Path) -> dict:
     """Return weights and numbers of a run."""
-    values = {"metrics": files.read_json(folder / "metrics.json")}
-    with zipfile.ZipFile(folder / "model.keras") as archive:
-        content = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(content) as file:
-
-        def keep(name, item):
-            if isinstance(item, h5py.Dataset):
-                values[name] = np.array(item).tobytes()
-
-        file.visititems(keep)
-    return values
+    weights = clusters.weights(folder)
+    values = {name: weight.tobytes() for name, weight in weights.items()}
+    return {"metrics": files.read_json(folder / "metrics.json"), **values}
 
 
 def lost(folder: Path, whole: dict) -> str:
@@ -144,7 +129,7 @@ def lost(folder: Path, whole: dict) -> str:
 def killed(folder: Path, whole: dict, *, rank: int, file: str) -> dict:
     """Kill a worker a moment after a file of the run was written."""
     out = folder / "run"
-    pair = Pair(*OPTIONS, "--out", out)
+    pair = Pair(*clusters.QUICK, "--out", out)
     pair.wait_for(out / file)
     time.sleep(0.2)
     moment = time.monotonic()
@@ -162,7 +147,7 @@ def killed(folder: Path, whole: dict, *, rank: int, file: str) -> dict:
 def interrupted(folder: Path, whole: dict) -> dict:
     """Interrupt one worker with Ctrl-C."""
     out = folder / "run"
-    pair = Pair(*OPTIONS, "--out", out)
+    pair = Pair(*clusters.QUICK, "--out", out)
     pair.wait_for(out / "state" / "fine-tuning.npz")
     moment = time.monotonic()
     pair.started[1].send_signal(signal.SIGINT)
@@ -178,7 +163,7 @@ def interrupted(folder: Path, whole: dict) -> dict:
 def throttled(folder: Path, whole: dict) -> dict:
     """Stop one worker again and again, so that it has a fifth of its processor."""
     out = folder / "run"
-    pair = Pair(*OPTIONS, "--out", out)
+    pair = Pair(*clusters.QUICK, "--out", out)
     pair.wait_for(out / "config.json")
     moment = time.monotonic()
     while pair.started[1].poll() is None and pair.started[0].poll() is None:
@@ -204,7 +189,7 @@ def refused(folder: Path, whole: dict, *, addresses=None, of_rank=None) -> dict:
     """Start workers that cannot work together."""
     out = folder / "run"
     moment = time.monotonic()
-    pair = Pair(*OPTIONS, "--out", out, addresses=addresses, of_rank=of_rank)
+    pair = Pair(*clusters.QUICK, "--out", out, addresses=addresses, of_rank=of_rank)
     pair.finish()
     begun = out.exists()
     return {
@@ -292,7 +277,7 @@ def measure(wanted: str = "") -> list[dict]:
     rows = []
     with tempfile.TemporaryDirectory() as parent:
         whole = Path(parent) / "whole"
-        pair = Pair(*OPTIONS, "--out", whole)
+        pair = Pair(*clusters.QUICK, "--out", whole)
         pair.finish()
         if any(pair.statuses()):
             raise RuntimeError(pair.message(0))

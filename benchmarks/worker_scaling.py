@@ -108,19 +108,19 @@ def main() -> None:
         print(json.dumps(CASES[given[0]][1]()))
         return
     first, second = sorted(os.sched_getaffinity(0))[:2]
-    ways = {
+    processes = {
         "one core": [{first}],
         "two cores": [{first, second}],
         "two workers": [{first}, {second}],
     }
     seconds: dict[str, dict[str, list[float]]] = {
-        case: {way: [] for way in ways} for case in CASES
+        case: {name: [] for name in processes} for case in CASES
     }
     for _ in range(ROUNDS):
         for case, of_case in seconds.items():
-            for way, cores in ways.items():
-                of_case[way].append(measure(case, cores))
-                print(case, way, f"{of_case[way][-1]:.2f} s", flush=True)
+            for name, cores in processes.items():
+                of_case[name].append(measure(case, cores))
+                print(case, name, f"{of_case[name][-1]:.2f} s", flush=True)
     rows = []
     for case, of_case in seconds.items():
         ratios = [
@@ -132,7 +132,7 @@ def main() -> None:
         rows.append(
             {
                 "case": CASES[case][0],
-                "seconds": {way: statistics.median(s) for way, s in of_case.items()},
+                "seconds": {name: statistics.median(s) for name, s in of_case.items()},
                 "speed_up": [min(ratios), statistics.median(ratios), max(ratios)],
             }
         )

@@ -224,7 +224,7 @@ def _listen(cluster):
 
 
 def _answer(server, own, served, stop):
-    """Tell everybody who asks what this worker is about to do, until `stop`."""
+    """Answer everybody who asks what this worker is about to do, until `stop`."""
     while not stop.is_set():
         try:
             connection, _ = server.accept()

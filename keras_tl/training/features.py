@@ -152,6 +152,8 @@ def run(
         # The same layers in a model of this process alone: Keras's own prediction would
         # ask all workers for every batch.
         model = keras.Model(splitting.inputs(model), model.outputs, name=model.name)
+    if workers.current() is None:
+        return _run_all(model, inputs, batch_size, title)
     own = workers.share(len(inputs))
     rows = _run_all(model, inputs.take(own), batch_size, title) if len(own) else None
     return workers.concatenate(rows)

@@ -180,7 +180,7 @@ def check_model(placement: "Placement", model: "keras.Model") -> None:
 
 
 def synchronize(placement: "Placement", model: "keras.Model") -> None:
-    """Let BatchNormalization that trains use the rows of all devices of a step.
+    """Make BatchNormalization that trains use the rows of all devices of a step.
 
     Otherwise each device keeps statistics of its own rows, without an error of Keras's:
     a prediction depends on the device that makes it, and saving keeps the first.
