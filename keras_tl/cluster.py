@@ -68,6 +68,16 @@ def from_environment() -> Cluster | None:
     return None if text is None else _parse(text)
 
 
+def is_chief() -> bool:
+    """Return whether this process writes the results: on one machine, or as the chief.
+
+    Raises:
+        InputError: As `from_environment`.
+    """
+    cluster = from_environment()
+    return cluster is None or cluster.is_chief
+
+
 @functools.lru_cache(maxsize=1)
 def _parse(text: str) -> Cluster | None:
     hint = "Unset TF_CONFIG to train on this machine alone."

@@ -410,8 +410,7 @@ def _claim(folder):
             )
 
     check()
-    cluster = clusters.from_environment()
-    if cluster is not None and not cluster.is_chief:
+    if not clusters.is_chief():
         return  # It only reads the settings: the run is that of the chief.
     try:
         (folder / STATE).mkdir(exist_ok=True)
@@ -617,8 +616,7 @@ def _resume(folder, settings, data):
             f"{folder} was started with other settings: {', '.join(differ)}."
         )
     _check_data(folder, data)
-    cluster = clusters.from_environment()
-    if cluster is not None and not cluster.is_chief:
+    if not clusters.is_chief():
         return
     files.remove_unfinished(folder)
     if moved:

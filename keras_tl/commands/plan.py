@@ -20,9 +20,8 @@ def main(settings: Plan) -> None:
     with place.scope():
         model = train.build_model(settings, data)
     settings = train.plan(settings, model, data, place, end, decisions)
-    cluster = clusters.from_environment()
     decided = {**config.to_json(settings), "out": None}
-    if cluster is not None and not cluster.is_chief:
+    if not clusters.is_chief():
         return
     files.write_json(path, decided)
     print(f"To train like this: keras-tl train --config {files.quoted(path)}")
