@@ -32,7 +32,7 @@ from benchmarks.tiny_recipes import (
     digits,
 )
 from keras_tl import config, errors
-from keras_tl.data import datasets
+from keras_tl.data import datasets, splits
 from keras_tl.data.sources import read_all
 from keras_tl.deploy import artifact, compiled, prediction
 from keras_tl.models import audio_backbones, backbones
@@ -239,7 +239,7 @@ def test_every_penalty_trains(method, tmp_path):
     recipe = importlib.import_module("recipes.few_labels")
     settings = recipe.Config(**STUDIES["few_labels"])
     data = recipe.build_data(settings)
-    run = config.Run("few_labels", settings, tmp_path, 0.0, {})
+    run = config.Run("few_labels", settings, tmp_path, 0.0, splits.describe(data))
     place = placement.choose(["CPU:0"])
     row = recipe.trial(settings, data, place, run, "a trial", 2, method, 0)
     assert row["method"] == method
