@@ -60,7 +60,7 @@ def small_cnn(classes: int):
     from keras_tl.models import heads, small_cnn
 
     model = heads.attach(small_cnn.small_cnn(), classes, dropout=0)
-    # Devices of TensorFlow draw the same dropout each, for other images.
+    # Devices of TensorFlow draw other dropout than one device.
     model.get_layer("spatial_dropout").rate = 0.0
     return model
 

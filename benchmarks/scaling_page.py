@@ -230,6 +230,7 @@ TABLES = {
 RESULTS = {
     "scaling": TABLES,
     "equality": {"weights": pages.equality_table},
+    "worker_scaling": {"speed": pages.worker_scaling_table},
 }
 
 

@@ -32,7 +32,8 @@ from keras_tl.training.placement import (
     Placement,
     check_model,
     compile_options,
-    synchronize,
+    prepare_layers,
+    prepare_optimizer,
 )
 from keras_tl.training.progress import (
     FollowProbe,
@@ -513,7 +514,7 @@ def _compile(model, splits, setup, phase, steps):
             model = terms.TermModel(
                 model, term, _label_columns(splits, objective), phase.epochs * steps
             )
-        synchronize(placement, model)
+        prepare_layers(placement, model)
         model.compile(
             optimizer=phase.optimizer(
                 phase.schedule(phase.learning_rate, phase.epochs, steps)
@@ -522,6 +523,7 @@ def _compile(model, splits, setup, phase, steps):
             weighted_metrics=objective.metrics(),
             **compile_options(placement, setup.batch_size * model.count_params()),
         )
+        prepare_optimizer(placement, model.optimizer)
         check_model(placement, model)
         model.optimizer.build(model.trainable_variables)
     checks.check_choice(setup, directions)

@@ -9,6 +9,7 @@ can tell from one device.
 """
 
 import contextlib
+import functools
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -175,15 +176,17 @@ def check_model(placement: "Placement", model: "keras.Model") -> None:
             model.name,
             "Load or build the model inside `with placement.scope():`.",
         )
-    if placement.replicas > 1:
-        _check_clipping(getattr(model, "optimizer", None))
 
 
-def synchronize(placement: "Placement", model: "keras.Model") -> None:
-    """Make BatchNormalization that trains use the rows of all devices of a step.
+def prepare_layers(placement: "Placement", model: "keras.Model") -> None:
+    """Make layers that depend on their device train as on one device.
 
-    Otherwise each device keeps statistics of its own rows, without an error of Keras's:
-    a prediction depends on the device that makes it, and saving keeps the first.
+    BatchNormalization that trains uses the rows of all devices of a step. Otherwise
+    each device keeps statistics of its own rows, without an error of Keras's: a
+    prediction depends on the device that makes it, and saving keeps the first.
+
+    Layers that draw at random, such as dropout, draw anew on each device. Otherwise
+    each draws the same numbers, for other rows of the batch.
 
     Args:
         placement: Where the model is to train. On one device nothing is done, and
@@ -199,6 +202,22 @@ def synchronize(placement: "Placement", model: "keras.Model") -> None:
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             layer.synchronized = True
+        for generator in layer._seed_generators:
+            if "next" not in vars(generator):
+                generator.next = functools.partial(_seeds_of_device, generator.next)
+
+
+def _seeds_of_device(draw, *arguments, **options):
+    """Return the next seeds, other ones on each device of a step."""
+    import tensorflow as tf
+
+    seeds = draw(*arguments, **options)
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        return seeds
+    device = tf.cast(context.replica_id_in_sync_group, seeds.dtype)
+    # The second of the two counts the draws: it would meet that of another device.
+    return seeds + tf.stack([device, tf.zeros_like(device)])
 
 
 def _check_on_all(placement, model):
@@ -218,19 +237,34 @@ def _check_on_all(placement, model):
 CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 
 
-def _check_clipping(optimizer):
-    """Refuse clipping: each device would clip its own share before they are added."""
+def prepare_optimizer(placement: "Placement", optimizer) -> None:
+    """Make an optimizer limit the gradients of a batch, not those of each device.
+
+    `clipnorm`, `clipvalue` and `global_clipnorm` of Keras limit what each device has,
+    before it is added up: the weights would not be those of one device.
+
+    Args:
+        placement: Where the optimizer is used. On one device nothing is done, and
+            neither on JAX, where a step is one program over all devices.
+        optimizer: A Keras optimizer, also one that scales the loss.
+    """
+    if not placement.mirrored or placement.replicas == 1:
+        return
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    for name in CLIPPING:
-        value = getattr(optimizer, name, None)
-        if value is not None:
-            raise errors.expected(
-                name,
-                "be None on several devices",
-                value,
-                "Keras clips the gradients of each device before it adds them: the "
-                "weights would not be those of one device. Train on one, or without.",
-            )
+    if any(getattr(optimizer, name, None) for name in CLIPPING):
+        import keras
+        import tensorflow as tf
+
+        clip = optimizer._clip_gradients
+
+        def clip_sums(gradients):
+            context = tf.distribute.get_replica_context()
+            sums = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            # Keras adds up those of all devices afterwards.
+            count = context.num_replicas_in_sync
+            return [keras.ops.divide(clipped, count) for clipped in clip(sums)]
+
+        optimizer._clip_gradients = clip_sums
 
 
 # Below so many multiplications a step is over sooner than Python starts the next.
@@ -403,7 +437,20 @@ def _tensorflow_devices(
         return names, None
     if len(names) == 1:
         return names, tf.distribute.OneDeviceStrategy(names[0])
-    return names, tf.distribute.MirroredStrategy(names)
+    return names, _mirrored(names)
+
+
+@functools.cache
+def _mirrored(names):
+    """Return the strategy of some devices, one for a process.
+
+    Another for the same devices would count their sums from the beginning, and
+    TensorFlow would take those of the first for them: "Shape mismatch in the collective
+    instance" where the second model has other shapes.
+    """
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(names)
 
 
 def _jax_devices(

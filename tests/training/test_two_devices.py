@@ -1,7 +1,7 @@
 """The phases on two logical CPUs give the weights of one device, for the same data.
 
-Frozen, then fine-tuned with a learning rate for each block; on TensorFlow, and on JAX
-where it is installed too.
+Frozen, then fine-tuned with a learning rate for each block and clipped gradients; on
+TensorFlow, and on JAX where it is installed too.
 """
 
 import json
@@ -68,7 +68,8 @@ def train(devices, crop):
     freezing.unfreeze(model)
     setup = phases.Setup(place, batch_size=16, augment=crop)
     factors = {"block1": 0.1, "block2": 0.5}
-    slow = optimizers.layerwise("adamw", factors)
+    # A limit below most gradients.
+    slow = optimizers.layerwise("adamw", factors, clipvalue=0.001)
     tuned = phases.fit(model, data, setup,
                        phases.fine_tuning(3, 0.01, patience=9, optimizer=slow))
     del head["seconds"], tuned["seconds"]
