@@ -12,6 +12,7 @@ from benchmarks import (
     folders,
     frozen,
     harness,
+    packed,
     pages,
     prediction,
     start_up,
@@ -19,7 +20,7 @@ from benchmarks import (
 )
 from keras_tl import config, errors, files
 
-MODULES = (frozen, step, augmentation, folders, prediction, core, start_up)
+MODULES = (frozen, step, augmentation, folders, packed, prediction, core, start_up)
 
 
 def main() -> None:

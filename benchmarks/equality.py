@@ -29,8 +29,8 @@ from benchmarks import clusters, harness, pages
 from keras_tl import environment
 
 EPOCHS, BATCH, IMAGES = 2, 32, 320
-# About the last digit of float32, as a share.
-LAST_DIGIT = 1e-7
+# Numbers that layers compute with -> about their last digit, as a share.
+LAST_DIGIT = {"float32": 1e-7, "mixed_bfloat16": 2**-8}
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,8 @@ def row(engine: str, case: str) -> dict:
     else:
         devices = [f"CPU:{number}" for number in range(ENGINES[engine].devices)]
         several = train(data, CASES[case], devices)
-    nudged = train(data, CASES[case], ["CPU:0"], LAST_DIGIT)
+    digit = LAST_DIGIT[CASES[case].precision]
+    nudged = train(data, CASES[case], ["CPU:0"], digit)
     return {
         "weights": _apart(one["weights"], several["weights"]),
         "losses": _apart(one["losses"], several["losses"]),

@@ -13,7 +13,7 @@ IMAGES, SIZE, BATCH = 512, 224, 32
 SIDES = {"500 px": (500, 375), "12 megapixels": (4000, 3000)}
 
 
-def _folder(sides, count):
+def photos(sides, count):
     """Write photos, scaled up from the CIFAR-10 sample, with some noise."""
     from PIL import Image
 
@@ -52,7 +52,7 @@ def ours(sides, count, *, read_once):
     """The files through `pipeline.Training`, read once or in every epoch."""
     from keras_tl.data import pipeline, splits
 
-    paths = sorted(_folder(sides, count).rglob("*.jpg"))
+    paths = sorted(photos(sides, count).rglob("*.jpg"))
     labels = [int(path.parent.name) for path in paths]
     split = splits.Split(paths, labels, image_size=SIZE)
     if read_once:
@@ -67,7 +67,7 @@ def keras_way(sides, count):
     import tensorflow as tf
 
     dataset = keras.utils.image_dataset_from_directory(
-        _folder(sides, count),
+        photos(sides, count),
         image_size=(SIZE, SIZE),
         batch_size=BATCH,
         crop_to_aspect_ratio=True,

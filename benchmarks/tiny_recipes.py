@@ -197,7 +197,7 @@ STUDIES = {
         "seeds": 1,
     },
     "which_part_fails": {
-        "faults": ("none", "one unit", "three of each class"),
+        "faults": ("none", "one unit"),
         "limit": 60,
         "image_size": 32,
         "epochs": 1,

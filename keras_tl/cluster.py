@@ -23,6 +23,12 @@ PATIENCE, SILENCE = 300.0, 5.0
 # Seconds of one attempt to reach another worker, and between two of them.
 _ATTEMPT, _PAUSE = 3.0, 0.2
 _GREETING = "keras-tl"
+# Names of what workers compare, and what to do where one of them differs.
+INTERRUPTED = "files of the interrupted run"
+_ADVICE = {
+    INTERRUPTED: " Start each with --resume, on the same folder or on a copy of it.",
+    "content of the data": " Copy the data from one machine to the others again.",
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def _parse(text: str) -> Cluster | None:
         parsed = json.loads(text)
         jobs = {job: tuple(those) for job, those in parsed.get("cluster", {}).items()}
         task = parsed.get("task", {})
-        kind, index = task.get("type", "worker"), int(task.get("index", 0))
+        kind, index = task.get("type", "worker"), int(task.get("index", -1))
     except (ValueError, AttributeError, TypeError):
         # TensorFlow would end in a JSONDecodeError that does not name the variable.
         valid = "be a JSON object as TensorFlow defines it"
@@ -104,7 +110,10 @@ def _parse(text: str) -> Cluster | None:
     own = jobs.get(kind, ())
     if not 0 <= index < len(own):
         raise errors.expected(
-            "TF_CONFIG", "name in `task` one of the workers of `cluster`", task
+            "TF_CONFIG",
+            "say in `task` which of the workers this is, such as "
+            '{"type": "worker", "index": 0}, counted from 0',
+            task or "no task",
         )
     for address in addresses:
         _split(address)
@@ -342,4 +351,5 @@ def refuse_differences(cluster: Cluster, abouts: list[Mapping[str, str]]) -> Non
             raise errors.InputError(
                 f"All workers must have the same {name}. Received: {values[0]} on "
                 f"{cluster.name(0)}, {values[other]} on {cluster.name(other)}."
+                f"{_ADVICE.get(name, '')}"
             )

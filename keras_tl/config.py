@@ -188,8 +188,8 @@ def run(main: Callable, config: type) -> None:
         main(parse(config, sys.argv[1:], program))
 
 
-# Folders of the runs that this process has started.
-_STARTED: list[Path] = []
+# Folders of the runs that this process has started, and whether it has resumed them.
+_STARTED: list[tuple[Path, bool]] = []
 
 
 class error_exit:
@@ -232,6 +232,8 @@ class error_exit:
         if isinstance(error, errors.InputError):
             mendable = isinstance(error, errors.StorageError)
             advice = self._how_to_continue() if mendable else ""
+            if not mendable:
+                self._remove_untouched()
             print(f"{self.program}: error: {error}{advice}", file=sys.stderr)
             raise SystemExit(2) from None
         if error is not None and errors.is_out_of_memory(error):
@@ -265,12 +267,18 @@ class error_exit:
             )
             raise SystemExit(LOST) from None
 
+    def _remove_untouched(self):
+        """Remove the folders of runs that were refused before anything was computed."""
+        for folder, resumed in _STARTED[self._before :]:
+            if not resumed and _is_untouched(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
     def _how_to_continue(self):
         """Return how to go on with a run that has ended too early, as a sentence."""
         started = _STARTED[self._before :]
         unfinished = [
             folder
-            for folder in started
+            for folder, _ in started
             if (folder / STATE).is_dir() and not (folder / "manifest.json").exists()
         ]
         if not unfinished:
@@ -286,6 +294,13 @@ class error_exit:
         else:
             formatted = warnings.formatwarning(message, category, filename, line, text)
             print(formatted, end="", file=sys.stderr)
+
+
+def _is_untouched(folder) -> bool:
+    """Return whether a run has only what it begins with."""
+    begins = {"config.json", "decisions.json", STATE}
+    begins |= {str(Path(STATE, n)) for n in ("settings.json", "data.json", LOCK)}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")} <= begins
 
 
 def _discard_output():
@@ -594,7 +609,7 @@ def start_run(recipe: str, settings: RunSettings, started: float, data: dict) ->
         return Run(recipe, settings, folder, started, data)
     if settings.resume is None:
         folder = _new_run(recipe, settings, data)
-    _STARTED.append(folder)
+    _STARTED.append((folder, settings.resume is not None))
     print(f"Results go to {folder}.")
     return Run(recipe, settings, folder, started, data)
 

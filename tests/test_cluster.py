@@ -41,8 +41,8 @@ def test_the_chief_comes_before_the_workers(monkeypatch):
     [
         ({"worker": ["a:1"], "ps": ["b:1"]}, 0, "no parameter servers"),
         ({"worker": ["a:1", "b:1"], "evaluator": ["c:1"]}, 0, "no evaluators"),
-        ({"worker": ["a:1", "b:1"]}, 2, "name in `task` one of the workers"),
-        ({"worker": ["a:1", "b:1"]}, -1, "name in `task` one of the workers"),
+        ({"worker": ["a:1", "b:1"]}, 2, "say in `task` which of the workers"),
+        ({"worker": ["a:1", "b:1"]}, -1, "say in `task` which of the workers"),
         ({"worker": ["a:1", "b"]}, 0, 'addresses like "host:2222"'),
         ({"worker": ["a:1", "b:99999"]}, 0, 'addresses like "host:2222"'),
         ({"worker": ["a:1", "a:1"]}, 0, "name each address once"),
@@ -54,6 +54,14 @@ def test_a_cluster_that_cannot_be_is_refused_in_one_sentence(
     with pytest.raises(InputError, match=problem) as refused:
         described(monkeypatch, jobs, index=index)
     assert "\n" not in str(refused.value)
+
+
+def test_a_description_without_a_task_is_refused(monkeypatch):
+    # TensorFlow would take each machine for the first.
+    config = {"cluster": {"worker": ["a:1", "b:1"]}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    with pytest.raises(InputError, match="which of the workers this is.*no task"):
+        cluster.from_environment()
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5))

@@ -513,6 +513,30 @@ def test_whenever_a_run_ends_too_early_it_says_how_to_go_on(
     assert "--resume" not in capsys.readouterr().err
 
 
+def test_a_run_that_is_refused_before_its_first_result_leaves_no_folder(tmp_path):
+    def start(folder, resume=None, *, result=False):
+        settings = config.RunSettings(out=None if resume else folder, resume=resume)
+        data = {"sha256": "a", "classes": [], "counts": {}}
+        with config.error_exit("prog"):
+            run = config.start_run("test", settings, 0.0, data)
+            if result:
+                (run.state / "head.npz").write_bytes(b"")
+            raise errors.InputError("Bad data.")
+
+    def refused(*arguments, **options):
+        with pytest.raises(SystemExit):
+            start(*arguments, **options)
+
+    refused(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    # What was computed is kept, and so is a run that was there before.
+    refused(tmp_path / "begun", result=True)
+    assert (tmp_path / "begun" / "state" / "head.npz").exists()
+    (tmp_path / "begun" / "state" / "head.npz").unlink()
+    refused(tmp_path / "begun", resume=tmp_path / "begun")
+    assert (tmp_path / "begun" / "config.json").exists()
+
+
 def test_who_follows_the_log_of_a_run_sees_each_line_at_once(monkeypatch, tmp_path):
     with (tmp_path / "log.txt").open("w") as log:
         monkeypatch.setattr("sys.stdout", log)

@@ -18,8 +18,13 @@ def place(tmp_path):
     return injected_faults.Place(tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("file", ["head.npz", "model.keras"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param("head.npz", marks=pytest.mark.slow),
+        pytest.param("model.keras", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_run_that_is_killed_at_any_file_goes_on_to_the_same_result(place, file):
     number = injected_faults.move_of(place, "quickstart", file)
     fault = {"move": number, "when": "before"}

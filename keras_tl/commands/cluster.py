@@ -47,8 +47,14 @@ def main(settings: ClusterRun, command: list[str], run: config.RunSettings) -> i
         Exit status of worker 0.
 
     Raises:
-        InputError: Ray is not installed, cannot be reached, or has too few GPUs.
+        InputError: Ray is not installed, cannot be reached, or has too few GPUs; or the
+            batch cannot be divided.
     """
+    if (batch_size := getattr(run, "batch_size", None)) is not None:
+        from keras_tl.training import placement  # It loads numpy.
+
+        devices = settings.workers * max(1, settings.gpus_per_worker)
+        placement.check_share(batch_size, devices)
     errors.check_installed("ray", extra="ray")
     words = command[:2] if command[0] == "run" else command[:1]
     folder = Path(run.resume or run.out or files.next_file(Path("runs", words[-1])))

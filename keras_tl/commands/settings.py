@@ -97,7 +97,7 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
     the run says how good the model is.
     """
 
-    minutes: float = 10.0  # Time for all of it, on this machine.
+    minutes: float = 10.0  # Minutes for all of it, on this machine.
     # Keep at most this many training examples, and at most a quarter as many, or 500,
     # of each other split.
     limit: int | None = None
@@ -110,19 +110,20 @@ class Train(RunSettings, CacheSettings, OwnDataSettings):
     # ImageNet. Of texts, the folder of an encoder of the BERT family, as Hugging Face
     # lays it out. Of sound, the folder of Whisper, or one with embedding_model.tflite.
     weights: Path | None = None
-    preprocessing: str | None = None  # Scale of the pixels that such a file needs.
+    preprocessing: str | None = None  # Scale of pixels for the weights of that file.
     image_size: int | None = None  # Side of the square images, in pixels.
     sequence_length: int | None = None  # Tokens of a text; longer texts are cut.
     # Length of a clip in seconds; longer ones are cut to their loudest part.
     seconds: float | None = None
-    # What stays frozen in fine-tuning: all, none, or up to a block of this name.
+    # What stays frozen in fine-tuning: all layers, none, or those up to this block.
     freeze: str | None = None
     epochs: int | None = None  # Epochs of fine-tuning; 0 leaves it out.
     learning_rate: float | None = None  # Largest learning rate of fine-tuning.
     # Random changes of the training images, or, the last two, of clips.
     augment: Literal[Augment, AugmentSound] | None = None
     class_weights: bool = False  # Weight all classes equally in the training loss.
-    batch_size: int = 32  # Examples per step, over all devices.
+    # Examples per step, over all devices, and a multiple of their number.
+    batch_size: int = 32
     precision: Precision = "float32"  # Numbers that layers compute with.
     # Devices: all GPUs of this machine, or of all machines that TF_CONFIG names.
     strategy: Strategy = "auto"
@@ -571,17 +572,18 @@ class Update(RunSettings, CacheSettings, OwnDataSettings):
     method: Literal["rehearsal", "lwf", "ewc", "naive"] = "rehearsal"
     exemplars: int = 100  # Most old training examples of each class to rehearse.
     blocks: int = 0  # Blocks of the backbone that train, from the output back.
-    minutes: float = 10.0  # Time for all of it, on this machine.
+    minutes: float = 10.0  # Minutes for all of it, on this machine.
     epochs: int = 30  # Most epochs; training ends when validation gets no better.
     learning_rate: float = 1e-3  # Largest learning rate of the head.
-    batch_size: int = 32  # Examples per step, over all devices.
+    # Examples per step, over all devices, and a multiple of their number.
+    batch_size: int = 32
     # Loss of accuracy on the old test examples that is accepted, from 0 to 1, such as
     # 0.02 for two points. An update that loses significantly more is rejected.
     margin: float = 0.02
     # Another pretrained backbone for images, on which the head is fitted anew.
     backbone: str | None = None
     weights: Path | None = None  # File with its weights, instead of those of ImageNet.
-    preprocessing: str | None = None  # Scale of the pixels that such a file needs.
+    preprocessing: str | None = None  # Scale of pixels for the weights of that file.
     # Undo the last update: use the version before it again. Nothing is trained.
     rollback: bool = False
 
@@ -670,14 +672,15 @@ class ClusterRun(Settings):
     The options of the recipe are given as well: those of `keras-tl run RECIPE`, or,
     for `train`, first DATA, then those of `keras-tl train`. Every worker runs that
     command on its share of each batch. When one fails, all go on with `--resume` from
-    the last epoch.
+    the last epoch. The output of worker 0 is shown, that of the others is written to a
+    folder beside the results, RESULTS-workers.
 
     On several machines, start it in a folder that all of them share at the same path,
     with data and results in it or at paths that all have; keras-tl must be installed
     on each.
     """
 
-    # Number of workers, which train one model; on several machines, of machines.
+    # Number of processes that train one model: one for each machine of a cluster.
     workers: int
     # Ray cluster to use, as host:port or auto; by default the one that RAY_ADDRESS
     # names, or a new one on this machine.

@@ -96,7 +96,7 @@ def train(settings: Train, data: object = None, started: float | None = None) ->
     settings = plan(settings, model, loaded, place, end, decisions)
     run = config.start_run("train", settings, started, splits.describe(loaded))
     decisions.keep(run)
-    workers.agree(content_of_the_data=run.data["sha256"])
+    workers.agree(content_of_the_data=run.data["sha256"][:12])
     setup = setup_of(settings, loaded, place, run)
     plain = replace(setup, augment=None, mix=None)
     keras.utils.set_random_seed(settings.seed)

@@ -43,7 +43,11 @@ def is_pack(place: object) -> bool:
     """
     if not isinstance(place, str | Path):
         return False
-    return remote.address(place) is not None or Path(place, INDEX).is_file()
+    # Also one that was copied without its index, which `read` names.
+    names = (INDEX,), (EXAMPLES, shards.file_name(0))
+    return remote.address(place) is not None or any(
+        all(Path(place, name).is_file() for name in those) for those in names
+    )
 
 
 def write(
@@ -167,6 +171,11 @@ def _content(folder, name) -> bytes:
         return remote.read(folder, name)
     try:
         return Path(folder, name).read_bytes()
+    except FileNotFoundError as error:
+        raise errors.InputError(
+            f"{Path(folder, name)} is missing: copy the whole folder that `keras-tl "
+            "pack` has written, or pack the data again."
+        ) from error
     except OSError as error:
         raise errors.InputError(
             f"Cannot read {Path(folder, name)}: {error.strerror or error}."

@@ -58,8 +58,8 @@ def _file(folder, name) -> Iterator[tuple]:
         yield fsspec.core.url_to_fs(where)
     except FileNotFoundError as error:
         raise errors.InputError(
-            f"There is no file {where}: an address must be that of what "
-            "`keras-tl pack` has written."
+            f"There is no file {where}: an address must be that of the whole folder "
+            "that `keras-tl pack` has written."
         ) from error
     except Exception as error:  # Each protocol raises errors of its own.
         raise errors.InputError(

@@ -79,7 +79,7 @@ def write(
     examples = enumerate(examples)
     following = next(examples, None)
     while following is not None:
-        path = folder / f"shard-{len(shards):05d}.tar"
+        path = folder / file_name(len(shards))
         with (
             files.atomic(path) as temporary,
             tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive,
@@ -98,6 +98,15 @@ def write(
         places += _places(path, len(shards))
         shards.append(Shard(path.name, path.stat().st_size, files.sha256(path)))
     return shards, places
+
+
+def file_name(number: int) -> str:
+    """Return the name of the file of a shard.
+
+    >>> file_name(0)
+    'shard-00000.tar'
+    """
+    return f"shard-{number:05d}.tar"
 
 
 def _stored(content) -> int:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_tl import errors, files, progress, quiet
-from keras_tl.data import assembly, audio, layout, tables, waves
+from keras_tl.data import assembly, audio, layout, remote, tables, waves
 from keras_tl.data.choices import NOUNS
 from keras_tl.data.kinds import IMAGE, Kind
 from keras_tl.data.sources import Source
@@ -52,7 +52,9 @@ def find(paths: Sequence[Path], kind: Kind = IMAGE) -> tuple[list[Path], list[Pr
         elif path.exists():
             listed.append(path)
         else:
-            problems.append((str(path), "does not exist"))
+            there = remote.address(path)
+            reason = "does not exist" if there is None else "is not on this machine"
+            problems.append((there or str(path), reason))
     if left_out:
         about = f"Left out, since they are no {kind.nouns}: {left_out:,}."
         print(about, file=sys.stderr)

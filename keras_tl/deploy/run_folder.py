@@ -9,7 +9,7 @@ from types import MappingProxyType
 import keras
 import numpy as np
 
-from keras_tl import config, files
+from keras_tl import cluster, config, files
 from keras_tl.analysis import (
     calibration,
     evaluation,
@@ -145,6 +145,8 @@ def save(
     )
     files.write_json(folder / "manifest.json", manifest)
     shutil.rmtree(run.state, ignore_errors=True)
+    if not cluster.is_chief():
+        return metrics  # The folder is removed when this worker ends.
     rising = [name for name, history in histories.items() if _ends_best(history)]
     rising = [name for name in rising if _length(run, name)]
     # The last epoch says nothing where it is kept whatever it is.

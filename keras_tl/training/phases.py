@@ -12,6 +12,7 @@ from pathlib import Path
 
 import keras
 
+from keras_tl import cluster as clusters
 from keras_tl import errors
 from keras_tl.config import Run
 from keras_tl.data import pipeline
@@ -139,7 +140,7 @@ def setup(
         InputError: A value out of range, or other data on another worker.
     """
     errors.check_options(options, setup, Setup)
-    workers.agree(content_of_the_data=run.data["sha256"])
+    workers.agree(content_of_the_data=run.data["sha256"][:12])
     weights = None
     if settings.class_weights:
         weights = class_weights(splits.train.labels, len(splits.class_names))
@@ -322,7 +323,6 @@ def _fit(model, part, data, setup, phase, asked) -> History:
         # Before it was killed, this phase has found the memory too small.
         setup = replace(setup, batch_size=checkpoint.batch_size)
         return _fit(model, part, data, setup, phase, asked)
-    start_weights = trainer.get_weights()
     # With the seeds of random layers, which are no weights.
     start = [(v, keras.ops.convert_to_numpy(v)) for v in trainer.variables]
     checkpoint.set_model(trainer)
@@ -339,12 +339,15 @@ def _fit(model, part, data, setup, phase, asked) -> History:
         try:
             _run(trainer, training, validation, setup, phase, stopper, checkpoint)
         except (KeyboardInterrupt, FloatingPointError) as stopped:
-            trainer.set_weights(stopper.best_weights or start_weights)
+            if stopper.best_weights is None:
+                _assign(start)
+            else:
+                trainer.set_weights(stopper.best_weights)
             raise _interruption(stopped, phase, model, setup) from None
         except Exception as error:
             # Whoever begins again in smaller batches begins where this has.
-            for variable, value in start if errors.is_out_of_memory(error) else ():
-                variable.assign(value)
+            if errors.is_out_of_memory(error):
+                _assign(start)
             raise
     kept = range(checkpoint.epoch)
     checkpoint.history["kept"] = [float(e == stopper.best_epoch) for e in kept]
@@ -355,6 +358,11 @@ def _fit(model, part, data, setup, phase, asked) -> History:
         flush=True,
     )
     return checkpoint.history
+
+
+def _assign(values):
+    for variable, value in values:
+        variable.assign(value)
 
 
 def prepare(
@@ -388,12 +396,11 @@ def rehearsal(
     with setup.placement.scope():
         own = keras.Model(splitting.inputs(model), model.outputs[0], name=model.name)
     trainer, training = prepare(own, splits, setup, phase)
-    values = [keras.ops.copy(variable) for variable in trainer.variables]
+    start = [(variable, keras.ops.copy(variable)) for variable in trainer.variables]
     try:
         yield trainer, training
     finally:
-        for variable, value in zip(trainer.variables, values, strict=True):
-            variable.assign(value)
+        _assign(start)
 
 
 def _training(splits, setup) -> pipeline.Training:
@@ -586,7 +593,8 @@ def _state_file(setup, phase):
 def _interruption(stopped, phase, model, setup) -> BaseException:
     """Build the error that names why a phase stopped and where its weights are."""
     kept = "The model has its best weights so far."
-    if setup.state is not None:
+    # The folders of other workers are removed when they end.
+    if setup.state is not None and clusters.is_chief():
         path = Path(setup.state) / "interrupted.keras"
         saving.save(model, path)
         kept = f"The best weights so far are in {path}."

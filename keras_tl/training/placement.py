@@ -111,14 +111,17 @@ def from_settings(settings: Settings) -> "tuple[Placement, Settings]":
     same = {
         f"setting `{name}`": str(value)
         for name, value in vars(settings).items()
-        if not isinstance(value, Path) and name not in ("out", "resume", *config.FREE)
+        if not isinstance(value, Path)
+        and name not in ("out", "resume", *config.FREE, *config.PLACES)
     }
-    if getattr(settings, "resume", None) is not None:
-        kept = files.fingerprint_of_folder(settings.resume)
-        same["files of the interrupted run"] = kept
+    resume = getattr(settings, "resume", None)
+    kept = "none" if resume is None else files.fingerprint_of_folder(resume)
+    # First, since the settings of a run that goes on are those it was started with.
+    same = {clusters.INTERRUPTED: kept, **same}
     placement = choose(
         precision=settings.precision, strategy=settings.strategy, about=same
     )
+    check_batch_size(placement, settings.batch_size)
     keras.utils.set_random_seed(settings.seed)
     return placement, replace(settings, precision=placement.precision)
 
@@ -134,10 +137,17 @@ def check_batch_size(placement: "Placement", batch_size: int) -> None:
     keras_tl.errors.InputError: `batch_size` must be a positive integer. \
 Received: batch_size=0
     """
+    check_share(batch_size, placement.replicas)
+
+
+def check_share(batch_size: int, replicas: int) -> None:
+    """Raise `InputError` unless a batch can be divided among devices.
+
+    >>> check_share(64, replicas=2)
+    """
     whole = isinstance(batch_size, numbers.Integral) and batch_size is not True
     if not whole or batch_size < 1:
         raise errors.expected("batch_size", "be a positive integer", batch_size)
-    replicas = placement.replicas
     if batch_size % replicas:
         below = batch_size // replicas * replicas
         near = f"{below} or {below + replicas}" if below else replicas

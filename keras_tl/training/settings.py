@@ -49,7 +49,8 @@ class StartSettings(Settings):
 class TrainingSettings(CacheSettings):
     """Settings of all phases of a run; see `phases.setup`."""
 
-    batch_size: int = 32  # Examples per step, over all devices.
+    # Examples per step, over all devices, and a multiple of their number.
+    batch_size: int = 32
     precision: Precision = "float32"  # Numbers that layers compute with.
     # Devices: all GPUs of this machine, or of all machines that TF_CONFIG names.
     strategy: Strategy = "auto"

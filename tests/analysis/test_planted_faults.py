@@ -7,7 +7,8 @@ from keras_tl.analysis import diagnosis
 from keras_tl.data import datasets, splits
 from keras_tl.training import store
 
-pytestmark = pytest.mark.slow
+# One fault of each part in a run of `-m exhaustive`; all are in `benchmarks.diagnosis`.
+FAULTS = ["all labels shuffled", "rate too low", "dark test images"]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,11 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["all labels shuffled", "scaled twice", "rate too low", "dark test images"]
+    "name",
+    [
+        pytest.param("scaled twice", marks=pytest.mark.slow),
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in FAULTS),
+    ],
 )
 def test_the_part_at_fault_is_named(name, data, cache):
     fault = faults.FAULTS[name]

@@ -62,6 +62,7 @@ def test_train_takes_its_data_before_its_options(tmp_path):
         ("run quickstart --workers 2 --gpus-per-worker -1", "`gpus_per_worker` must"),
         ("run quickstart --workers 2 --address ray://a:1", "a machine of the cluster"),
         ("run quickstart --workers 2 --epochs -3", "`epochs` must be at least 1"),
+        ("run quickstart --workers 2 --batch-size 33", "nearest: 32 or 34"),
         ("run quickstart --workers 2 --data ./absent", "Received: data='absent'"),
         ("run train --workers 2 --minutes 1", "DATA must come before the options"),
         ("run quickstart --workers 2 --resume absent", "absent/config.json"),

@@ -496,6 +496,14 @@ def test_a_pack_at_an_address_is_read_and_each_shard_fetched_once(
     data.map(lambda split: split.at_size(8)).train.read([0, 1])
 
 
+@pytest.mark.parametrize("name", ["pack.json", "examples.jsonl"])
+def test_a_pack_that_was_copied_without_a_file_names_it(photos, tmp_path, name):
+    packed = pack(photos, tmp_path / "packed")
+    (packed / name).unlink()
+    with pytest.raises(errors.InputError, match=f"{name} is missing: copy the whole"):
+        datasets.load(packed)
+
+
 def test_a_shard_that_is_damaged_on_its_way_is_not_kept(bucket):
     content = bucket.cat_file("/bucket/shard-00000.tar")
     bucket.pipe_file("/bucket/shard-00000.tar", content[:-1] + b"x")
@@ -516,7 +524,7 @@ def test_other_addresses_are_read_or_refused_in_a_sentence(photos, tmp_path):
     for wrong, reason in (
         (
             "memory://nothing",
-            "There is no file memory://nothing/pack.json: an address must be that of",
+            "There is no file memory://nothing/pack.json: an address must be that",
         ),
         ("nonsense://a/b", "Cannot read nonsense://a/b/pack.json: Protocol not known"),
     ):

@@ -484,6 +484,19 @@ def test_a_script_of_ones_own_saves_a_model_with_its_data_and_a_folder(
         run_folder.save(tmp_path / "new" / "run", model, data=colours)
 
 
+def test_a_worker_whose_folder_is_removed_names_nothing_in_it(
+    make_backbone, colours, tmp_path, monkeypatch, capsys
+):
+    cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
+    for rank in (0, 1):
+        task = {"type": "worker", "index": rank}
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+        model = heads.attach(make_backbone(), 3)
+        run_folder.save(tmp_path / str(rank), model, data=colours)
+        # The chief alone says where the report is, and how to predict.
+        assert (str(tmp_path) in capsys.readouterr().out) == (rank == 0)
+
+
 @pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
 def test_a_run_prepares_images_as_in_training(
     resize, make_backbone, colours, here, tmp_path

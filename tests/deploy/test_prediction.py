@@ -185,6 +185,10 @@ def test_a_file_that_does_not_exist_keeps_nobody_from_an_answer(run, photos, cap
     output = capsys.readouterr()
     assert [row[0] for row in rows_of(output.out)[1:]] == inputs[:1]
     assert "absent.png: does not exist" in output.err
+    inputs = [str(photos / "0.png"), "https://example.org/photo.png"]
+    assert not prediction.predict(run[0], inputs, 1, None)
+    problem = "https://example.org/photo.png: is not on this machine"
+    assert problem in capsys.readouterr().err
     with pytest.raises(errors.InputError, match="not be empty"):
         prediction.predict(run[0], [""], 1, None)
 

@@ -19,8 +19,6 @@ SCRIPT = Path(__file__).with_name("methods_script.py")
 METHODS = ("distillation", "multi_task", "l2_sp", "delta", "lwf", "beside")
 METHODS += ("domains", "ewc", "views", "statistics", "contrast", "pairs")
 
-pytestmark = pytest.mark.slow
-
 
 def run(*arguments):
     """Run the script on this machine alone; return what it has printed."""
@@ -41,6 +39,7 @@ def apart():
     return json.loads(run().splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_two_devices_give_what_one_gives(apart, name):
     assert apart[name] < 1e-4
@@ -56,6 +55,7 @@ def trained(tmp_path_factory):
     return alone, together
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", METHODS)
 def test_two_workers_give_what_one_machine_gives(trained, name):
     alone, together = trained

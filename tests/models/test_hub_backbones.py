@@ -206,7 +206,7 @@ def test_train_takes_a_preset_at_its_own_size(function, made, tmp_path, monkeypa
     images = np.random.default_rng(0).integers(0, 80, (60, 40, 40, 3), "uint8")
     images[..., :] += np.uint8(60) * labels[:, None, None, None].astype("uint8")
     saved = keras_tl.train(
-        (images, labels), backbone=f"hub:{folder}", minutes=1.0, out=tmp_path / "run"
+        (images, labels), backbone=f"hub:{folder}", minutes=0.5, out=tmp_path / "run"
     )
     assert saved.image_size == SIZE
     assert saved.predict(images[:2]).shape == (2, 3)

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_tl.commands.settings import Train
 from keras_tl.config import RunSettings
 from keras_tl.errors import InputError
 from keras_tl.training import placement
@@ -384,6 +385,11 @@ def test_other_backends_get_no_strategy_and_no_tensorflow(monkeypatch):
         placement.choose(["CPU:0"])
 
 
+def described(workers):
+    """Return a `TF_CONFIG` of these workers, of which this is the first."""
+    return json.dumps({"cluster": {"worker": workers}, "task": {"index": 0}})
+
+
 @pytest.mark.parametrize(
     ("strategy", "workers", "problem"),
     [
@@ -395,7 +401,7 @@ def test_other_backends_get_no_strategy_and_no_tensorflow(monkeypatch):
 def test_a_strategy_that_the_machines_cannot_have_is_refused(
     monkeypatch, strategy, workers, problem
 ):
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": workers}}))
+    monkeypatch.setenv("TF_CONFIG", described(workers))
     with pytest.raises(InputError, match=f"`strategy` {problem}"):
         placement.choose(strategy=strategy)
 
@@ -418,6 +424,32 @@ def test_workers_go_on_from_the_same_files_of_an_interrupted_run(tmp_path, monke
     # Paths, and what changes no result, may differ from machine to machine.
     assert {"setting `seed`", "setting `batch_size`"} < {*compared[0]}
     assert not {"setting `out`", "setting `resume`", "setting `cache`"} & {*compared[0]}
+    # Also where one of them begins anew.
+    placement.from_settings(TinyConfig())
+    assert compared[-1]["files of the interrupted run"] == "none"
+
+
+def test_data_may_be_at_a_path_of_their_own_on_each_worker(tmp_path, monkeypatch):
+    compared = []
+
+    def choose(about, **options):
+        compared.append(about)
+        return Placement(None, ("CPU:0",), "float32")
+
+    monkeypatch.setattr(placement, "choose", choose)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        placement.from_settings(Train(str(tmp_path / name)))
+    assert compared[0] == compared[1]
+
+
+def test_a_batch_that_cannot_be_divided_is_refused_before_the_data_are_read(
+    monkeypatch,
+):
+    two = Placement(None, ("CPU:0", "CPU:1"), "float32")
+    monkeypatch.setattr(placement, "choose", lambda **options: two)
+    with pytest.raises(InputError, match="multiple of 2, the number of devices"):
+        placement.from_settings(TinyConfig(batch_size=33))
 
 
 @dataclass(frozen=True)
@@ -426,8 +458,7 @@ class TinyConfig(RunSettings, TrainingSettings):
 
 
 def test_several_machines_take_all_devices_they_have(monkeypatch):
-    cluster = {"worker": ["a:1", "b:1"]}
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster}))
+    monkeypatch.setenv("TF_CONFIG", described(["a:1", "b:1"]))
     with pytest.raises(InputError, match="`devices` must be None"):
         placement.choose(["CPU:0"])
 

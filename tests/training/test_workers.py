@@ -22,9 +22,10 @@ from keras_tl.errors import InputError
 from keras_tl.training import checks, progress, workers
 
 SCRIPT = Path(__file__).with_name("worker_script.py")
-CASES = ["frozen then tuned", "images mixed", "synchronized"]
+CASES = ["frozen then tuned", "images mixed", "synchronized and clipped"]
 
 needs_processes = pytest.mark.slow
+FOUR_PROCESSES = pytest.param(4, marks=pytest.mark.exhaustive)
 
 
 def test_other_versions_of_keras_are_refused(monkeypatch):
@@ -87,8 +88,9 @@ def one(tmp_path_factory):
     return folder
 
 
-@needs_processes
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize(
+    "count", [pytest.param(2, marks=needs_processes), FOUR_PROCESSES]
+)
 def test_several_processes_give_what_one_gives(one, tmp_path, count):
     for status, _, problems in clusters.run(count, SCRIPT, "equal", tmp_path):
         assert status == 0, problems

@@ -80,17 +80,19 @@ def mixed(place):
 
 
 def synchronized(place):
-    """Train BatchNormalization whose statistics are those of all devices."""
+    """Train BatchNormalization by the statistics of all devices, and clip."""
     model = build(place)
     model.trainable = True
     setup = phases.Setup(place, batch_size=16, choose_by="last")
-    return model, phases.fit(model, DATA, setup, phases.Phase(2, 0.01, optimizer=SGD))
+    clipped = functools.partial(SGD, global_clipnorm=0.1)
+    phase = phases.Phase(2, 0.01, optimizer=clipped)
+    return model, phases.fit(model, DATA, setup, phase)
 
 
 CASES = {
     "frozen then tuned": frozen_then_tuned,
     "images mixed": mixed,
-    "synchronized": synchronized,
+    "synchronized and clipped": synchronized,
 }
 
 
