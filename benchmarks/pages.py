@@ -540,8 +540,8 @@ def equality(result: dict) -> str:
         "same global batches: the largest difference of any weight, and of the loss of "
         "any epoch, beside how far training moves a weight at most. Sums in another "
         "order differ in their last digits, which training can make more of; the same "
-        "happens on one device whose start is nudged by a last digit of each weight (1e-7 "
-        "of it, with bfloat16 1/256). "
+        "happens on one device whose start is nudged by a last digit of each weight "
+        "(1e-7 of it, with bfloat16 1/256). "
         f"{result['images']} images of the CIFAR-10 sample, {result['epochs']} epochs, "
         f"batch {result['batch']}, SGD with momentum; a device is a part of the "
         "processor. `python -m benchmarks.equality --keep`.",

@@ -98,7 +98,7 @@ def test_images_to_label_next_are_listed_with_what_choosing_them_gains(
 
 @pytest.mark.slow
 def test_a_curve_of_fine_tuned_models_is_measured_on_request(call, tmp_path, capsys):
-    folder = images(tmp_path / "photos", 40)
+    folder = images(tmp_path / "photos", 20)
     flags = ("--image-size", 32, "--fine-tune")
     assert call("curve", folder, *flags) == 0
     shown = capsys.readouterr().out
