@@ -32,7 +32,7 @@ def test_a_run_that_is_killed_at_any_file_goes_on_to_the_same_result(place, file
     assert (row["happened"], row["lost"]) == ("resumed 1x", "nothing")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_process_with_too_little_memory_halves_its_batches(place):
     (row,) = injected_faults.small_memories(place)
     assert "results differ" in row["lost"], row

@@ -147,8 +147,15 @@ def test_the_best_probe_is_saved_as_a_plain_model(layers, tmp_path):
     assert (said == data.test.labels).mean() == pytest.approx(right)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(STUDIES))
+def study_of(name):
+    # What it diagnoses by is tested for one fault in `analysis/test_planted_faults.py`.
+    long = name == "which_part_fails"
+    return pytest.param(
+        name, marks=pytest.mark.exhaustive if long else pytest.mark.slow
+    )
+
+
+@pytest.mark.parametrize("name", map(study_of, sorted(STUDIES)))
 def test_study_runs_leaves_its_trials_and_goes_on_where_it_was_killed(
     name, tmp_path, capsys
 ):
@@ -277,7 +284,7 @@ def test_random_weights_are_the_same_when_cross_validation_goes_on(
     np.testing.assert_array_equal(known[0], known[-2])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_way_to_fine_tune_trains_as_long_and_as_much(tmp_path, capsys):
     recipe = importlib.import_module("recipes.gradual_unfreezing")
     settings = STUDIES["gradual_unfreezing"] | {"methods": recipe.METHODS}

@@ -1,7 +1,7 @@
 """Trains with every method that adds to the loss: what tests on several devices start.
 
-python methods_script.py        # on one logical CPU and on two: prints how far apart
-python methods_script.py FOLDER # where TF_CONFIG says: writes what came out
+python methods_script.py apart NAME...  # on one logical CPU and on two: prints how far
+python methods_script.py train FOLDER   # where TF_CONFIG says: writes what came out
 """
 
 import dataclasses
@@ -146,19 +146,19 @@ def train(name, place):
     ]
 
 
-def main(folder: str | None = None) -> None:
-    """Train with every method."""
-    if folder is None:
+def main(task: str, *arguments: str) -> None:
+    """Train with some methods on one device and on two, or with all by a worker."""
+    if task == "apart":
         import tensorflow as tf
 
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * 2,
         )
-        # Once: a second strategy on the same devices would get in the way of the first.
         places = [placement.choose(names) for names in (["CPU:0"], ["CPU:0", "CPU:1"])]
-        print(json.dumps({name: apart(name, places) for name in METHODS}))
+        print(json.dumps({name: apart(name, places) for name in arguments}))
         return
+    (folder,) = arguments
     place = placement.choose()
     connected = workers.current()
     rank = 0 if connected is None else connected.cluster.rank
