@@ -296,6 +296,8 @@ def measure(wanted: str = "") -> list[dict]:
 def main() -> None:
     """Inject the faults, and keep what came of them."""
     given = [argument for argument in sys.argv[1:] if argument != "--keep"]
+    # A shell starts what runs in the background, and all that it starts, deaf to it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rows = measure(*given)
     if "--keep" in sys.argv:
         date = datetime.date.today().isoformat()

@@ -653,7 +653,8 @@ def test_pictures_that_cannot_be_painted_are_named(photographs, tmp_path):
 
 
 def test_every_recipe_trains_on_several_machines_or_refuses_them(monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     alone = set()
     for path in (ROOT / "recipes").glob("[!_]*.py"):
         recipe = importlib.import_module(f"recipes.{path.stem}")
