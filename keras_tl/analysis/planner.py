@@ -335,8 +335,10 @@ def measure_similarity(
         )
     )
     blocks = freezing.blocks(backbone)
-    chosen = np.linspace(0, len(blocks) - 1, min(_MOST_TAPS, len(blocks)) + 1)
-    names = [list(blocks)[round(place)] for place in chosen[1:]]
+    # Without the first, which does much the same for all images, unless it is the only.
+    number = max(1, min(_MOST_TAPS, len(blocks) - 1))
+    chosen = np.linspace(0, len(blocks) - 1, number + 1)[1:]
+    names = [list(blocks)[round(place)] for place in chosen]
     stem, columns = taps.pooled(backbone, [blocks[name][-1] for name in names])
     learned = features.run(stem, train.inputs, title="similarity")
     tested = features.run(stem, validation.inputs)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -51,6 +52,22 @@ def test_images_are_changed_where_there_is_time_and_mirrored_where_that_is_harml
     assert decided(colours, 20, SIMILAR, enough - 1)["augment"] == "none"
     # Of frozen layers, changed images would not be the same twice.
     assert decided(colours, 20, SIMILAR, 1)["augment"] == "none"
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_similarity_is_measured_on_any_number_of_blocks(number, colours):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255)(image)
+    for index in range(1, number + 1):
+        x = keras.layers.Conv2D(4, 1, name=f"block{index}_conv")(x)
+    backbone = keras.Model(image, x)
+    names = [f"block{index}" for index in range(1, number + 1)]
+    assert list(freezing.blocks(backbone)) == names
+    measured = planner.measure_similarity(backbone, colours)
+    # Up to five of them, without the first where there are others, and with the last.
+    assert len(measured.curve) == min(5, max(1, number - 1))
+    assert number < 2 or names[0] not in measured.curve
+    assert names[-1] in measured.curve
 
 
 @pytest.mark.slow
