@@ -51,8 +51,8 @@ def test_devices_differ_by_rounding_alone():
     path = pages.RESULTS / "equality" / "equality.json"
     for row in json.loads(path.read_text())["rows"]:
         assert row["weights"] < 10 * max(row["nudged"], 1e-6), row
-        if "bfloat16" not in row["model"]:
-            assert row["weights"] < 0.01 * row["moved"], row
+        share = 0.3 if "bfloat16" in row["model"] else 0.01
+        assert row["weights"] < share * row["moved"], row
         assert row["losses"] < 1e-3, row
 
 

@@ -205,7 +205,7 @@ def seen():
 
 @pytest.fixture
 def dtype_policy():
-    """Give the other tests back the policy that `choose` changes."""
+    """Restore the policy that `choose` changes, for the other tests."""
     before = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(before)
@@ -406,7 +406,9 @@ def test_a_strategy_that_the_machines_cannot_have_is_refused(
         placement.choose(strategy=strategy)
 
 
-def test_workers_go_on_from_the_same_files_of_an_interrupted_run(tmp_path, monkeypatch):
+@pytest.fixture
+def compared(monkeypatch):
+    """What `from_settings` has all workers compare, call by call."""
     compared = []
 
     def choose(about, **options):
@@ -414,6 +416,10 @@ def test_workers_go_on_from_the_same_files_of_an_interrupted_run(tmp_path, monke
         return Placement(None, ("CPU:0",), "float32")
 
     monkeypatch.setattr(placement, "choose", choose)
+    return compared
+
+
+def test_workers_go_on_from_the_same_files_of_an_interrupted_run(tmp_path, compared):
     settings = TinyConfig(resume=tmp_path, out=tmp_path)
     for content in ("a", "ab"):
         (tmp_path / "trial.json").write_text(content)
@@ -429,14 +435,7 @@ def test_workers_go_on_from_the_same_files_of_an_interrupted_run(tmp_path, monke
     assert compared[-1]["files of the interrupted run"] == "none"
 
 
-def test_data_may_be_at_a_path_of_their_own_on_each_worker(tmp_path, monkeypatch):
-    compared = []
-
-    def choose(about, **options):
-        compared.append(about)
-        return Placement(None, ("CPU:0",), "float32")
-
-    monkeypatch.setattr(placement, "choose", choose)
+def test_data_may_be_at_a_path_of_their_own_on_each_worker(tmp_path, compared):
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         placement.from_settings(Train(str(tmp_path / name)))
